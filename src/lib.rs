@@ -1,0 +1,3 @@
+//! farsock
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! The `farsock` binary.
+
+fn main() {}

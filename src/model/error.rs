@@ -1,0 +1,158 @@
+//! What the kernel or the resolver answered when it did not do what was asked: a result, never an RPC status.
+
+use std::fmt;
+
+use crate::model::address::Endpoint;
+use crate::model::errno::{Errno, LookupErrno};
+use crate::model::operation::Operation;
+
+/// The error number, from whichever side it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A system call's.
+    Errno(Errno),
+    /// The resolver's.
+    Lookup(LookupErrno),
+}
+
+impl Cause {
+    /// The symbolic name: what programs compare.
+    pub fn name(self) -> String {
+        match self {
+            Self::Errno(errno) => errno.to_string(),
+            Self::Lookup(errno) => errno.to_string(),
+        }
+    }
+
+    /// The number on the agent's host.
+    pub const fn number(self) -> i32 {
+        match self {
+            Self::Errno(errno) => errno.number(),
+            Self::Lookup(errno) => errno.number(),
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Errno(errno) => errno.text(),
+            Self::Lookup(errno) => errno.text(),
+        }
+    }
+}
+
+/// A call that did not succeed: which one, with what, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketError {
+    /// The error number.
+    pub cause: Cause,
+    /// What was being done.
+    pub operation: Operation,
+    /// The system call or library function that answered. Empty where the agent itself ended the operation.
+    pub syscall: &'static str,
+    /// The local address at that moment.
+    pub local: Option<Endpoint>,
+    /// The remote address that the call was about.
+    pub remote: Option<Endpoint>,
+    /// What the error is about where it is no address: a host name, an option.
+    pub subject: Option<Box<str>>,
+}
+
+impl SocketError {
+    /// An error of a system call.
+    pub fn new(errno: Errno, operation: Operation, syscall: &'static str) -> Self {
+        Self { cause: Cause::Errno(errno), operation, syscall, local: None, remote: None, subject: None }
+    }
+
+    /// An error of the resolver about a name.
+    pub fn lookup(errno: LookupErrno, name: &str) -> Self {
+        Self {
+            cause: Cause::Lookup(errno),
+            operation: Operation::LookUp,
+            syscall: "getaddrinfo",
+            local: None,
+            remote: None,
+            subject: Some(name.into()),
+        }
+    }
+
+    /// The end of an operation that was closed or cancelled under way.
+    pub fn canceled(operation: Operation) -> Self {
+        Self::new(Errno::ECANCELED, operation, "")
+    }
+
+    /// The same, with the addresses of the socket.
+    #[must_use]
+    pub fn between(mut self, local: Option<Endpoint>, remote: Option<Endpoint>) -> Self {
+        self.local = local;
+        self.remote = remote;
+        self
+    }
+
+    /// The same, about something that is no address.
+    #[must_use]
+    pub fn about(mut self, subject: &str) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// The errno, if it is the kernel's.
+    pub const fn errno(&self) -> Option<Errno> {
+        match self.cause {
+            Cause::Errno(errno) => Some(errno),
+            Cause::Lookup(_) => None,
+        }
+    }
+
+    /// What the error often means and what to try; empty where there is nothing useful to say.
+    pub const fn hint(&self) -> &'static str {
+        match self.cause {
+            Cause::Errno(errno) => errno.hint(self.operation),
+            Cause::Lookup(errno) => errno.hint(),
+        }
+    }
+}
+
+impl fmt::Display for SocketError {
+    /// One line: `connect 10.0.0.2:81 from 10.0.0.1:4711: connection refused (ECONNREFUSED)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.operation)?;
+        if let Some(subject) = &self.subject {
+            write!(f, " {subject}")?;
+        }
+        if let Some(remote) = &self.remote {
+            write!(f, " {remote}")?;
+        }
+        if let Some(local) = &self.local {
+            let preposition = if self.remote.is_some() { "from" } else { "on" };
+            write!(f, " {preposition} {local}")?;
+        }
+        write!(f, ": {} ({})", self.cause.text(), self.cause.name())
+    }
+}
+
+impl std::error::Error for SocketError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(text: &str) -> Option<Endpoint> {
+        Some(Endpoint::from(text.parse::<std::net::SocketAddr>().unwrap()))
+    }
+
+    #[test]
+    fn one_line_says_what_happened_and_where() {
+        let refused = SocketError::new(Errno::ECONNREFUSED, Operation::Connect, "connect");
+        assert_eq!(refused.to_string(), "connect: connection refused (ECONNREFUSED)");
+        assert_eq!(
+            refused.between(endpoint("10.0.0.1:4711"), endpoint("[::1]:81")).to_string(),
+            "connect [::1]:81 from 10.0.0.1:4711: connection refused (ECONNREFUSED)"
+        );
+        let taken = SocketError::new(Errno::EADDRINUSE, Operation::Bind, "bind").between(endpoint("0.0.0.0:80"), None);
+        assert_eq!(taken.to_string(), "bind on 0.0.0.0:80: address already in use (EADDRINUSE)");
+        assert_eq!(
+            SocketError::lookup(LookupErrno::EAI_NONAME, "nowhere").to_string(),
+            "look up nowhere: name or service not known (EAI_NONAME)"
+        );
+    }
+}

@@ -1,0 +1,257 @@
+//! What happened: facts, numbered, in the past tense.
+//!
+//! The meaning of each kind, and when it does not come, stands in `proto/farsock/v1/event.proto`, which users read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::model::address::{Endpoint, Family, Transport};
+use crate::model::error::SocketError;
+use crate::model::id::{RequestId, SocketId, SocketUid};
+use crate::model::operation::ShutdownHow;
+use crate::model::option::OptionResult;
+use crate::model::socket::Closing;
+use crate::model::time::Timestamp;
+
+/// Why a listener stopped accepting for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptPause {
+    /// The session has as many sockets as it may.
+    SocketLimit,
+    /// EMFILE, ENFILE, ENOBUFS, ENOMEM.
+    OutOfResources,
+}
+
+/// A datagram, with what the kernel told about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// Who sent it. Absent where the kernel does not tell.
+    pub source: Option<Endpoint>,
+    /// Where it was sent to, with this socket's port. Absent where the kernel does not tell.
+    pub destination: Option<Endpoint>,
+    /// The index of the interface that it came in by; 0 where the kernel does not tell.
+    pub interface_index: u32,
+    /// The name of that interface.
+    pub interface: Option<Arc<str>>,
+    /// How many bytes it had when it was sent.
+    pub size: u32,
+    /// The bytes that were read.
+    pub payload: Bytes,
+    /// Its time-to-live or hop limit.
+    pub hop_limit: Option<u8>,
+    /// Its type-of-service or traffic class byte.
+    pub traffic_class: Option<u8>,
+}
+
+impl Datagram {
+    /// Whether bytes of it are lost, because the read was shorter.
+    pub fn truncated(&self) -> bool {
+        (self.size as usize) > self.payload.len()
+    }
+}
+
+macro_rules! kinds {
+    ($($(#[$meta:meta])* $variant:ident $({ $($field:ident: $type:ty),* $(,)? })? $(($tuple:ty))? => $kind:literal, $final:literal;)*) => {
+        /// Something that happened to a socket or its session.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the fields are those of the messages in event.proto")]
+        pub enum Event {
+            $($(#[$meta])* $variant $({ $($field: $type),* })? $(($tuple))?),*
+        }
+
+        impl Event {
+            /// The name of every kind, as protobuf and filters spell it.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// The name of this kind.
+            pub const fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$variant { .. } => $kind),*
+                }
+            }
+
+            /// Whether it ends something: such events have room of their own in the log.
+            pub const fn is_final(&self) -> bool {
+                match self {
+                    $(Self::$variant { .. } => $final),*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A socket was made.
+    Created {
+        transport: Transport, family: Family, parent: Option<(SocketId, SocketUid)>,
+        local: Option<Endpoint>, remote: Option<Endpoint>,
+    } => "created", false;
+    /// A socket has a local address.
+    Bound { local: Endpoint } => "bound", false;
+    /// A listener waits for connections.
+    Listening { local: Endpoint, backlog: u32 } => "listening", false;
+    /// A name was looked up.
+    LookedUp { host: Box<str>, addresses: Vec<String>, error: Option<SocketError> } => "looked_up", false;
+    /// A connect began.
+    ConnectStarted { remote: Endpoint } => "connect_started", false;
+    /// A connect succeeded.
+    Connected { local: Endpoint, remote: Endpoint, self_connected: bool } => "connected", false;
+    /// A UDP socket has no remote address any more.
+    Disconnected { local: Option<Endpoint> } => "disconnected", true;
+    /// A connect did not succeed; without an error, it timed out.
+    ConnectFailed { remote: Endpoint, local: Option<Endpoint>, error: Option<SocketError> } => "connect_failed", true;
+    /// A listener accepted a connection.
+    Accepted { id: SocketId, uid: SocketUid, local: Endpoint, remote: Endpoint } => "accepted", false;
+    /// A listener dropped a connection.
+    ConnectionDropped { local: Option<Endpoint>, remote: Option<Endpoint> } => "connection_dropped", true;
+    /// A listener stopped accepting for a while.
+    AcceptPaused { reason: AcceptPause, error: Option<SocketError> } => "accept_paused", false;
+    /// An accept did not succeed.
+    AcceptFailed { error: SocketError } => "accept_failed", false;
+    /// Bytes were read.
+    Received { offset: u64, payload: Bytes } => "received", false;
+    /// A datagram was read.
+    DatagramReceived(Box<Datagram>) => "datagram_received", false;
+    /// Bytes were handed to the kernel.
+    Written { offset: u64, size: u32, asked_size: u32 } => "written", false;
+    /// A datagram was handed to the kernel.
+    Sent { destination: Option<Endpoint>, size: u32, reply_to_event: u64 } => "sent", false;
+    /// There is room again.
+    Writable => "writable", false;
+    /// A direction was ended from here.
+    ShutDown { how: ShutdownHow } => "shut_down", true;
+    /// The peer ended its direction.
+    PeerClosed { bytes_read: u64 } => "peer_closed", true;
+    /// The peer reset the connection.
+    PeerReset { error: SocketError } => "peer_reset", true;
+    /// The peer of a socket that is not read has gone.
+    PeerGone { error: Option<SocketError> } => "peer_gone", true;
+    /// Nothing went through it for a while.
+    IdleTimedOut { idle: Duration } => "idle_timed_out", false;
+    /// Reading stopped.
+    ReadPaused => "read_paused", false;
+    /// Reading goes on.
+    ReadResumed => "read_resumed", false;
+    /// An option was set.
+    OptionSet(Box<OptionResult>) => "option_set", false;
+    /// Something failed.
+    Failed { error: SocketError } => "failed", true;
+    /// A connection was reset from here.
+    Aborted => "aborted", true;
+    /// A socket is gone.
+    Closed(Closing) => "closed", true;
+    /// The host's clock was set.
+    ClockStepped { ahead_nanos: i64 } => "clock_stepped", true;
+    /// The agent is stopping.
+    AgentDraining { grace: Duration } => "agent_draining", true;
+    /// All sockets of the session were closed.
+    SessionReset { closed_sockets: u32 } => "session_reset", true;
+}
+
+impl Event {
+    /// The payload that it carries, if it is of a kind that does.
+    pub fn payload(&self) -> Option<&Bytes> {
+        match self {
+            Self::Received { payload, .. } => Some(payload),
+            Self::DatagramReceived(datagram) => Some(&datagram.payload),
+            _ => None,
+        }
+    }
+}
+
+/// An event in its place: which number, when, whose, and what for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRecord {
+    /// Its number in the session's log, from 1.
+    pub seq: u64,
+    /// When it was noticed.
+    pub time: Timestamp,
+    /// The socket. Absent for an event of the session.
+    pub socket: Option<(SocketId, SocketUid)>,
+    /// The operation that caused it.
+    pub request: Option<RequestId>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Which events somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventFilter {
+    /// Sockets. Empty: all, and the events of the session.
+    pub sockets: Vec<SocketPattern>,
+    /// Kinds. Empty: all.
+    pub kinds: Vec<&'static str>,
+}
+
+/// A socket, or the connections that it accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SocketPattern {
+    /// The socket of this name.
+    Is(SocketId),
+    /// The connections that the listener of this name accepted.
+    ChildOf(SocketId),
+    /// The socket of this number.
+    Number(SocketUid),
+}
+
+impl EventFilter {
+    /// Whether it wants this event.
+    pub fn wants(&self, record: &EventRecord) -> bool {
+        let kind = self.kinds.is_empty() || self.kinds.contains(&record.event.kind());
+        let socket = self.sockets.is_empty()
+            || record.socket.as_ref().is_some_and(|(id, uid)| {
+                self.sockets.iter().any(|pattern| match pattern {
+                    SocketPattern::Is(wanted) => wanted == id,
+                    SocketPattern::ChildOf(parent) => id.parent().as_ref() == Some(parent),
+                    SocketPattern::Number(wanted) => wanted == uid,
+                })
+            });
+        kind && socket
+    }
+}
+
+/// Events that are not kept any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The first number that is missing.
+    pub first: u64,
+    /// The last number that is missing.
+    pub last: u64,
+    /// Bytes of payload that they had, where that is known.
+    pub payload_bytes: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: &str, event: Event) -> EventRecord {
+        EventRecord {
+            seq: 1,
+            time: Timestamp::default(),
+            socket: Some((SocketId::parse(id).unwrap(), SocketUid(7))),
+            request: None,
+            event,
+        }
+    }
+
+    #[test]
+    fn a_filter_wants_sockets_their_children_and_kinds() {
+        let door = SocketId::parse("door").unwrap();
+        let filter = |sockets, kinds| EventFilter { sockets, kinds };
+        let of_door = filter(vec![SocketPattern::Is(door.clone())], vec![]);
+        let of_children = filter(vec![SocketPattern::ChildOf(door)], vec!["aborted"]);
+        assert!(of_door.wants(&record("door", Event::Writable)));
+        assert!(!of_door.wants(&record("door.1", Event::Writable)));
+        assert!(of_children.wants(&record("door.1", Event::Aborted)));
+        assert!(!of_children.wants(&record("door.1", Event::Writable)));
+        assert!(!of_children.wants(&record("doors", Event::Aborted)));
+        assert!(filter(vec![SocketPattern::Number(SocketUid(7))], vec![]).wants(&record("x", Event::Aborted)));
+
+        let of_session = EventRecord { socket: None, ..record("x", Event::SessionReset { closed_sockets: 1 }) };
+        assert!(EventFilter::default().wants(&of_session));
+        assert!(!of_door.wants(&of_session));
+    }
+}

@@ -1,0 +1,42 @@
+//! What only the host knows: which addresses a name has, which port a service, which index an interface.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::model::address::{Family, Transport};
+use crate::model::errno::LookupErrno;
+
+/// An answer that takes its time.
+pub type Lookup<'a, T> = Pin<Box<dyn Future<Output = Result<T, LookupErrno>> + Send + 'a>>;
+
+/// What the resolver knows of a host name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostAnswer {
+    /// Its addresses in the resolver's order, with port 0. Never empty in an answer that succeeded.
+    pub addresses: Vec<SocketAddr>,
+    /// Its canonical name, where the resolver tells one.
+    pub canonical_name: Option<String>,
+}
+
+/// The names of the agent's host. An agent asks its system; a test may answer by itself.
+pub trait Resolver: Send + Sync {
+    /// The addresses of a host name, of one family or both.
+    fn host(&self, name: &str, family: Option<Family>) -> Lookup<'_, HostAnswer>;
+
+    /// The host name of an address.
+    fn address(&self, ip: IpAddr) -> Lookup<'_, String>;
+
+    /// The port of a service name.
+    fn service(&self, name: &str, transport: Transport) -> Lookup<'_, u16>;
+
+    /// The service name of a port.
+    fn port(&self, port: u16, transport: Transport) -> Lookup<'_, String>;
+
+    /// The index of an interface, if there is one of that name.
+    fn interface_index(&self, name: &str) -> Option<u32>;
+
+    /// The name of an interface, if there is one of that index.
+    fn interface_name(&self, index: u32) -> Option<Arc<str>>;
+}

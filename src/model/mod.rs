@@ -1,0 +1,20 @@
+//! The vocabulary that every other module speaks: ids, addresses, options, states, events, errors, limits, time.
+//!
+//! Pure: nothing here asks a clock, a socket, a file or a task. What the operating system knows comes in as an argument or behind a
+//! trait ([`time::Clock`], [`lookup::Resolver`]).
+
+pub mod address;
+pub mod encoding;
+pub mod errno;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod limits;
+pub mod lookup;
+pub mod operation;
+pub mod option;
+pub mod option_table;
+pub mod payload;
+pub mod refusal;
+pub mod socket;
+pub mod time;

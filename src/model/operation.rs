@@ -1,0 +1,418 @@
+//! What a caller asks of a socket, how it is to be carried out, and how it went.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::model::address::{AddressText, Endpoint};
+use crate::model::error::SocketError;
+use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
+use crate::model::option::{OptionResult, SocketOption};
+use crate::model::socket::{DeliveryChange, SocketSpec, SocketView};
+use crate::model::time::Timestamp;
+
+/// An operation, as errors name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// socket(2).
+    Create,
+    /// Looking up a name.
+    LookUp,
+    /// bind(2).
+    Bind,
+    /// listen(2).
+    Listen,
+    /// accept4(2).
+    Accept,
+    /// connect(2).
+    Connect,
+    /// connect(2) with AF_UNSPEC.
+    Disconnect,
+    /// send(2) on TCP.
+    Write,
+    /// sendmsg(2) on UDP.
+    Send,
+    /// recv(2), recvmsg(2).
+    Receive,
+    /// shutdown(2).
+    Shutdown,
+    /// close(2).
+    Close,
+    /// SO_LINGER of zero, then close(2).
+    Abort,
+    /// setsockopt(2).
+    SetOption,
+    /// getsockopt(2).
+    GetOption,
+    /// Looking up a route.
+    Route,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "create",
+            Self::LookUp => "look up",
+            Self::Bind => "bind",
+            Self::Listen => "listen",
+            Self::Accept => "accept",
+            Self::Connect => "connect",
+            Self::Disconnect => "disconnect",
+            Self::Write => "write",
+            Self::Send => "send",
+            Self::Receive => "receive",
+            Self::Shutdown => "shutdown",
+            Self::Close => "close",
+            Self::Abort => "abort",
+            Self::SetOption => "set option",
+            Self::GetOption => "get option",
+            Self::Route => "route",
+        })
+    }
+}
+
+/// Which direction to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ShutdownHow {
+    /// SHUT_RD.
+    Receive,
+    /// SHUT_WR.
+    #[default]
+    Send,
+    /// SHUT_RDWR.
+    Both,
+}
+
+impl ShutdownHow {
+    /// Whether a FIN is sent.
+    pub const fn ends_sending(self) -> bool {
+        matches!(self, Self::Send | Self::Both)
+    }
+}
+
+/// When to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Start {
+    /// At once.
+    #[default]
+    Now,
+    /// At a moment of the agent's clock.
+    At(Timestamp),
+    /// After a while.
+    After(Duration),
+}
+
+/// How an operation is to be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CallOptions {
+    /// The caller's name for it.
+    pub request_id: Option<RequestId>,
+    /// When to start.
+    pub start: Start,
+    /// How long it may wait.
+    pub timeout: Option<Duration>,
+    /// Answer when it has been accepted.
+    pub detach: bool,
+    /// Turn an error into a status.
+    pub fail_on_error: bool,
+    /// The agent that is meant.
+    pub instance: Option<InstanceId>,
+}
+
+/// Which socket of which session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The session.
+    pub session: SessionId,
+    /// The socket's name.
+    pub socket: SocketId,
+    /// The socket's number, where the caller pins it.
+    pub uid: Option<SocketUid>,
+}
+
+/// A datagram to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OutgoingDatagram {
+    /// Where to.
+    pub destination: Option<AddressText>,
+    /// The bytes.
+    pub payload: Bytes,
+    /// The event that it answers.
+    pub reply_to_event: Option<u64>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Make a session.
+    CreateSession {
+        /// Its name; the agent mints one where absent.
+        session: Option<SessionId>,
+    },
+    /// Close all sockets of a session.
+    ResetSession {
+        /// The session.
+        session: SessionId,
+    },
+    /// Forget a session.
+    DeleteSession {
+        /// The session.
+        session: SessionId,
+        /// That there is none is fine.
+        allow_missing: bool,
+    },
+    /// Make a socket.
+    CreateSocket {
+        /// The session.
+        session: SessionId,
+        /// Its name; the agent mints one where absent.
+        socket: Option<SocketId>,
+        /// What kind of socket.
+        spec: Box<SocketSpec>,
+    },
+    /// Do something with a socket.
+    Socket(Target, SocketAction),
+}
+
+/// What is to be done with a socket.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SocketAction {
+    /// Give it a local address.
+    Bind(AddressText),
+    /// Wait for connections.
+    Listen {
+        /// The backlog; that of its creation where absent.
+        backlog: Option<u32>,
+    },
+    /// Take a connection.
+    Accept,
+    /// Connect.
+    Connect(AddressText),
+    /// Take the remote address away.
+    Disconnect,
+    /// Write bytes.
+    Write {
+        /// The bytes.
+        payload: Bytes,
+        /// How many bytes must have been written before.
+        expected_offset: Option<u64>,
+    },
+    /// Send datagrams.
+    Send(Vec<OutgoingDatagram>),
+    /// Take the next payload.
+    Receive {
+        /// At most so many bytes.
+        max_bytes: Option<u32>,
+        /// At least so many bytes.
+        min_bytes: Option<u32>,
+    },
+    /// End a direction.
+    Shutdown(ShutdownHow),
+    /// Close.
+    Close {
+        /// SO_LINGER, in seconds.
+        linger: Option<u16>,
+        /// That there is no such socket is fine.
+        allow_missing: bool,
+    },
+    /// Reset.
+    Abort {
+        /// That there is no such socket is fine.
+        allow_missing: bool,
+    },
+    /// Change how received bytes are handed on.
+    SetDelivery(DeliveryChange),
+    /// Set options.
+    SetOptions(Vec<SocketOption>),
+}
+
+impl Action {
+    /// The session in which the call counts. A session that is made or forgotten cannot hold the memory of that itself.
+    pub fn session(&self) -> SessionId {
+        match self {
+            Self::CreateSession { .. } | Self::DeleteSession { .. } => SessionId::default(),
+            Self::ResetSession { session } | Self::CreateSocket { session, .. } => session.clone(),
+            Self::Socket(target, _) => target.session.clone(),
+        }
+    }
+
+    /// The socket, as the request named it.
+    pub const fn socket(&self) -> Option<&SocketId> {
+        match self {
+            Self::CreateSocket { socket, .. } => socket.as_ref(),
+            Self::Socket(target, _) => Some(&target.socket),
+            Self::CreateSession { .. } | Self::ResetSession { .. } | Self::DeleteSession { .. } => None,
+        }
+    }
+
+    /// The RPC that asks for it.
+    pub const fn method(&self) -> Method {
+        match self {
+            Self::CreateSession { .. } => Method::CreateSession,
+            Self::ResetSession { .. } => Method::ResetSession,
+            Self::DeleteSession { .. } => Method::DeleteSession,
+            Self::CreateSocket { .. } => Method::CreateSocket,
+            Self::Socket(_, action) => match action {
+                SocketAction::Bind(_) => Method::BindSocket,
+                SocketAction::Listen { .. } => Method::ListenSocket,
+                SocketAction::Accept => Method::AcceptSocket,
+                SocketAction::Connect(_) => Method::ConnectSocket,
+                SocketAction::Disconnect => Method::DisconnectSocket,
+                SocketAction::Write { .. } => Method::WriteSocket,
+                SocketAction::Send(_) => Method::SendDatagrams,
+                SocketAction::Receive { .. } => Method::ReceiveSocket,
+                SocketAction::Shutdown(_) => Method::ShutdownSocket,
+                SocketAction::Close { .. } => Method::CloseSocket,
+                SocketAction::Abort { .. } => Method::AbortSocket,
+                SocketAction::SetDelivery(_) => Method::SetSocketDelivery,
+                SocketAction::SetOptions(_) => Method::SetSocketOptions,
+            },
+        }
+    }
+}
+
+/// The RPCs that change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "they are documented in session_service.proto and socket_service.proto")]
+pub enum Method {
+    CreateSession,
+    ResetSession,
+    DeleteSession,
+    CreateSocket,
+    BindSocket,
+    ListenSocket,
+    AcceptSocket,
+    ConnectSocket,
+    DisconnectSocket,
+    WriteSocket,
+    SendDatagrams,
+    ReceiveSocket,
+    ShutdownSocket,
+    CloseSocket,
+    AbortSocket,
+    SetSocketDelivery,
+    SetSocketOptions,
+}
+
+/// A session as it is at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    /// Its name.
+    pub id: SessionId,
+    /// When it was made.
+    pub created: Timestamp,
+    /// How many sockets it has.
+    pub socket_count: u32,
+    /// The newest event's number.
+    pub head_seq: u64,
+    /// The oldest kept event's number.
+    pub oldest_seq: u64,
+    /// How many watchers read its events.
+    pub watcher_count: u32,
+}
+
+/// A payload that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// The bytes.
+    pub payload: Bytes,
+    /// How many there are; of a datagram, how many it had.
+    pub size: u32,
+    /// Where they stand in the stream.
+    pub offset: u64,
+    /// Who sent the datagram.
+    pub source: Option<Endpoint>,
+    /// Where it was sent to.
+    pub destination: Option<Endpoint>,
+    /// The stream has ended, and everything has been taken.
+    pub end: bool,
+    /// The event that logged them.
+    pub event_seq: Option<u64>,
+    /// Bytes that were dropped from the log before these.
+    pub lost_bytes: u64,
+}
+
+/// What an operation brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Yield {
+    /// Nothing: it failed, was missing, or is detached.
+    Nothing,
+    /// A socket, and what became of its options.
+    Socket(Box<SocketView>, Vec<OptionResult>),
+    /// A session, and the sockets that were closed.
+    Session(SessionView, Vec<SocketView>),
+    /// Bytes written, and where they stand in the stream.
+    Written {
+        /// How many.
+        size: u32,
+        /// After how many.
+        offset: u64,
+    },
+    /// Datagrams sent.
+    Sent {
+        /// The socket afterwards.
+        socket: Box<SocketView>,
+        /// How many.
+        datagrams: u32,
+        /// How many bytes they had.
+        bytes: u32,
+    },
+    /// A payload.
+    Taken(SocketId, Taken),
+    /// Options.
+    Options(Vec<OptionResult>),
+}
+
+/// How an operation went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// Nothing happened within the timeout.
+    pub timed_out: bool,
+    /// What the kernel, the resolver or the network objected to.
+    pub error: Option<SocketError>,
+    /// The first and the last event that it caused.
+    pub events: Option<(u64, u64)>,
+    /// Its name.
+    pub request_id: RequestId,
+}
+
+/// What an operation brought, and how it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What it brought.
+    pub yielded: Yield,
+    /// How it went.
+    pub report: Report,
+}
+
+/// How far an operation has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallProgress {
+    /// Waiting for its start.
+    Scheduled,
+    /// Under way.
+    Running,
+    /// Carried out.
+    Done(Arc<Outcome>),
+    /// Refused when its time came.
+    Refused(String),
+}
+
+/// An operation, as the agent remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallView {
+    /// Its name.
+    pub request_id: RequestId,
+    /// The RPC that asked for it.
+    pub method: Method,
+    /// The socket, as the request named it.
+    pub socket: Option<SocketId>,
+    /// How far it has come.
+    pub progress: CallProgress,
+}

@@ -1,0 +1,113 @@
+//! Every socket option that farsock knows, one row each: the RPCs, GetAgent and the tests read it from here.
+
+use crate::model::address::{Family, Transport};
+use crate::model::option::{Access, OptionSpec, OptionType};
+
+const TCP: Option<Transport> = Some(Transport::Tcp);
+const UDP: Option<Transport> = Some(Transport::Udp);
+const V4: Option<Family> = Some(Family::Ipv4);
+const V6: Option<Family> = Some(Family::Ipv6);
+const ANY_SIZE: (i32, i32) = (0, i32::MAX);
+const BYTE: (i32, i32) = (0, 255);
+const FLAG: (i32, i32) = (0, 1);
+
+/// The constants; those that libc lacks on some targets are spelled out.
+mod linux {
+    pub(super) use libc::*;
+
+    /// Linux 5.0; asm-generic/socket.h.
+    pub(super) const SO_BINDTOIFINDEX: c_int = 62;
+}
+
+macro_rules! options {
+    ($($name:ident $level:ident $kind:ident $transport:expr, $family:expr, $access:ident, $range:expr, $summary:literal;)*) => {
+        &[$(OptionSpec {
+            name: stringify!($name),
+            level: linux::$level,
+            number: linux::$name,
+            kind: OptionType::$kind,
+            transport: $transport,
+            family: $family,
+            access: Access::$access,
+            range: $range,
+            summary: $summary,
+        }),*]
+    };
+}
+
+/// The options: socket(7), tcp(7), udp(7), ip(7), ipv6(7).
+#[rustfmt::skip]
+pub const OPTIONS: &[OptionSpec] = options! {
+    SO_REUSEADDR SOL_SOCKET Enabled None, None, ReadWrite, FLAG,
+        "Bind also to an address whose last connections are in TIME_WAIT; on for `listen`, off otherwise.";
+    SO_REUSEPORT SOL_SOCKET Enabled None, None, ReadWrite, FLAG,
+        "Share the address with other sockets of the same user that have it on, too.";
+    SO_KEEPALIVE SOL_SOCKET Enabled TCP, None, ReadWrite, FLAG,
+        "Probe a silent peer, and fail with ETIMEDOUT when it does not answer.";
+    SO_LINGER SOL_SOCKET Linger None, None, ReadWrite, (0, 65_535),
+        "What closing does with unsent bytes: off sends them in the background, 0s resets, more waits so long.";
+    SO_RCVBUF SOL_SOCKET Number None, None, ReadWrite, ANY_SIZE,
+        "The size of the receive buffer in bytes; Linux doubles what is asked, up to net.core.rmem_max.";
+    SO_SNDBUF SOL_SOCKET Number None, None, ReadWrite, ANY_SIZE,
+        "The size of the send buffer in bytes; Linux doubles what is asked, up to net.core.wmem_max.";
+    SO_BROADCAST SOL_SOCKET Enabled UDP, None, ReadWrite, FLAG,
+        "Allow sending to broadcast addresses.";
+    SO_BINDTODEVICE SOL_SOCKET InterfaceName None, None, ReadWrite, FLAG,
+        "Send and receive only by this interface; empty text lets go of it, which needs CAP_NET_RAW.";
+    SO_BINDTOIFINDEX SOL_SOCKET Number None, None, ReadWrite, ANY_SIZE,
+        "As SO_BINDTODEVICE, by the index of the interface; 0 lets go of it.";
+    SO_TYPE SOL_SOCKET Number None, None, ReadOnly, ANY_SIZE,
+        "SOCK_STREAM is 1, SOCK_DGRAM is 2.";
+    SO_DOMAIN SOL_SOCKET Number None, None, ReadOnly, ANY_SIZE,
+        "AF_INET is 2, AF_INET6 is 10.";
+    SO_PROTOCOL SOL_SOCKET Number None, None, ReadOnly, ANY_SIZE,
+        "IPPROTO_TCP is 6, IPPROTO_UDP is 17.";
+    SO_ACCEPTCONN SOL_SOCKET Enabled None, None, ReadOnly, FLAG,
+        "Whether the socket listens.";
+    TCP_NODELAY IPPROTO_TCP Enabled TCP, None, ReadWrite, FLAG,
+        "Send small segments at once instead of waiting for earlier ones to be acknowledged (Nagle's algorithm).";
+    TCP_KEEPIDLE IPPROTO_TCP Seconds TCP, None, ReadWrite, (1, 32_767),
+        "With SO_KEEPALIVE: the silence before the first probe.";
+    TCP_KEEPINTVL IPPROTO_TCP Seconds TCP, None, ReadWrite, (1, 32_767),
+        "With SO_KEEPALIVE: the time between probes.";
+    TCP_KEEPCNT IPPROTO_TCP Number TCP, None, ReadWrite, (1, 127),
+        "With SO_KEEPALIVE: the number of unanswered probes that end the connection.";
+    IP_TOS IPPROTO_IP Number None, V4, ReadWrite, BYTE,
+        "The type-of-service byte of packets sent: DSCP and ECN; TCP keeps the ECN bits for itself.";
+    IP_TTL IPPROTO_IP Number None, V4, ReadWrite, (1, 255),
+        "The time-to-live of packets sent, in hops.";
+    IP_PKTINFO IPPROTO_IP Enabled UDP, V4, ReadWrite, FLAG,
+        "Tell the destination and interface of each datagram; on unless it is turned off.";
+    IP_RECVTTL IPPROTO_IP Enabled UDP, V4, ReadWrite, FLAG,
+        "Tell the time-to-live of each datagram; on unless it is turned off.";
+    IP_RECVTOS IPPROTO_IP Enabled UDP, V4, ReadWrite, FLAG,
+        "Tell the type-of-service byte of each datagram; on unless it is turned off.";
+    IP_MULTICAST_TTL IPPROTO_IP Number UDP, V4, ReadWrite, BYTE,
+        "The time-to-live of multicast datagrams sent, in hops; 1 keeps them on the link.";
+    IP_MULTICAST_LOOP IPPROTO_IP Enabled UDP, V4, ReadWrite, FLAG,
+        "Deliver multicast datagrams sent also to members on this host.";
+    IP_MULTICAST_IF IPPROTO_IP MulticastInterface UDP, V4, WriteOnly, FLAG,
+        "The interface that multicast datagrams leave by; empty text lets the routing table decide.";
+    IP_MULTICAST_ALL IPPROTO_IP Enabled UDP, V4, ReadWrite, FLAG,
+        "Receive from every group that anybody on this host has joined, not only from one's own; on in Linux.";
+    IPV6_V6ONLY IPPROTO_IPV6 Enabled None, V6, ReadWrite, FLAG,
+        "Do not take IPv4 under mapped addresses; on unless it is turned off at creation.";
+    IPV6_TCLASS IPPROTO_IPV6 Number None, V6, ReadWrite, (-1, 255),
+        "The traffic class byte of packets sent: DSCP and ECN; -1 is the kernel's default.";
+    IPV6_UNICAST_HOPS IPPROTO_IPV6 Number None, V6, ReadWrite, (-1, 255),
+        "The hop limit of packets sent; -1 is the kernel's default.";
+    IPV6_RECVPKTINFO IPPROTO_IPV6 Enabled UDP, V6, ReadWrite, FLAG,
+        "Tell the destination and interface of each datagram; on unless it is turned off.";
+    IPV6_RECVHOPLIMIT IPPROTO_IPV6 Enabled UDP, V6, ReadWrite, FLAG,
+        "Tell the hop limit of each datagram; on unless it is turned off.";
+    IPV6_RECVTCLASS IPPROTO_IPV6 Enabled UDP, V6, ReadWrite, FLAG,
+        "Tell the traffic class byte of each datagram; on unless it is turned off.";
+    IPV6_MULTICAST_HOPS IPPROTO_IPV6 Number UDP, V6, ReadWrite, (-1, 255),
+        "The hop limit of multicast datagrams sent; -1 is the kernel's default.";
+    IPV6_MULTICAST_LOOP IPPROTO_IPV6 Enabled UDP, V6, ReadWrite, FLAG,
+        "Deliver multicast datagrams sent also to members on this host.";
+    IPV6_MULTICAST_IF IPPROTO_IPV6 InterfaceIndex UDP, V6, ReadWrite, FLAG,
+        "The interface that multicast datagrams leave by; empty text lets the routing table decide.";
+    IPV6_MULTICAST_ALL IPPROTO_IPV6 Enabled UDP, V6, ReadWrite, FLAG,
+        "Receive from every group that anybody on this host has joined, not only from one's own; on in Linux.";
+};

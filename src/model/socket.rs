@@ -1,0 +1,424 @@
+//! Lab sockets: how they are asked for, and what can be said of them.
+//!
+//! [`SocketStatus`] is a fold of events: whoever has the status at one event and all events after it has the status now.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::model::address::{AddressText, Endpoint, Family, Transport};
+use crate::model::event::Event;
+use crate::model::id::{SessionId, SocketId, SocketUid};
+use crate::model::option::SocketOption;
+use crate::model::time::Timestamp;
+
+/// What a socket can do next, as the agent sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SocketState {
+    /// No local address yet. From here: bound, listening, connecting, closed.
+    #[default]
+    Unbound,
+    /// A local address. From here: listening, connecting, connected (UDP), closed.
+    Bound,
+    /// Waiting for connections. From here: closed.
+    Listening,
+    /// The handshake is under way. From here: connected, back to bound or unbound, closed.
+    Connecting,
+    /// A remote address. From here: bound (UDP), closed.
+    Connected,
+    /// Gone.
+    Closed,
+}
+
+/// What the end of the peer's direction leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum HalfOpenPolicy {
+    /// Nothing: POSIX.
+    #[default]
+    Allow,
+    /// A FIN in answer, and the end of the socket: Node's default.
+    AutoEnd,
+}
+
+/// Who takes connections from a listener's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AcceptPolicy {
+    /// The agent.
+    #[default]
+    Auto,
+    /// AcceptSocket.
+    Manual,
+}
+
+/// The directions that a socket is used in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Direction {
+    /// Both.
+    #[default]
+    Both,
+    /// It is never written to.
+    ReceiveOnly,
+    /// It is never read from.
+    SendOnly,
+}
+
+/// Where received bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum DeliveryMode {
+    /// Into the log, as they come.
+    #[default]
+    Events,
+    /// To ReceiveSocket, when it asks.
+    Pull,
+}
+
+/// How received bytes are read and handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Delivery {
+    /// Where they go.
+    pub mode: DeliveryMode,
+    /// Nothing is read for now.
+    pub paused: bool,
+    /// Bytes read at a time.
+    pub read_size: u32,
+}
+
+/// A change of delivery: what is absent stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct DeliveryChange {
+    /// Where bytes go from now on.
+    pub mode: Option<DeliveryMode>,
+    /// Whether reading is paused from now on.
+    pub paused: Option<bool>,
+    /// Bytes read at a time from now on.
+    pub read_size: Option<u32>,
+}
+
+impl Delivery {
+    /// This delivery after a change.
+    #[must_use]
+    pub fn changed(self, change: DeliveryChange) -> Self {
+        Self {
+            mode: change.mode.unwrap_or(self.mode),
+            paused: change.paused.unwrap_or(self.paused),
+            read_size: change.read_size.unwrap_or(self.read_size),
+        }
+    }
+}
+
+/// What an accepted connection takes from its listener, and every socket from its creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Conduct {
+    /// How received bytes are handed on.
+    pub delivery: Delivery,
+    /// The directions that it is used in.
+    pub direction: Direction,
+    /// What the end of the peer's direction leads to. TCP only.
+    pub half_open: HalfOpenPolicy,
+    /// The silence that is announced. TCP only; zero: never.
+    pub idle_timeout: Duration,
+}
+
+/// What a TCP socket does once it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum TcpRole {
+    /// Nothing yet.
+    Idle,
+    /// It waits for connections, there or where it was bound before.
+    Listen(Option<AddressText>),
+    /// It connects.
+    Connect(AddressText),
+}
+
+/// A TCP socket to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TcpSpec {
+    /// What it does once it is made.
+    pub role: TcpRole,
+    /// Connections that may wait to be accepted.
+    pub backlog: u32,
+    /// Connections that may be open at a time.
+    pub max_connections: Option<u32>,
+    /// Who accepts.
+    pub accept: AcceptPolicy,
+}
+
+/// A UDP socket to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UdpSpec {
+    /// The remote address.
+    pub connect: Option<AddressText>,
+}
+
+/// What is particular to a transport.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A TCP socket.
+    Tcp(TcpSpec),
+    /// A UDP socket.
+    Udp(UdpSpec),
+}
+
+/// A socket to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SocketSpec {
+    /// TCP or UDP, and what is particular to it.
+    pub kind: Kind,
+    /// The IP version, where it was asked for.
+    pub family: Option<Family>,
+    /// The local address, where it was asked for.
+    pub bind: Option<AddressText>,
+    /// How it behaves.
+    pub conduct: Conduct,
+    /// Options, in order.
+    pub options: Vec<SocketOption>,
+}
+
+impl SocketSpec {
+    /// The transport.
+    pub const fn transport(&self) -> Transport {
+        match self.kind {
+            Kind::Tcp(_) => Transport::Tcp,
+            Kind::Udp(_) => Transport::Udp,
+        }
+    }
+}
+
+/// Why a socket was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// CloseSocket.
+    Closed,
+    /// AbortSocket.
+    Aborted,
+    /// Both directions had ended, and its policy is to close then.
+    Ended,
+    /// The peer reset the connection.
+    PeerReset,
+    /// An error ended it.
+    Failed,
+    /// ResetSession.
+    SessionReset,
+    /// DeleteSession.
+    SessionDeleted,
+    /// The agent is stopping.
+    AgentDraining,
+    /// A fault of the agent.
+    Internal,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "CloseSocket closed it",
+            Self::Aborted => "AbortSocket reset it",
+            Self::Ended => "both directions had ended",
+            Self::PeerReset => "the peer reset the connection (ECONNRESET)",
+            Self::Failed => "an error ended it, see its `failed` event",
+            Self::SessionReset => "ResetSession closed it",
+            Self::SessionDeleted => "DeleteSession closed it",
+            Self::AgentDraining => "the agent is stopping",
+            Self::Internal => "of a fault of the agent, see the agent's log",
+        })
+    }
+}
+
+/// Bytes and datagrams that went through a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Bytes that the agent has read.
+    pub bytes_read: u64,
+    /// Bytes handed to the kernel.
+    pub bytes_written: u64,
+    /// Datagrams that the agent has read.
+    pub datagrams_received: u64,
+    /// Datagrams handed to the kernel.
+    pub datagrams_sent: u64,
+}
+
+/// The end of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// Why.
+    pub reason: CloseReason,
+    /// An error came before.
+    pub had_error: bool,
+    /// The final figures.
+    pub totals: Totals,
+    /// Bytes that had arrived and that nobody read.
+    pub unread_bytes: u32,
+    /// Bytes of queued writes that were discarded.
+    pub unwritten_bytes: u32,
+}
+
+/// What only a listener has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListenerStatus {
+    /// The backlog that was asked for.
+    pub backlog: u32,
+    /// Connections accepted.
+    pub accepted_total: u64,
+    /// Connections dropped.
+    pub dropped_total: u64,
+}
+
+/// What changes about a socket while it lives.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SocketStatus {
+    /// What it can do next.
+    pub state: SocketState,
+    /// Its local address.
+    pub local: Option<Endpoint>,
+    /// Its remote address.
+    pub remote: Option<Endpoint>,
+    /// The peer's FIN has been read.
+    pub peer_closed: bool,
+    /// The sending direction has been ended.
+    pub shut_down: bool,
+    /// It is connected with itself.
+    pub self_connected: bool,
+    /// An error has ended, or is about to end it.
+    pub had_error: bool,
+    /// What went through it.
+    pub totals: Totals,
+    /// What only a listener has.
+    pub listener: Option<ListenerStatus>,
+    /// Its end.
+    pub closed: Option<Closing>,
+}
+
+impl SocketStatus {
+    /// Takes up what happened.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Created { local, remote, .. } => {
+                self.local.clone_from(local);
+                self.remote.clone_from(remote);
+                if remote.is_some() {
+                    self.state = SocketState::Connected;
+                }
+            }
+            Event::Bound { local } => {
+                self.local = Some(local.clone());
+                if self.state == SocketState::Unbound {
+                    self.state = SocketState::Bound;
+                }
+            }
+            Event::Listening { local, backlog } => {
+                self.local = Some(local.clone());
+                self.state = SocketState::Listening;
+                self.listener.get_or_insert_default().backlog = *backlog;
+            }
+            Event::ConnectStarted { .. } => self.state = SocketState::Connecting,
+            Event::Connected { local, remote, self_connected } => {
+                self.local = Some(local.clone());
+                self.remote = Some(remote.clone());
+                self.self_connected = *self_connected;
+                self.state = SocketState::Connected;
+            }
+            Event::ConnectFailed { local, .. } | Event::Disconnected { local } => {
+                self.local.clone_from(local);
+                self.remote = None;
+                self.state = if local.is_some() { SocketState::Bound } else { SocketState::Unbound };
+            }
+            Event::Accepted { .. } => self.listener.get_or_insert_default().accepted_total += 1,
+            Event::ConnectionDropped { .. } => self.listener.get_or_insert_default().dropped_total += 1,
+            Event::Received { payload, .. } => self.totals.bytes_read += payload.len() as u64,
+            Event::DatagramReceived(datagram) => {
+                self.totals.bytes_read += datagram.payload.len() as u64;
+                self.totals.datagrams_received += 1;
+            }
+            Event::Written { size, .. } => self.totals.bytes_written += u64::from(*size),
+            Event::Sent { size, .. } => {
+                self.totals.bytes_written += u64::from(*size);
+                self.totals.datagrams_sent += 1;
+            }
+            Event::ShutDown { how } => self.shut_down |= how.ends_sending(),
+            Event::PeerClosed { .. } => self.peer_closed = true,
+            Event::PeerReset { .. } => self.had_error = true,
+            Event::Closed(closing) => {
+                self.state = SocketState::Closed;
+                self.closed = Some(*closing);
+            }
+            Event::LookedUp { .. }
+            | Event::AcceptPaused { .. }
+            | Event::AcceptFailed { .. }
+            | Event::Writable
+            | Event::PeerGone { .. }
+            | Event::IdleTimedOut { .. }
+            | Event::ReadPaused
+            | Event::ReadResumed
+            | Event::OptionSet(_)
+            | Event::Failed { .. }
+            | Event::Aborted
+            | Event::ClockStepped { .. }
+            | Event::AgentDraining { .. }
+            | Event::SessionReset { .. } => {}
+        }
+    }
+}
+
+/// Bytes on their way through a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Queues {
+    /// Received and not read: SIOCINQ.
+    pub receive_bytes: u32,
+    /// Handed to the kernel and not acknowledged: SIOCOUTQ.
+    pub send_bytes: u32,
+    /// Waiting in the agent for room in the kernel.
+    pub pending_write_bytes: u32,
+}
+
+/// What poll(2) says of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readiness {
+    /// POLLIN.
+    pub readable: bool,
+    /// POLLOUT.
+    pub writable: bool,
+    /// POLLPRI.
+    pub priority: bool,
+    /// POLLRDHUP or POLLHUP.
+    pub hung_up: bool,
+    /// POLLERR.
+    pub failed: bool,
+}
+
+/// What a listener was told about its connections, and how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerView {
+    /// Who accepts.
+    pub accept: AcceptPolicy,
+    /// Connections that may be open at a time.
+    pub max_connections: Option<u32>,
+    /// Connections that are open now.
+    pub connection_count: u32,
+}
+
+/// A socket as it is at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketView {
+    /// The session that owns it.
+    pub session: SessionId,
+    /// Its name.
+    pub id: SocketId,
+    /// Its number.
+    pub uid: SocketUid,
+    /// The listener that accepted it.
+    pub parent: Option<(SocketId, SocketUid)>,
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// IPv4 or IPv6.
+    pub family: Family,
+    /// When it was made.
+    pub created: Timestamp,
+    /// How it behaves now.
+    pub conduct: Conduct,
+    /// What has become of it.
+    pub status: SocketStatus,
+    /// Of a TCP socket: what it does as a listener.
+    pub listener: Option<ListenerView>,
+    /// What the kernel holds for it, where it was asked.
+    pub queues: Option<Queues>,
+    /// What poll(2) says of it, where it was asked.
+    pub readiness: Option<Readiness>,
+}
