@@ -194,7 +194,10 @@ impl AddressText {
 
     fn parse_bracketed(text: &str, rest: &str) -> Result<Self, Problem> {
         let malformed = || {
-            Problem::new(format!("`{}` is not an address: brackets hold an IPv6 literal, as in [::1]:80", shorten(text)))
+            Problem::new(format!(
+                "`{}` is not an address: brackets hold an IPv6 literal, as in [::1]:80",
+                shorten(text)
+            ))
         };
         let (inner, after) = rest.split_once(']').ok_or_else(malformed)?;
         let port = match after.strip_prefix(':') {
@@ -254,7 +257,9 @@ fn parse_ipv6(text: &str) -> Result<Host, Problem> {
     };
     match literal.parse::<Ipv6Addr>() {
         Ok(ip) => Ok(Host::Ip(ip.into(), zone)),
-        Err(_) => Err(Problem::new(format!("`{}` is not an IPv6 address; with a port it is written [::1]:80", shorten(text)))),
+        Err(_) => {
+            Err(Problem::new(format!("`{}` is not an IPv6 address; with a port it is written [::1]:80", shorten(text))))
+        }
     }
 }
 
@@ -281,9 +286,10 @@ fn parse_port(text: &str) -> Result<Port, Problem> {
         return Err(Problem::new("a port is needed after the colon: a number up to 65535 (0: any), or a service name"));
     }
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse().map(Port::Number).map_err(|_| {
-            Problem::new(format!("port {} is out of range: ports go up to 65535", shorten(text)))
-        });
+        return text
+            .parse()
+            .map(Port::Number)
+            .map_err(|_| Problem::new(format!("port {} is out of range: ports go up to 65535", shorten(text))));
     }
     let fits = text.len() <= 32
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'+' | b'.'))
@@ -291,7 +297,10 @@ fn parse_port(text: &str) -> Result<Port, Problem> {
     if fits {
         return Ok(Port::Service(text.into()));
     }
-    Err(Problem::new(format!("`{}` is not a port: a number up to 65535, or a service name such as http", shorten(text))))
+    Err(Problem::new(format!(
+        "`{}` is not a port: a number up to 65535, or a service name such as http",
+        shorten(text)
+    )))
 }
 
 /// What Node's `net.isIP` says: which family the text is a literal of, if any.
@@ -299,8 +308,9 @@ pub fn node_family(text: &str) -> Option<Family> {
     if text.parse::<Ipv4Addr>().is_ok() {
         return Some(Family::Ipv4);
     }
-    let zone_fits =
-        |zone: &str| !zone.is_empty() && zone.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':'));
+    let zone_fits = |zone: &str| {
+        !zone.is_empty() && zone.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':'))
+    };
     let literal = match text.split_once('%') {
         Some((literal, zone)) if zone_fits(zone) => literal,
         Some(_) => return None,
@@ -356,11 +366,45 @@ mod tests {
     #[test]
     fn everything_else_is_refused_with_a_reason() {
         for text in [
-            "", ":", "a:", "127.1:80", "127.1", "0x7f000001:80", "0x7f000001", "0177.0.0.1", "2130706433", "1.2.3.4.5",
-            "256.1.1.1", "1.2.3", "10.0.0.1:70000", "70000", "10.0.0.1:-1", "10.0.0.1:+80", "10.0.0.1:8 0", "[::1",
-            "[::1]80", "[::1]:", "[10.0.0.1]:80", "[name]:80", "::1:80:zz", "fe80::1%", "fe80::1%0", "fe80::1%eth/0",
-            "fe80::1%averyveryverylongname", "10.0.0.1%eth0", "a b:80", "-a:80", "a-:80", "ä:80", "host:ht tp", "host:$",
-            "exa mple", "a..b", "1.2.3.0x4", "[::1]:80:90", "a:b:c",
+            "",
+            ":",
+            "a:",
+            "127.1:80",
+            "127.1",
+            "0x7f000001:80",
+            "0x7f000001",
+            "0177.0.0.1",
+            "2130706433",
+            "1.2.3.4.5",
+            "256.1.1.1",
+            "1.2.3",
+            "10.0.0.1:70000",
+            "70000",
+            "10.0.0.1:-1",
+            "10.0.0.1:+80",
+            "10.0.0.1:8 0",
+            "[::1",
+            "[::1]80",
+            "[::1]:",
+            "[10.0.0.1]:80",
+            "[name]:80",
+            "::1:80:zz",
+            "fe80::1%",
+            "fe80::1%0",
+            "fe80::1%eth/0",
+            "fe80::1%averyveryverylongname",
+            "10.0.0.1%eth0",
+            "a b:80",
+            "-a:80",
+            "a-:80",
+            "ä:80",
+            "host:ht tp",
+            "host:$",
+            "exa mple",
+            "a..b",
+            "1.2.3.0x4",
+            "[::1]:80:90",
+            "a:b:c",
         ] {
             let problem = AddressText::parse(text).expect_err(text);
             assert!(!problem.to_string().contains('\n'), "{text}");
@@ -379,13 +423,44 @@ mod tests {
     fn node_agrees_on_what_an_ip_literal_is() {
         let v4 = ["0.0.0.0", "127.0.0.1", "255.255.255.255", "1.2.3.4"];
         let v6 = [
-            "::", "::1", "1:2:3:4:5:6:7:8", "::ffff:1.2.3.4", "fe80::1%eth0", "fe80::1%1", "::1%a.b:c-d", "1:2:3:4:5:6:7::",
-            "::2:3:4:5:6:7:8", "64:ff9b::1.2.3.4", "ABCD::", "1:2:3:4:5:6:1.2.3.4",
+            "::",
+            "::1",
+            "1:2:3:4:5:6:7:8",
+            "::ffff:1.2.3.4",
+            "fe80::1%eth0",
+            "fe80::1%1",
+            "::1%a.b:c-d",
+            "1:2:3:4:5:6:7::",
+            "::2:3:4:5:6:7:8",
+            "64:ff9b::1.2.3.4",
+            "ABCD::",
+            "1:2:3:4:5:6:1.2.3.4",
         ];
         let none = [
-            "", "localhost", "127.1", "0x7f.1", "01.2.3.4", "1.2.3.04", "1.2.3.4 ", " 1.2.3.4", "1.2.3.4:80", "256.0.0.1",
-            "1.2.3", ":::", "1::2::3", "12345::", "::1%", "::1%a_b", "1.2.3.4%1", "[::1]", "::ffff:1.2.3.04", "1:2:3:4:5:6:7",
-            "1:2:3:4:5:6:7:8:9", "g::", "1:2:3:4:5:6:7:1.2.3.4", "::1/64",
+            "",
+            "localhost",
+            "127.1",
+            "0x7f.1",
+            "01.2.3.4",
+            "1.2.3.04",
+            "1.2.3.4 ",
+            " 1.2.3.4",
+            "1.2.3.4:80",
+            "256.0.0.1",
+            "1.2.3",
+            ":::",
+            "1::2::3",
+            "12345::",
+            "::1%",
+            "::1%a_b",
+            "1.2.3.4%1",
+            "[::1]",
+            "::ffff:1.2.3.04",
+            "1:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:8:9",
+            "g::",
+            "1:2:3:4:5:6:7:1.2.3.4",
+            "::1/64",
         ];
         for text in v4 {
             assert_eq!(node_family(text), Some(Family::Ipv4), "{text}");

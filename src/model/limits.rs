@@ -18,6 +18,8 @@ pub struct Limits {
     pub calls: u32,
     /// Operations of a session that are remembered after they have ended.
     pub remembered_calls: u32,
+    /// Bytes of payload that remembered operations hold.
+    pub remembered_bytes: u32,
     /// Bytes of one request's payload.
     pub payload_bytes: u32,
     /// Datagrams of one SendDatagrams.
@@ -56,6 +58,7 @@ impl Default for Limits {
             watchers: 128,
             calls: 1024,
             remembered_calls: 4096,
+            remembered_bytes: 4 << 20,
             payload_bytes: 1 << 20,
             datagrams_per_call: 1024,
             options_per_call: 64,

@@ -1,9 +1,8 @@
-//! What only the host knows: which addresses a name has, which port a service, which index an interface.
+//! What only the host knows: which addresses a name has, and which port a service.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 
 use crate::model::address::{Family, Transport};
 use crate::model::errno::LookupErrno;
@@ -33,10 +32,4 @@ pub trait Resolver: Send + Sync {
 
     /// The service name of a port.
     fn port(&self, port: u16, transport: Transport) -> Lookup<'_, String>;
-
-    /// The index of an interface, if there is one of that name.
-    fn interface_index(&self, name: &str) -> Option<u32>;
-
-    /// The name of an interface, if there is one of that index.
-    fn interface_name(&self, index: u32) -> Option<Arc<str>>;
 }

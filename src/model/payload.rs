@@ -74,7 +74,10 @@ pub fn parse_hex(text: &str) -> Result<Bytes, Problem> {
                 return Err(Problem::new(format!("`{}` at {} is no hexadecimal digit", c.escape_debug(), at + 1)));
             }
             (None, Some(_)) => {
-                return Err(Problem::new(format!("the byte before {} has one digit only: two a byte are needed", at + 1)));
+                return Err(Problem::new(format!(
+                    "the byte before {} has one digit only: two a byte are needed",
+                    at + 1
+                )));
             }
         }
     }

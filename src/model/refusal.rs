@@ -193,7 +193,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::InvalidField(Violation { field, problem }) => write!(f, "{field}: {problem}"),
             Self::SessionNotFound(id) => write!(f, "there is no session `{id}`: CreateSession makes it"),
-            Self::SessionExists(id) => write!(f, "there is a session `{id}` already: take another name, or DeleteSession"),
+            Self::SessionExists(id) => {
+                write!(f, "there is a session `{id}` already: take another name, or DeleteSession")
+            }
             Self::SocketNotFound(id) => {
                 write!(f, "there is no socket `{id}` in this session: ListSockets shows those that there are")
             }
@@ -210,13 +212,22 @@ impl fmt::Display for Refusal {
             Self::WrongDirection { socket, used } => write!(f, "socket `{socket}` is {used}, as it was created"),
             Self::WrongState { socket, why } => write!(f, "socket `{socket}` {why}"),
             Self::QuotaExceeded(Quota { limit, value }) => {
-                write!(f, "{limit} of this agent is {value}, and so many are in use: release some, or start it with a higher limit")
+                write!(
+                    f,
+                    "{limit} of this agent is {value}, and so many are in use: release some, or start it with a higher limit"
+                )
             }
             Self::InstanceChanged { now } => {
-                write!(f, "instance_id: the agent was restarted and is {now} now; its sockets and numbers of before are gone")
+                write!(
+                    f,
+                    "instance_id: the agent was restarted and is {now} now; its sockets and numbers of before are gone"
+                )
             }
             Self::StartTimePassed { late_ms } => {
-                write!(f, "call.start_time: it passed {late_ms} ms ago on this agent's clock: compare clocks by GetClock")
+                write!(
+                    f,
+                    "call.start_time: it passed {late_ms} ms ago on this agent's clock: compare clocks by GetClock"
+                )
             }
             Self::RequestIdReused(id) => {
                 write!(f, "call.request_id: `{id}` stands for another request: each request needs a name of its own")
@@ -226,7 +237,10 @@ impl fmt::Display for Refusal {
             }
             Self::FutureEvent { head } => write!(f, "after_event_seq: the newest event of this session is {head}"),
             Self::EventNotKept { event_seq } => {
-                write!(f, "reply_to_event: event {event_seq} is no datagram, or is not in the log any more: give a destination")
+                write!(
+                    f,
+                    "reply_to_event: event {event_seq} is no datagram, or is not in the log any more: give a destination"
+                )
             }
             Self::CallNotFound(id) => write!(
                 f,

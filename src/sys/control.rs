@@ -1,0 +1,139 @@
+//! Control messages of recvmsg(2) and sendmsg(2), as plain bytes: cmsg(3), ip(7), ipv6(7).
+//!
+//! Read and written field by field, so that no byte that the kernel sends is ever taken for a pointer or trusted as a length.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// `struct cmsghdr`: the length as `size_t`, then level and type.
+const HEADER: usize = size_of::<usize>() + 8;
+const ALIGN: usize = size_of::<usize>();
+
+/// Room for everything that this module asks the kernel for: packet info, hop limit, traffic class.
+pub(super) const RECEIVE_ROOM: usize = 3 * (HEADER + ALIGN) + 24;
+
+/// What the kernel tells of a datagram beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ancillary {
+    /// The address that it was sent to.
+    pub destination: Option<IpAddr>,
+    /// The interface that it came in by; 0 where it is not told.
+    pub interface_index: u32,
+    /// Its time-to-live or hop limit.
+    pub hop_limit: Option<u8>,
+    /// Its type-of-service or traffic class byte.
+    pub traffic_class: Option<u8>,
+}
+
+impl Ancillary {
+    /// Reads what recvmsg(2) has put into the control buffer. What is not understood is passed over.
+    pub fn parse(mut control: &[u8]) -> Self {
+        let mut told = Self::default();
+        while let Some((level, kind, data, rest)) = next_message(control) {
+            told.take(level, kind, data);
+            control = rest;
+        }
+        told
+    }
+
+    fn take(&mut self, level: i32, kind: i32, data: &[u8]) {
+        match (level, kind) {
+            // struct in_pktinfo { int ipi_ifindex; in_addr ipi_spec_dst, ipi_addr; }
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                if let (Some(index), Some(address)) = (array(data, 0), array::<4>(data, 8)) {
+                    self.interface_index = u32::from_ne_bytes(index);
+                    self.destination = Some(Ipv4Addr::from(address).into());
+                }
+            }
+            // struct in6_pktinfo { in6_addr ipi6_addr; unsigned ipi6_ifindex; }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                if let (Some(address), Some(index)) = (array::<16>(data, 0), array(data, 16)) {
+                    self.interface_index = u32::from_ne_bytes(index);
+                    self.destination = Some(Ipv6Addr::from(address).into());
+                }
+            }
+            (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                self.hop_limit = array(data, 0).and_then(|int| i32::from_ne_bytes(int).try_into().ok());
+            }
+            // The kernel sends a single byte here, unlike everywhere else.
+            (libc::IPPROTO_IP, libc::IP_TOS) => self.traffic_class = data.first().copied(),
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                self.traffic_class = array(data, 0).and_then(|int| i32::from_ne_bytes(int).try_into().ok());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Splits the first control message off: its level, its type, its data, and what comes after it.
+fn next_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
+    let length = usize::from_ne_bytes(array(control, 0)?);
+    let level = i32::from_ne_bytes(array(control, ALIGN)?);
+    let kind = i32::from_ne_bytes(array(control, ALIGN + 4)?);
+    let data = control.get(HEADER..length)?;
+    let next = length.checked_next_multiple_of(ALIGN)?;
+    Some((level, kind, data, control.get(next..).unwrap_or_default()))
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+/// The control message that makes a datagram leave from this local address, by this interface (0: any).
+pub(super) fn packet_info(source: IpAddr, interface_index: u32) -> Vec<u8> {
+    let (level, kind, data) = match source {
+        IpAddr::V4(ip) => {
+            let data = [&interface_index.to_ne_bytes()[..], &ip.octets(), &[0; 4]].concat();
+            (libc::IPPROTO_IP, libc::IP_PKTINFO, data)
+        }
+        IpAddr::V6(ip) => {
+            let data = [&ip.octets()[..], &interface_index.to_ne_bytes()].concat();
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, data)
+        }
+    };
+    let mut message =
+        [&(HEADER + data.len()).to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes(), &data].concat();
+    message.resize(message.len().next_multiple_of(ALIGN), 0);
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
+        let mut message =
+            [&(HEADER + data.len()).to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes(), data].concat();
+        message.resize(message.len().next_multiple_of(ALIGN), 0);
+        message
+    }
+
+    #[test]
+    fn all_that_the_kernel_tells_is_read() {
+        let info = [&7_u32.to_ne_bytes()[..], &[127, 0, 0, 9], &[224, 0, 0, 1]].concat();
+        let v4 = [
+            message(libc::IPPROTO_IP, libc::IP_PKTINFO, &info),
+            message(libc::SOL_SOCKET, 99, b"unknown"),
+            message(libc::IPPROTO_IP, libc::IP_TTL, &64_i32.to_ne_bytes()),
+            message(libc::IPPROTO_IP, libc::IP_TOS, &[0xb8]),
+        ];
+        let told = Ancillary::parse(&v4.concat());
+        assert_eq!(told.destination, Some("224.0.0.1".parse().unwrap()));
+        assert_eq!((told.interface_index, told.hop_limit, told.traffic_class), (7, Some(64), Some(0xb8)));
+
+        let told = Ancillary::parse(&packet_info("fe80::1".parse().unwrap(), 3));
+        assert_eq!((told.destination, told.interface_index), (Some("fe80::1".parse().unwrap()), 3));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            Ancillary::parse(&bytes);
+        }
+
+        #[test]
+        fn broken_lengths_do_not_panic(length: usize, data in prop::collection::vec(any::<u8>(), 0..60)) {
+            Ancillary::parse(&[&length.to_ne_bytes()[..], &data].concat());
+        }
+    }
+}

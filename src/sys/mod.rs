@@ -1,0 +1,13 @@
+//! Raw system calls, each with its man page, and the only `unsafe` of the crate.
+//!
+//! Everything here is non-blocking unless it says otherwise, retries EINTR by itself, and answers with an
+//! [`Errno`](crate::model::errno::Errno) that was taken on the thread that made the call. No `std::io::Error` leaves this module: what a
+//! kernel says about a lab socket must never become an RPC status by accident.
+
+mod buffer;
+pub mod clock;
+pub mod control;
+pub mod interface;
+pub mod option;
+pub mod process;
+pub mod socket;

@@ -1,0 +1,119 @@
+//! Socket options and queue sizes. getsockopt(2), setsockopt(2), ioctl(2).
+#![allow(unsafe_code, reason = "options are passed by address; the table says which type each has")]
+
+use std::ffi::c_int;
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::model::errno::Errno;
+use crate::model::option::{Access, OptionSpec, OptionType, OptionValue};
+use crate::sys::interface;
+
+/// `struct linger`.
+const LINGER_SIZE: usize = 2 * size_of::<c_int>();
+/// `struct ip_mreqn`: two addresses and an index.
+const MREQN_SIZE: usize = 12;
+
+/// Sets an option to a value of its type.
+pub fn set(socket: impl AsFd, spec: &OptionSpec, value: &OptionValue) -> Result<(), Errno> {
+    match (spec.kind, value) {
+        (OptionType::Linger, OptionValue::Enabled(_)) => set_bytes(socket, spec, &linger(0, 0)),
+        (OptionType::Linger, OptionValue::Seconds(seconds)) => {
+            set_bytes(socket, spec, &linger(1, c_int::try_from(*seconds).map_err(|_| Errno::EINVAL)?))
+        }
+        (OptionType::InterfaceName, OptionValue::Text(name)) => set_bytes(socket, spec, name.as_bytes()),
+        (OptionType::InterfaceIndex, OptionValue::Text(name)) => {
+            set_bytes(socket, spec, &index_or_none(name)?.to_ne_bytes())
+        }
+        (OptionType::MulticastInterface, OptionValue::Text(name)) => {
+            let mut request = [0; MREQN_SIZE];
+            request[8..].copy_from_slice(&index_or_none(name)?.to_ne_bytes());
+            set_bytes(socket, spec, &request)
+        }
+        (_, OptionValue::Enabled(on)) => set_bytes(socket, spec, &c_int::from(*on).to_ne_bytes()),
+        (_, OptionValue::Number(number)) => set_bytes(socket, spec, &number.to_ne_bytes()),
+        (_, OptionValue::Seconds(seconds)) => set_bytes(socket, spec, &seconds.to_ne_bytes()),
+        (_, OptionValue::Text(_)) => Err(Errno::EINVAL),
+    }
+}
+
+/// Reads an option as the kernel has it; absent where the kernel does not tell.
+pub fn get(socket: impl AsFd, spec: &OptionSpec) -> Result<Option<OptionValue>, Errno> {
+    if spec.access == Access::WriteOnly {
+        return Ok(None);
+    }
+    let mut buffer = [0_u8; 64];
+    let value = get_bytes(&socket, spec, &mut buffer)?;
+    let int = |at: usize| -> Result<c_int, Errno> {
+        let bytes = value.get(at..at + size_of::<c_int>()).and_then(|b| b.try_into().ok());
+        bytes.map(c_int::from_ne_bytes).ok_or(Errno::EINVAL)
+    };
+    Ok(Some(match spec.kind {
+        OptionType::Enabled => OptionValue::Enabled(int(0)? != 0),
+        OptionType::Number => OptionValue::Number(int(0)?),
+        OptionType::Seconds => OptionValue::Seconds(u32::try_from(int(0)?).unwrap_or(0)),
+        OptionType::Linger if int(0)? == 0 => OptionValue::Enabled(false),
+        OptionType::Linger => OptionValue::Seconds(u32::try_from(int(4)?).unwrap_or(0)),
+        OptionType::InterfaceName => {
+            let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
+            OptionValue::Text(String::from_utf8_lossy(name).into())
+        }
+        OptionType::InterfaceIndex => match u32::try_from(int(0)?) {
+            Ok(0) | Err(_) => OptionValue::Text("".into()),
+            Ok(index) => OptionValue::Text((&*interface::name_of(socket, index)?).into()),
+        },
+        OptionType::MulticastInterface => return Ok(None),
+    }))
+}
+
+/// The kernel's TCP state, of which only the end matters here. tcp(7): TCP_INFO, whose first byte it is.
+pub(super) fn tcp_is_closed(socket: impl AsFd) -> Result<bool, Errno> {
+    const TCP_CLOSE: u8 = 7;
+    let mut state = [0_u8; 1];
+    Ok(get_raw(&socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut state)? == 1 && state[0] == TCP_CLOSE)
+}
+
+/// How many bytes the kernel holds that were not acknowledged (TCP) or not sent (UDP) yet. tcp(7), udp(7): SIOCOUTQ.
+pub(super) fn unsent(socket: impl AsFd) -> u32 {
+    #[allow(clippy::cast_possible_truncation, reason = "the number fits; its type differs between C libraries")]
+    const SIOCOUTQ: rustix::ioctl::Opcode = libc::TIOCOUTQ as rustix::ioctl::Opcode;
+    // SAFETY: SIOCOUTQ writes one int, which is what this getter has room for.
+    let answer = unsafe { rustix::ioctl::ioctl(socket, rustix::ioctl::Getter::<SIOCOUTQ, c_int>::new()) };
+    answer.ok().and_then(|bytes| bytes.try_into().ok()).unwrap_or(0)
+}
+
+fn linger(on: c_int, seconds: c_int) -> [u8; LINGER_SIZE] {
+    let mut value = [0; LINGER_SIZE];
+    value[..4].copy_from_slice(&on.to_ne_bytes());
+    value[4..].copy_from_slice(&seconds.to_ne_bytes());
+    value
+}
+
+fn index_or_none(name: &str) -> Result<u32, Errno> {
+    if name.is_empty() { Ok(0) } else { interface::index_of(name) }
+}
+
+fn set_bytes(socket: impl AsFd, spec: &OptionSpec, value: &[u8]) -> Result<(), Errno> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel reads no more than `length` bytes from `value`.
+    let answer =
+        unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), spec.level, spec.number, value.as_ptr().cast(), length) };
+    if answer == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+fn get_bytes<'a>(socket: &impl AsFd, spec: &OptionSpec, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
+    let length = get_raw(socket, spec.level, spec.number, buffer)?;
+    Ok(&buffer[..length])
+}
+
+fn get_raw(socket: &impl AsFd, level: c_int, number: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let mut length = libc::socklen_t::try_from(buffer.len()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel writes no more than `length` bytes to `buffer`.
+    let answer = unsafe {
+        libc::getsockopt(socket.as_fd().as_raw_fd(), level, number, buffer.as_mut_ptr().cast(), &raw mut length)
+    };
+    if answer == 0 { Ok((length as usize).min(buffer.len())) } else { Err(last_errno()) }
+}
+
+fn last_errno() -> Errno {
+    Errno::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+}

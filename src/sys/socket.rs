@@ -1,0 +1,238 @@
+//! Lab sockets as the kernel has them: non-blocking, closed on exec, never raising SIGPIPE.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SocketFlags, acceptfrom_with, connect_unspec};
+use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, Type};
+
+use crate::model::address::{Family, Transport};
+use crate::model::errno::Errno;
+use crate::model::operation::ShutdownHow;
+use crate::model::option::{OptionSpec, OptionValue};
+use crate::model::socket::{Queues, Readiness};
+use crate::sys::control::{Ancillary, RECEIVE_ROOM, packet_info};
+use crate::sys::{buffer, option};
+
+/// A TCP or UDP socket.
+#[derive(Debug)]
+pub struct Socket(socket2::Socket);
+
+/// A datagram that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatagramHead {
+    /// Who sent it.
+    pub source: Option<SocketAddr>,
+    /// How many bytes it had, of which fewer may have been read.
+    pub size: usize,
+    /// What else the kernel told.
+    pub ancillary: Ancillary,
+}
+
+/// The local address that a datagram leaves from, and the interface (0: any).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendFrom {
+    /// The address.
+    pub source: IpAddr,
+    /// The interface's index.
+    pub interface_index: u32,
+}
+
+impl Socket {
+    /// Makes a socket. socket(2).
+    pub fn new(transport: Transport, family: Family) -> Result<Self, Errno> {
+        let (kind, protocol) = match transport {
+            Transport::Tcp => (Type::STREAM, Protocol::TCP),
+            Transport::Udp => (Type::DGRAM, Protocol::UDP),
+        };
+        let domain = match family {
+            Family::Ipv4 => Domain::IPV4,
+            Family::Ipv6 => Domain::IPV6,
+        };
+        let socket = socket2::Socket::new_raw(domain, kind.nonblocking().cloexec(), Some(protocol)).map_err(errno)?;
+        Ok(Self(socket))
+    }
+
+    /// Gives it a local address. bind(2).
+    pub fn bind(&self, local: SocketAddr) -> Result<(), Errno> {
+        self.0.bind(&local.into()).map_err(errno)
+    }
+
+    /// Makes it wait for connections. listen(2).
+    pub fn listen(&self, backlog: u32) -> Result<(), Errno> {
+        self.0.listen(i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(errno)
+    }
+
+    /// Takes a waiting connection, and tells who it is. accept4(2).
+    pub fn accept(&self) -> Result<(Self, Option<SocketAddr>), Errno> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (fd, remote): (OwnedFd, _) = retry(|| acceptfrom_with(&self.0, flags).map_err(io::Error::from))?;
+        Ok((Self(fd.into()), remote.and_then(|any| SocketAddr::try_from(any).ok())))
+    }
+
+    /// Begins to connect; EINPROGRESS says that the answer comes later. connect(2).
+    pub fn connect(&self, remote: SocketAddr) -> Result<(), Errno> {
+        self.0.connect(&remote.into()).map_err(errno)
+    }
+
+    /// Takes the remote address away, or ends an attempt to connect. connect(2) with AF_UNSPEC.
+    pub fn disconnect(&self) -> Result<(), Errno> {
+        Ok(connect_unspec(&self.0)?)
+    }
+
+    /// The local address; absent while it has none. getsockname(2).
+    pub fn local(&self) -> Option<SocketAddr> {
+        let local = self.0.local_addr().ok()?.as_socket()?;
+        (local.port() != 0).then_some(local)
+    }
+
+    /// The remote address; absent while it has none. getpeername(2).
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.0.peer_addr().ok()?.as_socket()
+    }
+
+    /// Reads at most `max` bytes into `into`; 0 at the end of the stream. recv(2).
+    pub fn receive(&self, into: &mut BytesMut, max: usize) -> Result<usize, Errno> {
+        retry(|| buffer::fill(into, max, |spare| self.0.recv(spare)))
+    }
+
+    /// Reads a datagram, at most `max` bytes of it, into `into`. recvmsg(2).
+    pub fn receive_datagram(&self, into: &mut BytesMut, max: usize) -> Result<DatagramHead, Errno> {
+        retry(|| {
+            let mut source = SockAddr::from(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
+            let mut control = [MaybeUninit::uninit(); RECEIVE_ROOM];
+            let (mut size, mut filled) = (0, 0);
+            buffer::fill(into, max, |spare| {
+                let mut buffers = [MaybeUninitSlice::new(spare)];
+                let mut header =
+                    MsgHdrMut::new().with_addr(&mut source).with_buffers(&mut buffers).with_control(&mut control);
+                // With MSG_TRUNC the kernel answers the datagram's own length.
+                size = self.0.recvmsg(&mut header, libc::MSG_TRUNC)?;
+                filled = header.control_len();
+                Ok(size)
+            })?;
+            let ancillary = Ancillary::parse(buffer::assume_filled(&control, filled));
+            Ok(DatagramHead { source: source.as_socket(), size, ancillary })
+        })
+    }
+
+    /// Hands bytes to the kernel, and tells how many it took. send(2).
+    pub fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        retry(|| self.0.send_with_flags(bytes, libc::MSG_NOSIGNAL))
+    }
+
+    /// Hands a datagram to the kernel. sendmsg(2).
+    pub fn send_datagram(
+        &self,
+        bytes: &[u8],
+        destination: Option<SocketAddr>,
+        from: Option<SendFrom>,
+    ) -> Result<usize, Errno> {
+        let buffers = [IoSlice::new(bytes)];
+        let destination = destination.map(SockAddr::from);
+        let control = from.map(|from| packet_info(from.source, from.interface_index));
+        let mut header = MsgHdr::new().with_buffers(&buffers);
+        if let Some(destination) = &destination {
+            header = header.with_addr(destination);
+        }
+        if let Some(control) = &control {
+            header = header.with_control(control);
+        }
+        retry(|| self.0.sendmsg(&header, libc::MSG_NOSIGNAL))
+    }
+
+    /// Ends a direction, or both. shutdown(2).
+    pub fn shutdown(&self, how: ShutdownHow) -> Result<(), Errno> {
+        let how = match how {
+            ShutdownHow::Receive => Shutdown::Read,
+            ShutdownHow::Send => Shutdown::Write,
+            ShutdownHow::Both => Shutdown::Both,
+        };
+        self.0.shutdown(how).map_err(errno)
+    }
+
+    /// Takes the error that is pending, if there is one. socket(7): SO_ERROR.
+    pub fn take_error(&self) -> Option<Errno> {
+        match self.0.take_error() {
+            Ok(pending) => pending.map(errno),
+            Err(error) => Some(errno(error)),
+        }
+    }
+
+    /// What closing does: nothing special, wait so long for the peer's acknowledgement, or with zero reset. socket(7): SO_LINGER.
+    pub fn set_linger(&self, linger: Option<Duration>) -> Result<(), Errno> {
+        self.0.set_linger(linger).map_err(errno)
+    }
+
+    /// Sets an option. setsockopt(2).
+    pub fn set_option(&self, spec: &OptionSpec, value: &OptionValue) -> Result<(), Errno> {
+        option::set(self, spec, value)
+    }
+
+    /// Reads an option; absent where the kernel does not tell. getsockopt(2).
+    pub fn option(&self, spec: &OptionSpec) -> Result<Option<OptionValue>, Errno> {
+        option::get(self, spec)
+    }
+
+    /// Whether the kernel has done with the connection: state CLOSE. tcp(7): TCP_INFO.
+    pub fn tcp_is_closed(&self) -> bool {
+        option::tcp_is_closed(self).unwrap_or(true)
+    }
+
+    /// What the kernel holds for it. tcp(7), udp(7): SIOCINQ, SIOCOUTQ.
+    pub fn queues(&self) -> Queues {
+        let receive = rustix::io::ioctl_fionread(&self.0).unwrap_or(0);
+        Queues {
+            receive_bytes: u32::try_from(receive).unwrap_or(u32::MAX),
+            send_bytes: option::unsent(&self.0),
+            pending_write_bytes: 0,
+        }
+    }
+
+    /// What can be done with it at once. poll(2).
+    pub fn readiness(&self) -> Readiness {
+        let asked = PollFlags::IN | PollFlags::OUT | PollFlags::PRI | PollFlags::RDHUP;
+        let mut sockets = [PollFd::new(&self.0, asked)];
+        if poll(&mut sockets, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_err() {
+            return Readiness::default();
+        }
+        let told = sockets[0].revents();
+        Readiness {
+            readable: told.contains(PollFlags::IN),
+            writable: told.contains(PollFlags::OUT),
+            priority: told.contains(PollFlags::PRI),
+            hung_up: told.intersects(PollFlags::HUP | PollFlags::RDHUP),
+            failed: told.contains(PollFlags::ERR),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::new(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map_err(errno),
+        }
+    }
+}
