@@ -57,7 +57,31 @@ pub struct SocketError {
     pub subject: Option<Box<str>>,
 }
 
+/// The calls that errors name.
+const SYSCALLS: [&str; 15] = [
+    "socket",
+    "bind",
+    "listen",
+    "accept4",
+    "connect",
+    "send",
+    "sendmsg",
+    "recv",
+    "recvmsg",
+    "shutdown",
+    "setsockopt",
+    "getsockopt",
+    "epoll_ctl",
+    "getaddrinfo",
+    "rtnetlink",
+];
+
 impl SocketError {
+    /// The call of this name, as an error has it. Empty if there is none.
+    pub fn syscall_named(name: &str) -> &'static str {
+        SYSCALLS.into_iter().find(|known| *known == name).unwrap_or_default()
+    }
+
     /// An error of a system call.
     pub fn new(errno: Errno, operation: Operation, syscall: &'static str) -> Self {
         Self { cause: Cause::Errno(errno), operation, syscall, local: None, remote: None, subject: None }

@@ -2,6 +2,7 @@
 //!
 //! The meaning of each kind, and when it does not come, stands in `proto/farsock/v1/event.proto`, which users read.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,9 +32,9 @@ pub struct Datagram {
     pub source: Option<Endpoint>,
     /// Where it was sent to, with this socket's port. Absent where the kernel does not tell.
     pub destination: Option<Endpoint>,
-    /// The index of the interface that it came in by; 0 where the kernel does not tell.
-    pub interface_index: u32,
-    /// The name of that interface.
+    /// The address of this host that an answer should leave from.
+    pub answer_from: Option<IpAddr>,
+    /// The name of the interface that it came in by.
     pub interface: Option<Arc<str>>,
     /// How many bytes it had when it was sent.
     pub size: u32,

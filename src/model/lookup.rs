@@ -19,7 +19,8 @@ pub struct HostAnswer {
     pub canonical_name: Option<String>,
 }
 
-/// The names of the agent's host. An agent asks its system; a test may answer by itself.
+/// The names of the agent's host. An agent asks its system; a test may answer by itself. Whoever asks decides how long to wait; how
+/// many ask at a time is the resolver's business.
 pub trait Resolver: Send + Sync {
     /// The addresses of a host name, of one family or both.
     fn host(&self, name: &str, family: Option<Family>) -> Lookup<'_, HostAnswer>;

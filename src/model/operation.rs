@@ -326,6 +326,8 @@ pub struct Taken {
     pub source: Option<Endpoint>,
     /// Where it was sent to.
     pub destination: Option<Endpoint>,
+    /// Bytes of the datagram are lost, because fewer were asked for.
+    pub truncated: bool,
     /// The stream has ended, and everything has been taken.
     pub end: bool,
     /// The event that logged them.

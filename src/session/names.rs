@@ -82,9 +82,14 @@ impl<H: Clone> Names<H> {
     pub fn open(&mut self, id: SocketId, uid: SocketUid, handle: H) -> Result<(), Refusal> {
         self.has_room()?;
         self.is_free(&id)?;
+        self.adopt(id, uid, handle);
+        Ok(())
+    }
+
+    /// Opens a socket that is there already, under a name that [`child`](Self::child) has given: it cannot be turned away any more.
+    pub fn adopt(&mut self, id: SocketId, uid: SocketUid, handle: H) {
         self.by_name.insert(id.clone(), uid);
         self.open.insert(uid, (id, handle));
-        Ok(())
     }
 
     /// Closes a socket: its name is free, and it is remembered for a while.

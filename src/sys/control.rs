@@ -16,6 +16,8 @@ pub(super) const RECEIVE_ROOM: usize = 3 * (HEADER + ALIGN) + 24;
 pub struct Ancillary {
     /// The address that it was sent to.
     pub destination: Option<IpAddr>,
+    /// The address of this host that an answer should leave from.
+    pub local: Option<IpAddr>,
     /// The interface that it came in by; 0 where it is not told.
     pub interface_index: u32,
     /// Its time-to-live or hop limit.
@@ -39,8 +41,11 @@ impl Ancillary {
         match (level, kind) {
             // struct in_pktinfo { int ipi_ifindex; in_addr ipi_spec_dst, ipi_addr; }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                if let (Some(index), Some(address)) = (array(data, 0), array::<4>(data, 8)) {
+                if let (Some(index), Some(local), Some(address)) =
+                    (array(data, 0), array::<4>(data, 4), array::<4>(data, 8))
+                {
                     self.interface_index = u32::from_ne_bytes(index);
+                    self.local = Some(Ipv4Addr::from(local).into());
                     self.destination = Some(Ipv4Addr::from(address).into());
                 }
             }
@@ -48,7 +53,9 @@ impl Ancillary {
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 if let (Some(address), Some(index)) = (array::<16>(data, 0), array(data, 16)) {
                     self.interface_index = u32::from_ne_bytes(index);
-                    self.destination = Some(Ipv6Addr::from(address).into());
+                    let address = Ipv6Addr::from(address);
+                    self.local = (!address.is_multicast()).then_some(address.into());
+                    self.destination = Some(address.into());
                 }
             }
             (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
@@ -78,20 +85,20 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-/// The control message that makes a datagram leave from this local address, by this interface (0: any).
-pub(super) fn packet_info(source: IpAddr, interface_index: u32) -> Vec<u8> {
-    let (level, kind, data) = match source {
+/// The control message that makes a datagram leave from this local address, by whichever interface leads there.
+pub(super) fn packet_info(source: IpAddr) -> Vec<u8> {
+    const ANY_INTERFACE: [u8; 4] = [0; 4];
+    match source {
         IpAddr::V4(ip) => {
-            let data = [&interface_index.to_ne_bytes()[..], &ip.octets(), &[0; 4]].concat();
-            (libc::IPPROTO_IP, libc::IP_PKTINFO, data)
+            message(libc::IPPROTO_IP, libc::IP_PKTINFO, &[&ANY_INTERFACE[..], &ip.octets(), &[0; 4]].concat())
         }
-        IpAddr::V6(ip) => {
-            let data = [&ip.octets()[..], &interface_index.to_ne_bytes()].concat();
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, data)
-        }
-    };
+        IpAddr::V6(ip) => message(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &[&ip.octets()[..], &ANY_INTERFACE].concat()),
+    }
+}
+
+fn message(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
     let mut message =
-        [&(HEADER + data.len()).to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes(), &data].concat();
+        [&(HEADER + data.len()).to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes(), data].concat();
     message.resize(message.len().next_multiple_of(ALIGN), 0);
     message
 }
@@ -100,13 +107,6 @@ pub(super) fn packet_info(source: IpAddr, interface_index: u32) -> Vec<u8> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn message(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
-        let mut message =
-            [&(HEADER + data.len()).to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes(), data].concat();
-        message.resize(message.len().next_multiple_of(ALIGN), 0);
-        message
-    }
 
     #[test]
     fn all_that_the_kernel_tells_is_read() {
@@ -119,10 +119,14 @@ mod tests {
         ];
         let told = Ancillary::parse(&v4.concat());
         assert_eq!(told.destination, Some("224.0.0.1".parse().unwrap()));
+        assert_eq!(told.local, Some("127.0.0.9".parse().unwrap()));
         assert_eq!((told.interface_index, told.hop_limit, told.traffic_class), (7, Some(64), Some(0xb8)));
 
-        let told = Ancillary::parse(&packet_info("fe80::1".parse().unwrap(), 3));
-        assert_eq!((told.destination, told.interface_index), (Some("fe80::1".parse().unwrap()), 3));
+        let source = "2001:db8::1".parse().unwrap();
+        let told = Ancillary::parse(&packet_info(source));
+        assert_eq!((told.destination, told.local, told.interface_index), (Some(source), Some(source), 0));
+        let told = Ancillary::parse(&packet_info("ff02::1".parse().unwrap()));
+        assert_eq!(told.local, None, "nobody answers from a group");
     }
 
     proptest! {

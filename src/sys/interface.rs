@@ -1,6 +1,6 @@
 //! Names and indexes of network interfaces. netdevice(7).
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
@@ -9,8 +9,16 @@ use crate::model::errno::Errno;
 
 /// The index of the interface of this name; ENODEV when there is none.
 pub fn index_of(name: &str) -> Result<u32, Errno> {
-    let any = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    Ok(netdevice::name_to_index(&any, name)?)
+    Ok(netdevice::name_to_index(&any_socket()?, name)?)
+}
+
+/// Whether there is an interface of this index.
+pub fn exists(index: u32) -> bool {
+    any_socket().is_ok_and(|socket| name_of(&socket, index).is_ok())
+}
+
+fn any_socket() -> Result<OwnedFd, Errno> {
+    Ok(socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
 }
 
 /// The name of the interface of this index, asked through any socket; ENODEV when there is none.

@@ -10,4 +10,5 @@ pub mod control;
 pub mod interface;
 pub mod option;
 pub mod process;
+pub mod readiness;
 pub mod socket;

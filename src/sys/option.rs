@@ -81,6 +81,11 @@ pub(super) fn unsent(socket: impl AsFd) -> u32 {
     answer.ok().and_then(|bytes| bytes.try_into().ok()).unwrap_or(0)
 }
 
+/// Lets bind(2) with port 0 leave the port to connect(2). ip(7).
+pub(super) fn bind_address_no_port(socket: impl AsFd) -> Result<(), Errno> {
+    set_raw(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &1_i32.to_ne_bytes())
+}
+
 fn linger(on: c_int, seconds: c_int) -> [u8; LINGER_SIZE] {
     let mut value = [0; LINGER_SIZE];
     value[..4].copy_from_slice(&on.to_ne_bytes());
@@ -93,10 +98,13 @@ fn index_or_none(name: &str) -> Result<u32, Errno> {
 }
 
 fn set_bytes(socket: impl AsFd, spec: &OptionSpec, value: &[u8]) -> Result<(), Errno> {
+    set_raw(&socket, spec.level, spec.number, value)
+}
+
+fn set_raw(socket: &impl AsFd, level: c_int, number: c_int, value: &[u8]) -> Result<(), Errno> {
     let length = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
     // SAFETY: the descriptor is open while it is borrowed, and the kernel reads no more than `length` bytes from `value`.
-    let answer =
-        unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), spec.level, spec.number, value.as_ptr().cast(), length) };
+    let answer = unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, number, value.as_ptr().cast(), length) };
     if answer == 0 { Ok(()) } else { Err(last_errno()) }
 }
 

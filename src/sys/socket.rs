@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketFlags, acceptfrom_with, connect_unspec};
 use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, Type};
 
-use crate::model::address::{Family, Transport};
+use crate::model::address::{Family, Transport, socket_addr};
 use crate::model::errno::Errno;
 use crate::model::operation::ShutdownHow;
 use crate::model::option::{OptionSpec, OptionValue};
@@ -34,15 +34,6 @@ pub struct DatagramHead {
     pub ancillary: Ancillary,
 }
 
-/// The local address that a datagram leaves from, and the interface (0: any).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SendFrom {
-    /// The address.
-    pub source: IpAddr,
-    /// The interface's index.
-    pub interface_index: u32,
-}
-
 impl Socket {
     /// Makes a socket. socket(2).
     pub fn new(transport: Transport, family: Family) -> Result<Self, Errno> {
@@ -61,6 +52,13 @@ impl Socket {
     /// Gives it a local address. bind(2).
     pub fn bind(&self, local: SocketAddr) -> Result<(), Errno> {
         self.0.bind(&local.into()).map_err(errno)
+    }
+
+    /// Gives it a local IP address and leaves the port to connect(2), which can then share ports between connections. ip(7):
+    /// IP_BIND_ADDRESS_NO_PORT.
+    pub fn bind_address(&self, ip: IpAddr) -> Result<(), Errno> {
+        option::bind_address_no_port(self)?;
+        self.bind(socket_addr(ip, 0, 0))
     }
 
     /// Makes it wait for connections. listen(2).
@@ -126,16 +124,16 @@ impl Socket {
         retry(|| self.0.send_with_flags(bytes, libc::MSG_NOSIGNAL))
     }
 
-    /// Hands a datagram to the kernel. sendmsg(2).
+    /// Hands a datagram to the kernel, to the remote address or another one, from this local address where it matters. sendmsg(2).
     pub fn send_datagram(
         &self,
         bytes: &[u8],
         destination: Option<SocketAddr>,
-        from: Option<SendFrom>,
+        source: Option<IpAddr>,
     ) -> Result<usize, Errno> {
         let buffers = [IoSlice::new(bytes)];
         let destination = destination.map(SockAddr::from);
-        let control = from.map(|from| packet_info(from.source, from.interface_index));
+        let control = source.map(packet_info);
         let mut header = MsgHdr::new().with_buffers(&buffers);
         if let Some(destination) = &destination {
             header = header.with_addr(destination);

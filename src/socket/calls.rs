@@ -1,0 +1,276 @@
+//! Operations as tasks: each outlives the RPC that asked for it, is carried out once however often it is asked for, and can be looked at
+//! and cancelled by its name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::error::SocketError;
+use crate::model::id::{Principal, RequestId, SessionId, SocketId};
+use crate::model::operation::{
+    Action, CallOptions, CallProgress, CallView, Method, Operation, Outcome, Report, SocketAction, Start, Yield,
+};
+use crate::model::refusal::Refusal;
+use crate::session::calls::Begun;
+use crate::socket::cell::lock;
+use crate::socket::command::EventRange;
+use crate::socket::perform::{Performed, Run};
+use crate::socket::sockets::{Session, Sockets};
+
+/// An operation that is scheduled, runs, or has ended.
+pub(super) struct CallHandle {
+    pub(super) request: RequestId,
+    method: Method,
+    socket: Option<SocketId>,
+    stage: watch::Sender<Stage>,
+    cancel: CancellationToken,
+}
+
+#[derive(Clone)]
+enum Stage {
+    Scheduled,
+    Running,
+    Ended(Result<Arc<Outcome>, Refusal>),
+}
+
+impl CallHandle {
+    pub(super) fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    pub(super) async fn canceled(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    pub(super) fn is_canceled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    async fn ended(&self) -> Result<Arc<Outcome>, Refusal> {
+        let mut stage = self.stage.subscribe();
+        let stage = stage.wait_for(|stage| matches!(stage, Stage::Ended(_))).await;
+        match stage.as_deref() {
+            Ok(Stage::Ended(result)) => result.clone(),
+            _ => Err(Refusal::Internal("an operation has vanished")),
+        }
+    }
+
+    fn view(&self) -> CallView {
+        let progress = match &*self.stage.borrow() {
+            Stage::Scheduled => CallProgress::Scheduled,
+            Stage::Running => CallProgress::Running,
+            Stage::Ended(Ok(outcome)) => CallProgress::Done(Arc::clone(outcome)),
+            Stage::Ended(Err(refusal)) => CallProgress::Refused(refusal.to_string()),
+        };
+        CallView { request_id: self.request.clone(), method: self.method, socket: self.socket.clone(), progress }
+    }
+}
+
+impl Sockets {
+    /// Carries an action out, or joins it, or remembers it, and tells how it went.
+    pub async fn call(
+        &self,
+        principal: &Principal,
+        options: CallOptions,
+        action: Action,
+    ) -> Result<Arc<Outcome>, Refusal> {
+        self.check_draining()?;
+        if options.instance.as_ref().is_some_and(|meant| meant != self.instance()) {
+            return Err(Refusal::InstanceChanged { now: self.instance().clone() });
+        }
+        let session = self.session(principal, &action.session())?;
+        let fingerprint = self.fingerprint((&action, options.start, options.timeout));
+        let begun = lock(&session.calls).begin(options.request_id.as_ref(), fingerprint, |request| {
+            Arc::new(CallHandle {
+                request,
+                method: action.method(),
+                socket: action.socket().cloned(),
+                stage: watch::Sender::new(Stage::Scheduled),
+                cancel: CancellationToken::new(),
+            })
+        })?;
+        let (handle, detach) = match begun {
+            Begun::New(handle) => {
+                let detach = options.detach;
+                if let Err(refusal) = self.start(principal, &session, &handle, options, action) {
+                    lock(&session.calls).end(&handle.request, None);
+                    handle.stage.send_replace(Stage::Ended(Err(refusal.clone())));
+                    return Err(refusal);
+                }
+                (handle, detach)
+            }
+            Begun::Running(handle) => (handle, options.detach),
+            Begun::Ended(handle) => (handle, false),
+        };
+        if detach { Ok(Arc::new(self.detached(&handle))) } else { handle.ended().await }
+    }
+
+    fn detached(&self, handle: &CallHandle) -> Outcome {
+        let report = Report {
+            started: self.now(),
+            elapsed: Duration::ZERO,
+            timed_out: false,
+            error: None,
+            events: None,
+            request_id: handle.request.clone(),
+        };
+        Outcome { yielded: Yield::Nothing, report }
+    }
+
+    /// Lets the operation run in a task of its own.
+    fn start(
+        &self,
+        principal: &Principal,
+        session: &Arc<Session>,
+        handle: &Arc<CallHandle>,
+        options: CallOptions,
+        action: Action,
+    ) -> Result<(), Refusal> {
+        let at = self.start_of(options.start)?;
+        if at.is_some() || options.detach {
+            // Nobody will be listening when it turns out that there is nothing to do it with.
+            session.expect_target(&action)?;
+        }
+        let keep = options.request_id.is_some() || options.detach;
+        let sockets = self.clone();
+        let (principal, session, handle) = (principal.clone(), Arc::clone(session), Arc::clone(handle));
+        self.tasks().spawn(async move {
+            let result = sockets.carry_out(&principal, &session, &handle, at, options.timeout, action).await;
+            let remember = match &result {
+                Ok(outcome) => Some((Arc::clone(&handle), held_bytes(outcome))),
+                Err(_) if options.detach => Some((Arc::clone(&handle), 0)),
+                Err(_) => None,
+            };
+            lock(&session.calls).end(&handle.request, remember.filter(|_| keep));
+            handle.stage.send_replace(Stage::Ended(result));
+        });
+        Ok(())
+    }
+
+    /// When to start; absent: at once.
+    fn start_of(&self, start: Start) -> Result<Option<Instant>, Refusal> {
+        match start {
+            Start::Now => Ok(None),
+            Start::After(delay) => Ok(Some(Instant::now() + delay)),
+            Start::At(moment) => {
+                let now = self.now();
+                let late = now.since(moment);
+                if late > self.defaults().start_tolerance {
+                    let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+                    return Err(Refusal::StartTimePassed { late_ms });
+                }
+                Ok(Some(Instant::now() + moment.since(now)))
+            }
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        principal: &Principal,
+        session: &Arc<Session>,
+        handle: &Arc<CallHandle>,
+        at: Option<Instant>,
+        timeout: Option<Duration>,
+        action: Action,
+    ) -> Result<Arc<Outcome>, Refusal> {
+        if let Some(at) = at {
+            tokio::select! {
+                () = sleep_until(at) => {}
+                () = handle.canceled() => {
+                    let error = SocketError::canceled(operation_of(&action));
+                    return Ok(self.outcome(handle, Instant::now(), Performed::failed(error)));
+                }
+            }
+        }
+        handle.stage.send_replace(Stage::Running);
+        let started = Instant::now();
+        let timeout = timeout.unwrap_or_else(|| self.usual_timeout(&action));
+        let mut run = Run::new(self, principal, session, handle, started + timeout);
+        let performed = run.perform(action).await?;
+        Ok(self.outcome(handle, started, performed))
+    }
+
+    fn outcome(&self, handle: &CallHandle, started: Instant, performed: Performed) -> Arc<Outcome> {
+        let elapsed = performed.ended.saturating_duration_since(started);
+        let since_start = i64::try_from(started.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        let EventRange(events) = performed.events;
+        let report = Report {
+            started: self.now().shifted(-since_start),
+            elapsed,
+            timed_out: performed.timed_out,
+            error: performed.error,
+            events,
+            request_id: handle.request.clone(),
+        };
+        Arc::new(Outcome { yielded: performed.yielded, report })
+    }
+
+    fn usual_timeout(&self, action: &Action) -> Duration {
+        match action.method() {
+            Method::CreateSocket | Method::ConnectSocket => self.defaults().connect_timeout,
+            _ => self.defaults().wait_timeout,
+        }
+    }
+
+    /// How an operation is doing, or how it went.
+    pub fn call_view(
+        &self,
+        principal: &Principal,
+        session: &SessionId,
+        request: &RequestId,
+    ) -> Result<CallView, Refusal> {
+        let session = self.session(principal, session)?;
+        match lock(&session.calls).find(request)? {
+            Begun::New(handle) | Begun::Running(handle) | Begun::Ended(handle) => Ok(handle.view()),
+        }
+    }
+
+    /// Stops an operation, and tells how it ended.
+    pub async fn cancel_call(
+        &self,
+        principal: &Principal,
+        session: &SessionId,
+        request: &RequestId,
+    ) -> Result<CallView, Refusal> {
+        let session = self.session(principal, session)?;
+        let begun = lock(&session.calls).find(request)?;
+        let (Begun::New(handle) | Begun::Running(handle) | Begun::Ended(handle)) = begun;
+        handle.cancel();
+        // A refusal is an end, too: the view shows it.
+        let _ = handle.ended().await;
+        Ok(handle.view())
+    }
+}
+
+/// Bytes of payload that the memory of an operation holds.
+fn held_bytes(outcome: &Outcome) -> u64 {
+    match &outcome.yielded {
+        Yield::Taken(_, taken) => taken.payload.len() as u64,
+        _ => 0,
+    }
+}
+
+/// What an error says that an action was, before any step of it began.
+fn operation_of(action: &Action) -> Operation {
+    match action {
+        Action::CreateSession { .. } | Action::CreateSocket { .. } => Operation::Create,
+        Action::ResetSession { .. } | Action::DeleteSession { .. } => Operation::Close,
+        Action::Socket(_, action) => match action {
+            SocketAction::Bind(_) => Operation::Bind,
+            SocketAction::Listen { .. } => Operation::Listen,
+            SocketAction::Accept => Operation::Accept,
+            SocketAction::Connect(_) => Operation::Connect,
+            SocketAction::Disconnect => Operation::Disconnect,
+            SocketAction::Write { .. } => Operation::Write,
+            SocketAction::Send(_) => Operation::Send,
+            SocketAction::Receive { .. } | SocketAction::SetDelivery(_) => Operation::Receive,
+            SocketAction::Shutdown(_) => Operation::Shutdown,
+            SocketAction::Close { .. } => Operation::Close,
+            SocketAction::Abort { .. } => Operation::Abort,
+            SocketAction::SetOptions(_) => Operation::SetOption,
+        },
+    }
+}

@@ -1,0 +1,197 @@
+//! The face of one socket: what everybody may know of it while its driver works.
+//!
+//! Invariant: the status changes only together with the event that tells of the change, under the lock of the log. So the statuses of all
+//! sockets, read under that lock, are those right after its newest event.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::eventlog::hub::{Appender, Hub};
+use crate::model::address::{Family, Transport};
+use crate::model::event::Event;
+use crate::model::id::{RequestId, SessionId, SocketId, SocketUid};
+use crate::model::option::{Access, OptionResult, OptionSpec};
+use crate::model::option_table::OPTIONS;
+use crate::model::socket::{AcceptPolicy, Conduct, ListenerView, SocketStatus, SocketView};
+use crate::model::time::Timestamp;
+use crate::model::{error::SocketError, operation::Operation};
+use crate::socket::command::Command;
+use crate::socket::receive::Receiver;
+use crate::sys::socket::Socket;
+
+/// What a TCP socket was told about being a listener.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ListenerSpec {
+    pub(super) backlog: u32,
+    pub(super) max_connections: Option<u32>,
+    pub(super) accept: AcceptPolicy,
+}
+
+/// Identity, status and descriptor of one socket, shared by its driver, its session's names and whoever asks.
+pub(super) struct Cell {
+    pub(super) session: SessionId,
+    pub(super) id: SocketId,
+    pub(super) uid: SocketUid,
+    /// The listener that accepted it. It counts its open connections.
+    pub(super) parent: Option<Arc<Self>>,
+    pub(super) transport: Transport,
+    pub(super) family: Family,
+    pub(super) created: Timestamp,
+    pub(super) listener: Option<ListenerSpec>,
+    pub(super) hub: Arc<Hub>,
+    /// The number of the session's newest event when this socket was about to be made.
+    pub(super) born_after: u64,
+    pub(super) commands: mpsc::Sender<Box<Command>>,
+    /// What ReceiveSocket has taken so far.
+    pub(super) receiver: Receiver,
+    /// Woken when the delivery changes.
+    pub(super) delivery_changed: Notify,
+    pub(super) pending_write_bytes: AtomicU32,
+    open_children: AtomicU32,
+    conduct: Mutex<Conduct>,
+    status: Mutex<SocketStatus>,
+    /// Taken out when the driver closes it.
+    socket: Mutex<Option<Arc<Socket>>>,
+}
+
+/// What a cell begins with.
+pub(super) struct Birth {
+    pub(super) session: SessionId,
+    pub(super) id: SocketId,
+    pub(super) uid: SocketUid,
+    pub(super) parent: Option<Arc<Cell>>,
+    pub(super) transport: Transport,
+    pub(super) family: Family,
+    pub(super) created: Timestamp,
+    pub(super) listener: Option<ListenerSpec>,
+    pub(super) conduct: Conduct,
+    pub(super) hub: Arc<Hub>,
+    pub(super) commands: mpsc::Sender<Box<Command>>,
+    pub(super) socket: Arc<Socket>,
+}
+
+impl Cell {
+    pub(super) fn new(birth: Birth) -> Arc<Self> {
+        if let Some(parent) = &birth.parent {
+            parent.open_children.fetch_add(1, Ordering::AcqRel);
+        }
+        Arc::new(Self {
+            session: birth.session,
+            id: birth.id,
+            uid: birth.uid,
+            parent: birth.parent,
+            transport: birth.transport,
+            family: birth.family,
+            created: birth.created,
+            listener: birth.listener,
+            born_after: birth.hub.bounds().1,
+            hub: birth.hub,
+            commands: birth.commands,
+            receiver: Receiver::default(),
+            delivery_changed: Notify::new(),
+            pending_write_bytes: AtomicU32::new(0),
+            open_children: AtomicU32::new(0),
+            conduct: Mutex::new(birth.conduct),
+            status: Mutex::new(SocketStatus::default()),
+            socket: Mutex::new(Some(birth.socket)),
+        })
+    }
+
+    /// Appends an event of this socket, and lets its status take it up.
+    pub(super) fn record(&self, request: Option<&RequestId>, event: Event) -> u64 {
+        self.hub.append(|log| self.record_in(log, request, event))
+    }
+
+    /// The same, among other events that stand together.
+    pub(super) fn record_in(&self, log: &mut Appender<'_>, request: Option<&RequestId>, event: Event) -> u64 {
+        lock(&self.status).apply(&event);
+        log.push(Some((self.id.clone(), self.uid)), request.cloned(), event)
+    }
+
+    /// What has become of it.
+    pub(super) fn status(&self) -> MutexGuard<'_, SocketStatus> {
+        lock(&self.status)
+    }
+
+    /// How it behaves.
+    pub(super) fn conduct(&self) -> Conduct {
+        *lock(&self.conduct)
+    }
+
+    /// Changes how it behaves.
+    pub(super) fn set_conduct(&self, conduct: Conduct) {
+        *lock(&self.conduct) = conduct;
+        self.delivery_changed.notify_waiters();
+    }
+
+    /// How many connections of this listener are open.
+    pub(super) fn open_children(&self) -> u32 {
+        self.open_children.load(Ordering::Acquire)
+    }
+
+    /// Takes the descriptor away from everybody, because its driver closes it. Its listener counts one connection less.
+    pub(super) fn retire(&self) {
+        let retired = lock(&self.socket).take();
+        if let (Some(_), Some(parent)) = (retired, &self.parent) {
+            parent.open_children.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The socket as it is now, without asking the kernel.
+    pub(super) fn view(&self) -> SocketView {
+        SocketView {
+            session: self.session.clone(),
+            id: self.id.clone(),
+            uid: self.uid,
+            parent: self.parent.as_ref().map(|parent| (parent.id.clone(), parent.uid)),
+            transport: self.transport,
+            family: self.family,
+            created: self.created,
+            conduct: self.conduct(),
+            status: self.status().clone(),
+            listener: self.listener.map(|spec| ListenerView {
+                accept: spec.accept,
+                max_connections: spec.max_connections,
+                connection_count: self.open_children(),
+            }),
+            queues: None,
+            readiness: None,
+        }
+    }
+
+    /// The socket as it is now, with what the kernel holds for it.
+    pub(super) fn view_with_kernel(&self) -> SocketView {
+        let mut view = self.view();
+        if let Some(socket) = &*lock(&self.socket) {
+            let mut queues = socket.queues();
+            queues.pending_write_bytes = self.pending_write_bytes.load(Ordering::Acquire);
+            view.queues = Some(queues);
+            view.readiness = Some(socket.readiness());
+        }
+        view
+    }
+
+    /// Options as the kernel has them: those asked for, or all that fit. Absent when the socket is closed.
+    pub(super) fn options(&self, specs: &[&'static OptionSpec]) -> Option<Vec<OptionResult>> {
+        let socket = lock(&self.socket);
+        let socket = socket.as_ref()?;
+        let readable = |spec: &&OptionSpec| spec.access != Access::WriteOnly && spec.fits(self.transport, self.family);
+        let all: Vec<&'static OptionSpec> =
+            if specs.is_empty() { OPTIONS.iter().filter(readable).collect() } else { specs.to_vec() };
+        let read = |spec: &'static OptionSpec| match socket.option(spec) {
+            Ok(effective) => OptionResult { spec, asked: None, effective, error: None },
+            Err(errno) => {
+                let error = SocketError::new(errno, Operation::GetOption, "getsockopt").about(spec.name);
+                OptionResult { spec, asked: None, effective: None, error: Some(error) }
+            }
+        };
+        Some(all.into_iter().map(read).collect())
+    }
+}
+
+/// Locks what no panic can leave half changed: every critical section here is a few assignments.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,159 @@
+//! What a driver is told to do, and how it answers.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::model::error::SocketError;
+use crate::model::id::{RequestId, SocketId};
+use crate::model::operation::{ShutdownHow, Taken};
+use crate::model::option::{OptionResult, SocketOption};
+use crate::model::refusal::Refusal;
+use crate::model::socket::{CloseReason, DeliveryChange};
+
+/// An order to a driver. Boxed in its channel, so that an idle socket's channel is small.
+#[derive(Debug)]
+pub(super) struct Command {
+    /// What to do.
+    pub(super) order: Order,
+    /// Whom to answer.
+    pub(super) ticket: Ticket,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    Bind(SocketAddr),
+    Listen(Option<u32>),
+    Accept,
+    Connect(SocketAddr),
+    Disconnect,
+    Write {
+        payload: Bytes,
+        expected_offset: Option<u64>,
+    },
+    Send(Vec<ReadyDatagram>),
+    Receive {
+        max_bytes: Option<u32>,
+        min_bytes: Option<u32>,
+    },
+    Shutdown(ShutdownHow),
+    /// Close after everything that is queued.
+    Close {
+        linger: Option<u16>,
+    },
+    Abort,
+    /// Close at once, for a reason of the session's.
+    End(CloseReason),
+    SetDelivery(DeliveryChange),
+    SetOptions(Vec<SocketOption>),
+    /// End the operation of this name, if it is waiting here.
+    Cancel(RequestId),
+}
+
+/// A datagram whose addresses are known.
+#[derive(Debug)]
+pub(super) struct ReadyDatagram {
+    pub(super) destination: Option<SocketAddr>,
+    /// The local address that it leaves from, where that matters.
+    pub(super) source: Option<IpAddr>,
+    pub(super) payload: Bytes,
+    pub(super) reply_to_event: u64,
+}
+
+/// One operation in a driver: its name, its patience, its events, and who waits for it.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    /// Absent when no caller asked.
+    pub(super) request: Option<RequestId>,
+    pub(super) deadline: Instant,
+    pub(super) events: EventRange,
+    reply: oneshot::Sender<Result<Done, Refusal>>,
+}
+
+/// The first and the last event that something caused.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct EventRange(pub(super) Option<(u64, u64)>);
+
+impl EventRange {
+    pub(super) fn one(seq: u64) -> Self {
+        Self(Some((seq, seq)))
+    }
+
+    pub(super) fn add(&mut self, more: Self) {
+        self.0 = match (self.0, more.0) {
+            (Some((first, last)), Some((from, to))) => Some((first.min(from), last.max(to))),
+            (known, None) => known,
+            (None, new) => new,
+        };
+    }
+}
+
+/// How an order went.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) brought: Brought,
+    pub(super) error: Option<SocketError>,
+    pub(super) timed_out: bool,
+    pub(super) events: EventRange,
+    pub(super) ended: Instant,
+}
+
+/// What an order brought.
+#[derive(Debug, Default)]
+pub(super) enum Brought {
+    #[default]
+    Nothing,
+    Accepted(SocketId),
+    Written {
+        size: u32,
+        offset: u64,
+    },
+    Sent {
+        datagrams: u32,
+        bytes: u32,
+    },
+    Taken(Taken),
+    Options(Vec<OptionResult>),
+}
+
+/// How an order ended.
+#[derive(Debug, Clone)]
+pub(super) enum Ending {
+    Done,
+    TimedOut,
+    Error(SocketError),
+}
+
+impl Ticket {
+    /// A ticket, and where its answer comes.
+    pub(super) fn new(
+        request: Option<RequestId>,
+        deadline: Instant,
+    ) -> (Self, oneshot::Receiver<Result<Done, Refusal>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { request, deadline, events: EventRange::default(), reply }, answer)
+    }
+
+    /// Notes an event that the operation caused.
+    pub(super) fn caused(&mut self, seq: u64) {
+        self.events.add(EventRange::one(seq));
+    }
+
+    /// Answers. Nobody may be listening any more, which is fine: the operation was carried out all the same.
+    pub(super) fn finish(self, ending: Ending, brought: Brought) {
+        let (error, timed_out) = match ending {
+            Ending::Done => (None, false),
+            Ending::TimedOut => (None, true),
+            Ending::Error(error) => (Some(error), false),
+        };
+        let _ = self.reply.send(Ok(Done { brought, error, timed_out, events: self.events, ended: Instant::now() }));
+    }
+
+    /// Answers that the agent does not do it.
+    pub(super) fn refuse(self, refusal: Refusal) {
+        let _ = self.reply.send(Err(refusal));
+    }
+}

@@ -1,0 +1,205 @@
+//! Making a socket: descriptor, name, options, address and role, as far as it gets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::model::address::{AddressText, Family};
+use crate::model::error::SocketError;
+use crate::model::event::Event;
+use crate::model::id::SocketId;
+use crate::model::operation::{Operation, Yield};
+use crate::model::option::{OptionResult, OptionSpec, OptionValue};
+use crate::model::refusal::Refusal;
+use crate::model::socket::{Kind, SocketSpec, TcpRole};
+use crate::socket::cell::{Cell, ListenerSpec, lock};
+use crate::socket::command::{Brought, EventRange, Order};
+use crate::socket::lookup::{Answer, Purpose, Wanted};
+use crate::socket::perform::{Performed, Run, Stop};
+use crate::socket::sockets::NewSocket;
+use crate::sys::socket::Socket;
+
+/// The addresses that a socket begins with, looked up before there is a socket, because they decide its family.
+struct Addresses {
+    family: Family,
+    local: Option<SocketAddr>,
+    remote: Vec<SocketAddr>,
+    looked_up: Vec<Event>,
+}
+
+impl Run<'_> {
+    pub(super) async fn create_socket(&mut self, id: Option<SocketId>, spec: SocketSpec) -> Result<Performed, Refusal> {
+        {
+            let names = lock(&self.session.names);
+            names.has_room()?;
+            id.as_ref().map_or(Ok(()), |id| names.is_free(id))?;
+        }
+        let mut looked_up = Vec::new();
+        let addresses = match self.initial_addresses(&spec, &mut looked_up).await {
+            Ok(addresses) => Addresses { looked_up, ..addresses },
+            Err(stop) => {
+                self.note(looked_up);
+                return Performed::stopped(stop, Yield::Nothing);
+            }
+        };
+        let socket = match Socket::new(spec.transport(), addresses.family) {
+            Ok(socket) => socket,
+            Err(errno) => {
+                let error = SocketError::new(errno, Operation::Create, "socket");
+                self.note(vec![Event::Failed { error: error.clone() }]);
+                return Ok(Performed::failed(error));
+            }
+        };
+        set_own_options(&socket, &spec, addresses.family);
+        let cell = self.open(id, &spec, &addresses, socket)?;
+        let mut options = Vec::new();
+        let stopped = self.first_steps(&cell, &spec, &addresses, &mut options).await.err();
+        let yielded = Yield::Socket(Box::new(cell.view_with_kernel()), options);
+        match stopped {
+            None => Ok(Performed::succeeded(yielded)),
+            Some(stop) => Performed::stopped(stop, yielded),
+        }
+    }
+
+    /// Logs what belongs to no socket, because there is none.
+    fn note(&mut self, events: Vec<Event>) {
+        for event in events {
+            let request = Some(self.handle.request.clone());
+            let seq = self.session.hub.append(|log| log.push(None, request, event));
+            self.events.add(EventRange::one(seq));
+        }
+    }
+
+    fn open(
+        &mut self,
+        id: Option<SocketId>,
+        spec: &SocketSpec,
+        addresses: &Addresses,
+        socket: Socket,
+    ) -> Result<Arc<Cell>, Refusal> {
+        let listener = match &spec.kind {
+            Kind::Tcp(tcp) => {
+                Some(ListenerSpec { backlog: tcp.backlog, max_connections: tcp.max_connections, accept: tcp.accept })
+            }
+            Kind::Udp(_) => None,
+        };
+        let new = NewSocket {
+            id,
+            transport: spec.transport(),
+            family: addresses.family,
+            conduct: spec.conduct,
+            listener,
+            socket,
+        };
+        let (cell, seq) = self.sockets.open(self.session, new, &self.handle.request)?;
+        self.events.add(EventRange::one(seq));
+        for event in &addresses.looked_up {
+            let seq = cell.record(Some(&self.handle.request), event.clone());
+            self.events.add(EventRange::one(seq));
+        }
+        Ok(cell)
+    }
+
+    /// Options, then the local address, then the role.
+    async fn first_steps(
+        &mut self,
+        cell: &Cell,
+        spec: &SocketSpec,
+        addresses: &Addresses,
+        options: &mut Vec<OptionResult>,
+    ) -> Result<(), Stop> {
+        if !spec.options.is_empty() {
+            let done = self.order(cell, Order::SetOptions(spec.options.clone())).await?;
+            if let Brought::Options(results) = done.brought {
+                *options = results;
+            }
+            if let Some(error) = done.error {
+                return Err(error.into());
+            }
+        }
+        if let Some(local) = addresses.local {
+            self.step(cell, Order::Bind(local)).await?;
+        }
+        if let Kind::Tcp(tcp) = &spec.kind
+            && let TcpRole::Listen(_) = tcp.role
+        {
+            self.step(cell, Order::Listen(None)).await?;
+        }
+        if !addresses.remote.is_empty() {
+            self.connect_one_of(cell, &addresses.remote).await?;
+        }
+        Ok(())
+    }
+
+    async fn initial_addresses(&self, spec: &SocketSpec, looked_up: &mut Vec<Event>) -> Result<Addresses, Stop> {
+        let (bind, remote) = match &spec.kind {
+            Kind::Tcp(tcp) => match &tcp.role {
+                TcpRole::Idle => (spec.bind.as_ref().map(|text| (text, "tcp.bind")), None),
+                TcpRole::Listen(Some(text)) => (Some((text, "tcp.listen")), None),
+                TcpRole::Listen(None) => (spec.bind.as_ref().map(|text| (text, "tcp.bind")), None),
+                TcpRole::Connect(text) => {
+                    (spec.bind.as_ref().map(|text| (text, "tcp.bind")), Some((text, "tcp.connect")))
+                }
+            },
+            Kind::Udp(udp) => (
+                spec.bind.as_ref().map(|text| (text, "udp.bind")),
+                udp.connect.as_ref().map(|text| (text, "udp.connect")),
+            ),
+        };
+        // A literal decides the family; a name is then asked for addresses of that family only.
+        let literal = [bind, remote].into_iter().flatten().find_map(|(text, _)| text.family());
+        let mut family = spec.family.or(literal);
+        let mut local = None;
+        if let Some((text, field)) = bind {
+            let found = self.initial(spec, family, text, Purpose::Bind, field, looked_up).await?;
+            local = found.first().copied();
+            family = family.or_else(|| local.map(|addr| Family::of(addr.ip())));
+        }
+        let mut addresses = Vec::new();
+        if let Some((text, field)) = remote {
+            addresses = self.initial(spec, family, text, Purpose::Reach, field, looked_up).await?;
+            family = family.or_else(|| addresses.first().map(|addr| Family::of(addr.ip())));
+            addresses.retain(|addr| {
+                spec.family.is_some() || text.family().is_some() || Some(Family::of(addr.ip())) == family
+            });
+        }
+        let family = family.unwrap_or_else(|| self.sockets.usual_family());
+        Ok(Addresses { family, local, remote: addresses, looked_up: Vec::new() })
+    }
+
+    async fn initial(
+        &self,
+        spec: &SocketSpec,
+        family: Option<Family>,
+        text: &AddressText,
+        purpose: Purpose,
+        field: &str,
+        looked_up: &mut Vec<Event>,
+    ) -> Result<Vec<SocketAddr>, Stop> {
+        let wanted = Wanted { transport: spec.transport(), family, purpose, field, deadline: self.deadline };
+        let found = self.patiently(Operation::LookUp, self.sockets.look_up(text, wanted)).await??;
+        looked_up.extend(found.event);
+        match found.answer {
+            Answer::Addresses(addresses) => Ok(addresses),
+            Answer::Error(error) => Err(error.into()),
+            Answer::TimedOut => Err(Stop::TimedOut),
+        }
+    }
+}
+
+/// What the agent sets by itself, before anything that the caller sets: nobody needs to know about it to get what they expect.
+fn set_own_options(socket: &Socket, spec: &SocketSpec, family: Family) {
+    let names: &[&str] = match (&spec.kind, family) {
+        (Kind::Tcp(tcp), Family::Ipv4) if matches!(tcp.role, TcpRole::Listen(_)) => &["SO_REUSEADDR"],
+        (Kind::Tcp(tcp), Family::Ipv6) if matches!(tcp.role, TcpRole::Listen(_)) => &["SO_REUSEADDR", "IPV6_V6ONLY"],
+        (Kind::Tcp(_), Family::Ipv4) => &[],
+        (Kind::Tcp(_), Family::Ipv6) => &["IPV6_V6ONLY"],
+        (Kind::Udp(_), Family::Ipv4) => &["IP_PKTINFO", "IP_RECVTTL", "IP_RECVTOS"],
+        (Kind::Udp(_), Family::Ipv6) => &["IPV6_V6ONLY", "IPV6_RECVPKTINFO", "IPV6_RECVHOPLIMIT", "IPV6_RECVTCLASS"],
+    };
+    for name in names {
+        if let Ok(spec) = OptionSpec::find(name) {
+            // A kernel without one of them tells less about datagrams, and that is all.
+            let _ = socket.set_option(spec, &OptionValue::Enabled(true));
+        }
+    }
+}

@@ -1,0 +1,552 @@
+//! The task that owns one socket: it takes orders, follows readiness, keeps deadlines, and writes down what happens.
+//!
+//! Invariants: every socket's first event is `created` and its last one is `closed`, exactly one each, whatever ends it, even a driver that
+//! is dropped. The order inside every operation is: system call, event, reply. Nothing here ever blocks.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::mem;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, Sleep};
+
+use crate::model::address::{Endpoint, Transport};
+use crate::model::errno::Errno;
+use crate::model::error::SocketError;
+use crate::model::event::Event;
+use crate::model::id::RequestId;
+use crate::model::operation::Operation;
+use crate::model::socket::{CloseReason, Closing, DeliveryMode, Direction};
+use crate::socket::cell::Cell;
+use crate::socket::command::{Brought, Command, Ending, Ticket};
+use crate::socket::listener::Listener;
+use crate::socket::sockets::{Session, Sockets};
+use crate::socket::stream::{Outgoing, Stream};
+use crate::socket::tcp::Connecting;
+use crate::socket::udp::{Datagrams, PendingSend};
+use crate::sys::socket::Socket;
+use crate::sys::{interface, readiness};
+
+/// How many rounds of work a driver does before it lets others run.
+const ROUNDS: usize = 8;
+
+/// How many system calls of one kind a round makes.
+pub(super) const CALLS_PER_ROUND: usize = 32;
+
+/// A driver, from its start to its end.
+#[must_use = "a driver must be spawned for its socket to function"]
+pub(super) struct DriverTask(Stage);
+
+enum Stage {
+    Driving(Box<Driver>),
+    /// SO_LINGER makes close(2) block, so another thread does it.
+    Lingering(JoinHandle<()>, Box<Farewell>),
+    Gone,
+}
+
+/// The owner of one socket.
+pub(super) struct Driver {
+    pub(super) sockets: Sockets,
+    pub(super) session: Arc<Session>,
+    pub(super) cell: Arc<Cell>,
+    pub(super) socket: Arc<Socket>,
+    pub(super) role: Role,
+    /// Writes, and what must wait for them, in the order of arrival. TCP only.
+    pub(super) outgoing: VecDeque<Outgoing>,
+    /// Datagrams that wait for room. UDP only.
+    pub(super) sends: VecDeque<PendingSend>,
+    /// Reads that wait for bytes. PULL delivery only.
+    pub(super) receives: VecDeque<PendingReceive>,
+    /// Nothing will be read any more, because that direction was ended from here.
+    pub(super) receive_shut: bool,
+    /// Reading is to be tried without waiting for readiness.
+    pub(super) read_now: bool,
+    /// Set when the socket is to be closed.
+    pub(super) end: Option<End>,
+    commands: mpsc::Receiver<Box<Command>>,
+    io: Option<AsyncFd<Arc<Socket>>>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Something with a deadline was added.
+    timer_changed: bool,
+}
+
+/// What the socket is now, with what only that needs.
+pub(super) enum Role {
+    /// A TCP socket that neither listens nor connects.
+    Idle,
+    Listener(Listener),
+    Connecting(Connecting),
+    Stream(Stream),
+    Datagrams(Datagrams),
+}
+
+/// What a direction is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attention {
+    /// Nothing.
+    None,
+    /// Work that it is ready for.
+    Work,
+    /// That the other side goes away.
+    Departure,
+}
+
+/// How a round of work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// The kernel has nothing more for now: wait for it.
+    Drained,
+    /// There may be more, or nothing more is wanted.
+    Enough,
+}
+
+/// A read that waits for bytes.
+pub(super) struct PendingReceive {
+    pub(super) ticket: Ticket,
+    pub(super) max_bytes: usize,
+    pub(super) min_bytes: u32,
+}
+
+/// Why the socket ends, and who asked for it.
+pub(super) struct End {
+    pub(super) reason: CloseReason,
+    pub(super) ticket: Option<Ticket>,
+    pub(super) linger: Option<u16>,
+}
+
+impl End {
+    pub(super) fn because(reason: CloseReason) -> Self {
+        Self { reason, ticket: None, linger: None }
+    }
+
+    pub(super) fn asked(reason: CloseReason, ticket: Ticket) -> Self {
+        Self { reason, ticket: Some(ticket), linger: None }
+    }
+}
+
+/// What is left to be told once the descriptor is closed.
+struct Farewell {
+    session: Arc<Session>,
+    cell: Arc<Cell>,
+    ticket: Option<Ticket>,
+    closing: Closing,
+}
+
+impl DriverTask {
+    pub(super) fn new(
+        sockets: Sockets,
+        session: Arc<Session>,
+        cell: Arc<Cell>,
+        socket: Arc<Socket>,
+        commands: mpsc::Receiver<Box<Command>>,
+    ) -> Self {
+        let role = match cell.transport {
+            Transport::Tcp => Role::Idle,
+            Transport::Udp => Role::Datagrams(Datagrams::default()),
+        };
+        Self(Stage::Driving(Box::new(Driver {
+            sockets,
+            session,
+            cell,
+            socket,
+            role,
+            outgoing: VecDeque::new(),
+            sends: VecDeque::new(),
+            receives: VecDeque::new(),
+            receive_shut: false,
+            read_now: false,
+            end: None,
+            commands,
+            io: None,
+            timer: None,
+            timer_changed: false,
+        })))
+    }
+
+    /// A driver of a connection that a listener has accepted.
+    pub(super) fn connected(mut self) -> Self {
+        if let Stage::Driving(driver) = &mut self.0 {
+            driver.become_stream();
+        }
+        self
+    }
+}
+
+impl Future for DriverTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.0 {
+                Stage::Driving(driver) => {
+                    let Poll::Ready(end) = driver.poll(cx) else { return Poll::Pending };
+                    if let Stage::Driving(driver) = mem::replace(&mut self.0, Stage::Gone) {
+                        self.0 = driver.close(end);
+                    }
+                }
+                Stage::Lingering(closed, _) => {
+                    if Pin::new(closed).poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if let Stage::Lingering(_, farewell) = mem::replace(&mut self.0, Stage::Gone) {
+                        farewell.tell();
+                    }
+                }
+                Stage::Gone => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl Drop for DriverTask {
+    /// The runtime is being shut down, or the driver has panicked: what it owes is paid all the same.
+    fn drop(&mut self) {
+        match mem::replace(&mut self.0, Stage::Gone) {
+            Stage::Driving(driver) => {
+                let reason = if std::thread::panicking() { CloseReason::Internal } else { CloseReason::AgentDraining };
+                drop(driver.close(End::because(reason)));
+            }
+            Stage::Lingering(_, farewell) => farewell.tell(),
+            Stage::Gone => {}
+        }
+    }
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..ROUNDS {
+            let busy = self.poll_commands(cx) | self.poll_read(cx) | self.poll_write(cx) | self.poll_timer(cx);
+            if let Some(end) = self.end.take() {
+                return Poll::Ready(end);
+            }
+            if !busy {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut busy = false;
+        while self.end.is_none()
+            && let Poll::Ready(Some(command)) = self.commands.poll_recv(cx)
+        {
+            self.obey(*command);
+            busy = true;
+        }
+        busy
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        if mem::take(&mut self.read_now) && self.read_attention() == Attention::Work && self.read() == Flow::Enough {
+            self.read_now = self.read_attention() == Attention::Work;
+            return true;
+        }
+        let attention = self.read_attention();
+        let Some(io) = self.io.take_if(|_| attention != Attention::None) else { return false };
+        let Poll::Ready(Ok(mut guard)) = io.poll_read_ready(cx) else {
+            self.io = Some(io);
+            return false;
+        };
+        if attention == Attention::Departure && guard.ready().is_read_closed() {
+            self.notice_departure();
+        } else if attention == Attention::Departure || self.read() == Flow::Drained {
+            guard.clear_ready();
+        }
+        self.keep(io);
+        true
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
+        let attention = if self.end.is_some() { Attention::None } else { self.write_attention() };
+        let Some(io) = self.io.take_if(|_| attention != Attention::None) else { return false };
+        let Poll::Ready(Ok(mut guard)) = io.poll_write_ready(cx) else {
+            self.io = Some(io);
+            return false;
+        };
+        let closed = guard.ready().is_write_closed();
+        if attention == Attention::Departure && closed {
+            self.notice_hang_up();
+        } else if attention == Attention::Departure || self.write() == Flow::Drained {
+            guard.clear_ready();
+            if closed && attention == Attention::Work {
+                // An error of the past stays in the registration for ever, and would make us spin: register anew.
+                drop(io);
+                self.watch();
+                return true;
+            }
+        }
+        self.keep(io);
+        true
+    }
+
+    /// Puts the registration back, unless it was renewed or given up meanwhile.
+    fn keep(&mut self, io: AsyncFd<Arc<Socket>>) {
+        let wanted = !matches!(self.role, Role::Idle);
+        if self.io.is_none() && wanted {
+            self.io = Some(io);
+        }
+    }
+
+    /// Registers the descriptor, anew if it was. Only done when the socket can tell something: a fresh TCP socket counts as hung up,
+    /// and a registration never forgets that.
+    pub(super) fn watch(&mut self) {
+        self.io = None;
+        match readiness::watch(Arc::clone(&self.socket)) {
+            Ok(io) => self.io = Some(io),
+            Err(errno) => self.break_off(errno, Operation::Create, "epoll_ctl"),
+        }
+    }
+
+    /// Lets go of the registration: the socket is idle again.
+    pub(super) fn unwatch(&mut self) {
+        self.io = None;
+    }
+
+    fn read_attention(&self) -> Attention {
+        match &self.role {
+            Role::Idle | Role::Connecting(_) => Attention::None,
+            Role::Listener(listener) => listener.attention(),
+            Role::Stream(stream) => match (self.wants_to_read(), stream.peer_closed || self.receive_shut) {
+                (_, true) => Attention::None,
+                (true, _) => Attention::Work,
+                (false, _) if stream.departure_told => Attention::None,
+                (false, _) => Attention::Departure,
+            },
+            Role::Datagrams(_) if self.wants_to_read() && !self.receive_shut => Attention::Work,
+            Role::Datagrams(_) => Attention::None,
+        }
+    }
+
+    fn write_attention(&self) -> Attention {
+        match &self.role {
+            Role::Idle | Role::Listener(_) => Attention::None,
+            Role::Connecting(_) => Attention::Work,
+            Role::Stream(stream) if stream.blocked => Attention::Work,
+            Role::Stream(stream) if stream.hung_up => Attention::None,
+            Role::Stream(_) if self.read_attention() == Attention::Work => Attention::None,
+            Role::Stream(_) => Attention::Departure,
+            Role::Datagrams(_) if self.sends.is_empty() => Attention::None,
+            Role::Datagrams(_) => Attention::Work,
+        }
+    }
+
+    /// Whether bytes are to be taken out of the kernel now.
+    pub(super) fn wants_to_read(&self) -> bool {
+        let conduct = self.cell.conduct();
+        let asked = conduct.delivery.mode == DeliveryMode::Events || !self.receives.is_empty();
+        asked && !conduct.delivery.paused && conduct.direction != Direction::SendOnly
+    }
+
+    fn read(&mut self) -> Flow {
+        match self.role {
+            Role::Listener(_) => self.accept(),
+            Role::Stream(_) => self.read_stream(),
+            Role::Datagrams(_) => self.read_datagrams(),
+            Role::Idle | Role::Connecting(_) => Flow::Enough,
+        }
+    }
+
+    fn write(&mut self) -> Flow {
+        match self.role {
+            Role::Connecting(_) => self.finish_connect(),
+            Role::Stream(_) => self.flush(),
+            Role::Datagrams(_) => self.flush_sends(),
+            Role::Idle | Role::Listener(_) => Flow::Enough,
+        }
+    }
+
+    // === Time ===
+
+    /// Says that something with a deadline was added.
+    pub(super) fn deadline_added(&mut self) {
+        self.timer_changed = true;
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        if mem::take(&mut self.timer_changed) {
+            match (self.next_deadline(), &mut self.timer) {
+                (None, _) => self.timer = None,
+                (Some(at), Some(timer)) if timer.deadline() == at => {}
+                (Some(at), Some(timer)) => timer.as_mut().reset(at),
+                (Some(at), timer) => *timer = Some(Box::pin(tokio::time::sleep_until(at))),
+            }
+        }
+        let expired = self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
+        if expired {
+            self.timer = None;
+            self.timer_changed = true;
+            self.expire(Instant::now());
+        }
+        expired
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let of_role = match &self.role {
+            Role::Idle | Role::Datagrams(_) => None,
+            Role::Connecting(connecting) => Some(connecting.ticket.deadline),
+            Role::Listener(listener) => listener.next_deadline(),
+            Role::Stream(stream) => self.idle_deadline(stream),
+        };
+        let of_outgoing = self.outgoing.iter().filter_map(Outgoing::deadline).min();
+        let of_sends = self.sends.iter().map(|send| send.ticket.deadline).min();
+        let of_receives = self.receives.iter().map(|receive| receive.ticket.deadline).min();
+        [of_role, of_outgoing, of_sends, of_receives].into_iter().flatten().min()
+    }
+
+    fn expire(&mut self, now: Instant) {
+        match &self.role {
+            Role::Connecting(connecting) if connecting.ticket.deadline <= now => self.give_up_connect(Ending::TimedOut),
+            Role::Listener(_) => self.expire_listener(now),
+            Role::Stream(_) => self.expire_idle(now),
+            _ => {}
+        }
+        self.end_outgoing(Ending::TimedOut, |ticket| ticket.deadline <= now);
+        self.end_sends(&Ending::TimedOut, |ticket| ticket.deadline <= now);
+        self.end_receives(&Ending::TimedOut, |ticket| ticket.deadline <= now);
+    }
+
+    /// Ends waiting reads.
+    pub(super) fn end_receives(&mut self, ending: &Ending, which: impl Fn(&Ticket) -> bool) {
+        for at in (0..self.receives.len()).rev() {
+            if which(&self.receives[at].ticket)
+                && let Some(receive) = self.receives.remove(at)
+            {
+                receive.ticket.finish(ending.clone(), Brought::Nothing);
+            }
+        }
+    }
+
+    /// Ends the operation of this name, if it waits here.
+    pub(super) fn cancel(&mut self, request: &RequestId) {
+        let this = |ticket: &Ticket| ticket.request.as_ref() == Some(request);
+        match &mut self.role {
+            Role::Connecting(connecting) if this(&connecting.ticket) => {
+                self.give_up_connect(Ending::Error(SocketError::canceled(Operation::Connect)));
+            }
+            Role::Listener(listener) => listener.end_accepts(&canceled(Operation::Accept), this),
+            _ => {}
+        }
+        self.end_outgoing(canceled(Operation::Write), this);
+        self.end_sends(&canceled(Operation::Send), this);
+        self.end_receives(&canceled(Operation::Receive), this);
+    }
+
+    // === Events and errors ===
+
+    /// Appends an event of this socket that no operation has caused.
+    pub(super) fn record(&self, event: Event) {
+        self.cell.record(None, event);
+    }
+
+    /// Appends an event that an operation has caused.
+    pub(super) fn record_for(&self, ticket: &mut Ticket, event: Event) {
+        let seq = self.cell.record(ticket.request.as_ref(), event);
+        ticket.caused(seq);
+    }
+
+    /// Appends that an operation has failed, and answers so.
+    pub(super) fn fail(&self, mut ticket: Ticket, error: SocketError, brought: Brought) {
+        self.record_for(&mut ticket, Event::Failed { error: error.clone() });
+        ticket.finish(Ending::Error(error), brought);
+    }
+
+    /// An error of a system call, with the addresses of this socket.
+    pub(super) fn error(&self, errno: Errno, operation: Operation, syscall: &'static str) -> SocketError {
+        let status = self.cell.status();
+        SocketError::new(errno, operation, syscall).between(status.local.clone(), status.remote.clone())
+    }
+
+    /// An address as events show it, with the name of its interface where it has one.
+    pub(super) fn endpoint(&self, addr: SocketAddr) -> Endpoint {
+        let zone = match addr {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => interface::name_of(&*self.socket, v6.scope_id()).ok(),
+            _ => None,
+        };
+        Endpoint { addr, zone }
+    }
+
+    /// The local address as the kernel has it.
+    pub(super) fn local(&self) -> Option<Endpoint> {
+        self.socket.local().map(|addr| self.endpoint(addr))
+    }
+
+    // === The end ===
+
+    /// Closes the descriptor, then tells everybody.
+    fn close(mut self: Box<Self>, end: End) -> Stage {
+        let operation = canceled(Operation::Close);
+        match &mut self.role {
+            Role::Connecting(_) => self.abandon_connect(),
+            Role::Listener(listener) => listener.end_accepts(&canceled(Operation::Accept), |_| true),
+            _ => {}
+        }
+        let unwritten_bytes = self.unwritten_bytes();
+        self.end_outgoing(operation, |_| true);
+        self.end_sends(&canceled(Operation::Send), |_| true);
+        self.end_receives(&canceled(Operation::Receive), |_| true);
+
+        let (totals, had_error) = {
+            let status = self.cell.status();
+            (status.totals, status.had_error)
+        };
+        let closing = Closing {
+            reason: end.reason,
+            had_error: had_error || matches!(end.reason, CloseReason::PeerReset | CloseReason::Failed),
+            totals,
+            unread_bytes: self.socket.queues().receive_bytes,
+            unwritten_bytes,
+        };
+        let farewell =
+            Farewell { session: Arc::clone(&self.session), cell: Arc::clone(&self.cell), ticket: end.ticket, closing };
+        self.cell.retire();
+        match end.linger {
+            None | Some(0) => {
+                // Cannot fail on an open descriptor with a value in range; if it did, the close would just be an ordinary one.
+                let _ = end.linger.map(|_| self.socket.set_linger(Some(Duration::ZERO)));
+                drop(self);
+                farewell.tell();
+                Stage::Gone
+            }
+            Some(seconds) => {
+                let _ = self.socket.set_linger(Some(Duration::from_secs(seconds.into())));
+                Stage::Lingering(spawn_blocking(move || drop(self)), Box::new(farewell))
+            }
+        }
+    }
+}
+
+impl Farewell {
+    /// The name is free and the event is there at the same moment; then whoever asked for it is answered.
+    fn tell(self) {
+        let Self { session, cell, mut ticket, closing } = self;
+        let request = ticket.as_ref().and_then(|ticket| ticket.request.clone());
+        let seq = session.close(&cell, request.as_ref(), closing);
+        if let Some(ticket) = &mut ticket {
+            ticket.caused(seq);
+        }
+        cell.pending_write_bytes.store(0, Ordering::Release);
+        if let Some(ticket) = ticket {
+            ticket.finish(Ending::Done, Brought::Nothing);
+        }
+    }
+}
+
+pub(super) fn canceled(operation: Operation) -> Ending {
+    Ending::Error(SocketError::canceled(operation))
+}

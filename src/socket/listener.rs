@@ -1,0 +1,213 @@
+//! Listeners: connections come in, get a name, or are dropped.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::address::{Endpoint, socket_addr};
+use crate::model::errno::Errno;
+use crate::model::error::SocketError;
+use crate::model::event::{AcceptPause, Event};
+use crate::model::operation::Operation;
+use crate::model::socket::AcceptPolicy;
+use crate::socket::command::{Brought, Ending, Ticket};
+use crate::socket::driver::{Attention, CALLS_PER_ROUND, Driver, Flow, Role};
+use crate::socket::sockets::Arrival;
+use crate::sys::socket::Socket;
+
+/// How long a listener waits before it tries again when something has run out, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What only a listener needs.
+pub(super) struct Listener {
+    policy: AcceptPolicy,
+    /// Those who wait for a connection. MANUAL only.
+    accepts: VecDeque<Ticket>,
+    /// The number of the last connection.
+    children: u64,
+    pause: Option<Pause>,
+    /// The kernel accepts no more here: the listener was shut down.
+    over: bool,
+}
+
+/// Something has run out. It stays so until a connection has been accepted again.
+struct Pause {
+    until: Instant,
+    length: Duration,
+    /// The time is over: it may be tried again.
+    over: bool,
+}
+
+impl Listener {
+    pub(super) fn attention(&self) -> Attention {
+        let wanted = self.policy == AcceptPolicy::Auto || !self.accepts.is_empty();
+        let paused = self.pause.as_ref().is_some_and(|pause| !pause.over);
+        if wanted && !paused && !self.over { Attention::Work } else { Attention::None }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let accepts = self.accepts.iter().map(|ticket| ticket.deadline);
+        let pause = self.pause.iter().filter(|pause| !pause.over).map(|pause| pause.until);
+        accepts.chain(pause).min()
+    }
+
+    /// Ends waiting accepts.
+    pub(super) fn end_accepts(&mut self, ending: &Ending, which: impl Fn(&Ticket) -> bool) {
+        for at in (0..self.accepts.len()).rev() {
+            if which(&self.accepts[at])
+                && let Some(ticket) = self.accepts.remove(at)
+            {
+                ticket.finish(ending.clone(), Brought::Nothing);
+            }
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn listen(&mut self, mut ticket: Ticket, backlog: Option<u32>) {
+        let Some(spec) = self.cell.listener else { return self.wrong_transport(ticket) };
+        let unbound = self.socket.local().is_none();
+        if let (true, Some(lab)) = (unbound, self.sockets.lab_address(self.cell.family)) {
+            if let Err(errno) = self.socket.bind(socket_addr(lab, 0, 0)) {
+                let error = self.error(errno, Operation::Bind, "bind");
+                return self.fail(ticket, error, Brought::Nothing);
+            }
+            self.bound(&mut ticket);
+        }
+        let backlog = backlog.unwrap_or(spec.backlog);
+        match self.socket.listen(backlog) {
+            Ok(()) => {
+                if let Some(local) = self.local() {
+                    self.record_for(&mut ticket, Event::Listening { local, backlog });
+                }
+                if !matches!(self.role, Role::Listener(_)) {
+                    self.role = Role::Listener(Listener {
+                        policy: spec.accept,
+                        accepts: VecDeque::new(),
+                        children: 0,
+                        pause: None,
+                        over: false,
+                    });
+                    self.watch();
+                }
+                ticket.finish(Ending::Done, Brought::Nothing);
+            }
+            Err(errno) => {
+                let error = self.error(errno, Operation::Listen, "listen");
+                self.fail(ticket, error, Brought::Nothing);
+            }
+        }
+    }
+
+    /// Takes a connection for somebody who asks.
+    pub(super) fn accept_one(&mut self, ticket: Ticket) {
+        match &mut self.role {
+            Role::Listener(listener) if !listener.over => {
+                listener.accepts.push_back(ticket);
+                self.read_now = true;
+                self.deadline_added();
+            }
+            // The kernel says what it thinks of accepting here: EINVAL, or EOPNOTSUPP for UDP.
+            _ => {
+                let errno = self.socket.accept().err().unwrap_or(Errno::EINVAL);
+                let error = self.error(errno, Operation::Accept, "accept4");
+                self.fail(ticket, error, Brought::Nothing);
+            }
+        }
+    }
+
+    /// Takes the connections that are there.
+    pub(super) fn accept(&mut self) -> Flow {
+        for _ in 0..CALLS_PER_ROUND {
+            let Role::Listener(listener) = &self.role else { return Flow::Enough };
+            if listener.attention() != Attention::Work {
+                return Flow::Enough;
+            }
+            if self.session.has_room().is_err() {
+                self.pause_accepting(AcceptPause::SocketLimit, None);
+                return Flow::Enough;
+            }
+            match self.socket.accept() {
+                Ok((socket, remote)) => {
+                    self.admit(socket, remote);
+                    if let Role::Listener(listener) = &mut self.role {
+                        listener.pause = None;
+                    }
+                }
+                Err(errno) if errno.would_block() => return Flow::Drained,
+                Err(errno) => {
+                    let error = self.error(errno, Operation::Accept, "accept4");
+                    if errno.out_of_resources() {
+                        self.pause_accepting(AcceptPause::OutOfResources, Some(error));
+                        return Flow::Enough;
+                    }
+                    self.accept_failed(errno, error);
+                }
+            }
+        }
+        Flow::Enough
+    }
+
+    fn accept_failed(&mut self, errno: Errno, error: SocketError) {
+        self.record(Event::AcceptFailed { error: error.clone() });
+        if errno == Errno::EINVAL
+            && let Role::Listener(listener) = &mut self.role
+        {
+            listener.over = true;
+            listener.end_accepts(&Ending::Error(error), |_| true);
+        }
+    }
+
+    fn pause_accepting(&mut self, reason: AcceptPause, error: Option<SocketError>) {
+        let Role::Listener(listener) = &mut self.role else { return };
+        let before = listener.pause.as_ref().map(|pause| pause.length);
+        let length = before.map_or(FIRST_PAUSE, |length| (length * 2).min(LONGEST_PAUSE));
+        listener.pause = Some(Pause { until: Instant::now() + length, length, over: false });
+        self.deadline_added();
+        if before.is_none() {
+            self.record(Event::AcceptPaused { reason, error });
+        }
+    }
+
+    pub(super) fn expire_listener(&mut self, now: Instant) {
+        let Role::Listener(listener) = &mut self.role else { return };
+        listener.end_accepts(&Ending::TimedOut, |ticket| ticket.deadline <= now);
+        if let Some(pause) = &mut listener.pause
+            && pause.until <= now
+        {
+            pause.over = true;
+            self.read_now = true;
+        }
+    }
+
+    /// Gives a connection a name and a driver, or drops it when there are too many.
+    fn admit(&mut self, socket: Socket, remote: Option<SocketAddr>) {
+        let local = socket.local().map(|addr| self.endpoint(addr));
+        let remote = remote.map(|addr| self.endpoint(addr));
+        let max = self.cell.listener.and_then(|spec| spec.max_connections);
+        let full = max.is_some_and(|max| self.cell.open_children() >= max);
+        let (Some(local), Some(remote), false) = (&local, &remote, full) else {
+            return self.drop_connection(socket, local, remote);
+        };
+        let Role::Listener(listener) = &mut self.role else { return };
+        let request = listener.accepts.front().and_then(|ticket| ticket.request.clone());
+        let arrival =
+            Arrival { socket, local: local.clone(), remote: remote.clone(), request, number: &mut listener.children };
+        let adopted = self.sockets.adopt(&self.session, &self.cell, arrival);
+        if let Some(mut ticket) = listener.accepts.pop_front() {
+            ticket.caused(adopted.created);
+            ticket.caused(adopted.accepted);
+            ticket.finish(Ending::Done, Brought::Accepted(adopted.id));
+        }
+    }
+
+    fn drop_connection(&self, socket: Socket, local: Option<Endpoint>, remote: Option<Endpoint>) {
+        // Cannot fail on a connection that was just accepted; if it did, the peer would get a FIN instead of a RST.
+        let _ = socket.set_linger(Some(Duration::ZERO));
+        drop(socket);
+        self.record(Event::ConnectionDropped { local, remote });
+    }
+}

@@ -1,0 +1,23 @@
+//! Lab sockets: the only module that opens, drives and closes them.
+//!
+//! [`Sockets`] is the handle that services call. An operation runs in a task of its own ([`calls`]), which outlives the RPC that asked for
+//! it and walks through its steps ([`perform`]); a step is an order to the socket's [`driver`], the task that owns its descriptor.
+//! What can be known of a socket without asking its driver stands in its [`cell`].
+
+mod buffer;
+mod calls;
+mod cell;
+mod command;
+mod create;
+mod driver;
+mod listener;
+mod lookup;
+mod orders;
+mod perform;
+mod receive;
+mod sockets;
+mod stream;
+mod tcp;
+mod udp;
+
+pub use sockets::{Config, Sockets, Watch};

@@ -1,0 +1,201 @@
+//! What a driver does with each order.
+
+use std::net::SocketAddr;
+
+use crate::model::errno::Errno;
+use crate::model::event::Event;
+use crate::model::operation::{Operation, ShutdownHow};
+use crate::model::option::{OptionResult, SocketOption};
+use crate::model::refusal::Refusal;
+use crate::model::socket::{CloseReason, Conduct, DeliveryChange, DeliveryMode, Direction};
+use crate::socket::command::{Brought, Command, Ending, Order, Ticket};
+use crate::socket::driver::{Driver, End, PendingReceive, Role};
+use crate::socket::stream::Outgoing;
+
+impl Driver {
+    pub(super) fn obey(&mut self, Command { order, ticket }: Command) {
+        match order {
+            Order::Bind(local) => self.bind(ticket, local),
+            Order::Listen(backlog) => self.listen(ticket, backlog),
+            Order::Accept => self.accept_one(ticket),
+            Order::Connect(remote) => self.connect(ticket, remote),
+            Order::Disconnect => self.disconnect(ticket),
+            Order::Write { payload, expected_offset } => self.enqueue_write(ticket, payload, expected_offset),
+            Order::Send(datagrams) => self.enqueue_send(ticket, datagrams),
+            Order::Receive { max_bytes, min_bytes } => self.receive(ticket, max_bytes, min_bytes),
+            Order::Shutdown(how) => self.shut_down(ticket, how),
+            Order::Close { linger } => self.enqueue(Outgoing::Close { ticket, linger }),
+            Order::Abort => self.abort(ticket),
+            Order::End(reason) => self.end = Some(End::asked(reason, ticket)),
+            Order::SetDelivery(change) => self.set_delivery(ticket, change),
+            Order::SetOptions(options) => self.set_options(ticket, &options),
+            Order::Cancel(request) => {
+                self.cancel(&request);
+                ticket.finish(Ending::Done, Brought::Nothing);
+            }
+        }
+    }
+
+    fn bind(&mut self, mut ticket: Ticket, local: SocketAddr) {
+        match self.socket.bind(local) {
+            Ok(()) => {
+                self.bound(&mut ticket);
+                ticket.finish(Ending::Done, Brought::Nothing);
+            }
+            Err(errno) => {
+                let mut error = self.error(errno, Operation::Bind, "bind");
+                error.local = Some(self.endpoint(local));
+                self.fail(ticket, error, Brought::Nothing);
+            }
+        }
+    }
+
+    /// A local address is there: tell it, and begin to receive datagrams.
+    pub(super) fn bound(&mut self, ticket: &mut Ticket) {
+        if let Some(local) = self.local() {
+            self.record_for(ticket, Event::Bound { local });
+        }
+        if matches!(self.role, Role::Datagrams(_)) {
+            self.watch();
+        }
+    }
+
+    fn receive(&mut self, ticket: Ticket, max_bytes: Option<u32>, min_bytes: Option<u32>) {
+        let read_size = self.cell.conduct().delivery.read_size;
+        let max_bytes = max_bytes.unwrap_or(read_size).min(self.sockets.limits().read_size);
+        self.receives.push_back(PendingReceive {
+            ticket,
+            max_bytes: max_bytes as usize,
+            min_bytes: min_bytes.unwrap_or(1).min(max_bytes),
+        });
+        match &self.role {
+            // The kernel says what it thinks of reading here: ENOTCONN.
+            Role::Idle | Role::Listener(_) => self.receive_unconnected(),
+            Role::Stream(stream) if stream.peer_closed || self.receive_shut => self.end_of_stream_told(),
+            _ => {
+                self.read_now = true;
+                self.deadline_added();
+            }
+        }
+    }
+
+    fn shut_down(&mut self, ticket: Ticket, how: ShutdownHow) {
+        if how.ends_sending() {
+            self.enqueue(Outgoing::Shutdown { ticket: Some(ticket), how });
+        } else {
+            self.shut_down_now(Some(ticket), how);
+        }
+    }
+
+    /// Ends a direction. What was to be sent before has been.
+    pub(super) fn shut_down_now(&mut self, ticket: Option<Ticket>, how: ShutdownHow) {
+        match self.socket.shutdown(how) {
+            Ok(()) => {
+                let event = Event::ShutDown { how };
+                match ticket {
+                    Some(mut ticket) => {
+                        self.record_for(&mut ticket, event);
+                        ticket.finish(Ending::Done, Brought::Nothing);
+                    }
+                    None => self.record(event),
+                }
+                if how != ShutdownHow::Send {
+                    self.receive_shut = true;
+                    self.end_of_stream_told();
+                }
+                self.end_if_both_ended();
+            }
+            Err(errno) => {
+                let error = self.error(errno, Operation::Shutdown, "shutdown");
+                match ticket {
+                    Some(ticket) => self.fail(ticket, error, Brought::Nothing),
+                    None => self.record(Event::Failed { error }),
+                }
+            }
+        }
+    }
+
+    fn abort(&mut self, mut ticket: Ticket) {
+        let linger = if let Role::Stream(_) = self.role {
+            self.record_for(&mut ticket, Event::Aborted);
+            Some(0)
+        } else {
+            None
+        };
+        self.end = Some(End { reason: CloseReason::Aborted, ticket: Some(ticket), linger });
+    }
+
+    fn set_delivery(&mut self, mut ticket: Ticket, change: DeliveryChange) {
+        let before = self.cell.conduct();
+        let after = before.delivery.changed(change);
+        self.cell.set_conduct(Conduct { delivery: after, ..before });
+        if before.delivery.paused != after.paused {
+            self.record_for(&mut ticket, if after.paused { Event::ReadPaused } else { Event::ReadResumed });
+        }
+        self.read_now = true;
+        self.deadline_added();
+        ticket.finish(Ending::Done, Brought::Nothing);
+    }
+
+    /// Tells that a socket that begins its life paused does so.
+    pub(super) fn tell_if_paused(&self) {
+        let conduct = self.cell.conduct();
+        if conduct.delivery.paused && conduct.direction != Direction::SendOnly {
+            self.record(Event::ReadPaused);
+        }
+    }
+
+    fn set_options(&self, mut ticket: Ticket, options: &[SocketOption]) {
+        let mut results = Vec::with_capacity(options.len());
+        for SocketOption { spec, value } in options {
+            let asked = Some(value.clone());
+            let result = match self.socket.set_option(spec, value) {
+                Ok(()) => OptionResult { spec, asked, effective: self.socket.option(spec).ok().flatten(), error: None },
+                Err(errno) => {
+                    let error = self.error(errno, Operation::SetOption, "setsockopt").about(spec.name);
+                    OptionResult { spec, asked, effective: None, error: Some(error) }
+                }
+            };
+            let event = match &result.error {
+                None => Event::OptionSet(Box::new(result.clone())),
+                Some(error) => Event::Failed { error: error.clone() },
+            };
+            self.record_for(&mut ticket, event);
+            results.push(result);
+        }
+        let ending = match results.iter().find_map(|result| result.error.clone()) {
+            Some(error) => Ending::Error(error),
+            None => Ending::Done,
+        };
+        ticket.finish(ending, Brought::Options(results));
+    }
+
+    /// The connection is broken. Bytes that arrived before are still read first, where somebody may want them.
+    pub(super) fn break_off(&mut self, errno: Errno, operation: Operation, syscall: &'static str) {
+        let error = self.error(errno, operation, syscall);
+        let (event, reason) = match errno {
+            Errno::ECONNRESET | Errno::EPIPE => (Event::PeerReset { error: error.clone() }, CloseReason::PeerReset),
+            _ => (Event::Failed { error: error.clone() }, CloseReason::Failed),
+        };
+        self.record(event);
+        let ending = Ending::Error(error);
+        self.end_outgoing(ending.clone(), |_| true);
+        self.end_receives(&ending, |_| true);
+        self.end.get_or_insert_with(|| End::because(reason));
+    }
+
+    /// Whether somebody may still take bytes out of the kernel by asking for them.
+    pub(super) fn may_read_later(&self) -> bool {
+        let conduct = self.cell.conduct();
+        let held = conduct.delivery.mode == DeliveryMode::Pull || conduct.delivery.paused;
+        held && conduct.direction != Direction::SendOnly && !self.receive_shut
+    }
+
+    /// Refuses an operation that the transport does not have. Callers are refused before; this is the second lock on the door.
+    pub(super) fn wrong_transport(&self, ticket: Ticket) {
+        ticket.refuse(Refusal::WrongTransport {
+            socket: self.cell.id.clone(),
+            instead: "is of the other transport: it does not have this operation",
+        });
+    }
+}

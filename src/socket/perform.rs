@@ -1,0 +1,480 @@
+//! The steps of each operation: checks that need no system call, names looked up, orders to drivers, in this order.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::eventlog::hub::From as Begin;
+use crate::model::address::{AddressText, Transport};
+use crate::model::error::SocketError;
+use crate::model::event::{Event, EventFilter, SocketPattern};
+use crate::model::id::{Principal, SessionId, SocketId};
+use crate::model::operation::{Action, Operation, OutgoingDatagram, SocketAction, Target, Yield};
+use crate::model::refusal::Refusal;
+use crate::model::socket::{AcceptPolicy, CloseReason, DeliveryMode, Direction, SocketState};
+use crate::session::names::Found as Name;
+use crate::socket::calls::CallHandle;
+use crate::socket::cell::{Cell, lock};
+use crate::socket::command::{Brought, Command, Done, EventRange, Order, ReadyDatagram, Ticket};
+use crate::socket::lookup::{Answer, Purpose, Wanted};
+use crate::socket::receive::Received;
+use crate::socket::sockets::{Session, Sockets, closed};
+
+/// One operation under way.
+pub(super) struct Run<'a> {
+    pub(super) sockets: &'a Sockets,
+    pub(super) session: &'a Arc<Session>,
+    pub(super) handle: &'a Arc<CallHandle>,
+    pub(super) deadline: Instant,
+    pub(super) events: EventRange,
+    principal: &'a Principal,
+}
+
+/// What an operation brought.
+pub(super) struct Performed {
+    pub(super) yielded: Yield,
+    pub(super) error: Option<SocketError>,
+    pub(super) timed_out: bool,
+    pub(super) ended: Instant,
+    pub(super) events: EventRange,
+}
+
+/// Why a step is the last one of its operation.
+pub(super) enum Stop {
+    /// The agent does not do it.
+    Refused(Refusal),
+    /// The kernel or the resolver has objected.
+    Failed(Box<SocketError>),
+    /// Nothing happened in time.
+    TimedOut,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<SocketError> for Stop {
+    fn from(error: SocketError) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+impl Performed {
+    pub(super) fn of(yielded: Yield, done: Done) -> Self {
+        let Done { error, timed_out, events, ended, brought: _ } = done;
+        Self { yielded, error, timed_out, ended, events }
+    }
+
+    pub(super) fn failed(error: SocketError) -> Self {
+        Self { error: Some(error), ..Self::succeeded(Yield::Nothing) }
+    }
+
+    pub(super) fn succeeded(yielded: Yield) -> Self {
+        Self { yielded, error: None, timed_out: false, ended: Instant::now(), events: EventRange::default() }
+    }
+
+    /// What is left of an operation that stopped: how it ended, and what it has brought all the same.
+    pub(super) fn stopped(stop: Stop, yielded: Yield) -> Result<Self, Refusal> {
+        match stop {
+            Stop::Refused(refusal) => Err(refusal),
+            Stop::Failed(error) => Ok(Self { yielded, ..Self::failed(*error) }),
+            Stop::TimedOut => Ok(Self { timed_out: true, ..Self::succeeded(yielded) }),
+        }
+    }
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        sockets: &'a Sockets,
+        principal: &'a Principal,
+        session: &'a Arc<Session>,
+        handle: &'a Arc<CallHandle>,
+        deadline: Instant,
+    ) -> Self {
+        Self { sockets, session, handle, deadline, events: EventRange::default(), principal }
+    }
+
+    pub(super) async fn perform(&mut self, action: Action) -> Result<Performed, Refusal> {
+        let mut performed = match action {
+            Action::CreateSession { session } => {
+                let session = self.sockets.add_session(self.principal, session)?;
+                Performed::succeeded(Yield::Session(session.view(), Vec::new()))
+            }
+            Action::ResetSession { .. } => self.reset_session().await,
+            Action::DeleteSession { session, allow_missing } => self.delete_session(&session, allow_missing).await?,
+            Action::CreateSocket { socket, spec, .. } => self.create_socket(socket, *spec).await?,
+            Action::Socket(target, action) => self.perform_on_socket(&target, action).await?,
+        };
+        performed.events.add(self.events);
+        Ok(performed)
+    }
+
+    async fn reset_session(&mut self) -> Performed {
+        let request = Some(&self.handle.request);
+        self.session.cancel_calls(request);
+        let (cells, events) = self.session.close_all(CloseReason::SessionReset, request).await;
+        self.events.add(events);
+        lock(&self.session.names).forget_closed();
+        let closed_sockets = u32::try_from(cells.len()).unwrap_or(u32::MAX);
+        let reset = Event::SessionReset { closed_sockets };
+        let seq = self.session.hub.append(|log| log.push(None, request.cloned(), reset));
+        self.events.add(EventRange::one(seq));
+        Performed::succeeded(Yield::Session(self.session.view(), cells.iter().map(|cell| cell.view()).collect()))
+    }
+
+    async fn delete_session(&self, id: &SessionId, allow_missing: bool) -> Result<Performed, Refusal> {
+        if id.is_default() {
+            return Err(Refusal::invalid("session_id", "the default session is always there: ResetSession is meant"));
+        }
+        let Some(session) = self.sockets.remove_session(self.principal, id) else {
+            return if allow_missing {
+                Ok(Performed::succeeded(Yield::Nothing))
+            } else {
+                Err(Refusal::SessionNotFound(id.clone()))
+            };
+        };
+        session.cancel_calls(None);
+        let (cells, _) = session.close_all(CloseReason::SessionDeleted, None).await;
+        session.hub.end();
+        Ok(Performed::succeeded(Yield::Session(session.view(), cells.iter().map(|cell| cell.view()).collect())))
+    }
+
+    async fn perform_on_socket(&mut self, target: &Target, action: SocketAction) -> Result<Performed, Refusal> {
+        let cell = match self.target(target, &action).await {
+            Ok(Some(cell)) => cell,
+            Ok(None) => return Ok(Performed::succeeded(Yield::Nothing)),
+            Err(stop) => return Performed::stopped(stop, Yield::Nothing),
+        };
+        check_fit(&cell, &action)?;
+        let is_accept = matches!(action, SocketAction::Accept);
+        let order = match action {
+            SocketAction::Bind(local) => return self.bind(&cell, &local).await,
+            SocketAction::Connect(remote) => return self.connect(&cell, &remote).await,
+            SocketAction::Send(datagrams) => return self.send(&cell, datagrams).await,
+            SocketAction::Receive { max_bytes, min_bytes } => return self.receive(&cell, max_bytes, min_bytes).await,
+            SocketAction::Listen { backlog } => Order::Listen(backlog),
+            SocketAction::Accept => Order::Accept,
+            SocketAction::Disconnect => Order::Disconnect,
+            SocketAction::Write { payload, expected_offset } => Order::Write { payload, expected_offset },
+            SocketAction::Shutdown(how) => Order::Shutdown(how),
+            SocketAction::Close { linger, .. } => Order::Close { linger },
+            SocketAction::Abort { .. } => Order::Abort,
+            SocketAction::SetDelivery(change) => Order::SetDelivery(change),
+            SocketAction::SetOptions(options) => Order::SetOptions(options),
+        };
+        let done = self.order(&cell, order).await?;
+        let yielded = match &done.brought {
+            Brought::Written { size, offset } => Yield::Written { size: *size, offset: *offset },
+            Brought::Options(results) => Yield::Options(results.clone()),
+            Brought::Accepted(id) => Yield::Socket(Box::new(self.session.find(id)?.view_with_kernel()), Vec::new()),
+            // Nobody came.
+            Brought::Nothing if is_accept => Yield::Nothing,
+            _ => view(&cell),
+        };
+        Ok(Performed::of(yielded, done))
+    }
+
+    // === Targets ===
+
+    /// The socket that is meant; nothing when it is missing and that is fine.
+    async fn target(&mut self, target: &Target, action: &SocketAction) -> Result<Option<Arc<Cell>>, Stop> {
+        let forgiving = matches!(
+            action,
+            SocketAction::Close { allow_missing: true, .. } | SocketAction::Abort { allow_missing: true }
+        );
+        let receives = matches!(action, SocketAction::Receive { .. });
+        let found = match self.session.named(&target.socket) {
+            Named::Open(cell) => cell,
+            // What it received and nobody has taken is still there.
+            Named::Closed(cell) if receives => cell,
+            Named::Closed(_) | Named::Expected(_) | Named::Nothing if forgiving => return Ok(None),
+            Named::Closed(cell) => return Err(closed(&cell).into()),
+            Named::Expected(listener) => self.arrival(&target.socket, &listener).await?,
+            Named::Nothing => return Err(Refusal::SocketNotFound(target.socket.clone()).into()),
+        };
+        match target.uid {
+            Some(uid) if uid != found.uid => Err(Refusal::SocketReplaced(target.socket.clone()).into()),
+            _ => Ok(Some(found)),
+        }
+    }
+
+    /// Waits for a connection that an open listener has not accepted yet.
+    async fn arrival(&mut self, id: &SocketId, listener: &Cell) -> Result<Arc<Cell>, Stop> {
+        let filter = EventFilter {
+            sockets: vec![SocketPattern::Is(id.clone()), SocketPattern::Number(listener.uid)],
+            kinds: vec!["created", "closed"],
+        };
+        let mut cursor = self.session.hub.cursor(Begin::Now, filter)?;
+        loop {
+            // Looked for after the cursor was placed, so that it cannot come unseen in between.
+            match self.session.named(id) {
+                Named::Open(cell) => return Ok(cell),
+                Named::Expected(_) => {}
+                // It came and has gone already, or its listener has.
+                Named::Closed(cell) => return Ok(cell),
+                Named::Nothing => return Err(Refusal::SocketNotFound(id.clone()).into()),
+            }
+            self.patiently(Operation::Accept, cursor.next()).await?;
+        }
+    }
+
+    // === Orders ===
+
+    /// Gives an order to a driver, and waits for what comes of it.
+    pub(super) async fn order(&mut self, cell: &Cell, order: Order) -> Result<Done, Refusal> {
+        let (ticket, mut answer) = Ticket::new(Some(self.handle.request.clone()), self.deadline);
+        let command = Box::new(Command { order, ticket });
+        cell.commands.send(command).await.map_err(|_| closed(cell))?;
+        let answered = tokio::select! {
+            biased;
+            answered = &mut answer => answered,
+            () = self.handle.canceled() => {
+                let (ticket, _) = Ticket::new(None, self.deadline);
+                let cancel = Box::new(Command { order: Order::Cancel(self.handle.request.clone()), ticket });
+                // A driver that is gone has answered already.
+                let _ = cell.commands.send(cancel).await;
+                answer.await
+            }
+        };
+        // Without an answer, the driver went before it came to this order.
+        let done = answered.map_err(|_| closed(cell))??;
+        self.events.add(done.events);
+        Ok(done)
+    }
+
+    /// The same, where an error or a timeout stops the operation.
+    pub(super) async fn step(&mut self, cell: &Cell, order: Order) -> Result<Done, Stop> {
+        let mut done = self.order(cell, order).await?;
+        match done.error.take() {
+            Some(error) => Err(error.into()),
+            None if done.timed_out => Err(Stop::TimedOut),
+            None => Ok(done),
+        }
+    }
+
+    /// Waits for something that is not a driver's, until the deadline or until it is cancelled.
+    pub(super) async fn patiently<T>(&self, operation: Operation, wait: impl Future<Output = T>) -> Result<T, Stop> {
+        tokio::select! {
+            biased;
+            result = wait => Ok(result),
+            () = self.handle.canceled() => Err(SocketError::canceled(operation).into()),
+            () = sleep_until(self.deadline) => Err(Stop::TimedOut),
+        }
+    }
+
+    /// Finds the addresses that a text means, for a socket that is there.
+    pub(super) async fn addresses(
+        &mut self,
+        cell: &Cell,
+        text: &AddressText,
+        purpose: Purpose,
+        field: &str,
+    ) -> Result<Vec<SocketAddr>, Stop> {
+        let wanted =
+            Wanted { transport: cell.transport, family: Some(cell.family), purpose, field, deadline: self.deadline };
+        let found = self.patiently(Operation::LookUp, self.sockets.look_up(text, wanted)).await??;
+        if let Some(event) = found.event {
+            let seq = cell.record(Some(&self.handle.request), event);
+            self.events.add(EventRange::one(seq));
+        }
+        match found.answer {
+            Answer::Addresses(addresses) => Ok(addresses),
+            Answer::Error(error) => Err(error.into()),
+            Answer::TimedOut => Err(Stop::TimedOut),
+        }
+    }
+
+    async fn bind(&mut self, cell: &Cell, local: &AddressText) -> Result<Performed, Refusal> {
+        match self.bind_steps(cell, local, "local").await {
+            Ok(done) => Ok(Performed::of(view(cell), done)),
+            Err(stop) => Performed::stopped(stop, view(cell)),
+        }
+    }
+
+    pub(super) async fn bind_steps(&mut self, cell: &Cell, local: &AddressText, field: &str) -> Result<Done, Stop> {
+        let addresses = self.addresses(cell, local, Purpose::Bind, field).await?;
+        let first = *addresses.first().ok_or(Refusal::Internal("a lookup without an address"))?;
+        self.step(cell, Order::Bind(first)).await
+    }
+
+    async fn connect(&mut self, cell: &Cell, remote: &AddressText) -> Result<Performed, Refusal> {
+        match self.connect_steps(cell, remote, "remote").await {
+            Ok(done) => Ok(Performed::of(view(cell), done)),
+            Err(stop) => Performed::stopped(stop, view(cell)),
+        }
+    }
+
+    /// Tries one address after the other, until one answers.
+    pub(super) async fn connect_steps(&mut self, cell: &Cell, remote: &AddressText, field: &str) -> Result<Done, Stop> {
+        let addresses = self.addresses(cell, remote, Purpose::Reach, field).await?;
+        self.connect_one_of(cell, &addresses).await
+    }
+
+    pub(super) async fn connect_one_of(&mut self, cell: &Cell, addresses: &[SocketAddr]) -> Result<Done, Stop> {
+        let mut last = Stop::Refused(Refusal::Internal("a lookup without an address"));
+        for address in addresses {
+            match self.step(cell, Order::Connect(*address)).await {
+                Err(Stop::Failed(error)) if self.handle.is_canceled() => return Err(Stop::Failed(error)),
+                Err(Stop::Failed(error)) => last = Stop::Failed(error),
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    async fn send(&mut self, cell: &Cell, datagrams: Vec<OutgoingDatagram>) -> Result<Performed, Refusal> {
+        let mut ready = Vec::with_capacity(datagrams.len());
+        for (at, datagram) in datagrams.into_iter().enumerate() {
+            match self.ready(cell, at, datagram).await {
+                Ok(datagram) => ready.push(datagram),
+                Err(stop) => {
+                    let nothing = Yield::Sent { socket: Box::new(cell.view_with_kernel()), datagrams: 0, bytes: 0 };
+                    return Performed::stopped(stop, nothing);
+                }
+            }
+        }
+        let done = self.order(cell, Order::Send(ready)).await?;
+        let (datagrams, bytes) = match done.brought {
+            Brought::Sent { datagrams, bytes } => (datagrams, bytes),
+            _ => (0, 0),
+        };
+        let yielded = Yield::Sent { socket: Box::new(cell.view_with_kernel()), datagrams, bytes };
+        Ok(Performed::of(yielded, done))
+    }
+
+    /// Finds the addresses of a datagram.
+    async fn ready(&mut self, cell: &Cell, at: usize, datagram: OutgoingDatagram) -> Result<ReadyDatagram, Stop> {
+        let mut ready = ReadyDatagram { destination: None, source: None, payload: datagram.payload, reply_to_event: 0 };
+        if let Some(event_seq) = datagram.reply_to_event {
+            let record = self.session.hub.get(event_seq);
+            let Some(Event::DatagramReceived(answered)) = record.as_deref().map(|record| &record.event) else {
+                return Err(Refusal::EventNotKept { event_seq }.into());
+            };
+            ready.reply_to_event = event_seq;
+            ready.destination = answered.source.as_ref().map(|source| source.addr);
+            ready.source = answered.answer_from;
+        }
+        if let Some(destination) = &datagram.destination {
+            let field = format!("datagrams[{at}].destination");
+            ready.destination = self.addresses(cell, destination, Purpose::Reach, &field).await?.first().copied();
+        }
+        Ok(ready)
+    }
+
+    async fn receive(
+        &mut self,
+        cell: &Cell,
+        max_bytes: Option<u32>,
+        min_bytes: Option<u32>,
+    ) -> Result<Performed, Refusal> {
+        let mode = cell.conduct().delivery.mode;
+        if min_bytes.is_some() && (mode != DeliveryMode::Pull || cell.transport != Transport::Tcp) {
+            let why = "logs what it receives as it comes: min_bytes needs a TCP socket with PULL delivery";
+            return Err(Refusal::WrongState { socket: cell.id.clone(), why });
+        }
+        let unconnected =
+            matches!(cell.status().state, SocketState::Unbound | SocketState::Bound | SocketState::Listening);
+        let logged = if unconnected && cell.transport == Transport::Tcp {
+            Received::AskKernel
+        } else {
+            match self.patiently(Operation::Receive, cell.receive(max_bytes, self.deadline)).await {
+                Ok(received) => received?,
+                Err(stop) => return Performed::stopped(stop, Yield::Nothing),
+            }
+        };
+        match logged {
+            Received::Taken(taken) => Ok(Performed::succeeded(Yield::Taken(cell.id.clone(), taken))),
+            Received::Error(error) => Ok(Performed::failed(error)),
+            Received::TimedOut => Performed::stopped(Stop::TimedOut, Yield::Nothing),
+            Received::AskKernel => {
+                let mut done = self.order(cell, Order::Receive { max_bytes, min_bytes }).await?;
+                let yielded = match std::mem::take(&mut done.brought) {
+                    Brought::Taken(taken) => Yield::Taken(cell.id.clone(), taken),
+                    _ => Yield::Nothing,
+                };
+                Ok(Performed::of(yielded, done))
+            }
+        }
+    }
+}
+
+/// What a name stands for to an operation.
+pub(super) enum Named {
+    /// An open socket.
+    Open(Arc<Cell>),
+    /// The last socket that had the name; it is closed.
+    Closed(Arc<Cell>),
+    /// A connection that this listener has not accepted yet.
+    Expected(Arc<Cell>),
+    /// Nothing.
+    Nothing,
+}
+
+impl Session {
+    fn named(&self, id: &SocketId) -> Named {
+        let names = lock(&self.names);
+        let listener = id.parent().and_then(|parent| match names.find(&parent) {
+            Name::Open(cell) if cell.status().state == SocketState::Listening => Some(cell),
+            _ => None,
+        });
+        match (names.find(id), listener) {
+            (Name::Open(cell), _) => Named::Open(cell),
+            // One of another listener of that name had it; this one may have one of that name yet.
+            (Name::Closed(cell), Some(listener)) if cell.parent.as_ref().is_none_or(|p| p.uid != listener.uid) => {
+                Named::Expected(listener)
+            }
+            (Name::Closed(cell), _) => Named::Closed(cell),
+            (Name::Nothing, Some(listener)) => Named::Expected(listener),
+            (Name::Nothing, None) => Named::Nothing,
+        }
+    }
+
+    /// Refuses an action at once that has nothing to act on.
+    pub(super) fn expect_target(&self, action: &Action) -> Result<(), Refusal> {
+        match action {
+            Action::CreateSocket { socket: Some(id), .. } => lock(&self.names).is_free(id),
+            Action::Socket(target, _) => match self.named(&target.socket) {
+                Named::Nothing => Err(Refusal::SocketNotFound(target.socket.clone())),
+                Named::Open(_) | Named::Closed(_) | Named::Expected(_) => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses what does not fit the socket's transport or the way in which it is used.
+fn check_fit(cell: &Cell, action: &SocketAction) -> Result<(), Refusal> {
+    let direction = cell.conduct().direction;
+    let wrong_transport = |instead| Err(Refusal::WrongTransport { socket: cell.id.clone(), instead });
+    let wrong_direction = |used| Err(Refusal::WrongDirection { socket: cell.id.clone(), used });
+    match (action, cell.transport) {
+        (SocketAction::Listen { .. } | SocketAction::Accept, Transport::Udp) => {
+            wrong_transport("is a UDP socket: it has no connections, and receives once it is bound")
+        }
+        (SocketAction::Write { .. }, Transport::Udp) => wrong_transport("is a UDP socket: SendDatagrams is meant"),
+        (SocketAction::Send(_), Transport::Tcp) => wrong_transport("is a TCP socket: WriteSocket is meant"),
+        (SocketAction::Disconnect, Transport::Tcp) => {
+            wrong_transport("is a TCP socket: ShutdownSocket, CloseSocket or AbortSocket is meant")
+        }
+        (SocketAction::Write { .. } | SocketAction::Send(_), _) if direction == Direction::ReceiveOnly => {
+            wrong_direction("receive-only")
+        }
+        (SocketAction::Receive { .. }, _) if direction == Direction::SendOnly => wrong_direction("send-only"),
+        (SocketAction::Accept, _)
+            if cell.listener.is_some_and(|spec| spec.accept == AcceptPolicy::Auto)
+                && cell.status().state == SocketState::Listening =>
+        {
+            let why = "accepts by itself, as it was created: wait for its `accepted` events, or for `ID.1`, `ID.2`, …";
+            Err(Refusal::WrongState { socket: cell.id.clone(), why })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn view(cell: &Cell) -> Yield {
+    Yield::Socket(Box::new(cell.view_with_kernel()), Vec::new())
+}

@@ -1,0 +1,162 @@
+//! Taking payloads out of the log, one after the other: ReceiveSocket under EVENTS delivery.
+//!
+//! Invariant: each payload of a socket is taken once, in order, or told as lost; nothing that was taken is lost when a caller goes away.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use crate::eventlog::cursor::{Cursor, Next};
+use crate::eventlog::hub::From;
+use crate::model::error::SocketError;
+use crate::model::event::{Event, EventFilter, EventRecord, SocketPattern};
+use crate::model::operation::{Operation, ShutdownHow, Taken};
+use crate::model::refusal::Refusal;
+use crate::model::socket::DeliveryMode;
+use crate::socket::cell::Cell;
+
+/// What has been taken from one socket. Callers wait for each other in the order in which they come.
+#[derive(Default)]
+pub(super) struct Receiver(Mutex<Place>);
+
+#[derive(Default)]
+struct Place {
+    /// Made when somebody first asks: most sockets are only watched.
+    cursor: Option<Cursor>,
+    /// A payload of which the first bytes have been taken.
+    rest: Option<(Arc<EventRecord>, usize)>,
+    lost_bytes: u64,
+    end: Option<End>,
+}
+
+/// How a stream has ended, as far as its reader knows.
+enum End {
+    /// In good order: told again and again.
+    Closed,
+    /// The socket is gone.
+    Gone,
+}
+
+/// What a reader gets.
+pub(super) enum Received {
+    /// A payload, or the end of the stream.
+    Taken(Taken),
+    /// What a recv(2) would have answered.
+    Error(SocketError),
+    /// Nothing in time.
+    TimedOut,
+    /// The log holds nothing more, and the kernel is to be asked.
+    AskKernel,
+}
+
+const KINDS: [&str; 7] =
+    ["received", "datagram_received", "peer_closed", "peer_reset", "shut_down", "failed", "closed"];
+
+impl Cell {
+    /// Takes the next payload of this socket from the log, waiting for it until the deadline.
+    pub(super) async fn receive(&self, max_bytes: Option<u32>, deadline: Instant) -> Result<Received, Refusal> {
+        let Ok(mut place) = timeout_at(deadline, self.receiver.0.lock()).await else {
+            return Ok(Received::TimedOut);
+        };
+        loop {
+            let delivery_changed = self.delivery_changed.notified();
+            if let Some(received) = self.take(&mut place, max_bytes)? {
+                return Ok(received);
+            }
+            if self.conduct().delivery.mode == DeliveryMode::Pull {
+                return Ok(Received::AskKernel);
+            }
+            let Some(cursor) = &mut place.cursor else { return Err(Refusal::Internal("a receiver without a cursor")) };
+            tokio::select! {
+                next = cursor.next() => place.take_up(next),
+                () = delivery_changed => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(Received::TimedOut),
+            }
+        }
+    }
+
+    /// What is there already, if anything.
+    fn take(&self, place: &mut Place, max_bytes: Option<u32>) -> Result<Option<Received>, Refusal> {
+        if place.cursor.is_none() {
+            let filter = EventFilter { sockets: vec![SocketPattern::Number(self.uid)], kinds: KINDS.to_vec() };
+            place.cursor = Some(self.hub.cursor(From::After(self.born_after), filter)?.one_by_one());
+        }
+        loop {
+            if let Some((record, from)) = place.rest.take()
+                && let Some(received) = place.take_from(record, from, max_bytes)
+            {
+                return Ok(Some(received));
+            }
+            let closed = self.status().closed.is_some();
+            match place.end {
+                Some(End::Gone) => return Err(self.gone()),
+                Some(End::Closed) if closed => return Err(self.gone()),
+                Some(End::Closed) => return Ok(Some(Received::Taken(Taken { end: true, ..Taken::default() }))),
+                None => {}
+            }
+            match place.cursor.as_mut().and_then(Cursor::try_next) {
+                Some(next) => place.take_up(next),
+                None if closed => return Err(self.gone()),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn gone(&self) -> Refusal {
+        match self.status().closed {
+            Some(closing) => Refusal::SocketClosed { socket: self.id.clone(), reason: closing.reason },
+            None => Refusal::SocketNotFound(self.id.clone()),
+        }
+    }
+}
+
+impl Place {
+    fn take_up(&mut self, next: Next) {
+        match next {
+            // The cursor gives one record at a time.
+            Next::Batch { records, .. } => self.rest = records.into_iter().next().map(|record| (record, 0)),
+            Next::Gap(gap) => self.lost_bytes += gap.payload_bytes.unwrap_or(0),
+            Next::Ended => self.end = Some(End::Gone),
+        }
+    }
+
+    /// What a record means to a reader; nothing if it only changes what comes later.
+    fn take_from(&mut self, record: Arc<EventRecord>, from: usize, max_bytes: Option<u32>) -> Option<Received> {
+        let max = max_bytes.map_or(usize::MAX, |max| max as usize);
+        let mut taken = Taken { event_seq: Some(record.seq), ..Taken::default() };
+        match &record.event {
+            Event::Received { offset, payload } => {
+                let through = payload.len().min(from.saturating_add(max));
+                taken.payload = payload.slice(from..through);
+                taken.size = u32::try_from(taken.payload.len()).unwrap_or(u32::MAX);
+                taken.offset = offset + from as u64;
+                if through < payload.len() {
+                    self.rest = Some((Arc::clone(&record), through));
+                }
+            }
+            Event::DatagramReceived(datagram) => {
+                taken.payload = datagram.payload.slice(..datagram.payload.len().min(max));
+                taken.size = datagram.size;
+                taken.truncated = datagram.size as usize > taken.payload.len();
+                taken.source.clone_from(&datagram.source);
+                taken.destination.clone_from(&datagram.destination);
+            }
+            Event::PeerClosed { .. } | Event::ShutDown { how: ShutdownHow::Receive | ShutdownHow::Both } => {
+                self.end = Some(End::Closed);
+                taken = Taken { end: true, ..Taken::default() };
+            }
+            Event::PeerReset { error } => return Some(Received::Error(error.clone())),
+            Event::Failed { error } if error.operation == Operation::Receive => {
+                return Some(Received::Error(error.clone()));
+            }
+            Event::Closed(_) => {
+                self.end = Some(End::Gone);
+                return None;
+            }
+            _ => return None,
+        }
+        taken.lost_bytes = std::mem::take(&mut self.lost_bytes);
+        Some(Received::Taken(taken))
+    }
+}

@@ -1,0 +1,502 @@
+//! All sockets of an agent, by principal and session.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::eventlog::cursor::Cursor;
+use crate::eventlog::hub::{From, Hub, WatchPermit};
+use crate::eventlog::ring::RingLimits;
+use crate::model::address::{Endpoint, Family, Transport};
+use crate::model::event::{Event, EventFilter};
+use crate::model::id::{InstanceId, Principal, RequestId, SessionId, SocketId, SocketUid};
+use crate::model::limits::{Defaults, Limits};
+use crate::model::lookup::Resolver;
+use crate::model::operation::SessionView;
+use crate::model::option::{OptionResult, OptionSpec};
+use crate::model::refusal::Refusal;
+use crate::model::socket::{CloseReason, Closing, Conduct, SocketView};
+use crate::model::time::{Clock, Timestamp};
+use crate::session::calls::{CallLimits, Calls};
+use crate::session::names::{Found, Names};
+use crate::session::roster::Roster;
+use crate::socket::calls::CallHandle;
+use crate::socket::cell::{Birth, Cell, ListenerSpec, lock};
+use crate::socket::command::{Command, EventRange, Order, Ticket};
+use crate::socket::driver::DriverTask;
+use crate::sys::socket::Socket;
+
+/// How many orders wait at a driver before whoever gives one more must wait, too.
+const COMMAND_CAPACITY: usize = 32;
+
+/// What an agent's sockets are made with.
+pub struct Config {
+    /// This life of the agent.
+    pub instance: InstanceId,
+    /// What bounds them.
+    pub limits: Limits,
+    /// What is used where a request is silent.
+    pub defaults: Defaults,
+    /// The clock that stamps events.
+    pub clock: Arc<dyn Clock>,
+    /// Who knows names.
+    pub resolver: Arc<dyn Resolver>,
+    /// The IPv4 address that sockets use when a request names none.
+    pub lab_ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address that sockets use when a request names none.
+    pub lab_ipv6: Option<Ipv6Addr>,
+}
+
+/// The handle on all sockets of an agent. Cheap to clone.
+#[derive(Clone)]
+pub struct Sockets(Arc<Shared>);
+
+struct Shared {
+    config: Config,
+    roster: Mutex<Roster<Arc<Session>>>,
+    next_uid: AtomicU64,
+    /// Every task that works for a socket or an operation.
+    tasks: TaskTracker,
+    draining: AtomicBool,
+    hasher: RandomState,
+}
+
+/// Sockets that share names and a log.
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    created: Timestamp,
+    pub(super) hub: Arc<Hub>,
+    pub(super) names: Mutex<Names<Arc<Cell>>>,
+    pub(super) calls: Mutex<Calls<Arc<CallHandle>, Arc<CallHandle>>>,
+}
+
+/// A connection that a listener has taken from the kernel.
+pub(super) struct Arrival<'a> {
+    pub(super) socket: Socket,
+    pub(super) local: Endpoint,
+    pub(super) remote: Endpoint,
+    pub(super) request: Option<RequestId>,
+    /// The number of the listener's last connection.
+    pub(super) number: &'a mut u64,
+}
+
+/// What has become of it.
+pub(super) struct Adopted {
+    pub(super) id: SocketId,
+    pub(super) created: u64,
+    pub(super) accepted: u64,
+}
+
+/// A socket that is to be made.
+pub(super) struct NewSocket {
+    pub(super) id: Option<SocketId>,
+    pub(super) transport: Transport,
+    pub(super) family: Family,
+    pub(super) conduct: Conduct,
+    pub(super) listener: Option<ListenerSpec>,
+    pub(super) socket: Socket,
+}
+
+/// A place to read a session's log from, counted as a watcher while it is held.
+pub struct Watch {
+    /// Where it reads.
+    pub cursor: Cursor,
+    _permit: WatchPermit,
+}
+
+impl Sockets {
+    /// No sockets yet.
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(Shared {
+            roster: Mutex::new(Roster::new(config.limits.sessions)),
+            next_uid: AtomicU64::new(1),
+            tasks: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+            hasher: RandomState::new(),
+            config,
+        }))
+    }
+
+    /// What bounds the agent.
+    pub fn limits(&self) -> &Limits {
+        &self.0.config.limits
+    }
+
+    /// What is used where a request is silent.
+    pub fn defaults(&self) -> &Defaults {
+        &self.0.config.defaults
+    }
+
+    /// This life of the agent.
+    pub fn instance(&self) -> &InstanceId {
+        &self.0.config.instance
+    }
+
+    /// Now, on the agent's clock.
+    pub fn now(&self) -> Timestamp {
+        self.0.config.clock.now()
+    }
+
+    /// The address that sockets of a family use when a request names none.
+    pub fn lab_address(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::Ipv4 => self.0.config.lab_ipv4.map(IpAddr::from),
+            Family::Ipv6 => self.0.config.lab_ipv6.map(IpAddr::from),
+        }
+    }
+
+    /// Who knows names.
+    pub fn resolver(&self) -> &Arc<dyn Resolver> {
+        &self.0.config.resolver
+    }
+
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
+    pub(super) fn fingerprint(&self, request: impl std::hash::Hash) -> u64 {
+        self.0.hasher.hash_one(request)
+    }
+
+    /// Refuses everything new while the agent stops.
+    pub(super) fn check_draining(&self) -> Result<(), Refusal> {
+        if self.0.draining.load(Ordering::Acquire) { Err(Refusal::Draining) } else { Ok(()) }
+    }
+
+    // === Sessions ===
+
+    /// A session of a principal. Its default session is made when it is first needed.
+    pub(super) fn session(&self, principal: &Principal, id: &SessionId) -> Result<Arc<Session>, Refusal> {
+        let mut roster = lock(&self.0.roster);
+        match roster.find(principal, id) {
+            Some(session) => Ok(session),
+            None if id.is_default() => roster.add(principal, Some(id.clone()), |id| self.new_session(id)),
+            None => Err(Refusal::SessionNotFound(id.clone())),
+        }
+    }
+
+    pub(super) fn add_session(&self, principal: &Principal, id: Option<SessionId>) -> Result<Arc<Session>, Refusal> {
+        lock(&self.0.roster).add(principal, id, |id| self.new_session(id))
+    }
+
+    pub(super) fn remove_session(&self, principal: &Principal, id: &SessionId) -> Option<Arc<Session>> {
+        lock(&self.0.roster).remove(principal, id)
+    }
+
+    fn new_session(&self, id: SessionId) -> Arc<Session> {
+        let limits = self.limits();
+        let ring = RingLimits {
+            events: limits.log_events as usize,
+            payload_bytes: limits.log_bytes.into(),
+            final_events: limits.log_final_events as usize,
+        };
+        let calls = CallLimits {
+            running: limits.calls,
+            remembered: limits.remembered_calls,
+            remembered_bytes: limits.remembered_bytes.into(),
+        };
+        Arc::new(Session {
+            id,
+            created: self.now(),
+            hub: Hub::new(ring, Arc::clone(&self.0.config.clock)),
+            names: Mutex::new(Names::new(limits.sockets, limits.closed_sockets)),
+            calls: Mutex::new(Calls::new(calls)),
+        })
+    }
+
+    /// A session as it is now.
+    pub fn session_view(&self, principal: &Principal, id: &SessionId) -> Result<SessionView, Refusal> {
+        Ok(self.session(principal, id)?.view())
+    }
+
+    /// The sessions of a principal after one of them, at most so many, in the order in which they were made.
+    pub fn session_views(&self, principal: &Principal, after: Option<&SessionId>, size: usize) -> Vec<SessionView> {
+        let roster = lock(&self.0.roster);
+        let sessions = roster.of(principal);
+        let from = after.and_then(|after| sessions.iter().position(|(id, _)| id == after)).map_or(0, |at| at + 1);
+        sessions.iter().skip(from).take(size).map(|(_, session)| session.view()).collect()
+    }
+
+    /// A place to read a session's log from.
+    pub fn watch(
+        &self,
+        principal: &Principal,
+        id: &SessionId,
+        from: From,
+        filter: EventFilter,
+    ) -> Result<Watch, Refusal> {
+        self.check_draining()?;
+        let session = self.session(principal, id)?;
+        let permit = session.hub.watch(self.limits().watchers)?;
+        Ok(Watch { cursor: session.hub.cursor(from, filter)?, _permit: permit })
+    }
+
+    /// A place to read a session's log from, together with all its sockets as they are right there.
+    pub fn watch_with_snapshot(
+        &self,
+        principal: &Principal,
+        id: &SessionId,
+        filter: EventFilter,
+    ) -> Result<(Watch, u64, Vec<SocketView>), Refusal> {
+        self.check_draining()?;
+        let session = self.session(principal, id)?;
+        let permit = session.hub.watch(self.limits().watchers)?;
+        let (at, sockets) = {
+            let names = lock(&session.names);
+            session.hub.append(|log| (log.head(), names.open_sockets().iter().map(|cell| cell.view()).collect()))
+        };
+        let cursor = session.hub.cursor(From::After(at), filter)?;
+        Ok((Watch { cursor, _permit: permit }, at, sockets))
+    }
+
+    /// The oldest kept and the newest number of a session's log.
+    pub fn log_bounds(&self, principal: &Principal, id: &SessionId) -> Result<(u64, u64), Refusal> {
+        Ok(self.session(principal, id)?.hub.bounds())
+    }
+
+    // === Sockets ===
+
+    /// A socket as it is now.
+    pub fn socket_view(
+        &self,
+        principal: &Principal,
+        session: &SessionId,
+        socket: &SocketId,
+    ) -> Result<SocketView, Refusal> {
+        Ok(self.session(principal, session)?.find(socket)?.view_with_kernel())
+    }
+
+    /// The sockets of a session after a number, at most so many, in the order in which they were made.
+    pub fn socket_views(
+        &self,
+        principal: &Principal,
+        session: &SessionId,
+        after: SocketUid,
+        closed: bool,
+        size: usize,
+    ) -> Result<Vec<SocketView>, Refusal> {
+        let session = self.session(principal, session)?;
+        let page = lock(&session.names).page(after, closed, size);
+        Ok(page.iter().map(|(_, cell)| cell.view_with_kernel()).collect())
+    }
+
+    /// Options of a socket: those asked for, or all that it has.
+    pub fn socket_options(
+        &self,
+        principal: &Principal,
+        session: &SessionId,
+        socket: &SocketId,
+        specs: &[&'static OptionSpec],
+    ) -> Result<Vec<OptionResult>, Refusal> {
+        let cell = self.session(principal, session)?.find(socket)?;
+        cell.options(specs).ok_or_else(|| closed(&cell))
+    }
+
+    /// Gives a new descriptor a name, a cell and a driver. `created` is in the log when this returns.
+    pub(super) fn open(
+        &self,
+        session: &Arc<Session>,
+        new: NewSocket,
+        request: &RequestId,
+    ) -> Result<(Arc<Cell>, u64), Refusal> {
+        let mut names = lock(&session.names);
+        let id = new.id.unwrap_or_else(|| names.mint());
+        names.has_room()?;
+        names.is_free(&id)?;
+        let (commands, orders) = mpsc::channel(COMMAND_CAPACITY);
+        let socket = Arc::new(new.socket);
+        let cell = Cell::new(Birth {
+            session: session.id.clone(),
+            id: id.clone(),
+            uid: self.next_uid(),
+            parent: None,
+            transport: new.transport,
+            family: new.family,
+            created: self.now(),
+            listener: new.listener,
+            conduct: new.conduct,
+            hub: Arc::clone(&session.hub),
+            commands,
+            socket: Arc::clone(&socket),
+        });
+        names.open(id, cell.uid, Arc::clone(&cell))?;
+        let created =
+            Event::Created { transport: new.transport, family: new.family, parent: None, local: None, remote: None };
+        let seq = cell.record(Some(request), created);
+        drop(names);
+        self.0.tasks.spawn(DriverTask::new(self.clone(), Arc::clone(session), Arc::clone(&cell), socket, orders));
+        Ok((cell, seq))
+    }
+
+    /// Gives an accepted connection a name, a cell and a driver.
+    pub(super) fn adopt(&self, session: &Arc<Session>, listener: &Arc<Cell>, arrival: Arrival<'_>) -> Adopted {
+        let mut names = lock(&session.names);
+        let id = names.child(&listener.id, arrival.number);
+        let (commands, orders) = mpsc::channel(COMMAND_CAPACITY);
+        let socket = Arc::new(arrival.socket);
+        let cell = Cell::new(Birth {
+            session: session.id.clone(),
+            id: id.clone(),
+            uid: self.next_uid(),
+            parent: Some(Arc::clone(listener)),
+            transport: listener.transport,
+            family: listener.family,
+            created: self.now(),
+            listener: None,
+            conduct: listener.conduct(),
+            hub: Arc::clone(&session.hub),
+            commands,
+            socket: Arc::clone(&socket),
+        });
+        names.adopt(id.clone(), cell.uid, Arc::clone(&cell));
+        let request = arrival.request.as_ref();
+        let (created, accepted) = session.hub.append(|log| {
+            let born = Event::Created {
+                transport: cell.transport,
+                family: cell.family,
+                parent: Some((listener.id.clone(), listener.uid)),
+                local: Some(arrival.local.clone()),
+                remote: Some(arrival.remote.clone()),
+            };
+            let accepted = Event::Accepted {
+                id: id.clone(),
+                uid: cell.uid,
+                local: arrival.local.clone(),
+                remote: arrival.remote.clone(),
+            };
+            (cell.record_in(log, request, born), listener.record_in(log, request, accepted))
+        });
+        drop(names);
+        let driver = DriverTask::new(self.clone(), Arc::clone(session), cell, socket, orders);
+        self.0.tasks.spawn(driver.connected());
+        Adopted { id, created, accepted }
+    }
+
+    fn next_uid(&self) -> SocketUid {
+        SocketUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed))
+    }
+
+    // === The whole agent ===
+
+    /// Appends an event to the log of every session.
+    pub fn announce(&self, event: &Event) {
+        for session in lock(&self.0.roster).all() {
+            session.hub.append(|log| log.push(None, None, event.clone()));
+        }
+    }
+
+    /// Stops: refuses what is new, announces it, closes all sockets, lets watchers read to the end.
+    pub async fn drain(&self, grace: Duration) {
+        if self.0.draining.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.announce(&Event::AgentDraining { grace });
+        let sessions = lock(&self.0.roster).all();
+        for session in &sessions {
+            session.cancel_calls(None);
+            session.close_all(CloseReason::AgentDraining, None).await;
+        }
+        for session in &sessions {
+            session.hub.end();
+        }
+    }
+
+    /// Waits until every task that works for a socket or an operation has ended.
+    pub async fn finished(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// How many tasks work for sockets and operations.
+    pub fn task_count(&self) -> usize {
+        self.0.tasks.len()
+    }
+}
+
+impl Session {
+    pub(super) fn view(&self) -> SessionView {
+        let (oldest_seq, head_seq) = self.hub.bounds();
+        SessionView {
+            id: self.id.clone(),
+            created: self.created,
+            socket_count: lock(&self.names).open_count(),
+            head_seq,
+            oldest_seq,
+            watcher_count: self.hub.watcher_count(),
+        }
+    }
+
+    /// Whether one more socket may be opened.
+    pub(super) fn has_room(&self) -> Result<(), Refusal> {
+        lock(&self.names).has_room()
+    }
+
+    /// A socket by name, open or closed.
+    pub(super) fn find(&self, id: &SocketId) -> Result<Arc<Cell>, Refusal> {
+        match lock(&self.names).find(id) {
+            Found::Open(cell) | Found::Closed(cell) => Ok(cell),
+            Found::Nothing => Err(Refusal::SocketNotFound(id.clone())),
+        }
+    }
+
+    /// Takes leave of a socket: its name is free and its last event is there at the same moment.
+    pub(super) fn close(&self, cell: &Cell, request: Option<&RequestId>, closing: Closing) -> u64 {
+        let mut names = lock(&self.names);
+        names.close(cell.uid);
+        cell.record(request, Event::Closed(closing))
+    }
+
+    /// Closes all sockets, and tells which they were and which events that made. Connections that come in meanwhile are closed, too.
+    pub(super) async fn close_all(
+        &self,
+        reason: CloseReason,
+        request: Option<&RequestId>,
+    ) -> (Vec<Arc<Cell>>, EventRange) {
+        let mut closed = Vec::new();
+        let mut events = EventRange::default();
+        // When the first round is over there is no listener left that could take new connections.
+        for _ in 0..2 {
+            let cells = lock(&self.names).open_sockets();
+            let mut answers = Vec::with_capacity(cells.len());
+            for cell in &cells {
+                let (ticket, answer) = Ticket::new(request.cloned(), Instant::now());
+                let command = Command { order: Order::End(reason), ticket };
+                if cell.commands.send(Box::new(command)).await.is_ok() {
+                    answers.push(answer);
+                }
+            }
+            for answer in answers {
+                // A driver that is gone has closed its socket all the same.
+                if let Ok(Ok(done)) = answer.await {
+                    events.add(done.events);
+                }
+            }
+            closed.extend(cells);
+        }
+        (closed, events)
+    }
+
+    /// Cancels all operations but one.
+    pub(super) fn cancel_calls(&self, but: Option<&RequestId>) {
+        for call in lock(&self.calls).running() {
+            if but != Some(&call.request) {
+                call.cancel();
+            }
+        }
+    }
+}
+
+/// What is said to whoever wants something of a closed socket.
+pub(super) fn closed(cell: &Cell) -> Refusal {
+    match cell.status().closed {
+        Some(closing) => Refusal::SocketClosed { socket: cell.id.clone(), reason: closing.reason },
+        // Its driver is closing it just now.
+        None => Refusal::SocketClosed { socket: cell.id.clone(), reason: CloseReason::Closed },
+    }
+}

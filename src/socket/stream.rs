@@ -1,0 +1,435 @@
+//! Connected TCP sockets: bytes out in the order of arrival, bytes in as they come, and the ways in which it all ends.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::model::errno::Errno;
+use crate::model::error::SocketError;
+use crate::model::event::Event;
+use crate::model::operation::{Operation, ShutdownHow, Taken};
+use crate::model::refusal::{Quota, Refusal};
+use crate::model::socket::{CloseReason, Direction, HalfOpenPolicy};
+use crate::socket::buffer::read_with;
+use crate::socket::command::{Brought, Ending, Ticket};
+use crate::socket::driver::{CALLS_PER_ROUND, Driver, End, Flow, Role};
+
+/// What only a connection needs.
+pub(super) struct Stream {
+    /// The peer's FIN has been read.
+    pub(super) peer_closed: bool,
+    /// It has been told that the peer of a socket that is not read has gone.
+    pub(super) departure_told: bool,
+    /// Both directions are over, or the connection is broken: there is nothing to be watched any more.
+    pub(super) hung_up: bool,
+    /// The kernel has no room for what is outgoing.
+    pub(super) blocked: bool,
+    /// The connection is broken by this, but bytes that came before may still be read.
+    broken: Option<Errno>,
+    /// Something has waited for room since `writable` was told last.
+    waited: bool,
+    last_activity: Instant,
+    idle_told: bool,
+}
+
+/// What goes out, in order.
+pub(super) enum Outgoing {
+    Write(Write),
+    Shutdown {
+        /// Absent when the half-open policy asks.
+        ticket: Option<Ticket>,
+        how: ShutdownHow,
+    },
+    Close {
+        ticket: Ticket,
+        linger: Option<u16>,
+    },
+}
+
+/// Bytes on their way to the kernel.
+pub(super) struct Write {
+    ticket: Ticket,
+    payload: Bytes,
+    /// How many of them the kernel has.
+    handed: usize,
+}
+
+impl Outgoing {
+    fn ticket(&self) -> Option<&Ticket> {
+        match self {
+            Self::Write(Write { ticket, .. }) | Self::Close { ticket, .. } => Some(ticket),
+            Self::Shutdown { ticket, .. } => ticket.as_ref(),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.ticket().map(|ticket| ticket.deadline)
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        match self {
+            Self::Write(write) => write.payload.len() - write.handed,
+            Self::Shutdown { .. } | Self::Close { .. } => 0,
+        }
+    }
+}
+
+impl Driver {
+    /// The socket is connected from now on.
+    pub(super) fn become_stream(&mut self) {
+        self.role = Role::Stream(Stream {
+            peer_closed: false,
+            departure_told: false,
+            hung_up: false,
+            blocked: false,
+            broken: None,
+            waited: false,
+            last_activity: Instant::now(),
+            idle_told: false,
+        });
+        self.watch();
+        self.tell_if_paused();
+        self.read_now = true;
+        self.deadline_added();
+        self.flush();
+    }
+
+    // === Out ===
+
+    pub(super) fn enqueue_write(&mut self, ticket: Ticket, payload: Bytes, expected_offset: Option<u64>) {
+        let waiting = self.unwritten_bytes();
+        let offset = self.cell.status().totals.bytes_written + u64::from(waiting);
+        if expected_offset.is_some_and(|expected| expected != offset) {
+            return ticket.refuse(Refusal::OffsetMismatch { actual: offset });
+        }
+        let limit = self.sockets.limits().pending_write_bytes;
+        if waiting > 0 && waiting as usize + payload.len() > limit as usize {
+            let quota = Quota { limit: "limits.pending_write_bytes", value: limit.into() };
+            return ticket.refuse(Refusal::QuotaExceeded(quota));
+        }
+        self.enqueue(Outgoing::Write(Write { ticket, payload, handed: 0 }));
+    }
+
+    pub(super) fn enqueue(&mut self, outgoing: Outgoing) {
+        self.outgoing.push_back(outgoing);
+        // What is outgoing during a handshake waits for its end: the kernel answers EAGAIN then.
+        if !matches!(&self.role, Role::Stream(stream) if stream.blocked) {
+            self.flush();
+        }
+        if !self.outgoing.is_empty() {
+            self.deadline_added();
+        }
+    }
+
+    /// Hands to the kernel what it takes, in order.
+    pub(super) fn flush(&mut self) -> Flow {
+        let flow = self.flush_until_blocked();
+        let waiting = self.unwritten_bytes();
+        self.cell.pending_write_bytes.store(waiting, Ordering::Release);
+        if let Role::Stream(stream) = &mut self.role {
+            stream.blocked = flow == Flow::Drained;
+            stream.waited |= stream.blocked;
+            if waiting == 0 && !stream.blocked && std::mem::take(&mut stream.waited) {
+                self.record(Event::Writable);
+            }
+        }
+        flow
+    }
+
+    fn flush_until_blocked(&mut self) -> Flow {
+        while self.end.is_none() {
+            match self.outgoing.pop_front() {
+                Some(Outgoing::Write(write)) => {
+                    if let Some(rest) = self.hand_over(write) {
+                        self.outgoing.push_front(Outgoing::Write(rest));
+                        return Flow::Drained;
+                    }
+                }
+                Some(Outgoing::Shutdown { ticket, how }) => self.shut_down_now(ticket, how),
+                Some(Outgoing::Close { ticket, linger }) => {
+                    self.end = Some(End { linger, ..End::asked(CloseReason::Closed, ticket) });
+                }
+                None => break,
+            }
+        }
+        Flow::Enough
+    }
+
+    /// Hands the bytes of one write to the kernel; gives back what must wait.
+    fn hand_over(&mut self, mut write: Write) -> Option<Write> {
+        loop {
+            match self.socket.send(&write.payload[write.handed..]) {
+                Ok(taken) => {
+                    write.handed += taken;
+                    self.note_activity();
+                    if write.handed == write.payload.len() {
+                        self.end_write(write, Ending::Done);
+                        return None;
+                    }
+                }
+                Err(errno) if errno.would_block() => return Some(write),
+                Err(errno) => {
+                    self.write_failed(write, errno);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn write_failed(&mut self, write: Write, errno: Errno) {
+        // An error that reading could not report because nobody reads comes first, as it would in the kernel.
+        let errno = match &self.role {
+            Role::Stream(stream) => stream.broken.unwrap_or(errno),
+            _ => errno,
+        };
+        let error = self.error(errno, Operation::Write, "send");
+        let ended_here = self.cell.status().shut_down;
+        let broken = matches!(self.role, Role::Stream(_)) && !ended_here && self.socket.tcp_is_closed();
+        if !broken {
+            let mut write = write;
+            self.record_for(&mut write.ticket, Event::Failed { error: error.clone() });
+            return self.end_write(write, Ending::Error(error));
+        }
+        self.end_write(write, Ending::Error(error.clone()));
+        self.end_outgoing(Ending::Error(error), |_| true);
+        self.break_down(errno, Operation::Write, "send");
+    }
+
+    /// Tells how much of a write the kernel has got, and answers.
+    fn end_write(&self, mut write: Write, ending: Ending) {
+        let offset = self.cell.status().totals.bytes_written;
+        let size = u32::try_from(write.handed).unwrap_or(u32::MAX);
+        if size > 0 {
+            let asked_size = u32::try_from(write.payload.len()).unwrap_or(u32::MAX);
+            self.record_for(&mut write.ticket, Event::Written { offset, size, asked_size });
+        }
+        write.ticket.finish(ending, Brought::Written { size, offset });
+    }
+
+    /// Ends what waits to go out. A close that has waited long enough discards what stands before it.
+    pub(super) fn end_outgoing(&mut self, ending: Ending, which: impl Fn(&Ticket) -> bool) {
+        let ended: Vec<usize> =
+            (0..self.outgoing.len()).filter(|at| self.outgoing[*at].ticket().is_some_and(&which)).collect();
+        for at in ended.into_iter().rev() {
+            match self.outgoing.remove(at) {
+                Some(Outgoing::Write(write)) => self.end_write(write, for_operation(&ending, Operation::Write)),
+                Some(Outgoing::Shutdown { ticket: Some(ticket), .. }) => {
+                    ticket.finish(for_operation(&ending, Operation::Shutdown), Brought::Nothing);
+                }
+                Some(Outgoing::Close { ticket, linger }) if matches!(ending, Ending::TimedOut) => {
+                    self.end.get_or_insert(End { linger, ..End::asked(CloseReason::Closed, ticket) });
+                }
+                Some(Outgoing::Close { ticket, .. }) => {
+                    ticket.finish(for_operation(&ending, Operation::Close), Brought::Nothing);
+                }
+                Some(Outgoing::Shutdown { ticket: None, .. }) | None => {}
+            }
+        }
+        if let Role::Stream(stream) = &mut self.role {
+            stream.blocked &= !self.outgoing.is_empty();
+        }
+        self.cell.pending_write_bytes.store(self.unwritten_bytes(), Ordering::Release);
+    }
+
+    pub(super) fn unwritten_bytes(&self) -> u32 {
+        let waiting: usize = self.outgoing.iter().map(Outgoing::waiting_bytes).sum();
+        u32::try_from(waiting).unwrap_or(u32::MAX)
+    }
+
+    // === In ===
+
+    /// Takes bytes out of the kernel, as the delivery wants it.
+    pub(super) fn read_stream(&mut self) -> Flow {
+        for _ in 0..CALLS_PER_ROUND {
+            if !self.wants_to_read() || self.receive_shut {
+                return Flow::Enough;
+            }
+            let max = match self.receives.front() {
+                Some(receive) if self.must_wait_for(receive.min_bytes) => return Flow::Drained,
+                Some(receive) => receive.max_bytes,
+                None => self.cell.conduct().delivery.read_size as usize,
+            };
+            match read_with(|buffer| self.socket.receive(buffer, max)) {
+                Ok((0, _)) => {
+                    self.end_of_stream();
+                    return Flow::Enough;
+                }
+                Ok((_, payload)) => self.deliver(payload),
+                Err(errno) if errno.would_block() => return Flow::Drained,
+                Err(errno) => {
+                    self.receive_failed(errno);
+                    return Flow::Enough;
+                }
+            }
+        }
+        Flow::Enough
+    }
+
+    /// Whether fewer bytes are there than a reader wants at once, while more may come.
+    fn must_wait_for(&self, min_bytes: u32) -> bool {
+        if min_bytes <= 1 || self.socket.queues().receive_bytes >= min_bytes {
+            return false;
+        }
+        !self.socket.readiness().hung_up
+    }
+
+    fn deliver(&mut self, payload: Bytes) {
+        self.note_activity();
+        let offset = self.cell.status().totals.bytes_read;
+        let Some(receive) = self.receives.pop_front() else {
+            return self.record(Event::Received { offset, payload });
+        };
+        self.cell.status().totals.bytes_read += payload.len() as u64;
+        let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let taken = Taken { payload, size, offset, ..Taken::default() };
+        receive.ticket.finish(Ending::Done, Brought::Taken(taken));
+    }
+
+    /// recv(2) has answered 0: everything has been read.
+    fn end_of_stream(&mut self) {
+        let Role::Stream(stream) = &mut self.role else { return };
+        if let Some(errno) = stream.broken {
+            return self.break_off(errno, Operation::Receive, "recv");
+        }
+        stream.peer_closed = true;
+        let bytes_read = self.cell.status().totals.bytes_read;
+        self.record(Event::PeerClosed { bytes_read });
+        self.end_of_stream_told();
+        self.answer_departure();
+    }
+
+    /// Answers those who still want to read: there is nothing more.
+    pub(super) fn end_of_stream_told(&mut self) {
+        for receive in self.receives.drain(..) {
+            let taken = Taken { end: true, ..Taken::default() };
+            receive.ticket.finish(Ending::Done, Brought::Taken(taken));
+        }
+    }
+
+    /// Does what the half-open policy says about a peer that has ended its direction.
+    fn answer_departure(&mut self) {
+        if self.cell.conduct().half_open == HalfOpenPolicy::AutoEnd {
+            if !self.cell.status().shut_down {
+                self.enqueue(Outgoing::Shutdown { ticket: None, how: ShutdownHow::Send });
+            }
+            self.end_if_both_ended();
+        }
+    }
+
+    /// With AUTO_END, a connection of which both directions have ended is closed.
+    pub(super) fn end_if_both_ended(&mut self) {
+        let Role::Stream(stream) = &self.role else { return };
+        let send_only = self.cell.conduct().direction == Direction::SendOnly;
+        let peer_closed = stream.peer_closed || self.receive_shut || (send_only && stream.departure_told);
+        let auto_end = self.cell.conduct().half_open == HalfOpenPolicy::AutoEnd;
+        if auto_end && peer_closed && self.cell.status().shut_down {
+            self.end.get_or_insert_with(|| End::because(CloseReason::Ended));
+        }
+    }
+
+    fn receive_failed(&mut self, errno: Errno) {
+        if self.socket.tcp_is_closed() {
+            return self.break_off(errno, Operation::Receive, "recv");
+        }
+        let error = self.error(errno, Operation::Receive, "recv");
+        match self.receives.pop_front() {
+            Some(receive) => self.fail(receive.ticket, error, Brought::Nothing),
+            None => self.record(Event::Failed { error }),
+        }
+        self.read_now = true;
+    }
+
+    /// Answers reads of a socket that is not connected with what the kernel says.
+    pub(super) fn receive_unconnected(&mut self) {
+        while let Some(receive) = self.receives.pop_front() {
+            let errno = read_with(|buffer| self.socket.receive(buffer, 1)).err().unwrap_or(Errno::ENOTCONN);
+            let error = self.error(errno, Operation::Receive, "recv");
+            self.fail(receive.ticket, error, Brought::Nothing);
+        }
+    }
+
+    // === Departures, noticed without reading ===
+
+    /// The peer of a socket that is not read has ended its direction, or the connection is broken.
+    pub(super) fn notice_departure(&mut self) {
+        let pending = self.socket.take_error();
+        let Role::Stream(stream) = &mut self.role else { return };
+        stream.departure_told = true;
+        match pending {
+            Some(errno) => self.break_down(errno, Operation::Receive, "recv"),
+            None => {
+                self.record(Event::PeerGone { error: None });
+                if self.cell.conduct().direction == Direction::SendOnly {
+                    self.answer_departure();
+                }
+            }
+        }
+    }
+
+    /// Both directions are over, or the connection is broken.
+    pub(super) fn notice_hang_up(&mut self) {
+        let pending = self.socket.take_error();
+        let Role::Stream(stream) = &mut self.role else { return };
+        stream.hung_up = true;
+        if let Some(errno) = pending {
+            self.break_down(errno, Operation::Receive, "recv");
+        }
+    }
+
+    /// The connection is broken. Bytes that came before are read first, where somebody may want them.
+    fn break_down(&mut self, errno: Errno, operation: Operation, syscall: &'static str) {
+        let Role::Stream(stream) = &mut self.role else { return };
+        stream.broken = Some(errno);
+        stream.hung_up = true;
+        stream.departure_told = true;
+        let all_read = stream.peer_closed || self.socket.queues().receive_bytes == 0;
+        if all_read {
+            return self.break_off(errno, operation, syscall);
+        }
+        if self.may_read_later() {
+            let error = self.error(errno, operation, syscall);
+            self.record(Event::PeerGone { error: Some(error) });
+        } else if self.wants_to_read() {
+            self.read_now = true;
+        } else {
+            self.break_off(errno, operation, syscall);
+        }
+    }
+
+    // === Silence ===
+
+    fn note_activity(&mut self) {
+        if let Role::Stream(stream) = &mut self.role {
+            stream.last_activity = Instant::now();
+            if std::mem::take(&mut stream.idle_told) {
+                self.deadline_added();
+            }
+        }
+    }
+
+    pub(super) fn idle_deadline(&self, stream: &Stream) -> Option<Instant> {
+        let timeout = self.cell.conduct().idle_timeout;
+        (timeout > Duration::ZERO && !stream.idle_told).then(|| stream.last_activity + timeout)
+    }
+
+    /// The timer is not moved at each byte: when it expires it may be early.
+    pub(super) fn expire_idle(&mut self, now: Instant) {
+        let Role::Stream(stream) = &mut self.role else { return };
+        let timeout = self.cell.conduct().idle_timeout;
+        let idle = now.saturating_duration_since(stream.last_activity);
+        if timeout > Duration::ZERO && idle >= timeout && !stream.idle_told {
+            stream.idle_told = true;
+            self.record(Event::IdleTimedOut { idle });
+        }
+    }
+}
+
+/// The same ending, said of another operation.
+fn for_operation(ending: &Ending, operation: Operation) -> Ending {
+    match ending {
+        Ending::Error(error) => Ending::Error(SocketError { operation, ..error.clone() }),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,158 @@
+//! Connecting and disconnecting: how a socket comes by a remote address, and loses it.
+
+use std::net::SocketAddr;
+
+use crate::model::address::{Endpoint, Transport, socket_addr};
+use crate::model::errno::Errno;
+use crate::model::error::SocketError;
+use crate::model::event::Event;
+use crate::model::operation::Operation;
+use crate::model::socket::SocketState;
+use crate::socket::command::{Brought, Ending, Ticket};
+use crate::socket::driver::{Driver, Flow, Role};
+
+/// A handshake that is under way.
+pub(super) struct Connecting {
+    pub(super) ticket: Ticket,
+    remote: Endpoint,
+}
+
+impl Driver {
+    pub(super) fn connect(&mut self, mut ticket: Ticket, remote: SocketAddr) {
+        let remote = self.endpoint(remote);
+        let state = self.cell.status().state;
+        let attempt = matches!(state, SocketState::Unbound | SocketState::Bound);
+        if let Err(errno) = self.prepare_connect(&mut ticket) {
+            let mut error = self.error(errno, Operation::Bind, "bind");
+            error.remote = Some(remote);
+            return self.fail(ticket, error, Brought::Nothing);
+        }
+        if attempt && self.cell.transport == Transport::Tcp {
+            // Before the call, because over there the connection may be accepted before it returns.
+            self.record_for(&mut ticket, Event::ConnectStarted { remote: remote.clone() });
+        }
+        match self.socket.connect(remote.addr) {
+            Ok(()) => self.connected(ticket, remote),
+            Err(Errno::EINPROGRESS) => {
+                self.role = Role::Connecting(Connecting { ticket, remote });
+                self.watch();
+                self.deadline_added();
+            }
+            Err(errno) if attempt && self.cell.transport == Transport::Tcp => {
+                self.connect_failed(ticket, remote, errno)
+            }
+            // No attempt began: the socket listens, is connected or is just connecting, and stays so.
+            Err(errno) => {
+                let mut error = self.error(errno, Operation::Connect, "connect");
+                error.remote = Some(remote);
+                self.fail(ticket, error, Brought::Nothing);
+            }
+        }
+    }
+
+    /// Gives the socket the lab address, where there is one and nobody has bound the socket.
+    fn prepare_connect(&mut self, ticket: &mut Ticket) -> Result<(), Errno> {
+        if self.socket.local().is_some() {
+            return Ok(());
+        }
+        match self.cell.transport {
+            // The port is chosen when the remote address is known, so that many connections can share it.
+            Transport::Tcp => match self.sockets.lab_address(self.cell.family) {
+                Some(lab) => self.socket.bind_address(lab),
+                None => Ok(()),
+            },
+            Transport::Udp => self.bind_to_any_port(ticket),
+        }
+    }
+
+    /// Gives the socket a port of the kernel's choice, on the lab address where there is one.
+    pub(super) fn bind_to_any_port(&mut self, ticket: &mut Ticket) -> Result<(), Errno> {
+        let family = self.cell.family;
+        let ip = self.sockets.lab_address(family).unwrap_or_else(|| family.wildcard());
+        self.socket.bind(socket_addr(ip, 0, 0))?;
+        self.bound(ticket);
+        Ok(())
+    }
+
+    /// What has become of a handshake.
+    pub(super) fn finish_connect(&mut self) -> Flow {
+        let pending = self.socket.take_error();
+        if pending.is_none() && self.socket.remote().is_none() {
+            return Flow::Drained;
+        }
+        if let Role::Connecting(Connecting { ticket, remote }) = std::mem::replace(&mut self.role, Role::Idle) {
+            match pending {
+                None => self.connected(ticket, remote),
+                Some(errno) => self.connect_failed(ticket, remote, errno),
+            }
+        }
+        Flow::Enough
+    }
+
+    fn connected(&mut self, mut ticket: Ticket, remote: Endpoint) {
+        let Some(local) = self.local() else {
+            return self.connect_failed(ticket, remote, Errno::ENOTCONN);
+        };
+        let self_connected = self.cell.transport == Transport::Tcp && local.addr == remote.addr;
+        self.record_for(&mut ticket, Event::Connected { local, remote, self_connected });
+        if self.cell.transport == Transport::Tcp {
+            self.become_stream();
+        }
+        ticket.finish(Ending::Done, Brought::Nothing);
+    }
+
+    fn connect_failed(&mut self, mut ticket: Ticket, remote: Endpoint, errno: Errno) {
+        let mut error = self.error(errno, Operation::Connect, "connect");
+        error.remote = Some(remote.clone());
+        self.become_idle();
+        let local = self.local();
+        self.record_for(&mut ticket, Event::ConnectFailed { remote, local, error: Some(error.clone()) });
+        ticket.finish(Ending::Error(error), Brought::Nothing);
+    }
+
+    /// Ends an attempt that has waited long enough, or that nobody wants any more.
+    pub(super) fn give_up_connect(&mut self, ending: Ending) {
+        let Role::Connecting(Connecting { mut ticket, remote }) = std::mem::replace(&mut self.role, Role::Idle) else {
+            return;
+        };
+        self.become_idle();
+        // Without the remote address the kernel sends no more SYNs; it leaves an error behind that is none.
+        let _ = self.socket.disconnect();
+        let _ = self.socket.take_error();
+        let mut ending = ending;
+        if let Ending::Error(error) = &mut ending {
+            *error = SocketError { remote: Some(remote.clone()), ..error.clone() };
+        }
+        let error = if let Ending::Error(error) = &ending { Some(error.clone()) } else { None };
+        let local = self.local();
+        self.record_for(&mut ticket, Event::ConnectFailed { remote, local, error });
+        ticket.finish(ending, Brought::Nothing);
+    }
+
+    /// Ends an attempt because the socket is being closed: `closed` will tell.
+    pub(super) fn abandon_connect(&mut self) {
+        if let Role::Connecting(Connecting { ticket, .. }) = std::mem::replace(&mut self.role, Role::Idle) {
+            let error = SocketError::canceled(Operation::Connect);
+            ticket.finish(Ending::Error(error), Brought::Nothing);
+        }
+    }
+
+    fn become_idle(&mut self) {
+        self.role = Role::Idle;
+        self.unwatch();
+    }
+
+    pub(super) fn disconnect(&mut self, mut ticket: Ticket) {
+        match self.socket.disconnect() {
+            Ok(()) => {
+                let local = self.local();
+                self.record_for(&mut ticket, Event::Disconnected { local });
+                ticket.finish(Ending::Done, Brought::Nothing);
+            }
+            Err(errno) => {
+                let error = self.error(errno, Operation::Disconnect, "connect");
+                self.fail(ticket, error, Brought::Nothing);
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! UDP sockets: datagrams in and out, one system call each.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::model::address::{Transport, socket_addr};
+use crate::model::errno::Errno;
+use crate::model::event::{Datagram, Event};
+use crate::model::operation::{Operation, Taken};
+use crate::socket::buffer::read_with;
+use crate::socket::command::{Brought, Ending, ReadyDatagram, Ticket};
+use crate::socket::driver::{CALLS_PER_ROUND, Driver, Flow, Role};
+use crate::sys::interface;
+use crate::sys::socket::DatagramHead;
+
+/// What only a UDP socket needs.
+#[derive(Default)]
+pub(super) struct Datagrams {
+    /// The name of the interface that the last datagram came in by: asking the kernel for each one would double the work.
+    last_interface: Option<(u32, Arc<str>)>,
+}
+
+/// Datagrams of one request that are being sent.
+pub(super) struct PendingSend {
+    pub(super) ticket: Ticket,
+    datagrams: Vec<ReadyDatagram>,
+    sent: usize,
+    bytes: usize,
+}
+
+impl PendingSend {
+    fn brought(&self) -> Brought {
+        Brought::Sent {
+            datagrams: u32::try_from(self.sent).unwrap_or(u32::MAX),
+            bytes: u32::try_from(self.bytes).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn finish(self, ending: Ending) {
+        let brought = self.brought();
+        self.ticket.finish(ending, brought);
+    }
+}
+
+impl Driver {
+    pub(super) fn enqueue_send(&mut self, mut ticket: Ticket, datagrams: Vec<ReadyDatagram>) {
+        if self.cell.transport != Transport::Udp {
+            return self.wrong_transport(ticket);
+        }
+        if self.socket.local().is_none()
+            && let Err(errno) = self.bind_to_any_port(&mut ticket)
+        {
+            let error = self.error(errno, Operation::Bind, "bind");
+            return self.fail(ticket, error, Brought::Nothing);
+        }
+        let waiting = !self.sends.is_empty();
+        self.sends.push_back(PendingSend { ticket, datagrams, sent: 0, bytes: 0 });
+        if !waiting {
+            self.flush_sends();
+        }
+        if !self.sends.is_empty() {
+            self.deadline_added();
+        }
+    }
+
+    /// Hands datagrams to the kernel while it has room.
+    pub(super) fn flush_sends(&mut self) -> Flow {
+        while let Some(mut send) = self.sends.pop_front() {
+            match self.send_all(&mut send) {
+                Ok(()) => send.finish(Ending::Done),
+                Err(errno) if errno.would_block() => {
+                    self.sends.push_front(send);
+                    return Flow::Drained;
+                }
+                Err(errno) => {
+                    let mut error = self.error(errno, Operation::Send, "sendmsg");
+                    if let Some(destination) = send.datagrams[send.sent].destination {
+                        error.remote = Some(self.endpoint(destination));
+                    }
+                    let brought = send.brought();
+                    self.fail(send.ticket, error, brought);
+                }
+            }
+        }
+        Flow::Enough
+    }
+
+    fn send_all(&self, send: &mut PendingSend) -> Result<(), Errno> {
+        while let Some(datagram) = send.datagrams.get(send.sent) {
+            self.socket.send_datagram(&datagram.payload, datagram.destination, datagram.source)?;
+            let size = u32::try_from(datagram.payload.len()).unwrap_or(u32::MAX);
+            let destination = match datagram.destination {
+                Some(destination) => Some(self.endpoint(destination)),
+                None => self.cell.status().remote.clone(),
+            };
+            let event = Event::Sent { destination, size, reply_to_event: datagram.reply_to_event };
+            send.bytes += datagram.payload.len();
+            send.sent += 1;
+            self.record_for(&mut send.ticket, event);
+        }
+        Ok(())
+    }
+
+    /// Ends sends that wait for room.
+    pub(super) fn end_sends(&mut self, ending: &Ending, which: impl Fn(&Ticket) -> bool) {
+        for at in (0..self.sends.len()).rev() {
+            if which(&self.sends[at].ticket)
+                && let Some(send) = self.sends.remove(at)
+            {
+                send.finish(ending.clone());
+            }
+        }
+    }
+
+    /// Takes datagrams out of the kernel, as the delivery wants it.
+    pub(super) fn read_datagrams(&mut self) -> Flow {
+        for _ in 0..CALLS_PER_ROUND {
+            if !self.wants_to_read() || self.receive_shut {
+                return Flow::Enough;
+            }
+            let max = match self.receives.front() {
+                Some(receive) => receive.max_bytes,
+                None => self.cell.conduct().delivery.read_size as usize,
+            };
+            match read_with(|buffer| self.socket.receive_datagram(buffer, max)) {
+                Ok((head, payload)) => {
+                    let datagram = self.datagram(head, payload);
+                    self.deliver_datagram(datagram);
+                }
+                Err(errno) if errno.would_block() => return Flow::Drained,
+                Err(errno) => {
+                    // An ICMP error about an earlier datagram, for instance. The socket goes on.
+                    let error = self.error(errno, Operation::Receive, "recvmsg");
+                    match self.receives.pop_front() {
+                        Some(receive) => self.fail(receive.ticket, error, Brought::Nothing),
+                        None => self.record(Event::Failed { error }),
+                    }
+                }
+            }
+        }
+        Flow::Enough
+    }
+
+    fn datagram(&mut self, head: DatagramHead, payload: bytes::Bytes) -> Datagram {
+        let told = head.ancillary;
+        let port = self.cell.status().local.as_ref().map_or(0, |local| local.addr.port());
+        let destination = told.destination.map(|ip| {
+            let link_local = matches!(ip, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_multicast());
+            self.endpoint(socket_addr(ip, port, if link_local { told.interface_index } else { 0 }))
+        });
+        Datagram {
+            source: head.source.map(|addr: SocketAddr| self.endpoint(addr)),
+            destination,
+            answer_from: told.local,
+            interface: self.interface(told.interface_index),
+            size: u32::try_from(head.size).unwrap_or(u32::MAX),
+            payload,
+            hop_limit: told.hop_limit,
+            traffic_class: told.traffic_class,
+        }
+    }
+
+    fn interface(&mut self, index: u32) -> Option<Arc<str>> {
+        let Role::Datagrams(datagrams) = &mut self.role else { return None };
+        match &datagrams.last_interface {
+            _ if index == 0 => None,
+            Some((known, name)) if *known == index => Some(Arc::clone(name)),
+            _ => {
+                let name = interface::name_of(&*self.socket, index).ok()?;
+                datagrams.last_interface = Some((index, Arc::clone(&name)));
+                Some(name)
+            }
+        }
+    }
+
+    fn deliver_datagram(&mut self, datagram: Datagram) {
+        let Some(receive) = self.receives.pop_front() else {
+            return self.record(Event::DatagramReceived(Box::new(datagram)));
+        };
+        {
+            let totals = &mut self.cell.status().totals;
+            totals.bytes_read += datagram.payload.len() as u64;
+            totals.datagrams_received += 1;
+        }
+        let taken = Taken {
+            size: datagram.size,
+            truncated: datagram.truncated(),
+            payload: datagram.payload,
+            source: datagram.source,
+            destination: datagram.destination,
+            ..Taken::default()
+        };
+        receive.ticket.finish(Ending::Done, Brought::Taken(taken));
+    }
+}

@@ -1,0 +1,298 @@
+//! Events: out in the view of whoever reads them, and in for clients of ours.
+
+use std::sync::Arc;
+
+use crate::model::event::{AcceptPause, Datagram, Event, EventFilter, EventRecord, Gap, SocketPattern};
+use crate::model::id::{RequestId, SocketId, SocketUid, shorten};
+use crate::model::operation::ShutdownHow;
+use crate::model::payload::PayloadView;
+use crate::model::refusal::Violation;
+use crate::wire::{address, call, option, payload, pb, socket};
+
+// === Filter ===
+
+/// Which events a request asks for.
+pub fn filter(field: &str, filter: Option<&pb::EventFilter>) -> Result<EventFilter, Violation> {
+    let Some(filter) = filter else { return Ok(EventFilter::default()) };
+    let pattern = |(at, text): (usize, &String)| {
+        let problem = |problem| Violation { field: format!("{field}.socket_ids[{at}]"), problem };
+        match text.strip_suffix(".*") {
+            Some(parent) => SocketId::parse_new(parent).map(SocketPattern::ChildOf).map_err(problem),
+            None => SocketId::parse(text).map(SocketPattern::Is).map_err(problem),
+        }
+    };
+    let kind = |(at, text): (usize, &String)| {
+        Event::KINDS.iter().copied().find(|kind| kind == text).ok_or_else(|| {
+            let nearest = Event::KINDS
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(a, text).total_cmp(&strsim::jaro_winkler(b, text)));
+            let nearest = nearest.copied().unwrap_or_default();
+            let problem = format!("there is no kind `{}`: did you mean {nearest}?", shorten(text));
+            Violation::new(format!("{field}.kinds[{at}]"), problem)
+        })
+    };
+    Ok(EventFilter {
+        sockets: filter.socket_ids.iter().enumerate().map(pattern).collect::<Result<_, _>>()?,
+        kinds: filter.kinds.iter().enumerate().map(kind).collect::<Result<_, _>>()?,
+    })
+}
+
+/// A filter as a request carries it.
+pub fn write_filter(filter: &EventFilter) -> pb::EventFilter {
+    let pattern = |pattern: &SocketPattern| match pattern {
+        SocketPattern::Is(id) => Some(id.to_string()),
+        SocketPattern::ChildOf(id) => Some(format!("{id}.*")),
+        // Numbers are for the agent's own use.
+        SocketPattern::Number(_) => None,
+    };
+    pb::EventFilter {
+        socket_ids: filter.sockets.iter().filter_map(pattern).collect(),
+        kinds: filter.kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+    }
+}
+
+// === Out ===
+
+impl From<Gap> for pb::EventGap {
+    fn from(gap: Gap) -> Self {
+        Self { first_seq: gap.first, last_seq: gap.last, payload_bytes: gap.payload_bytes }
+    }
+}
+
+/// An event, payloads in this view.
+pub fn show(record: &EventRecord, view: &PayloadView) -> pb::Event {
+    let (socket_id, socket_uid) = match &record.socket {
+        Some((id, uid)) => (id.to_string(), uid.0),
+        None => (String::new(), 0),
+    };
+    pb::Event {
+        event_seq: record.seq,
+        time: Some(call::time(record.time)),
+        socket_id,
+        socket_uid,
+        request_id: record.request.as_ref().map(ToString::to_string).unwrap_or_default(),
+        kind: record.event.kind().to_owned(),
+        body: Some(body(&record.event, view)),
+    }
+}
+
+fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
+    use pb::event::Body;
+
+    let error = |error: &Option<_>| error.as_ref().map(call::error);
+    match event {
+        Event::Created { transport, family, parent, local, remote } => Body::Created(pb::CreatedEvent {
+            transport: pb::Transport::from(*transport).into(),
+            family: pb::Family::from(*family).into(),
+            parent_id: parent.as_ref().map(|(id, _)| id.to_string()).unwrap_or_default(),
+            parent_uid: parent.as_ref().map(|(_, uid)| uid.0).unwrap_or_default(),
+            local: address::endpoint(local.as_ref()),
+            remote: address::endpoint(remote.as_ref()),
+        }),
+        Event::Bound { local } => Body::Bound(pb::BoundEvent { local: Some(local.into()) }),
+        Event::Listening { local, backlog } => {
+            Body::Listening(pb::ListeningEvent { local: Some(local.into()), backlog: *backlog })
+        }
+        Event::LookedUp { host, addresses, error: e } => {
+            Body::LookedUp(pb::LookedUpEvent { host: host.to_string(), addresses: addresses.clone(), error: error(e) })
+        }
+        Event::ConnectStarted { remote } => {
+            Body::ConnectStarted(pb::ConnectStartedEvent { remote: Some(remote.into()) })
+        }
+        Event::Connected { local, remote, self_connected } => Body::Connected(pb::ConnectedEvent {
+            local: Some(local.into()),
+            remote: Some(remote.into()),
+            self_connected: *self_connected,
+        }),
+        Event::Disconnected { local } => {
+            Body::Disconnected(pb::DisconnectedEvent { local: address::endpoint(local.as_ref()) })
+        }
+        Event::ConnectFailed { remote, local, error: e } => Body::ConnectFailed(pb::ConnectFailedEvent {
+            remote: Some(remote.into()),
+            timed_out: e.is_none(),
+            error: error(e),
+            local: address::endpoint(local.as_ref()),
+        }),
+        Event::Accepted { id, uid, local, remote } => Body::Accepted(pb::AcceptedEvent {
+            accepted_id: id.to_string(),
+            accepted_uid: uid.0,
+            local: Some(local.into()),
+            remote: Some(remote.into()),
+        }),
+        Event::ConnectionDropped { local, remote } => Body::ConnectionDropped(pb::ConnectionDroppedEvent {
+            local: address::endpoint(local.as_ref()),
+            remote: address::endpoint(remote.as_ref()),
+        }),
+        Event::AcceptPaused { reason, error: e } => Body::AcceptPaused(pb::AcceptPausedEvent {
+            reason: match reason {
+                AcceptPause::SocketLimit => pb::AcceptPauseReason::SocketLimit,
+                AcceptPause::OutOfResources => pb::AcceptPauseReason::OutOfResources,
+            }
+            .into(),
+            error: error(e),
+        }),
+        Event::AcceptFailed { error } => Body::AcceptFailed(pb::AcceptFailedEvent { error: Some(call::error(error)) }),
+        Event::Received { offset, payload: bytes } => {
+            let (payload, cut) = payload::shown(bytes, view);
+            let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            Body::Received(pb::ReceivedEvent { offset: *offset, size, payload, cut })
+        }
+        Event::DatagramReceived(datagram) => Body::DatagramReceived(show_datagram(datagram, view)),
+        Event::Written { offset, size, asked_size } => {
+            Body::Written(pb::WrittenEvent { offset: *offset, size: *size, asked_size: *asked_size })
+        }
+        Event::Sent { destination, size, reply_to_event } => Body::Sent(pb::SentEvent {
+            destination: address::endpoint(destination.as_ref()),
+            size: *size,
+            reply_to_event: *reply_to_event,
+        }),
+        Event::Writable => Body::Writable(pb::WritableEvent {}),
+        Event::ShutDown { how } => Body::ShutDown(pb::ShutDownEvent { how: pb::ShutdownHow::from(*how).into() }),
+        Event::PeerClosed { bytes_read } => Body::PeerClosed(pb::PeerClosedEvent { bytes_read: *bytes_read }),
+        Event::PeerReset { error } => Body::PeerReset(pb::PeerResetEvent { error: Some(call::error(error)) }),
+        Event::PeerGone { error: e } => Body::PeerGone(pb::PeerGoneEvent { error: error(e) }),
+        Event::IdleTimedOut { idle } => Body::IdleTimedOut(pb::IdleTimedOutEvent { idle: Some(call::span(*idle)) }),
+        Event::ReadPaused => Body::ReadPaused(pb::ReadPausedEvent {}),
+        Event::ReadResumed => Body::ReadResumed(pb::ReadResumedEvent {}),
+        Event::OptionSet(result) => Body::OptionSet(pb::OptionSetEvent { result: Some((&**result).into()) }),
+        Event::Failed { error } => Body::Failed(pb::FailedEvent { error: Some(call::error(error)) }),
+        Event::Aborted => Body::Aborted(pb::AbortedEvent {}),
+        Event::Closed(closing) => Body::Closed(closing.into()),
+        Event::ClockStepped { ahead_nanos } => {
+            Body::ClockStepped(pb::ClockSteppedEvent { ahead: Some(call::signed_span(*ahead_nanos)) })
+        }
+        Event::AgentDraining { grace } => {
+            Body::AgentDraining(pb::AgentDrainingEvent { grace: Some(call::span(*grace)) })
+        }
+        Event::SessionReset { closed_sockets } => {
+            Body::SessionReset(pb::SessionResetEvent { closed_sockets: *closed_sockets })
+        }
+    }
+}
+
+fn show_datagram(datagram: &Datagram, view: &PayloadView) -> pb::DatagramReceivedEvent {
+    let (payload, cut) = payload::shown(&datagram.payload, view);
+    pb::DatagramReceivedEvent {
+        source: address::endpoint(datagram.source.as_ref()),
+        destination: address::endpoint(datagram.destination.as_ref()),
+        interface: datagram.interface.as_deref().unwrap_or_default().to_owned(),
+        size: datagram.size,
+        truncated: datagram.truncated(),
+        payload,
+        cut,
+        hop_limit: datagram.hop_limit.map(u32::from),
+        traffic_class: datagram.traffic_class.map(u32::from),
+    }
+}
+
+// === In ===
+
+/// An event as an agent sent it, with payloads as data. Absent when it is of a kind that this version does not know.
+pub fn read(sent: pb::Event) -> Option<EventRecord> {
+    let socket = match sent.socket_id.as_str() {
+        "" => None,
+        id => Some((SocketId::parse(id).ok()?, SocketUid(sent.socket_uid))),
+    };
+    let request = match sent.request_id.as_str() {
+        "" => None,
+        id => Some(RequestId::parse_known(id).ok()?),
+    };
+    Some(EventRecord {
+        seq: sent.event_seq,
+        time: call::read_time(sent.time.as_ref()),
+        socket,
+        request,
+        event: read_body(sent.body?)?,
+    })
+}
+
+fn read_body(body: pb::event::Body) -> Option<Event> {
+    use pb::event::Body;
+
+    let endpoint = |sent: Option<pb::Endpoint>| sent.as_ref().and_then(address::read_endpoint);
+    let error = |sent: Option<pb::SocketError>| sent.as_ref().and_then(call::read_error);
+    Some(match body {
+        Body::Created(e) => Event::Created {
+            transport: address::transport("", e.transport).ok()??,
+            family: address::family("", e.family).ok()??,
+            parent: SocketId::parse(&e.parent_id).ok().map(|id| (id, SocketUid(e.parent_uid))),
+            local: endpoint(e.local),
+            remote: endpoint(e.remote),
+        },
+        Body::Bound(e) => Event::Bound { local: endpoint(e.local)? },
+        Body::Listening(e) => Event::Listening { local: endpoint(e.local)?, backlog: e.backlog },
+        Body::LookedUp(e) => Event::LookedUp { host: e.host.into(), addresses: e.addresses, error: error(e.error) },
+        Body::ConnectStarted(e) => Event::ConnectStarted { remote: endpoint(e.remote)? },
+        Body::Connected(e) => Event::Connected {
+            local: endpoint(e.local)?,
+            remote: endpoint(e.remote)?,
+            self_connected: e.self_connected,
+        },
+        Body::Disconnected(e) => Event::Disconnected { local: endpoint(e.local) },
+        Body::ConnectFailed(e) => {
+            Event::ConnectFailed { remote: endpoint(e.remote)?, local: endpoint(e.local), error: error(e.error) }
+        }
+        Body::Accepted(e) => Event::Accepted {
+            id: SocketId::parse(&e.accepted_id).ok()?,
+            uid: SocketUid(e.accepted_uid),
+            local: endpoint(e.local)?,
+            remote: endpoint(e.remote)?,
+        },
+        Body::ConnectionDropped(e) => Event::ConnectionDropped { local: endpoint(e.local), remote: endpoint(e.remote) },
+        Body::AcceptPaused(e) => Event::AcceptPaused {
+            reason: match e.reason() {
+                pb::AcceptPauseReason::SocketLimit => AcceptPause::SocketLimit,
+                pb::AcceptPauseReason::Unspecified | pb::AcceptPauseReason::OutOfResources => {
+                    AcceptPause::OutOfResources
+                }
+            },
+            error: error(e.error),
+        },
+        Body::AcceptFailed(e) => Event::AcceptFailed { error: error(e.error)? },
+        Body::Received(e) => Event::Received { offset: e.offset, payload: payload::read_data(e.payload) },
+        Body::DatagramReceived(e) => Event::DatagramReceived(Box::new(read_datagram(e))),
+        Body::Written(e) => Event::Written { offset: e.offset, size: e.size, asked_size: e.asked_size },
+        Body::Sent(e) => {
+            Event::Sent { destination: endpoint(e.destination), size: e.size, reply_to_event: e.reply_to_event }
+        }
+        Body::Writable(_) => Event::Writable,
+        Body::ShutDown(e) => Event::ShutDown {
+            how: match e.how() {
+                pb::ShutdownHow::Unspecified | pb::ShutdownHow::Send => ShutdownHow::Send,
+                pb::ShutdownHow::Receive => ShutdownHow::Receive,
+                pb::ShutdownHow::Both => ShutdownHow::Both,
+            },
+        },
+        Body::PeerClosed(e) => Event::PeerClosed { bytes_read: e.bytes_read },
+        Body::PeerReset(e) => Event::PeerReset { error: error(e.error)? },
+        Body::PeerGone(e) => Event::PeerGone { error: error(e.error) },
+        Body::IdleTimedOut(e) => Event::IdleTimedOut { idle: call::read_span(e.idle.as_ref()) },
+        Body::ReadPaused(_) => Event::ReadPaused,
+        Body::ReadResumed(_) => Event::ReadResumed,
+        Body::OptionSet(e) => Event::OptionSet(Box::new(option::read_result(&e.result?)?)),
+        Body::Failed(e) => Event::Failed { error: error(e.error)? },
+        Body::Aborted(_) => Event::Aborted,
+        Body::Closed(e) => Event::Closed(socket::read_closing(&e)?),
+        Body::ClockStepped(e) => {
+            let ahead = e.ahead.unwrap_or_default();
+            let nanos = ahead.seconds.saturating_mul(1_000_000_000).saturating_add(ahead.nanos.into());
+            Event::ClockStepped { ahead_nanos: nanos }
+        }
+        Body::AgentDraining(e) => Event::AgentDraining { grace: call::read_span(e.grace.as_ref()) },
+        Body::SessionReset(e) => Event::SessionReset { closed_sockets: e.closed_sockets },
+    })
+}
+
+fn read_datagram(sent: pb::DatagramReceivedEvent) -> Datagram {
+    let byte = |number: Option<u32>| number.and_then(|n| u8::try_from(n).ok());
+    Datagram {
+        source: sent.source.as_ref().and_then(address::read_endpoint),
+        destination: sent.destination.as_ref().and_then(address::read_endpoint),
+        answer_from: None,
+        interface: (!sent.interface.is_empty()).then(|| Arc::from(sent.interface)),
+        size: sent.size,
+        payload: payload::read_data(sent.payload),
+        hop_limit: byte(sent.hop_limit),
+        traffic_class: byte(sent.traffic_class),
+    }
+}

@@ -1,0 +1,316 @@
+//! Changing requests: each becomes an action, the way in which to carry it out, and the view of what it answers.
+
+use crate::model::id::{SessionId, SocketId};
+use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Target};
+use crate::model::payload::PayloadView;
+use crate::model::refusal::Violation;
+use crate::wire::socket::Bounds;
+use crate::wire::{address, call, option, payload, pb, socket};
+
+/// A changing request, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// What is to be done.
+    pub action: Action,
+    /// How it is to be carried out.
+    pub options: CallOptions,
+    /// How payloads of the answer are to be shown.
+    pub view: PayloadView,
+}
+
+/// A message that asks for a change.
+pub trait Ask {
+    /// Checks every field of it.
+    fn check(self, bounds: Bounds<'_>) -> Result<Asked, Violation>;
+}
+
+fn asked(action: Action, options: Option<&pb::Call>) -> Result<Asked, Violation> {
+    Ok(Asked { action, options: call::call(options)?, view: PayloadView::default() })
+}
+
+/// The many requests that do one thing with one socket.
+macro_rules! on_socket {
+    ($message:ident, |$request:ident, $bounds:ident| $action:expr) => {
+        impl Ask for pb::$message {
+            fn check(self, $bounds: Bounds<'_>) -> Result<Asked, Violation> {
+                let $request = self;
+                let target: Target = address::target(&$request.session_id, &$request.socket_id, $request.socket_uid)?;
+                let options = call::call($request.call.as_ref())?;
+                let action: SocketAction = $action;
+                let _: Bounds<'_> = $bounds;
+                Ok(Asked { action: Action::Socket(target, action), options, view: PayloadView::default() })
+            }
+        }
+    };
+}
+
+on_socket!(BindSocketRequest, |request, _bounds| SocketAction::Bind(address::address("local", &request.local)?));
+on_socket!(ListenSocketRequest, |request, _bounds| SocketAction::Listen { backlog: socket::backlog(request.backlog)? });
+on_socket!(AcceptSocketRequest, |request, _bounds| SocketAction::Accept);
+on_socket!(ConnectSocketRequest, |request, _bounds| SocketAction::Connect(address::address(
+    "remote",
+    &request.remote
+)?));
+on_socket!(DisconnectSocketRequest, |request, _bounds| SocketAction::Disconnect);
+on_socket!(WriteSocketRequest, |request, bounds| write(request, bounds)?);
+on_socket!(SendDatagramsRequest, |request, bounds| SocketAction::Send(datagrams(request.datagrams, bounds)?));
+on_socket!(ShutdownSocketRequest, |request, _bounds| {
+    SocketAction::Shutdown(call::shutdown_how("how", request.how)?)
+});
+on_socket!(CloseSocketRequest, |request, _bounds| SocketAction::Close {
+    linger: linger(request.linger.as_ref())?,
+    allow_missing: request.allow_missing,
+});
+on_socket!(AbortSocketRequest, |request, _bounds| SocketAction::Abort { allow_missing: request.allow_missing });
+on_socket!(SetSocketDeliveryRequest, |request, bounds| {
+    if request.delivery.is_none() {
+        return Err(Violation::new("delivery", "what is to change is needed, such as {\"paused\":true}"));
+    }
+    SocketAction::SetDelivery(socket::delivery_change(request.delivery.as_ref(), bounds)?)
+});
+on_socket!(SetSocketOptionsRequest, |request, bounds| {
+    if request.options.is_empty() {
+        return Err(Violation::new("options", "at least one option is needed"));
+    }
+    SocketAction::SetOptions(option::options("options", &request.options, bounds.limits.options_per_call)?)
+});
+
+impl Ask for pb::ReceiveSocketRequest {
+    fn check(self, bounds: Bounds<'_>) -> Result<Asked, Violation> {
+        let target = address::target(&self.session_id, &self.socket_id, self.socket_uid)?;
+        let limit = bounds.limits.read_size;
+        let max_bytes = self.max_bytes.map(|max| socket::in_range("max_bytes", max, limit)).transpose()?;
+        let ceiling = max_bytes.unwrap_or(limit);
+        let min_bytes = self.min_bytes.map(|min| socket::in_range("min_bytes", min, ceiling)).transpose()?;
+        Ok(Asked {
+            action: Action::Socket(target, SocketAction::Receive { max_bytes, min_bytes }),
+            options: call::call(self.call.as_ref())?,
+            view: payload::view(self.view.as_ref())?,
+        })
+    }
+}
+
+impl Ask for pb::CreateSocketRequest {
+    fn check(self, bounds: Bounds<'_>) -> Result<Asked, Violation> {
+        use pb::create_socket_request::Kind;
+
+        let socket = match self.socket_id.as_str() {
+            "" => None,
+            name => Some(
+                SocketId::parse_new(name).map_err(|problem| Violation { field: "socket_id".to_owned(), problem })?,
+            ),
+        };
+        let spec = match &self.kind {
+            Some(Kind::Tcp(tcp)) => socket::tcp_spec(tcp, bounds).map_err(|violation| violation.within("tcp"))?,
+            Some(Kind::Udp(udp)) => socket::udp_spec(udp, bounds).map_err(|violation| violation.within("udp"))?,
+            None => return Err(Violation::new("kind", "one of `tcp` and `udp` is needed, such as \"tcp\":{}")),
+        };
+        let session = address::session_id(&self.session_id)?;
+        asked(Action::CreateSocket { session, socket, spec: Box::new(spec) }, self.call.as_ref())
+    }
+}
+
+impl Ask for pb::CreateSessionRequest {
+    fn check(self, _: Bounds<'_>) -> Result<Asked, Violation> {
+        let session = match self.session_id.as_str() {
+            "" => None,
+            name => Some(address::session_id(name)?),
+        };
+        asked(Action::CreateSession { session }, self.call.as_ref())
+    }
+}
+
+impl Ask for pb::ResetSessionRequest {
+    fn check(self, _: Bounds<'_>) -> Result<Asked, Violation> {
+        asked(Action::ResetSession { session: address::session_id(&self.session_id)? }, self.call.as_ref())
+    }
+}
+
+impl Ask for pb::DeleteSessionRequest {
+    fn check(self, _: Bounds<'_>) -> Result<Asked, Violation> {
+        let session: SessionId = address::session_id(&self.session_id)?;
+        asked(Action::DeleteSession { session, allow_missing: self.allow_missing }, self.call.as_ref())
+    }
+}
+
+fn write(request: pb::WriteSocketRequest, bounds: Bounds<'_>) -> Result<SocketAction, Violation> {
+    let Some(payload) = request.payload else {
+        return Err(Violation::new("payload", "the bytes are needed, such as {\"text\":\"hola\"}"));
+    };
+    let payload =
+        payload::bytes(payload, bounds.limits.payload_bytes).map_err(|violation| violation.within("payload"))?;
+    if payload.is_empty() {
+        return Err(Violation::new("payload", "at least one byte is needed: TCP has no empty messages"));
+    }
+    Ok(SocketAction::Write { payload, expected_offset: request.expected_offset })
+}
+
+fn datagrams(datagrams: Vec<pb::Datagram>, bounds: Bounds<'_>) -> Result<Vec<OutgoingDatagram>, Violation> {
+    let limit = bounds.limits.datagrams_per_call;
+    if datagrams.is_empty() {
+        return Err(Violation::new("datagrams", "at least one datagram is needed"));
+    }
+    if datagrams.len() > limit as usize {
+        let problem = format!("{} are more than limits.datagrams_per_call of this agent, {limit}", datagrams.len());
+        return Err(Violation::new("datagrams", problem));
+    }
+    let mut room = bounds.limits.payload_bytes;
+    let mut outgoing = Vec::with_capacity(datagrams.len());
+    for (at, datagram) in datagrams.into_iter().enumerate() {
+        let within = |violation: Violation| violation.within(&format!("datagrams[{at}]"));
+        let payload = match datagram.payload {
+            None => bytes::Bytes::new(),
+            Some(payload) => payload::bytes(payload, bounds.limits.payload_bytes)
+                .map_err(|violation| within(violation.within("payload")))?,
+        };
+        room = room.checked_sub(u32::try_from(payload.len()).unwrap_or(u32::MAX)).ok_or_else(|| {
+            let limit = bounds.limits.payload_bytes;
+            let problem = format!("together they are more than limits.payload_bytes of this agent, {limit}");
+            Violation::new("datagrams", problem)
+        })?;
+        outgoing.push(OutgoingDatagram {
+            destination: address::optional_address("destination", &datagram.destination).map_err(within)?,
+            payload,
+            reply_to_event: (datagram.reply_to_event > 0).then_some(datagram.reply_to_event),
+        });
+    }
+    Ok(outgoing)
+}
+
+fn linger(linger: Option<&prost_types::Duration>) -> Result<Option<u16>, Violation> {
+    let Some(linger) = call::optional_duration("linger", linger)? else { return Ok(None) };
+    match u16::try_from(linger.as_secs()) {
+        Ok(seconds) if linger.subsec_nanos() == 0 => Ok(Some(seconds)),
+        _ => Err(Violation::new("linger", "the kernel takes whole seconds, at most 65535s")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::limits::{Defaults, Limits};
+    use pb::create_socket_request::Kind;
+    use pb::tcp_socket_spec::Role;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    fn check(request: impl Ask) -> Result<Asked, Violation> {
+        request.check(Bounds { limits: &Limits::default(), defaults: &Defaults::default() })
+    }
+
+    fn field(request: impl Ask) -> String {
+        check(request).unwrap_err().field
+    }
+
+    fn create(tcp: pb::TcpSocketSpec) -> pb::CreateSocketRequest {
+        pb::CreateSocketRequest { kind: Some(Kind::Tcp(tcp)), ..Default::default() }
+    }
+
+    fn datagram(destination: &str) -> pb::Datagram {
+        pb::Datagram { destination: destination.into(), ..Default::default() }
+    }
+
+    /// One row a kind of mistake: the field that is named is the one that is wrong.
+    #[test]
+    fn every_mistake_names_its_field() {
+        let tcp = pb::TcpSocketSpec::default;
+        assert_eq!(field(pb::CreateSocketRequest::default()), "kind");
+        assert_eq!(field(pb::CreateSocketRequest { socket_id: "a.1".into(), ..create(tcp()) }), "socket_id");
+        assert_eq!(field(pb::CreateSocketRequest { session_id: "A".into(), ..create(tcp()) }), "session_id");
+        let listen = |text: &str| pb::TcpSocketSpec { role: Some(Role::Listen(text.into())), ..tcp() };
+        assert_eq!(field(create(listen("10.0.0.1:70000"))), "tcp.listen");
+        assert_eq!(field(create(listen("127.1:80"))), "tcp.listen");
+        assert_eq!(field(create(listen("10.0.0.1"))), "tcp.listen");
+        assert_eq!(field(create(pb::TcpSocketSpec { bind: ":0".into(), ..listen(":0") })), "tcp.bind");
+        let connect = |text: &str| pb::TcpSocketSpec { role: Some(Role::Connect(text.into())), ..tcp() };
+        assert_eq!(field(create(connect(""))), "tcp.connect");
+        assert_eq!(field(create(pb::TcpSocketSpec { family: 9, ..tcp() })), "tcp.family");
+        assert_eq!(field(create(pb::TcpSocketSpec { accept: 9, ..tcp() })), "tcp.accept");
+        assert_eq!(field(create(pb::TcpSocketSpec { half_open: 9, ..tcp() })), "tcp.half_open");
+        assert_eq!(field(create(pb::TcpSocketSpec { direction: -1, ..tcp() })), "tcp.direction");
+        assert_eq!(field(create(pb::TcpSocketSpec { backlog: Some(0), ..tcp() })), "tcp.backlog");
+        assert_eq!(field(create(pb::TcpSocketSpec { backlog: Some(65_536), ..tcp() })), "tcp.backlog");
+        let delivery = |delivery| create(pb::TcpSocketSpec { delivery: Some(delivery), ..tcp() });
+        assert_eq!(field(delivery(pb::Delivery { mode: 9, ..Default::default() })), "tcp.delivery.mode");
+        assert_eq!(
+            field(delivery(pb::Delivery { read_size: Some(0), ..Default::default() })),
+            "tcp.delivery.read_size"
+        );
+        let negative = Some(prost_types::Duration { seconds: -1, nanos: 0 });
+        assert_eq!(field(create(pb::TcpSocketSpec { idle_timeout: negative, ..tcp() })), "tcp.idle_timeout");
+        let udp = Kind::Udp(pb::UdpSocketSpec { bind: "x:y:z".into(), ..Default::default() });
+        assert_eq!(field(pb::CreateSocketRequest { kind: Some(udp), ..Default::default() }), "udp.bind");
+
+        let id = || "line".to_owned();
+        assert_eq!(field(pb::BindSocketRequest { socket_id: id(), ..Default::default() }), "local");
+        assert_eq!(field(pb::BindSocketRequest::default()), "socket_id");
+        assert_eq!(
+            field(pb::ConnectSocketRequest { socket_id: id(), remote: "::1".into(), ..Default::default() }),
+            "remote"
+        );
+        assert_eq!(field(pb::WriteSocketRequest { socket_id: id(), ..Default::default() }), "payload");
+        let hex = pb::Payload { content: Some(pb::payload::Content::Hex("4".into())), ..Default::default() };
+        let write = |payload| pb::WriteSocketRequest { socket_id: id(), payload: Some(payload), ..Default::default() };
+        assert_eq!(field(write(hex.clone())), "payload.hex");
+        let empty = pb::Payload { content: Some(pb::payload::Content::Text(String::new())), ..Default::default() };
+        assert_eq!(field(write(empty)), "payload");
+        let send = |datagrams| pb::SendDatagramsRequest { socket_id: id(), datagrams, ..Default::default() };
+        assert_eq!(field(send(vec![])), "datagrams");
+        assert_eq!(field(send(vec![pb::Datagram::default(); 1025])), "datagrams");
+        assert_eq!(field(send(vec![datagram(":1"), datagram("nope")])), "datagrams[1].destination");
+        let bad_payload = pb::Datagram { payload: Some(hex), ..datagram(":1") };
+        assert_eq!(field(send(vec![bad_payload])), "datagrams[0].payload.hex");
+        let receive = |max, min| pb::ReceiveSocketRequest {
+            socket_id: id(),
+            max_bytes: max,
+            min_bytes: min,
+            ..Default::default()
+        };
+        assert_eq!(field(receive(Some(0), None)), "max_bytes");
+        assert_eq!(field(receive(Some(65_537), None)), "max_bytes");
+        assert_eq!(field(receive(Some(4), Some(5))), "min_bytes");
+        assert_eq!(field(pb::ShutdownSocketRequest { socket_id: id(), how: 7, ..Default::default() }), "how");
+        let half = Some(prost_types::Duration { seconds: 0, nanos: 500_000_000 });
+        assert_eq!(field(pb::CloseSocketRequest { socket_id: id(), linger: half, ..Default::default() }), "linger");
+        assert_eq!(field(pb::SetSocketDeliveryRequest { socket_id: id(), ..Default::default() }), "delivery");
+        assert_eq!(field(pb::SetSocketOptionsRequest { socket_id: id(), ..Default::default() }), "options");
+        assert_eq!(field(pb::DeleteSessionRequest { session_id: "-".into(), ..Default::default() }), "session_id");
+    }
+
+    #[test]
+    fn datagrams_share_the_payload_limit() {
+        let half = pb::Payload {
+            content: Some(pb::payload::Content::Pattern(pb::Pattern { size: 600_000, fill: None })),
+            ..Default::default()
+        };
+        let datagrams = vec![pb::Datagram { payload: Some(half), ..datagram(":1") }; 2];
+        let request = pb::SendDatagramsRequest { socket_id: "q".into(), datagrams, ..Default::default() };
+        assert!(check(request).unwrap_err().problem.to_string().contains("limits.payload_bytes"));
+    }
+
+    #[test]
+    fn silence_means_what_most_people_want() {
+        let Asked { action, options, .. } = check(create(pb::TcpSocketSpec::default())).unwrap();
+        assert_eq!(options, CallOptions::default());
+        let Action::CreateSocket { session, socket: None, spec } = action else { panic!("{action:?}") };
+        assert!(session.is_default() && spec.family.is_none() && spec.bind.is_none());
+    }
+
+    proptest! {
+        /// Whatever bytes arrive, a request is read or refused, never worse.
+        #[test]
+        fn no_request_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            macro_rules! try_all {
+                ($($message:ident)*) => {
+                    $(if let Ok(request) = pb::$message::decode(&bytes[..]) { let _ = check(request); })*
+                };
+            }
+            try_all! {
+                CreateSocketRequest BindSocketRequest ListenSocketRequest AcceptSocketRequest ConnectSocketRequest
+                DisconnectSocketRequest WriteSocketRequest SendDatagramsRequest ReceiveSocketRequest ShutdownSocketRequest
+                CloseSocketRequest AbortSocketRequest SetSocketDeliveryRequest SetSocketOptionsRequest CreateSessionRequest
+                ResetSessionRequest DeleteSessionRequest
+            }
+        }
+    }
+}

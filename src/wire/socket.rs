@@ -1,0 +1,369 @@
+//! Sockets and sessions: how they are asked for, and how they are shown.
+
+use crate::model::id::{SessionId, SocketId, SocketUid};
+use crate::model::limits::{Defaults, Limits};
+use crate::model::operation::SessionView;
+use crate::model::refusal::Violation;
+use crate::model::socket::{
+    AcceptPolicy, CloseReason, Closing, Conduct, Delivery, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy,
+    Kind, ListenerStatus, ListenerView, Queues, Readiness, SocketSpec, SocketState, SocketStatus, SocketView, TcpRole,
+    TcpSpec, Totals, UdpSpec,
+};
+use crate::wire::{address, call, known, option, pb};
+
+/// What a request is measured against.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds<'a> {
+    /// The agent's limits.
+    pub limits: &'a Limits,
+    /// What it uses where a request is silent.
+    pub defaults: &'a Defaults,
+}
+
+// === In ===
+
+pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<SocketSpec, Violation> {
+    let bind = address::optional_address("bind", &spec.bind)?;
+    let role = match &spec.role {
+        None => TcpRole::Idle,
+        Some(pb::tcp_socket_spec::Role::Connect(text)) => TcpRole::Connect(address::address("connect", text)?),
+        Some(pb::tcp_socket_spec::Role::Listen(text)) => {
+            let listen = address::optional_address("listen", text)?;
+            if listen.is_some() && bind.is_some() {
+                return Err(Violation::new("bind", "`listen` has the address already: leave one of them out"));
+            }
+            TcpRole::Listen(listen)
+        }
+    };
+    let idle_timeout = call::optional_duration("idle_timeout", spec.idle_timeout.as_ref())?.unwrap_or_default();
+    let conduct = Conduct {
+        half_open: half_open(spec.half_open)?,
+        idle_timeout,
+        ..conduct(spec.delivery.as_ref(), spec.direction, bounds)?
+    };
+    let accept = match known("accept", spec.accept)? {
+        pb::AcceptPolicy::Unspecified | pb::AcceptPolicy::Auto => AcceptPolicy::Auto,
+        pb::AcceptPolicy::Manual => AcceptPolicy::Manual,
+    };
+    let backlog = backlog(spec.backlog)?.unwrap_or(bounds.defaults.backlog);
+    Ok(SocketSpec {
+        kind: Kind::Tcp(TcpSpec { role, backlog, max_connections: spec.max_connections, accept }),
+        family: address::family("family", spec.family)?,
+        bind,
+        conduct,
+        options: option::options("options", &spec.options, bounds.limits.options_per_call)?,
+    })
+}
+
+pub(super) fn udp_spec(spec: &pb::UdpSocketSpec, bounds: Bounds<'_>) -> Result<SocketSpec, Violation> {
+    Ok(SocketSpec {
+        kind: Kind::Udp(UdpSpec { connect: address::optional_address("connect", &spec.connect)? }),
+        family: address::family("family", spec.family)?,
+        bind: address::optional_address("bind", &spec.bind)?,
+        conduct: conduct(spec.delivery.as_ref(), spec.direction, bounds)?,
+        options: option::options("options", &spec.options, bounds.limits.options_per_call)?,
+    })
+}
+
+fn conduct(delivery: Option<&pb::Delivery>, direction: i32, bounds: Bounds<'_>) -> Result<Conduct, Violation> {
+    let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: bounds.limits.read_size };
+    Ok(Conduct {
+        delivery: usual.changed(delivery_change(delivery, bounds)?),
+        direction: match known("direction", direction)? {
+            pb::Direction::Unspecified | pb::Direction::Both => Direction::Both,
+            pb::Direction::ReceiveOnly => Direction::ReceiveOnly,
+            pb::Direction::SendOnly => Direction::SendOnly,
+        },
+        half_open: HalfOpenPolicy::Allow,
+        idle_timeout: std::time::Duration::ZERO,
+    })
+}
+
+pub(super) fn delivery_change(
+    delivery: Option<&pb::Delivery>,
+    bounds: Bounds<'_>,
+) -> Result<DeliveryChange, Violation> {
+    let Some(delivery) = delivery else { return Ok(DeliveryChange::default()) };
+    let limit = bounds.limits.read_size;
+    Ok(DeliveryChange {
+        mode: match known("delivery.mode", delivery.mode)? {
+            pb::DeliveryMode::Unspecified => None,
+            pb::DeliveryMode::Events => Some(DeliveryMode::Events),
+            pb::DeliveryMode::Pull => Some(DeliveryMode::Pull),
+        },
+        paused: delivery.paused,
+        read_size: delivery.read_size.map(|size| in_range("delivery.read_size", size, limit)).transpose()?,
+    })
+}
+
+fn half_open(number: i32) -> Result<HalfOpenPolicy, Violation> {
+    Ok(match known("half_open", number)? {
+        pb::HalfOpenPolicy::Unspecified | pb::HalfOpenPolicy::Allow => HalfOpenPolicy::Allow,
+        pb::HalfOpenPolicy::AutoEnd => HalfOpenPolicy::AutoEnd,
+    })
+}
+
+pub(super) fn backlog(backlog: Option<u32>) -> Result<Option<u32>, Violation> {
+    backlog.map(|backlog| in_range("backlog", backlog, 65_535)).transpose()
+}
+
+pub(super) fn in_range(field: &str, number: u32, maximum: u32) -> Result<u32, Violation> {
+    if (1..=maximum).contains(&number) {
+        return Ok(number);
+    }
+    Err(Violation::new(field, format!("it goes from 1 to {maximum}, and this is {number}")))
+}
+
+// === Out ===
+
+impl From<&SocketView> for pb::Socket {
+    fn from(view: &SocketView) -> Self {
+        let SocketView { status, conduct, .. } = view;
+        let totals = status.totals;
+        let tcp = view.transport == crate::model::address::Transport::Tcp;
+        Self {
+            session_id: view.session.to_string(),
+            socket_id: view.id.to_string(),
+            socket_uid: view.uid.0,
+            transport: pb::Transport::from(view.transport).into(),
+            family: pb::Family::from(view.family).into(),
+            state: pb::SocketState::from(status.state).into(),
+            local: address::endpoint(status.local.as_ref()),
+            remote: address::endpoint(status.remote.as_ref()),
+            parent_id: view.parent.as_ref().map(|(id, _)| id.to_string()).unwrap_or_default(),
+            parent_uid: view.parent.as_ref().map(|(_, uid)| uid.0).unwrap_or_default(),
+            create_time: Some(call::time(view.created)),
+            direction: match conduct.direction {
+                Direction::Both => pb::Direction::Both,
+                Direction::ReceiveOnly => pb::Direction::ReceiveOnly,
+                Direction::SendOnly => pb::Direction::SendOnly,
+            }
+            .into(),
+            delivery: Some(pb::Delivery {
+                mode: match conduct.delivery.mode {
+                    DeliveryMode::Events => pb::DeliveryMode::Events,
+                    DeliveryMode::Pull => pb::DeliveryMode::Pull,
+                }
+                .into(),
+                paused: Some(conduct.delivery.paused),
+                read_size: Some(conduct.delivery.read_size),
+            }),
+            half_open: match conduct.half_open {
+                _ if !tcp => pb::HalfOpenPolicy::Unspecified,
+                HalfOpenPolicy::Allow => pb::HalfOpenPolicy::Allow,
+                HalfOpenPolicy::AutoEnd => pb::HalfOpenPolicy::AutoEnd,
+            }
+            .into(),
+            idle_timeout: (!conduct.idle_timeout.is_zero()).then(|| call::span(conduct.idle_timeout)),
+            peer_closed: status.peer_closed,
+            shut_down: status.shut_down,
+            self_connected: status.self_connected,
+            bytes_read: totals.bytes_read,
+            bytes_written: totals.bytes_written,
+            datagrams_received: totals.datagrams_received,
+            datagrams_sent: totals.datagrams_sent,
+            queues: view.queues.map(|queues| pb::SocketQueues {
+                receive_bytes: queues.receive_bytes,
+                send_bytes: queues.send_bytes,
+                pending_write_bytes: queues.pending_write_bytes,
+            }),
+            readiness: view.readiness.map(|ready| pb::Readiness {
+                readable: ready.readable,
+                writable: ready.writable,
+                priority: ready.priority,
+                hung_up: ready.hung_up,
+                failed: ready.failed,
+            }),
+            listener: listener(view),
+            closed: status.closed.as_ref().map(pb::SocketClosed::from),
+        }
+    }
+}
+
+/// What a socket has that listens, or has listened.
+fn listener(view: &SocketView) -> Option<pb::Listener> {
+    let (status, told) = (view.status.listener?, view.listener?);
+    Some(pb::Listener {
+        backlog: status.backlog,
+        max_connections: told.max_connections,
+        connection_count: told.connection_count,
+        accepted_total: status.accepted_total,
+        dropped_total: status.dropped_total,
+        accept: match told.accept {
+            AcceptPolicy::Auto => pb::AcceptPolicy::Auto,
+            AcceptPolicy::Manual => pb::AcceptPolicy::Manual,
+        }
+        .into(),
+    })
+}
+
+impl From<SocketState> for pb::SocketState {
+    fn from(state: SocketState) -> Self {
+        match state {
+            SocketState::Unbound => Self::Unbound,
+            SocketState::Bound => Self::Bound,
+            SocketState::Listening => Self::Listening,
+            SocketState::Connecting => Self::Connecting,
+            SocketState::Connected => Self::Connected,
+            SocketState::Closed => Self::Closed,
+        }
+    }
+}
+
+impl From<&Closing> for pb::SocketClosed {
+    fn from(closing: &Closing) -> Self {
+        Self {
+            reason: pb::CloseReason::from(closing.reason).into(),
+            had_error: closing.had_error,
+            bytes_read: closing.totals.bytes_read,
+            bytes_written: closing.totals.bytes_written,
+            datagrams_received: closing.totals.datagrams_received,
+            datagrams_sent: closing.totals.datagrams_sent,
+            unread_bytes: closing.unread_bytes,
+            unwritten_bytes: closing.unwritten_bytes,
+        }
+    }
+}
+
+impl From<CloseReason> for pb::CloseReason {
+    fn from(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::Closed => Self::Closed,
+            CloseReason::Aborted => Self::Aborted,
+            CloseReason::Ended => Self::Ended,
+            CloseReason::PeerReset => Self::PeerReset,
+            CloseReason::Failed => Self::Failed,
+            CloseReason::SessionReset => Self::SessionReset,
+            CloseReason::SessionDeleted => Self::SessionDeleted,
+            CloseReason::AgentDraining => Self::AgentDraining,
+            CloseReason::Internal => Self::Internal,
+        }
+    }
+}
+
+impl From<&SessionView> for pb::Session {
+    fn from(view: &SessionView) -> Self {
+        Self {
+            session_id: view.id.to_string(),
+            create_time: Some(call::time(view.created)),
+            socket_count: view.socket_count,
+            head_event_seq: view.head_seq,
+            oldest_event_seq: view.oldest_seq,
+            watcher_count: view.watcher_count,
+        }
+    }
+}
+
+// === In, for clients ===
+
+pub(super) fn read_closing(sent: &pb::SocketClosed) -> Option<Closing> {
+    Some(Closing {
+        reason: match sent.reason() {
+            pb::CloseReason::Unspecified => return None,
+            pb::CloseReason::Closed => CloseReason::Closed,
+            pb::CloseReason::Aborted => CloseReason::Aborted,
+            pb::CloseReason::Ended => CloseReason::Ended,
+            pb::CloseReason::PeerReset => CloseReason::PeerReset,
+            pb::CloseReason::Failed => CloseReason::Failed,
+            pb::CloseReason::SessionReset => CloseReason::SessionReset,
+            pb::CloseReason::SessionDeleted => CloseReason::SessionDeleted,
+            pb::CloseReason::AgentDraining => CloseReason::AgentDraining,
+            pb::CloseReason::Internal => CloseReason::Internal,
+        },
+        had_error: sent.had_error,
+        totals: Totals {
+            bytes_read: sent.bytes_read,
+            bytes_written: sent.bytes_written,
+            datagrams_received: sent.datagrams_received,
+            datagrams_sent: sent.datagrams_sent,
+        },
+        unread_bytes: sent.unread_bytes,
+        unwritten_bytes: sent.unwritten_bytes,
+    })
+}
+
+/// A socket as an agent sent it. Absent when it makes no sense to this version.
+pub fn read(sent: &pb::Socket) -> Option<SocketView> {
+    let endpoint = |sent: &Option<pb::Endpoint>| sent.as_ref().and_then(address::read_endpoint);
+    let delivery = sent.delivery.unwrap_or_default();
+    let listener = sent.listener.as_ref();
+    Some(SocketView {
+        session: SessionId::parse(&sent.session_id).ok()?,
+        id: SocketId::parse(&sent.socket_id).ok()?,
+        uid: SocketUid(sent.socket_uid),
+        parent: SocketId::parse(&sent.parent_id).ok().map(|id| (id, SocketUid(sent.parent_uid))),
+        transport: address::transport("", sent.transport).ok()??,
+        family: address::family("", sent.family).ok()??,
+        created: call::read_time(sent.create_time.as_ref()),
+        conduct: Conduct {
+            delivery: Delivery {
+                mode: match delivery.mode() {
+                    pb::DeliveryMode::Pull => DeliveryMode::Pull,
+                    pb::DeliveryMode::Events | pb::DeliveryMode::Unspecified => DeliveryMode::Events,
+                },
+                paused: delivery.paused(),
+                read_size: delivery.read_size(),
+            },
+            direction: match sent.direction() {
+                pb::Direction::Unspecified | pb::Direction::Both => Direction::Both,
+                pb::Direction::ReceiveOnly => Direction::ReceiveOnly,
+                pb::Direction::SendOnly => Direction::SendOnly,
+            },
+            half_open: half_open(sent.half_open).ok()?,
+            idle_timeout: call::read_span(sent.idle_timeout.as_ref()),
+        },
+        status: SocketStatus {
+            state: read_state(sent.state())?,
+            local: endpoint(&sent.local),
+            remote: endpoint(&sent.remote),
+            peer_closed: sent.peer_closed,
+            shut_down: sent.shut_down,
+            self_connected: sent.self_connected,
+            had_error: sent.closed.as_ref().is_some_and(|closed| closed.had_error),
+            totals: Totals {
+                bytes_read: sent.bytes_read,
+                bytes_written: sent.bytes_written,
+                datagrams_received: sent.datagrams_received,
+                datagrams_sent: sent.datagrams_sent,
+            },
+            listener: listener.map(|listener| ListenerStatus {
+                backlog: listener.backlog,
+                accepted_total: listener.accepted_total,
+                dropped_total: listener.dropped_total,
+            }),
+            closed: sent.closed.as_ref().and_then(read_closing),
+        },
+        listener: listener.map(|listener| ListenerView {
+            accept: match listener.accept() {
+                pb::AcceptPolicy::Manual => AcceptPolicy::Manual,
+                pb::AcceptPolicy::Auto | pb::AcceptPolicy::Unspecified => AcceptPolicy::Auto,
+            },
+            max_connections: listener.max_connections,
+            connection_count: listener.connection_count,
+        }),
+        queues: sent.queues.as_ref().map(|queues| Queues {
+            receive_bytes: queues.receive_bytes,
+            send_bytes: queues.send_bytes,
+            pending_write_bytes: queues.pending_write_bytes,
+        }),
+        readiness: sent.readiness.as_ref().map(|ready| Readiness {
+            readable: ready.readable,
+            writable: ready.writable,
+            priority: ready.priority,
+            hung_up: ready.hung_up,
+            failed: ready.failed,
+        }),
+    })
+}
+
+fn read_state(state: pb::SocketState) -> Option<SocketState> {
+    Some(match state {
+        pb::SocketState::Unspecified => return None,
+        pb::SocketState::Unbound => SocketState::Unbound,
+        pb::SocketState::Bound => SocketState::Bound,
+        pb::SocketState::Listening => SocketState::Listening,
+        pb::SocketState::Connecting => SocketState::Connecting,
+        pb::SocketState::Connected => SocketState::Connected,
+        pb::SocketState::Closed => SocketState::Closed,
+    })
+}

@@ -1,0 +1,230 @@
+//! What becomes of a refusal: the only place that builds a `tonic::Status`, or takes one apart.
+//!
+//! The one-line message holds the whole meaning. Details (google.rpc) are for programs.
+#![allow(clippy::disallowed_methods, reason = "this is the place where statuses are made")]
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::model::error::SocketError;
+use crate::model::operation::Outcome;
+use crate::model::refusal::{Quota, Refusal, Violation};
+
+/// Whose refusals these are: the agent's own.
+pub const AGENT_DOMAIN: &str = "farsock.dev";
+
+/// Whose answers these are, where a caller wants them as a status: the kernel's.
+pub const KERNEL_DOMAIN: &str = "kernel.farsock.dev";
+
+/// How long a caller should wait before it asks an agent that is full, or stopping, again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// The status that tells a refusal.
+pub fn refused(refusal: &Refusal) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(refusal.reason(), AGENT_DOMAIN, metadata(refusal));
+    match refusal {
+        Refusal::InvalidField(Violation { field, problem }) => {
+            details.add_bad_request_violation(field, problem.to_string());
+        }
+        Refusal::RequestIdReused(_) => {
+            details.add_bad_request_violation("call.request_id", refusal.to_string());
+        }
+        Refusal::QuotaExceeded(Quota { limit, .. }) => {
+            details.add_quota_failure_violation(*limit, refusal.to_string());
+            details.set_retry_info(Some(RETRY_DELAY));
+        }
+        Refusal::Draining => {
+            details.set_retry_info(Some(RETRY_DELAY));
+        }
+        Refusal::SocketNotFound(id) | Refusal::SocketExists(id) => {
+            details.set_resource_info("farsock.v1.Socket", id.to_string(), "", refusal.to_string());
+        }
+        Refusal::SessionNotFound(id) | Refusal::SessionExists(id) => {
+            details.set_resource_info("farsock.v1.Session", id.to_string(), "", refusal.to_string());
+        }
+        _ => {}
+    }
+    Status::with_error_details(code(refusal), refusal.to_string(), details)
+}
+
+/// A malformed field of a request that is no operation.
+pub fn invalid(violation: Violation) -> Status {
+    refused(&Refusal::InvalidField(violation))
+}
+
+const fn code(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::InvalidField(_) | Refusal::RequestIdReused(_) => Code::InvalidArgument,
+        Refusal::SessionNotFound(_)
+        | Refusal::SocketNotFound(_)
+        | Refusal::CallNotFound(_)
+        | Refusal::MarkNotFound(_)
+        | Refusal::EventNotKept { .. } => Code::NotFound,
+        Refusal::SessionExists(_) | Refusal::SocketExists(_) => Code::AlreadyExists,
+        Refusal::SocketClosed { .. }
+        | Refusal::SocketReplaced(_)
+        | Refusal::WrongTransport { .. }
+        | Refusal::WrongDirection { .. }
+        | Refusal::WrongState { .. }
+        | Refusal::InstanceChanged { .. }
+        | Refusal::StartTimePassed { .. }
+        | Refusal::TimedOut { .. }
+        | Refusal::UnexpectedEvent { .. } => Code::FailedPrecondition,
+        Refusal::QuotaExceeded(_) => Code::ResourceExhausted,
+        Refusal::OffsetMismatch { .. } => Code::Aborted,
+        Refusal::FutureEvent { .. } => Code::OutOfRange,
+        Refusal::Unauthenticated(_) => Code::Unauthenticated,
+        Refusal::Draining => Code::Unavailable,
+        Refusal::Internal(_) => Code::Internal,
+    }
+}
+
+/// The parts of the message that change from one refusal to another, for programs.
+fn metadata(refusal: &Refusal) -> HashMap<String, String> {
+    let pairs: Vec<(&str, String)> = match refusal {
+        Refusal::SocketNotFound(id) | Refusal::SocketExists(id) | Refusal::SocketReplaced(id) => {
+            vec![("socketId", id.to_string())]
+        }
+        Refusal::SocketClosed { socket, reason } => {
+            vec![("socketId", socket.to_string()), ("cause", format!("{reason:?}"))]
+        }
+        Refusal::WrongTransport { socket, .. }
+        | Refusal::WrongDirection { socket, .. }
+        | Refusal::WrongState { socket, .. } => vec![("socketId", socket.to_string())],
+        Refusal::SessionNotFound(id) | Refusal::SessionExists(id) => vec![("sessionId", id.to_string())],
+        Refusal::QuotaExceeded(quota) => vec![("limit", quota.limit.to_owned()), ("value", quota.value.to_string())],
+        Refusal::InstanceChanged { now } => vec![("instanceId", now.to_string())],
+        Refusal::StartTimePassed { late_ms } => vec![("lateMs", late_ms.to_string())],
+        Refusal::RequestIdReused(id) | Refusal::CallNotFound(id) => vec![("requestId", id.to_string())],
+        Refusal::OffsetMismatch { actual } => vec![("actualOffset", actual.to_string())],
+        Refusal::FutureEvent { head } => vec![("headSeq", head.to_string())],
+        Refusal::EventNotKept { event_seq } | Refusal::UnexpectedEvent { event_seq, .. } => {
+            vec![("eventSeq", event_seq.to_string())]
+        }
+        Refusal::MarkNotFound(name) => vec![("mark", name.to_string())],
+        Refusal::InvalidField(_)
+        | Refusal::TimedOut { .. }
+        | Refusal::Unauthenticated(_)
+        | Refusal::Draining
+        | Refusal::Internal(_) => Vec::new(),
+    };
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The status that a caller wants instead of an outcome that is not what it hoped for.
+pub fn failure(outcome: &Outcome) -> Option<Status> {
+    let report = &outcome.report;
+    if let Some(error) = &report.error {
+        return Some(kernel_error(error));
+    }
+    report.timed_out.then(|| refused(&Refusal::TimedOut { what: "nothing happened" }))
+}
+
+fn kernel_error(error: &SocketError) -> Status {
+    let mut metadata = HashMap::from([
+        ("number".to_owned(), error.cause.number().to_string()),
+        ("operation".to_owned(), error.operation.to_string()),
+        ("syscall".to_owned(), error.syscall.to_owned()),
+    ]);
+    if let Some(local) = &error.local {
+        metadata.insert("local".to_owned(), local.to_string());
+    }
+    if let Some(remote) = &error.remote {
+        metadata.insert("remote".to_owned(), remote.to_string());
+    }
+    let details = ErrorDetails::with_error_info(error.cause.name(), KERNEL_DOMAIN, metadata);
+    let message = match error.hint() {
+        "" => error.to_string(),
+        hint => format!("{error}: {hint}"),
+    };
+    Status::with_error_details(Code::FailedPrecondition, message, details)
+}
+
+/// What a client makes of a status: its code, the reason that programs compare, and the one line for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusText {
+    /// The name of the gRPC code.
+    pub code: String,
+    /// google.rpc.ErrorInfo's reason. Empty: the status has none.
+    pub reason: String,
+    /// The message.
+    pub message: String,
+}
+
+/// Takes a status apart.
+pub fn read(status: &Status) -> StatusText {
+    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    StatusText { code: format!("{:?}", status.code()), reason, message: status.message().to_owned() }
+}
+
+/// Whether a status only says that the agent cannot be reached.
+pub fn is_unreachable(status: &Status) -> bool {
+    status.code() == Code::Unavailable && status.get_details_error_info().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::errno::Errno;
+    use crate::model::id::{RequestId, SocketId};
+    use crate::model::operation::{Operation, Report, Yield};
+    use crate::model::time::Timestamp;
+
+    #[test]
+    fn a_refusal_is_told_to_people_and_to_programs() {
+        let status = invalid(Violation::new("tcp.listen", "port 70000 is out of range"));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "tcp.listen: port 70000 is out of range");
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "INVALID_FIELD");
+        assert_eq!(details.error_info().unwrap().domain, AGENT_DOMAIN);
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "tcp.listen");
+
+        let quota = Refusal::QuotaExceeded(Quota { limit: "limits.sockets", value: 1024 });
+        let details = refused(&quota).get_error_details();
+        assert_eq!(details.quota_failure().unwrap().violations[0].subject, "limits.sockets");
+        assert_eq!(details.error_info().unwrap().metadata["value"], "1024");
+    }
+
+    /// What a kernel said about a lab socket must never look like trouble with the agent: clients would try again, or ask for a password.
+    #[test]
+    fn no_errno_becomes_a_status_that_speaks_of_the_agent() {
+        for errno in Errno::ALL {
+            let error = SocketError::new(*errno, Operation::Connect, "connect");
+            let report = Report {
+                started: Timestamp::default(),
+                elapsed: Duration::ZERO,
+                timed_out: false,
+                error: Some(error),
+                events: None,
+                request_id: RequestId::minted(1),
+            };
+            let status = failure(&Outcome { yielded: Yield::Nothing, report }).unwrap();
+            assert_eq!(status.code(), Code::FailedPrecondition, "{errno}");
+            let info = status.get_details_error_info().unwrap();
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), (errno.name(), KERNEL_DOMAIN));
+        }
+    }
+
+    #[test]
+    fn unavailable_means_draining_and_nothing_else() {
+        let id = SocketId::parse("a").unwrap();
+        let others = [
+            Refusal::SocketNotFound(id.clone()),
+            Refusal::SocketExists(id.clone()),
+            Refusal::WrongState { socket: id, why: "" },
+            Refusal::Internal(""),
+            Refusal::Unauthenticated(""),
+            Refusal::FutureEvent { head: 1 },
+            Refusal::OffsetMismatch { actual: 1 },
+            Refusal::TimedOut { what: "" },
+        ];
+        assert!(others.iter().all(|refusal| refused(refusal).code() != Code::Unavailable));
+        assert_eq!(refused(&Refusal::Draining).code(), Code::Unavailable);
+        assert!(!is_unreachable(&refused(&Refusal::Draining)));
+    }
+}
