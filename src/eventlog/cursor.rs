@@ -48,21 +48,16 @@ impl Cursor {
         Self { hub, position, told: position.seq, filter, portion: BATCH, pending_gap: None }
     }
 
-    /// The same reader, taking one record at a time.
+    /// The same reader, taking at most so many records at a time.
     #[must_use]
-    pub fn one_by_one(mut self) -> Self {
-        self.portion.records = 1;
+    pub fn at_most(mut self, records: usize) -> Self {
+        self.portion.records = records.clamp(1, BATCH.records);
         self
     }
 
     /// Everything through this number has been looked at.
     pub fn through(&self) -> u64 {
         self.position.seq
-    }
-
-    /// Whom it reads for changes its mind.
-    pub fn set_filter(&mut self, filter: EventFilter) {
-        self.filter = filter;
     }
 
     /// What comes next, once there is something.

@@ -174,6 +174,7 @@ impl DriverTask {
     /// A driver of a connection that a listener has accepted.
     pub(super) fn connected(mut self) -> Self {
         if let Stage::Driving(driver) = &mut self.0 {
+            driver.watch();
             driver.become_stream();
         }
         self

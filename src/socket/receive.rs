@@ -80,7 +80,7 @@ impl Cell {
     fn take(&self, place: &mut Place, max_bytes: Option<u32>) -> Result<Option<Received>, Refusal> {
         if place.cursor.is_none() {
             let filter = EventFilter { sockets: vec![SocketPattern::Number(self.uid)], kinds: KINDS.to_vec() };
-            place.cursor = Some(self.hub.cursor(From::After(self.born_after), filter)?.one_by_one());
+            place.cursor = Some(self.hub.cursor(From::After(self.born_after), filter)?.at_most(1));
         }
         loop {
             if let Some((record, from)) = place.rest.take()

@@ -77,7 +77,7 @@ impl Outgoing {
 }
 
 impl Driver {
-    /// The socket is connected from now on.
+    /// The socket is connected from now on, and watched already.
     pub(super) fn become_stream(&mut self) {
         self.role = Role::Stream(Stream {
             peer_closed: false,
@@ -89,7 +89,6 @@ impl Driver {
             last_activity: Instant::now(),
             idle_told: false,
         });
-        self.watch();
         self.tell_if_paused();
         self.read_now = true;
         self.deadline_added();

@@ -32,7 +32,12 @@ impl Driver {
             self.record_for(&mut ticket, Event::ConnectStarted { remote: remote.clone() });
         }
         match self.socket.connect(remote.addr) {
-            Ok(()) => self.connected(ticket, remote),
+            Ok(()) => {
+                if self.cell.transport == Transport::Tcp {
+                    self.watch();
+                }
+                self.connected(ticket, remote);
+            }
             Err(Errno::EINPROGRESS) => {
                 self.role = Role::Connecting(Connecting { ticket, remote });
                 self.watch();
@@ -75,15 +80,19 @@ impl Driver {
     }
 
     /// What has become of a handshake.
+    ///
+    /// Linux wants the answer to be fetched by the call that began it: only then may the socket connect again after a failure, and only
+    /// then does it know that it is connected after a success.
     pub(super) fn finish_connect(&mut self) -> Flow {
-        let pending = self.socket.take_error();
-        if pending.is_none() && self.socket.remote().is_none() {
+        let Role::Connecting(connecting) = &self.role else { return Flow::Enough };
+        let answer = self.socket.connect(connecting.remote.addr);
+        if matches!(answer, Err(Errno::EALREADY | Errno::EINPROGRESS)) {
             return Flow::Drained;
         }
         if let Role::Connecting(Connecting { ticket, remote }) = std::mem::replace(&mut self.role, Role::Idle) {
-            match pending {
-                None => self.connected(ticket, remote),
-                Some(errno) => self.connect_failed(ticket, remote, errno),
+            match answer {
+                Ok(()) => self.connected(ticket, remote),
+                Err(errno) => self.connect_failed(ticket, remote, errno),
             }
         }
         Flow::Enough

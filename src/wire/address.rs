@@ -1,10 +1,10 @@
 //! Addresses, families, transports.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::model::address::{AddressText, Endpoint, Family, Transport, node_family};
 use crate::model::address::{Host, Port, Zone};
-use crate::model::id::{SessionId, SocketId, SocketUid};
+use crate::model::id::{SessionId, SocketId, SocketUid, shorten};
 use crate::model::operation::Target;
 use crate::model::refusal::Violation;
 use crate::wire::{known, pb};
@@ -20,7 +20,8 @@ impl From<Family> for pb::Family {
     }
 }
 
-pub(super) fn family(field: &str, number: i32) -> Result<Option<Family>, Violation> {
+/// The family that a request states, if it does.
+pub fn family(field: &str, number: i32) -> Result<Option<Family>, Violation> {
     Ok(match known(field, number)? {
         pb::Family::Unspecified => None,
         pb::Family::Ipv4 => Some(Family::Ipv4),
@@ -39,7 +40,8 @@ impl From<Transport> for pb::Transport {
     }
 }
 
-pub(super) fn transport(field: &str, number: i32) -> Result<Option<Transport>, Violation> {
+/// The transport that a request states, if it does.
+pub fn transport(field: &str, number: i32) -> Result<Option<Transport>, Violation> {
     Ok(match known(field, number)? {
         pb::Transport::Unspecified => None,
         pb::Transport::Tcp => Some(Transport::Tcp),
@@ -85,6 +87,31 @@ pub(super) fn optional_address(field: &str, text: &str) -> Result<Option<Address
     if text.is_empty() { Ok(None) } else { address(field, text).map(Some) }
 }
 
+/// An IP literal of a request, without port and zone.
+pub fn literal(field: &str, text: &str) -> Result<IpAddr, Violation> {
+    text.parse().map_err(|_| {
+        Violation::new(field, format!("`{}` is not an IP address, such as 10.0.0.2 or 2001:db8::2", shorten(text)))
+    })
+}
+
+/// Checks a host of a request: a name or an IP literal, without a port.
+pub fn host(field: &str, text: &str) -> Result<(), Violation> {
+    match AddressText::parse(text) {
+        Ok(AddressText { host: Host::Name(_) | Host::Ip(..), port: Port::Absent }) => Ok(()),
+        Ok(_) => Err(Violation::new(field, format!("`{}` has a port: a host alone is needed", shorten(text)))),
+        Err(problem) => Err(Violation { field: field.to_owned(), problem }),
+    }
+}
+
+/// Checks a service name of a request.
+pub fn service(field: &str, text: &str) -> Result<(), Violation> {
+    match AddressText::parse(&format!(":{text}")) {
+        Ok(AddressText { port: Port::Service(_), .. }) => Ok(()),
+        Ok(_) => Err(Violation::new(field, format!("`{}` is a number: ask for `port` instead", shorten(text)))),
+        Err(problem) => Err(Violation { field: field.to_owned(), problem }),
+    }
+}
+
 /// What a piece of text is as an address.
 pub fn parse_address(text: &str) -> pb::ParseAddressResponse {
     let family = node_family(text);
@@ -121,11 +148,13 @@ pub fn parse_address(text: &str) -> pb::ParseAddressResponse {
 
 // === Names ===
 
-pub(super) fn session_id(text: &str) -> Result<SessionId, Violation> {
+/// The session that a request is about.
+pub fn session_id(text: &str) -> Result<SessionId, Violation> {
     SessionId::parse(text).map_err(|problem| Violation { field: "session_id".to_owned(), problem })
 }
 
-pub(super) fn socket_id(text: &str) -> Result<SocketId, Violation> {
+/// The socket that a request is about.
+pub fn socket_id(text: &str) -> Result<SocketId, Violation> {
     SocketId::parse(text).map_err(|problem| Violation { field: "socket_id".to_owned(), problem })
 }
 

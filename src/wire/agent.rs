@@ -1,5 +1,7 @@
 //! The agent and its host.
 
+use crate::model::address::Family;
+use crate::model::host::{Interface, InterfaceAddress, Route};
 use crate::model::limits::{Defaults, Limits};
 use crate::wire::{call, pb};
 
@@ -60,6 +62,50 @@ impl From<&Defaults> for pb::Defaults {
             start_tolerance: Some(call::span(defaults.start_tolerance)),
             heartbeat_interval: Some(call::span(defaults.heartbeat_interval)),
             backlog: defaults.backlog,
+        }
+    }
+}
+
+// === Host ===
+
+impl From<&Interface> for pb::Interface {
+    fn from(interface: &Interface) -> Self {
+        let bytes: Vec<String> = interface.link_address.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            name: interface.name.clone(),
+            index: interface.index,
+            mtu: interface.mtu,
+            link_address: bytes.join(":"),
+            up: interface.up,
+            running: interface.running,
+            loopback: interface.loopback,
+            multicast: interface.multicast,
+            broadcast: interface.broadcast,
+            addresses: interface.addresses.iter().map(pb::InterfaceAddress::from).collect(),
+        }
+    }
+}
+
+impl From<&InterfaceAddress> for pb::InterfaceAddress {
+    fn from(address: &InterfaceAddress) -> Self {
+        Self {
+            address: address.ip.to_string(),
+            prefix_length: address.prefix_length.into(),
+            family: pb::Family::from(Family::of(address.ip)).into(),
+            broadcast: address.broadcast.map(|ip| ip.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&Route> for pb::Route {
+    fn from(route: &Route) -> Self {
+        Self {
+            source: route.source.map(|ip| ip.to_string()).unwrap_or_default(),
+            interface: route.interface.clone(),
+            interface_index: route.interface_index,
+            gateway: route.gateway.map(|ip| ip.to_string()).unwrap_or_default(),
+            mtu: route.mtu,
+            table: route.table,
         }
     }
 }

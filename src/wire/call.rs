@@ -28,10 +28,8 @@ pub(super) fn duration(field: &str, duration: &prost_types::Duration) -> Result<
     Ok(duration)
 }
 
-pub(super) fn optional_duration(
-    field: &str,
-    sent: Option<&prost_types::Duration>,
-) -> Result<Option<Duration>, Violation> {
+/// A duration of a request, where it states one.
+pub fn optional_duration(field: &str, sent: Option<&prost_types::Duration>) -> Result<Option<Duration>, Violation> {
     sent.map(|sent| duration(field, sent)).transpose()
 }
 
@@ -64,7 +62,7 @@ pub fn span(duration: Duration) -> prost_types::Duration {
 }
 
 /// A time in either direction, as protobuf has it.
-pub(super) fn signed_span(nanos: i64) -> prost_types::Duration {
+pub fn signed_span(nanos: i64) -> prost_types::Duration {
     prost_types::Duration { seconds: nanos / 1_000_000_000, nanos: i32::try_from(nanos % 1_000_000_000).unwrap_or(0) }
 }
 
@@ -96,7 +94,7 @@ pub(super) fn call(call: Option<&pb::Call>) -> Result<CallOptions, Violation> {
 }
 
 /// The instance that a request is meant for; absent where it does not care.
-pub(super) fn instance(field: &str, text: &str) -> Result<Option<InstanceId>, Violation> {
+pub fn instance(field: &str, text: &str) -> Result<Option<InstanceId>, Violation> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -125,7 +123,8 @@ impl From<&Report> for pb::Report {
     }
 }
 
-pub(super) fn error(error: &SocketError) -> pb::SocketError {
+/// An error, as a report and as an event has it.
+pub fn error(error: &SocketError) -> pb::SocketError {
     pb::SocketError {
         name: match error.cause {
             // A number without a name is shown by its number alone.

@@ -135,20 +135,20 @@ fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
         Event::Received { offset, payload: bytes } => {
             let (payload, cut) = payload::shown(bytes, view);
             let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            Body::Received(pb::ReceivedEvent { offset: *offset, size, payload, cut })
+            Body::Received(pb::ReceivedEvent { offset: Some(*offset), size, payload, cut })
         }
         Event::DatagramReceived(datagram) => Body::DatagramReceived(show_datagram(datagram, view)),
         Event::Written { offset, size, asked_size } => {
-            Body::Written(pb::WrittenEvent { offset: *offset, size: *size, asked_size: *asked_size })
+            Body::Written(pb::WrittenEvent { offset: Some(*offset), size: *size, asked_size: *asked_size })
         }
         Event::Sent { destination, size, reply_to_event } => Body::Sent(pb::SentEvent {
             destination: address::endpoint(destination.as_ref()),
-            size: *size,
+            size: Some(*size),
             reply_to_event: *reply_to_event,
         }),
         Event::Writable => Body::Writable(pb::WritableEvent {}),
         Event::ShutDown { how } => Body::ShutDown(pb::ShutDownEvent { how: pb::ShutdownHow::from(*how).into() }),
-        Event::PeerClosed { bytes_read } => Body::PeerClosed(pb::PeerClosedEvent { bytes_read: *bytes_read }),
+        Event::PeerClosed { bytes_read } => Body::PeerClosed(pb::PeerClosedEvent { bytes_read: Some(*bytes_read) }),
         Event::PeerReset { error } => Body::PeerReset(pb::PeerResetEvent { error: Some(call::error(error)) }),
         Event::PeerGone { error: e } => Body::PeerGone(pb::PeerGoneEvent { error: error(e) }),
         Event::IdleTimedOut { idle } => Body::IdleTimedOut(pb::IdleTimedOutEvent { idle: Some(call::span(*idle)) }),
@@ -165,7 +165,7 @@ fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
             Body::AgentDraining(pb::AgentDrainingEvent { grace: Some(call::span(*grace)) })
         }
         Event::SessionReset { closed_sockets } => {
-            Body::SessionReset(pb::SessionResetEvent { closed_sockets: *closed_sockets })
+            Body::SessionReset(pb::SessionResetEvent { closed_sockets: Some(*closed_sockets) })
         }
     }
 }
@@ -176,7 +176,7 @@ fn show_datagram(datagram: &Datagram, view: &PayloadView) -> pb::DatagramReceive
         source: address::endpoint(datagram.source.as_ref()),
         destination: address::endpoint(datagram.destination.as_ref()),
         interface: datagram.interface.as_deref().unwrap_or_default().to_owned(),
-        size: datagram.size,
+        size: Some(datagram.size),
         truncated: datagram.truncated(),
         payload,
         cut,
@@ -249,11 +249,11 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
             error: error(e.error),
         },
         Body::AcceptFailed(e) => Event::AcceptFailed { error: error(e.error)? },
-        Body::Received(e) => Event::Received { offset: e.offset, payload: payload::read_data(e.payload) },
+        Body::Received(e) => Event::Received { offset: e.offset(), payload: payload::read_data(e.payload) },
         Body::DatagramReceived(e) => Event::DatagramReceived(Box::new(read_datagram(e))),
-        Body::Written(e) => Event::Written { offset: e.offset, size: e.size, asked_size: e.asked_size },
+        Body::Written(e) => Event::Written { offset: e.offset(), size: e.size, asked_size: e.asked_size },
         Body::Sent(e) => {
-            Event::Sent { destination: endpoint(e.destination), size: e.size, reply_to_event: e.reply_to_event }
+            Event::Sent { size: e.size(), destination: endpoint(e.destination), reply_to_event: e.reply_to_event }
         }
         Body::Writable(_) => Event::Writable,
         Body::ShutDown(e) => Event::ShutDown {
@@ -263,7 +263,7 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
                 pb::ShutdownHow::Both => ShutdownHow::Both,
             },
         },
-        Body::PeerClosed(e) => Event::PeerClosed { bytes_read: e.bytes_read },
+        Body::PeerClosed(e) => Event::PeerClosed { bytes_read: e.bytes_read() },
         Body::PeerReset(e) => Event::PeerReset { error: error(e.error)? },
         Body::PeerGone(e) => Event::PeerGone { error: error(e.error) },
         Body::IdleTimedOut(e) => Event::IdleTimedOut { idle: call::read_span(e.idle.as_ref()) },
@@ -279,7 +279,7 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
             Event::ClockStepped { ahead_nanos: nanos }
         }
         Body::AgentDraining(e) => Event::AgentDraining { grace: call::read_span(e.grace.as_ref()) },
-        Body::SessionReset(e) => Event::SessionReset { closed_sockets: e.closed_sockets },
+        Body::SessionReset(e) => Event::SessionReset { closed_sockets: e.closed_sockets() },
     })
 }
 
@@ -289,8 +289,8 @@ fn read_datagram(sent: pb::DatagramReceivedEvent) -> Datagram {
         source: sent.source.as_ref().and_then(address::read_endpoint),
         destination: sent.destination.as_ref().and_then(address::read_endpoint),
         answer_from: None,
-        interface: (!sent.interface.is_empty()).then(|| Arc::from(sent.interface)),
-        size: sent.size,
+        interface: (!sent.interface.is_empty()).then(|| Arc::from(sent.interface.as_str())),
+        size: sent.size(),
         payload: payload::read_data(sent.payload),
         hop_limit: byte(sent.hop_limit),
         traffic_class: byte(sent.traffic_class),

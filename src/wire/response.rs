@@ -66,8 +66,8 @@ answers! {
 impl Answer for pb::WriteSocketResponse {
     fn show(outcome: &Outcome, _: &PayloadView) -> Self {
         let (bytes_written, offset) = match outcome.yielded {
-            Yield::Written { size, offset } => (size, offset),
-            _ => (0, 0),
+            Yield::Written { size, offset } => (Some(size), Some(offset)),
+            _ => (None, None),
         };
         Self { bytes_written, offset, report: Some((&outcome.report).into()) }
     }
@@ -76,8 +76,8 @@ impl Answer for pb::WriteSocketResponse {
 impl Answer for pb::SendDatagramsResponse {
     fn show(outcome: &Outcome, _: &PayloadView) -> Self {
         let (datagrams_sent, bytes_sent) = match outcome.yielded {
-            Yield::Sent { datagrams, bytes, .. } => (datagrams, bytes),
-            _ => (0, 0),
+            Yield::Sent { datagrams, bytes, .. } => (Some(datagrams), Some(bytes)),
+            _ => (None, None),
         };
         Self { socket: socket(outcome), datagrams_sent, bytes_sent, report: Some((&outcome.report).into()) }
     }
@@ -92,8 +92,8 @@ impl Answer for pb::ReceiveSocketResponse {
         let (payload, cut) = if taken.end { (None, false) } else { payload::shown(&taken.payload, view) };
         Self {
             payload,
-            size: taken.size,
-            offset: taken.offset,
+            size: (!taken.end).then_some(taken.size),
+            offset: (!taken.end && taken.source.is_none()).then_some(taken.offset),
             source: address::endpoint(taken.source.as_ref()),
             destination: address::endpoint(taken.destination.as_ref()),
             truncated: taken.truncated,

@@ -1,0 +1,166 @@
+//! What an agent is started with, and why it may refuse to.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::model::errno::Errno;
+use crate::model::limits::{Defaults, Limits};
+use crate::model::lookup::Resolver;
+
+/// The port of agents: SOCK on a telephone.
+pub const PORT: u16 = 7625;
+
+/// How an agent is set up.
+#[derive(Clone)]
+pub struct AgentConfig {
+    /// The ways in. Without any, only [`Agent::connector`](crate::agent::Agent::connector) leads to it.
+    pub listen: Vec<Listen>,
+    /// Where the token is, or is to be made; absent: beside those of other agents of this user.
+    pub token_file: Option<PathBuf>,
+    /// Serve whoever comes by loopback TCP.
+    pub no_auth: bool,
+    /// The IPv4 address that sockets use when a request names none.
+    pub lab_ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address that sockets use when a request names none.
+    pub lab_ipv6: Option<Ipv6Addr>,
+    /// What bounds it.
+    pub limits: Limits,
+    /// What it uses where a request is silent.
+    pub defaults: Defaults,
+    /// How long connections of controllers are still served when it stops.
+    pub grace: Duration,
+    /// How long a connection has to send its first request with credentials.
+    pub login_timeout: Duration,
+    /// Who knows names; absent: the system.
+    pub resolver: Option<Arc<dyn Resolver>>,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            token_file: None,
+            no_auth: false,
+            lab_ipv4: None,
+            lab_ipv6: None,
+            limits: Limits::default(),
+            defaults: Defaults::default(),
+            grace: Duration::from_secs(10),
+            login_timeout: Duration::from_secs(5),
+            resolver: None,
+        }
+    }
+}
+
+/// A way in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// Loopback TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    /// Reads `127.0.0.1:7625`, `[::1]:7625`, `7625`, `unix:/path`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err("unix: needs a path".to_owned()) } else { Ok(Self::Unix(path.into())) };
+        }
+        if let Ok(port) = text.parse::<u16>() {
+            return Ok(Self::Tcp((Ipv4Addr::LOCALHOST, port).into()));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| {
+            format!("`{text}` is not an address to listen on, such as 127.0.0.1:{PORT}, [::1]:{PORT} or unix:/run/farsock.sock")
+        })
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => write!(f, "{addr}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why an agent does not start. One line each: what, where, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StartError {
+    /// The address is reachable from other hosts.
+    #[error(
+        "{0} can be reached from other hosts, which needs TLS and a policy; this version has neither: listen on 127.0.0.1, [::1] or unix:PATH, and come in by ssh"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {at}: {} ({errno}){}", .errno.text(), hint(*.errno))]
+    Listen {
+        /// The way in.
+        at: String,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// Another agent listens there.
+    #[error("cannot listen on {0}: an agent is there already; stop it, or take another path")]
+    AgentThere(String),
+    /// A file or directory cannot be used.
+    #[error("{path}: {} ({errno})", .errno.text())]
+    File {
+        /// The path.
+        path: String,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// A file or directory is open to others.
+    #[error("{path} can be {how} by others: make it private (chmod {mode} {path})")]
+    NotPrivate {
+        /// The path.
+        path: String,
+        /// What others can do.
+        how: &'static str,
+        /// The mode that it should have.
+        mode: &'static str,
+    },
+    /// The token file holds no token.
+    #[error("{0} holds no token, which is 64 hexadecimal digits: remove it, and the agent makes a new one")]
+    BadToken(String),
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes, without which there is no token")]
+    NoRandom,
+}
+
+const fn hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EADDRINUSE => ": another program has the port, maybe another agent; --listen takes another one",
+        Errno::EACCES => ": ports below 1024 need CAP_NET_BIND_SERVICE",
+        Errno::EADDRNOTAVAIL => ": it is no address of this host",
+        Errno::ENOENT => ": its directory is not there",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_in_are_written_as_people_write_them() {
+        let tcp = |text: &str| Listen::Tcp(text.parse().unwrap());
+        assert_eq!("127.0.0.1:7625".parse(), Ok(tcp("127.0.0.1:7625")));
+        assert_eq!("[::1]:0".parse(), Ok(tcp("[::1]:0")));
+        assert_eq!("7626".parse(), Ok(tcp("127.0.0.1:7626")));
+        assert_eq!("unix:/run/x".parse(), Ok(Listen::Unix("/run/x".into())));
+        for bad in ["", "unix:", "localhost:7625", "127.0.0.1", "70000", "127.1:80"] {
+            assert!(bad.parse::<Listen>().is_err(), "{bad}");
+        }
+    }
+}

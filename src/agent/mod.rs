@@ -1,0 +1,286 @@
+//! The agent: ways in, identities, services, and an orderly end.
+//!
+//! [`Agent::bind`] takes the addresses, so that whoever starts it knows where it is before it serves; [`Agent::serve`] serves until it is
+//! told to stop, and then leaves nothing behind.
+
+mod accept;
+mod auth;
+mod config;
+mod connection;
+mod paths;
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::server::{Router, Server};
+use tower::layer::util::{Identity, Stack};
+
+pub use crate::agent::accept::MemoryConnector;
+pub use crate::agent::config::{AgentConfig, Listen, PORT, StartError};
+pub use crate::agent::paths::{runtime_dir, token_path};
+
+use crate::agent::accept::{Acceptor, Door, memory_door};
+use crate::agent::auth::{AuthLayer, Token};
+use crate::host::counters::Marks;
+use crate::host::resolver::SystemResolver;
+use crate::model::event::Event;
+use crate::model::id::InstanceId;
+use crate::model::lookup::Resolver;
+use crate::model::time::Clock;
+use crate::service::agent_service::{AgentFacts, AgentRpcs};
+use crate::service::event_service::EventRpcs;
+use crate::service::session_service::SessionRpcs;
+use crate::service::socket_service::SocketRpcs;
+use crate::socket::{Config, Sockets};
+use crate::sys::clock::{ClockWatch, SystemClock};
+use crate::sys::{process, readiness};
+use crate::wire::FILE_DESCRIPTOR_SET;
+use crate::wire::pb::agent_service_server::AgentServiceServer;
+use crate::wire::pb::event_service_server::EventServiceServer;
+use crate::wire::pb::session_service_server::SessionServiceServer;
+use crate::wire::pb::socket_service_server::SocketServiceServer;
+
+/// HTTP/2 receive windows: room for a stream that uploads, and for a few of them at once.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Streams of one connection: one a lab socket that is attached, and then some.
+const STREAMS: u32 = 1024;
+/// The largest HTTP/2 frame that is taken.
+const FRAME: u32 = 1 << 20;
+/// Headers of one request: a token and a few names.
+const HEADERS: u32 = 8 << 10;
+/// Resets that the peer may provoke before it is sent away (RUSTSEC-2024-0003), and those that it may send itself (CVE-2023-44487).
+const PROVOKED_RESETS: usize = 1024;
+const PENDING_RESETS: usize = 20;
+/// How soon a controller is noticed that has gone without a word.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An agent that has its addresses.
+pub struct Agent {
+    config: AgentConfig,
+    sockets: Sockets,
+    clock: SystemClock,
+    doors: Vec<Door>,
+    token: Option<Token>,
+    token_files: Vec<PathBuf>,
+    connector: MemoryConnector,
+}
+
+impl Agent {
+    /// Takes the addresses that the configuration names. Must be called on a tokio runtime.
+    pub async fn bind(config: AgentConfig) -> Result<Self, StartError> {
+        let mut doors = Vec::with_capacity(config.listen.len() + 1);
+        for listen in &config.listen {
+            doors.push(Door::open(listen).await?);
+        }
+        let (token, token_files) = if config.no_auth { (None, Vec::new()) } else { make_token(&config, &doors)? };
+        let (memory, connector) = memory_door();
+        doors.push(memory);
+
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits).map_err(|_| StartError::NoRandom)?;
+        let clock = SystemClock::start();
+        let resolver: Arc<dyn Resolver> =
+            config.resolver.clone().unwrap_or_else(|| Arc::new(SystemResolver::new(config.limits.lookups)));
+        let sockets = Sockets::new(Config {
+            instance: InstanceId::from_random(bits),
+            limits: config.limits.clone(),
+            defaults: config.defaults.clone(),
+            clock: Arc::new(clock),
+            resolver,
+            lab_ipv4: config.lab_ipv4,
+            lab_ipv6: config.lab_ipv6,
+        });
+        Ok(Self { config, sockets, clock, doors, token, token_files, connector })
+    }
+
+    /// The ways in, with the real ports.
+    pub fn listens(&self) -> Vec<Listen> {
+        self.doors.iter().filter_map(Door::listen).collect()
+    }
+
+    /// The files that the token was written to: one for each port, or the one that was asked for.
+    pub fn token_files(&self) -> &[PathBuf] {
+        &self.token_files
+    }
+
+    /// Leads to this agent from within the process.
+    pub fn connector(&self) -> MemoryConnector {
+        self.connector.clone()
+    }
+
+    /// Its sockets.
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
+    /// Serves until `stop` is ready, then drains: announces it, closes all sockets, lets streams end, and ends after its grace whatever
+    /// is still connected. Gives up the grace when `stop_now` is cancelled.
+    pub async fn serve(self, stop: impl Future<Output = ()>, stop_now: CancellationToken) {
+        let tasks = TaskTracker::new();
+        let (end, closing) = (CancellationToken::new(), CancellationToken::new());
+        let (connections, incoming) = mpsc::channel(16);
+        let acceptor = Acceptor {
+            connections,
+            permits: Arc::new(Semaphore::new(self.config.limits.connections as usize)),
+            end: end.clone(),
+            closing: closing.clone(),
+            tasks: tasks.clone(),
+            login_timeout: self.config.login_timeout,
+            no_auth: self.config.no_auth,
+        };
+        let control_addresses = self.listens().iter().map(ToString::to_string).collect();
+        let (health, router) = self.router(control_addresses).await;
+        for door in self.doors {
+            tasks.spawn(acceptor.clone().run(door));
+        }
+        drop(acceptor);
+        tasks.spawn(watch_clock(self.clock, self.sockets.clone(), end.clone()));
+        let polite = closing.clone();
+        let incoming: ReceiverStream<io::Result<_>> = ReceiverStream::new(incoming);
+        let server = tasks.spawn(router.serve_with_incoming_shutdown(incoming, polite.cancelled_owned()));
+
+        stop.await;
+        let grace = self.config.grace;
+        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        let drained = async {
+            self.sockets.drain(grace).await;
+            // From now on HTTP/2 asks connections to go; those that do not are ended below.
+            closing.cancel();
+            let _ = server.await;
+        };
+        tokio::select! {
+            _ = timeout(grace, drained) => {}
+            () = stop_now.cancelled() => {}
+        }
+        closing.cancel();
+        end.cancel();
+        tasks.close();
+        tasks.wait().await;
+        self.sockets.finished().await;
+        for file in &self.token_files {
+            if self.config.token_file.is_none() {
+                // Of no use any more; if somebody has removed it already, that is fine.
+                let _ = std::fs::remove_file(file);
+            }
+        }
+    }
+
+    async fn router(
+        &self,
+        control_addresses: Vec<String>,
+    ) -> (tonic_health::server::HealthReporter, Router<Stack<AuthLayer, Identity>>) {
+        let limit = self.config.limits.message_bytes as usize;
+        let mut capabilities = vec!["tcp", "udp", "ipv4"];
+        capabilities.extend(std::path::Path::new("/proc/thread-self/net/if_inet6").exists().then_some("ipv6"));
+        capabilities.extend(process::capabilities());
+        let facts = AgentFacts {
+            control_addresses,
+            capabilities,
+            host_name: process::host_name(),
+            kernel_release: process::kernel_release(),
+            start_time: self.clock.now(),
+        };
+        let agent = AgentRpcs {
+            sockets: self.sockets.clone(),
+            facts: Arc::new(facts),
+            marks: Arc::new(Marks::new(self.config.limits.marks)),
+        };
+        let agent = AgentServiceServer::new(agent).max_decoding_message_size(limit);
+        let sessions = SessionServiceServer::new(SessionRpcs(self.sockets.clone())).max_decoding_message_size(limit);
+        let sockets = SocketServiceServer::new(SocketRpcs(self.sockets.clone())).max_decoding_message_size(limit);
+        let events = EventServiceServer::new(EventRpcs(self.sockets.clone())).max_decoding_message_size(limit);
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<AgentServiceServer<AgentRpcs>>().await;
+        health.set_serving::<SessionServiceServer<SessionRpcs>>().await;
+        health.set_serving::<SocketServiceServer<SocketRpcs>>().await;
+        health.set_serving::<EventServiceServer<EventRpcs>>().await;
+        let router = Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS)
+            .max_frame_size(FRAME)
+            .http2_max_header_list_size(HEADERS)
+            .http2_max_local_error_reset_streams(Some(PROVOKED_RESETS))
+            .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+            .http2_keepalive_interval(Some(PING_INTERVAL))
+            .http2_keepalive_timeout(Some(PING_TIMEOUT))
+            .layer(AuthLayer { token: self.token.clone() })
+            .add_service(agent)
+            .add_service(sessions)
+            .add_service(sockets)
+            .add_service(events)
+            .add_service(health_service);
+        (health, with_reflection(router))
+    }
+}
+
+/// The token of the ways in that need one, and the files that it was written to.
+fn make_token(config: &AgentConfig, doors: &[Door]) -> Result<(Option<Token>, Vec<PathBuf>), StartError> {
+    let ports: Vec<u16> = doors
+        .iter()
+        .filter_map(|door| match door.listen() {
+            Some(Listen::Tcp(addr)) => Some(addr.port()),
+            _ => None,
+        })
+        .collect();
+    if ports.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    if let Some(path) = &config.token_file {
+        return Ok((Some(Token::at(path)?), vec![path.clone()]));
+    }
+    let token = Token::random()?;
+    let files: Vec<PathBuf> = ports.into_iter().map(token_path).collect();
+    for file in &files {
+        token.write(file)?;
+    }
+    Ok((Some(token), files))
+}
+
+/// Serves all descriptors under both names of reflection: older tools know only the second.
+fn with_reflection(router: Router<Stack<AuthLayer, Identity>>) -> Router<Stack<AuthLayer, Identity>> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    match (builder().build_v1(), builder().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => router.add_service(v1).add_service(v1alpha),
+        _ => {
+            tracing::error!("the descriptors that are compiled in cannot be read: there is no reflection");
+            router
+        }
+    }
+}
+
+/// Tells every session when somebody sets the host's clock.
+async fn watch_clock(clock: SystemClock, sockets: Sockets, end: CancellationToken) {
+    let Ok(watch) = ClockWatch::new().and_then(readiness::watch) else {
+        tracing::warn!("the kernel does not tell when the clock is set: there will be no clock_stepped events");
+        return;
+    };
+    loop {
+        let mut ready = tokio::select! {
+            () = end.cancelled() => return,
+            ready = watch.readable() => match ready {
+                Ok(ready) => ready,
+                Err(_) => return,
+            },
+        };
+        if watch.get_ref().was_set() == Ok(true) {
+            sockets.announce(&Event::ClockStepped { ahead_nanos: clock.ahead_nanos() });
+        }
+        ready.clear_ready();
+    }
+}

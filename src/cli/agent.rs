@@ -1,0 +1,271 @@
+//! `farsock agent`.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::agent::{Agent, AgentConfig, Listen, PORT, runtime_dir};
+use crate::cli::{Exit, complain, print};
+use crate::host::network;
+use crate::sys::process;
+
+/// What `farsock agent` takes.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "By default the agent serves its own user only: by the Unix socket of that user, and by loopback TCP with a \
+token that it makes itself and that only that user can read."
+)]
+pub(super) struct AgentArgs {
+    /// Serve here: HOST:PORT on loopback, or unix:PATH; again for more ways in
+    /// [default: 127.0.0.1:7625 and unix:RUNTIME_DIR/agent.sock]
+    #[arg(long, value_name = "ADDRESS", env = "FARSOCK_LISTEN", value_delimiter = ',', verbatim_doc_comment)]
+    listen: Vec<Listen>,
+
+    /// Keep the token in this file: made if it is not there, used as it is if it is
+    /// [default: RUNTIME_DIR/PORT.token, a new one at each start]
+    #[arg(long, value_name = "FILE", env = "FARSOCK_TOKEN_FILE", verbatim_doc_comment)]
+    token_file: Option<PathBuf>,
+
+    /// Serve every user of this host by loopback TCP, without a token
+    #[arg(long, env = "FARSOCK_NO_AUTH")]
+    no_auth: bool,
+
+    /// Let sockets use this address where a request names none; once for IPv4, once for IPv6
+    #[arg(long, value_name = "IP", env = "FARSOCK_LAB_ADDRESS", value_delimiter = ',')]
+    lab_address: Vec<IpAddr>,
+
+    /// Let sockets use the addresses of this interface where a request names none
+    #[arg(long, value_name = "NAME", env = "FARSOCK_LAB_INTERFACE", conflicts_with = "lab_address")]
+    lab_interface: Option<String>,
+
+    /// Open sockets in this network namespace: a name of `ip netns`, or a path. The agent itself is reached where it was started
+    #[arg(long, value_name = "NAME", env = "FARSOCK_LAB_NETNS")]
+    lab_netns: Option<String>,
+
+    /// When stopping, serve controllers for at most so many seconds more
+    #[arg(long, value_name = "SECONDS", env = "FARSOCK_GRACE", default_value_t = 10)]
+    grace: u64,
+
+    /// Use so many threads
+    #[arg(long, value_name = "NUMBER", env = "FARSOCK_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: u16,
+
+    /// Write one line of JSON to this open descriptor when ready, then close it
+    #[arg(long, value_name = "FD")]
+    ready_fd: Option<u32>,
+
+    /// Write one line of JSON to this file when ready
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+/// Runs an agent until SIGTERM or SIGINT.
+pub(super) fn agent(args: AgentArgs) -> Exit {
+    let filter = EnvFilter::try_from_env("FARSOCK_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    process::raise_descriptor_limit();
+    match run(args) {
+        Ok(()) => Exit::Passed,
+        Err(problem) => {
+            complain(problem);
+            Exit::CouldNotRun
+        }
+    }
+}
+
+fn run(args: AgentArgs) -> Result<(), String> {
+    let namespace = args.lab_netns.as_deref().map(namespace_path);
+    if let Some(path) = &namespace {
+        try_namespace(path)?;
+    }
+    let runtime = runtime(args.workers, namespace.clone())?;
+    let (ready_fd, ready_file) = (args.ready_fd, args.ready_file.clone());
+    let no_auth = args.no_auth;
+    let config = config(args, namespace.as_deref())?;
+    // The main thread stays where the agent was started, and opens the ways in there; all others work in the lab's namespace.
+    runtime.block_on(async {
+        let agent = Agent::bind(config).await.map_err(|error| error.to_string())?;
+        if no_auth {
+            complain("--no-auth: every user of this host can open sockets here in your name");
+        }
+        let stop = stop_signals()?;
+        announce(&agent, no_auth);
+        tell_ready(&agent, ready_fd, ready_file.as_deref())?;
+        let now = CancellationToken::new();
+        agent.serve(stop.first(now.clone()), now).await;
+        Ok(())
+    })
+}
+
+fn runtime(workers: u16, namespace: Option<PathBuf>) -> Result<tokio::runtime::Runtime, String> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(workers.into()).enable_all().thread_name("farsock");
+    if let Some(path) = namespace {
+        builder.on_thread_start(move || {
+            if let Err(errno) = process::enter_network_namespace(&path) {
+                // A thread that worked on would open the lab's sockets in the wrong network.
+                complain(format_args!("cannot enter {}: {} ({errno})", path.display(), errno.text()));
+                std::process::exit(3);
+            }
+        });
+    }
+    builder.build().map_err(|error| format!("cannot start threads: {error}"))
+}
+
+/// The file of a network namespace: a name as `ip netns` has it, or a path.
+fn namespace_path(name: &str) -> PathBuf {
+    if name.contains('/') { PathBuf::from(name) } else { Path::new("/run/netns").join(name) }
+}
+
+/// Finds out, on a thread that is good for nothing else, whether the namespace can be entered.
+fn try_namespace(path: &Path) -> Result<(), String> {
+    in_namespace(Some(path), || ())
+}
+
+/// Runs something on a thread of its own, in a network namespace.
+fn in_namespace<T: Send>(namespace: Option<&Path>, work: impl FnOnce() -> T + Send) -> Result<T, String> {
+    let run = || {
+        if let Some(path) = namespace {
+            process::enter_network_namespace(path).map_err(|errno| {
+                let hint = if errno == crate::model::errno::Errno::EPERM { ": it needs CAP_SYS_ADMIN" } else { "" };
+                format!("--lab-netns: cannot enter {}: {} ({errno}){hint}", path.display(), errno.text())
+            })?;
+        }
+        Ok(work())
+    };
+    std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|_| Err("a thread has failed".to_owned()))
+}
+
+fn config(args: AgentArgs, namespace: Option<&Path>) -> Result<AgentConfig, String> {
+    let mut listen = args.listen;
+    if listen.is_empty() {
+        listen = vec![Listen::Tcp((Ipv4Addr::LOCALHOST, PORT).into()), Listen::Unix(runtime_dir().join("agent.sock"))];
+    }
+    let addresses = match &args.lab_interface {
+        None => args.lab_address,
+        Some(name) => in_namespace(namespace, || interface_addresses(name))??,
+    };
+    let mut config = AgentConfig {
+        listen,
+        token_file: args.token_file,
+        no_auth: args.no_auth,
+        grace: Duration::from_secs(args.grace),
+        ..AgentConfig::default()
+    };
+    for address in addresses {
+        let taken = match address {
+            IpAddr::V4(ip) => config.lab_ipv4.replace(ip).is_some(),
+            IpAddr::V6(ip) => config.lab_ipv6.replace(ip).is_some(),
+        };
+        if taken {
+            return Err("--lab-address: one address of each family, please".to_owned());
+        }
+    }
+    Ok(config)
+}
+
+/// The first address of each family of an interface, but for link-local ones, which mean nothing without their zone.
+fn interface_addresses(name: &str) -> Result<Vec<IpAddr>, String> {
+    let interfaces =
+        network::interfaces().map_err(|errno| format!("cannot read interfaces: {} ({errno})", errno.text()))?;
+    let Some(interface) = interfaces.iter().find(|interface| interface.name == name) else {
+        let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
+        return Err(format!("--lab-interface: there is no interface `{name}`; there are {}", names.join(", ")));
+    };
+    let usable = |ip: &IpAddr| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let addresses: Vec<IpAddr> = interface.addresses.iter().map(|address| address.ip).filter(usable).collect();
+    let first_v4 = addresses.iter().find(|ip| ip.is_ipv4()).copied();
+    let first_v6 = addresses.iter().find(|ip| ip.is_ipv6()).copied();
+    let first: Vec<IpAddr> = [first_v4, first_v6].into_iter().flatten().collect();
+    if first.is_empty() { Err(format!("--lab-interface: `{name}` has no address")) } else { Ok(first) }
+}
+
+/// The signals that stop an agent: in good order at first, at once when they come again.
+struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+fn stop_signals() -> Result<StopSignals, String> {
+    let handle = |kind| signal(kind).map_err(|error| format!("cannot handle signals: {error}"));
+    Ok(StopSignals { terminate: handle(SignalKind::terminate())?, interrupt: handle(SignalKind::interrupt())? })
+}
+
+impl StopSignals {
+    /// Waits for the first signal; the second one then cancels `now`.
+    async fn first(mut self, now: CancellationToken) {
+        self.next().await;
+        tokio::spawn(async move {
+            self.next().await;
+            now.cancel();
+        });
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Tells people where the agent is, and how to try it.
+fn announce(agent: &Agent, no_auth: bool) {
+    let mut text = format!("farsock {} agent is ready\n", env!("CARGO_PKG_VERSION"));
+    let token = agent.token_files().first().map(|file| file.display().to_string());
+    let mut example = None;
+    for listen in agent.listens() {
+        let (who, call) = match (&listen, &token) {
+            (Listen::Unix(path), _) => (
+                "for its own user".to_owned(),
+                format!("grpcurl -plaintext -unix -authority localhost {}", path.display()),
+            ),
+            (Listen::Tcp(addr), Some(token)) if !no_auth => (
+                format!("with the token in {token}"),
+                format!(
+                    "FARSOCK_TOKEN=$(cat {token}) grpcurl -plaintext -expand-headers -H 'authorization: Bearer ${{FARSOCK_TOKEN}}' {addr}"
+                ),
+            ),
+            (Listen::Tcp(addr), _) => ("for every user of this host".to_owned(), format!("grpcurl -plaintext {addr}")),
+        };
+        text.push_str(&format!("  {listen}  {who}\n"));
+        example.get_or_insert_with(|| format!("try: {call} farsock.v1.AgentService/GetAgent\n"));
+    }
+    text.push_str(&example.unwrap_or_default());
+    // That nobody reads it does not keep an agent from serving.
+    let _ = print(&text);
+}
+
+/// Tells programs that the agent is ready, and where.
+fn tell_ready(agent: &Agent, fd: Option<u32>, file: Option<&Path>) -> Result<(), String> {
+    let line = format!(
+        "{}\n",
+        serde_json::json!({
+            "endpoints": agent.listens().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "token_file": agent.token_files().first(),
+            "instance_id": agent.sockets().instance().as_str(),
+            "pid": std::process::id(),
+        })
+    );
+    if let Some(fd) = fd {
+        // By name, because the descriptor is whoever's that opened it.
+        let written = File::options()
+            .write(true)
+            .open(format!("/proc/self/fd/{fd}"))
+            .and_then(|mut f| f.write_all(line.as_bytes()));
+        written.map_err(|error| format!("--ready-fd {fd}: {error}"))?;
+    }
+    if let Some(path) = file {
+        let draft = path.with_extension("draft");
+        let written = fs::write(&draft, line).and_then(|()| fs::rename(&draft, path));
+        written.map_err(|error| format!("--ready-file {}: {error}", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! The commands. Each parses what was typed, calls the library, and prints.
+
+mod agent;
+mod env;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Opens, drives and watches real TCP and UDP sockets on far hosts.
+#[derive(Debug, Parser)]
+#[command(name = "farsock", version, about, long_about = None, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 passed, 1 usage, 2 the file is wrong, 3 could not run, 4 a check failed.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve this host's sockets to controllers
+    Agent(agent::AgentArgs),
+    /// Print shell functions that make grpcurl calls short
+    Env(env::EnvArgs),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Everything went as it should.
+    Passed,
+    /// What was typed makes no sense.
+    Usage,
+    /// It could not be done: an agent is away, a port is taken.
+    CouldNotRun,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Passed => 0_u8,
+            Exit::Usage => 1,
+            Exit::CouldNotRun => 3,
+        })
+    }
+}
+
+/// Does what was typed.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // If even this cannot be printed, nobody is listening.
+            let _ = error.print();
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Passed };
+            return exit.into();
+        }
+    };
+    let exit = match cli.command {
+        Command::Agent(args) => agent::agent(args),
+        Command::Env(args) => env::env(&args),
+    };
+    exit.into()
+}
+
+/// Says why a command could not do what it was to do, on one line.
+fn complain(problem: impl std::fmt::Display) {
+    // Where even this fails, there is nobody left to be told.
+    let _ = writeln!(io::stderr(), "farsock: {problem}");
+}
+
+/// Prints to standard output; that nobody reads it any more is no failure.
+fn print(text: &str) -> Exit {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Ok(()) => Exit::Passed,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Passed,
+        Err(error) => {
+            complain(format_args!("cannot print: {error}"));
+            Exit::CouldNotRun
+        }
+    }
+}

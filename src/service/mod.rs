@@ -1,0 +1,59 @@
+//! The RPCs: convert, one call, convert. Whatever is more than that belongs a floor below.
+
+pub mod agent_service;
+pub mod event_service;
+pub mod session_service;
+pub mod socket_service;
+
+use tonic::{Request, Response, Status};
+
+use crate::model::id::Principal;
+use crate::model::refusal::{Refusal, Violation};
+use crate::socket::Sockets;
+use crate::wire::request::Ask;
+use crate::wire::response::Answer;
+use crate::wire::socket::Bounds;
+use crate::wire::status;
+
+/// Who is calling, as the agent's door has found out.
+fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
+    let known = request.extensions().get::<Principal>().cloned();
+    known.ok_or_else(|| status::refused(&Refusal::Unauthenticated("nobody has said who is calling")))
+}
+
+/// Carries out a changing request.
+async fn carry_out<Q: Ask, A: Answer>(sockets: &Sockets, request: Request<Q>) -> Result<Response<A>, Status> {
+    let principal = principal(&request)?;
+    let bounds = Bounds { limits: sockets.limits(), defaults: sockets.defaults() };
+    let asked = request.into_inner().check(bounds).map_err(status::invalid)?;
+    let fail_on_error = asked.options.fail_on_error;
+    let outcome = sockets.call(&principal, asked.options, asked.action).await.map_err(refused)?;
+    match status::failure(&outcome).filter(|_| fail_on_error) {
+        Some(failure) => Err(failure),
+        None => Ok(Response::new(A::show(&outcome, &asked.view))),
+    }
+}
+
+fn refused(refusal: Refusal) -> Status {
+    status::refused(&refusal)
+}
+
+/// How many items a page has.
+fn page_size(sockets: &Sockets, asked: u32) -> usize {
+    let limit = sockets.limits().page_size;
+    if asked == 0 { limit as usize } else { asked.min(limit) as usize }
+}
+
+/// The item that the page before ended with, if there was one.
+fn page_token<T: std::str::FromStr>(token: &str) -> Result<Option<T>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let problem = "not a token of this list: use next_page_token as it came, or nothing for the first page";
+    token.parse().map(Some).map_err(|_| status::invalid(Violation::new("page_token", problem)))
+}
+
+/// The token of the next page: the last item of this one, if there may be more.
+fn next_page<T>(page: &[T], size: usize, token: impl Fn(&T) -> String) -> String {
+    page.last().filter(|_| page.len() == size).map(token).unwrap_or_default()
+}

@@ -1,0 +1,63 @@
+//! `SessionService`.
+
+use tonic::{Request, Response, Status};
+
+use crate::service::{carry_out, next_page, page_size, principal, refused};
+use crate::socket::Sockets;
+use crate::wire::pb::session_service_server::SessionService;
+use crate::wire::{address, pb, status};
+
+/// The sessions of an agent, as RPCs.
+#[derive(Clone)]
+pub struct SessionRpcs(pub Sockets);
+
+#[tonic::async_trait]
+impl SessionService for SessionRpcs {
+    async fn create_session(
+        &self,
+        request: Request<pb::CreateSessionRequest>,
+    ) -> Result<Response<pb::CreateSessionResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<pb::GetSessionRequest>,
+    ) -> Result<Response<pb::GetSessionResponse>, Status> {
+        let principal = principal(&request)?;
+        let id = address::session_id(&request.get_ref().session_id).map_err(status::invalid)?;
+        let view = self.0.session_view(&principal, &id).map_err(refused)?;
+        Ok(Response::new(pb::GetSessionResponse { session: Some((&view).into()) }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let principal = principal(&request)?;
+        let request = request.into_inner();
+        let after = match request.page_token.as_str() {
+            "" => None,
+            token => Some(address::session_id(token).map_err(status::invalid)?),
+        };
+        let size = page_size(&self.0, request.page_size);
+        let views = self.0.session_views(&principal, after.as_ref(), size);
+        let next_page_token = next_page(&views, size, |view| view.id.to_string());
+        let sessions = views.iter().map(pb::Session::from).collect();
+        Ok(Response::new(pb::ListSessionsResponse { sessions, next_page_token }))
+    }
+
+    async fn reset_session(
+        &self,
+        request: Request<pb::ResetSessionRequest>,
+    ) -> Result<Response<pb::ResetSessionResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn delete_session(
+        &self,
+        request: Request<pb::DeleteSessionRequest>,
+    ) -> Result<Response<pb::DeleteSessionResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+}

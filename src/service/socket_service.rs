@@ -1,0 +1,177 @@
+//! `SocketService`.
+
+use tonic::{Request, Response, Status};
+
+use crate::model::id::SocketUid;
+use crate::service::{carry_out, next_page, page_size, page_token, principal, refused};
+use crate::socket::Sockets;
+use crate::wire::pb::socket_service_server::SocketService;
+use crate::wire::{address, call, option, pb, status};
+
+/// The sockets of an agent, as RPCs.
+#[derive(Clone)]
+pub struct SocketRpcs(pub Sockets);
+
+#[tonic::async_trait]
+impl SocketService for SocketRpcs {
+    async fn create_socket(
+        &self,
+        request: Request<pb::CreateSocketRequest>,
+    ) -> Result<Response<pb::CreateSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn bind_socket(
+        &self,
+        request: Request<pb::BindSocketRequest>,
+    ) -> Result<Response<pb::BindSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn listen_socket(
+        &self,
+        request: Request<pb::ListenSocketRequest>,
+    ) -> Result<Response<pb::ListenSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn accept_socket(
+        &self,
+        request: Request<pb::AcceptSocketRequest>,
+    ) -> Result<Response<pb::AcceptSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn connect_socket(
+        &self,
+        request: Request<pb::ConnectSocketRequest>,
+    ) -> Result<Response<pb::ConnectSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn disconnect_socket(
+        &self,
+        request: Request<pb::DisconnectSocketRequest>,
+    ) -> Result<Response<pb::DisconnectSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn write_socket(
+        &self,
+        request: Request<pb::WriteSocketRequest>,
+    ) -> Result<Response<pb::WriteSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn send_datagrams(
+        &self,
+        request: Request<pb::SendDatagramsRequest>,
+    ) -> Result<Response<pb::SendDatagramsResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn receive_socket(
+        &self,
+        request: Request<pb::ReceiveSocketRequest>,
+    ) -> Result<Response<pb::ReceiveSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn shutdown_socket(
+        &self,
+        request: Request<pb::ShutdownSocketRequest>,
+    ) -> Result<Response<pb::ShutdownSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn close_socket(
+        &self,
+        request: Request<pb::CloseSocketRequest>,
+    ) -> Result<Response<pb::CloseSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn abort_socket(
+        &self,
+        request: Request<pb::AbortSocketRequest>,
+    ) -> Result<Response<pb::AbortSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn set_socket_delivery(
+        &self,
+        request: Request<pb::SetSocketDeliveryRequest>,
+    ) -> Result<Response<pb::SetSocketDeliveryResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn set_socket_options(
+        &self,
+        request: Request<pb::SetSocketOptionsRequest>,
+    ) -> Result<Response<pb::SetSocketOptionsResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn get_socket_options(
+        &self,
+        request: Request<pb::GetSocketOptionsRequest>,
+    ) -> Result<Response<pb::GetSocketOptionsResponse>, Status> {
+        let principal = principal(&request)?;
+        let request = request.into_inner();
+        let session = address::session_id(&request.session_id).map_err(status::invalid)?;
+        let socket = address::socket_id(&request.socket_id).map_err(status::invalid)?;
+        let limit = self.0.limits().options_per_call;
+        let specs = option::option_names(&request.names, limit).map_err(status::invalid)?;
+        let options = self.0.socket_options(&principal, &session, &socket, &specs).map_err(refused)?;
+        let options = options.iter().map(pb::OptionResult::from).collect();
+        Ok(Response::new(pb::GetSocketOptionsResponse { options }))
+    }
+
+    async fn get_socket(
+        &self,
+        request: Request<pb::GetSocketRequest>,
+    ) -> Result<Response<pb::GetSocketResponse>, Status> {
+        let principal = principal(&request)?;
+        let request = request.into_inner();
+        let session = address::session_id(&request.session_id).map_err(status::invalid)?;
+        let socket = address::socket_id(&request.socket_id).map_err(status::invalid)?;
+        let view = self.0.socket_view(&principal, &session, &socket).map_err(refused)?;
+        Ok(Response::new(pb::GetSocketResponse { socket: Some((&view).into()) }))
+    }
+
+    async fn list_sockets(
+        &self,
+        request: Request<pb::ListSocketsRequest>,
+    ) -> Result<Response<pb::ListSocketsResponse>, Status> {
+        let principal = principal(&request)?;
+        let request = request.into_inner();
+        let session = address::session_id(&request.session_id).map_err(status::invalid)?;
+        let after = SocketUid(page_token(&request.page_token)?.unwrap_or(0));
+        let size = page_size(&self.0, request.page_size);
+        let views = self.0.socket_views(&principal, &session, after, request.show_closed, size).map_err(refused)?;
+        let next_page_token = next_page(&views, size, |view| view.uid.to_string());
+        let sockets = views.iter().map(pb::Socket::from).collect();
+        Ok(Response::new(pb::ListSocketsResponse { sockets, next_page_token }))
+    }
+
+    async fn get_call(&self, request: Request<pb::GetCallRequest>) -> Result<Response<pb::GetCallResponse>, Status> {
+        let principal = principal(&request)?;
+        let request = request.into_inner();
+        let session = address::session_id(&request.session_id).map_err(status::invalid)?;
+        let id = call::known_request_id(&request.request_id).map_err(status::invalid)?;
+        let view = self.0.call_view(&principal, &session, &id).map_err(refused)?;
+        Ok(Response::new(pb::GetCallResponse { call: Some((&view).into()) }))
+    }
+
+    async fn cancel_call(
+        &self,
+        request: Request<pb::CancelCallRequest>,
+    ) -> Result<Response<pb::CancelCallResponse>, Status> {
+        let principal = principal(&request)?;
+        let request = request.into_inner();
+        let session = address::session_id(&request.session_id).map_err(status::invalid)?;
+        let id = call::known_request_id(&request.request_id).map_err(status::invalid)?;
+        let view = self.0.cancel_call(&principal, &session, &id).await.map_err(refused)?;
+        Ok(Response::new(pb::CancelCallResponse { call: Some((&view).into()) }))
+    }
+}

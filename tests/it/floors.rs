@@ -1,0 +1,127 @@
+//! The floors of the crate: lower ones never import upper ones, siblings do not know each other, pure ones touch no clock, task or socket.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Floors from the ground up. A module may import only from floors *below* its own.
+const FLOORS: &[&[&str]] = &[
+    &["model"],
+    &["wire", "eventlog", "session", "sys", "exercise"],
+    &["socket", "host", "client"],
+    &["behavior", "capture"],
+    &["service", "controller"],
+    &["agent", "web"],
+    &["cli"],
+];
+
+/// Modules that must stay testable without a runtime, a clock or a network.
+const PURE: &[&str] = &["model", "wire", "session", "exercise"];
+
+/// What a pure module may not name.
+const IMPURE: &[&str] = &[
+    "tokio::",
+    "Instant::now",
+    "SystemTime::now",
+    "std::fs",
+    "std::env",
+    "std::thread",
+    "std::process",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+];
+
+#[test]
+fn lower_floors_never_import_upper_ones() {
+    let broken = scan(|module, line| {
+        let floor = floor_of(module)?;
+        if line.contains("crate::{") || line.contains("super::super") {
+            return Some("write one `use crate::module::…` per module".to_owned());
+        }
+        line.match_indices("crate::").find_map(|(at, found)| {
+            let rest = &line[at + found.len()..];
+            let target = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+            (target != module && floor_of(target)? >= floor)
+                .then(|| format!("{module} (floor {floor}) imports {target}"))
+        })
+    });
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn pure_modules_touch_no_clock_task_or_socket() {
+    let broken = scan(|module, line| {
+        PURE.contains(&module).then_some(())?;
+        IMPURE.iter().find(|word| names(line, word)).map(|word| format!("{module} names {word}"))
+    });
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn unsafe_code_lives_in_sys_alone() {
+    let broken = scan(|module, line| (module != "sys" && line.contains("unsafe ")).then(|| "unsafe code".to_owned()));
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn every_module_has_a_floor_and_stands_in_the_picture() {
+    let picture = fs::read_to_string(src().join("lib.rs")).unwrap();
+    for entry in fs::read_dir(src()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if ["lib", "main"].contains(&name) {
+            continue;
+        }
+        assert!(floor_of(name).is_some(), "{name} has no floor");
+        let drawn = |line: &str| line.starts_with("//! floor") && line.split_whitespace().any(|word| word == name);
+        assert!(picture.lines().any(drawn), "{name} does not stand in the picture of src/lib.rs");
+    }
+}
+
+#[test]
+fn files_and_lines_stay_readable() {
+    for file in rust_files(&src()).into_iter().chain(rust_files(&src().join("../tests"))) {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        assert!(lines <= 600, "{} has {lines} lines: split it", file.display());
+    }
+}
+
+/// Whether the line has the word, and not just a longer one that begins with it.
+fn names(line: &str, word: &str) -> bool {
+    let goes_on = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_') && !word.ends_with(':');
+    line.match_indices(word).any(|(at, _)| !goes_on(&line[at + word.len()..]))
+}
+
+fn floor_of(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// Runs `rule` over every code line outside comments and `mod tests`, and lists what it objects to.
+fn scan(rule: impl Fn(&str, &str) -> Option<String>) -> Vec<String> {
+    let src = src();
+    let mut broken = Vec::new();
+    for file in rust_files(&src) {
+        let path = file.strip_prefix(&src).unwrap().to_owned();
+        let module = path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.lines().take_while(|line| !line.starts_with("mod tests"));
+        for (number, line) in code.enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            if let Some(why) = rule(&module, line) {
+                broken.push(format!("src/{}:{}: {why}", path.display(), number + 1));
+            }
+        }
+    }
+    broken
+}
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|ext| ext == "rs"))
+        .collect()
+}
