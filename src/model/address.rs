@@ -217,6 +217,27 @@ impl AddressText {
     }
 }
 
+impl fmt::Display for AddressText {
+    /// The form that the parser reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Absent => {}
+            Host::Name(name) => f.write_str(name)?,
+            Host::Ip(IpAddr::V4(ip), _) => write!(f, "{ip}")?,
+            Host::Ip(IpAddr::V6(ip), zone) => match zone {
+                None => write!(f, "[{ip}]")?,
+                Some(Zone::Name(name)) => write!(f, "[{ip}%{name}]")?,
+                Some(Zone::Index(index)) => write!(f, "[{ip}%{index}]")?,
+            },
+        }
+        match &self.port {
+            Port::Absent => Ok(()),
+            Port::Number(port) => write!(f, ":{port}"),
+            Port::Service(name) => write!(f, ":{name}"),
+        }
+    }
+}
+
 /// Reads a host that is no port, no bracket, no colon: an IPv4 literal or a host name.
 fn parse_host(text: &str) -> Result<Host, Problem> {
     if let Ok(ip) = text.parse::<Ipv4Addr>() {
@@ -361,6 +382,15 @@ mod tests {
         let zoned = |zone| Host::Ip("fe80::2".parse().unwrap(), Some(zone));
         assert_eq!(AddressText::parse("[fe80::2%eth0]:80").unwrap().host, zoned(Zone::Name("eth0".into())));
         assert_eq!(AddressText::parse("fe80::2%7").unwrap().host, zoned(Zone::Index(7)));
+    }
+
+    #[test]
+    fn every_form_is_shown_as_it_is_read() {
+        for text in
+            ["10.0.0.2:80", "[::1]:80", "[fe80::2%eth0]:http", "[fe80::2%7]", "lab-b", "lab-b:0", ":8888", ":http"]
+        {
+            assert_eq!(AddressText::parse(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

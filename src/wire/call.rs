@@ -155,7 +155,7 @@ pub fn read_report(sent: &pb::Report) -> Option<Report> {
 }
 
 /// An error that an agent sent. Its name counts, not its number, which may be another one here.
-pub(super) fn read_error(sent: &pb::SocketError) -> Option<SocketError> {
+pub fn read_error(sent: &pb::SocketError) -> Option<SocketError> {
     let cause = match sent.name.strip_prefix("EAI_") {
         Some(_) => Cause::Lookup(LookupErrno::new(sent.number)),
         None => Cause::Errno(Errno::from_name(&sent.name).unwrap_or_else(|| Errno::new(sent.number))),

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod call;
 pub mod event;
 pub mod option;
+pub mod outgoing;
 pub mod payload;
 pub mod request;
 pub mod response;

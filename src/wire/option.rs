@@ -48,7 +48,7 @@ pub fn option_names(names: &[String], limit: u32) -> Result<Vec<&'static OptionS
 
 // === Out ===
 
-fn option(spec: &OptionSpec, value: &OptionValue) -> pb::SocketOption {
+pub(super) fn option(spec: &OptionSpec, value: &OptionValue) -> pb::SocketOption {
     use pb::socket_option::Value;
 
     let value = match value {

@@ -1,0 +1,224 @@
+//! One agent, as a client calls it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tonic::Response;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+
+use crate::client::connect::{Credentials, Dialer};
+use crate::client::error::ClientError;
+use crate::client::watch::Watch;
+use crate::model::address::{Family, Transport};
+use crate::model::error::SocketError;
+use crate::model::id::{InstanceId, SessionId, SocketId};
+use crate::model::operation::{Action, CallOptions, Outcome, SessionView};
+use crate::model::socket::SocketView;
+use crate::model::time::Timestamp;
+use crate::wire::outgoing::{ReadAnswer, Request, data_view, read_session, request};
+use crate::wire::pb::agent_service_client::AgentServiceClient;
+use crate::wire::pb::event_service_client::EventServiceClient;
+use crate::wire::pb::session_service_client::SessionServiceClient;
+use crate::wire::pb::socket_service_client::SocketServiceClient;
+use crate::wire::{address, call, pb, socket};
+
+/// The largest message that is taken: a batch of events with their payloads, and then some.
+const MESSAGE: usize = 16 << 20;
+
+type Door = InterceptedService<Channel, Credentials>;
+
+/// One agent. Cheap to clone.
+#[derive(Clone)]
+pub struct AgentClient {
+    calls: Door,
+    events: Door,
+}
+
+/// What an agent says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentInfo {
+    /// This life of the agent.
+    pub instance: InstanceId,
+    /// Its version.
+    pub version: String,
+    /// Its host's name.
+    pub host_name: String,
+    /// The addresses that its sockets use when a request names none.
+    pub lab_addresses: Vec<IpAddr>,
+}
+
+/// One reading of an agent's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockReading {
+    /// When the question came.
+    pub received: Timestamp,
+    /// When the answer went.
+    pub transmitted: Timestamp,
+}
+
+/// What an agent is to look up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// The addresses of a host.
+    Host(String),
+    /// The name of an address.
+    Address(IpAddr),
+    /// The port of a service.
+    Service(String, Transport),
+    /// The service of a port.
+    Port(u16, Transport),
+}
+
+/// What an agent has looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookupAnswer {
+    /// Addresses.
+    pub addresses: Vec<String>,
+    /// A host name.
+    pub host: String,
+    /// A service name.
+    pub service: String,
+    /// A port.
+    pub port: Option<u32>,
+    /// What the resolver objected to.
+    pub error: Option<SocketError>,
+    /// The resolver did not answer in time.
+    pub timed_out: bool,
+}
+
+/// What a piece of text is as an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedAddress {
+    /// The family that it is a literal of.
+    pub family: Option<Family>,
+    /// Why no request would take it as an address.
+    pub problem: String,
+}
+
+impl AgentClient {
+    /// An agent that is reached like this. Nothing is sent yet.
+    pub fn new(dialer: &Dialer, credentials: &Credentials) -> Self {
+        let door = |channel| InterceptedService::new(channel, credentials.clone());
+        Self { calls: door(dialer.channel_for_calls()), events: door(dialer.channel_for_events()) }
+    }
+
+    /// Carries something out.
+    pub async fn call(&self, action: &Action, options: &CallOptions) -> Result<Outcome, ClientError> {
+        let mut sessions = SessionServiceClient::new(self.calls.clone());
+        let mut sockets = SocketServiceClient::new(self.calls.clone()).max_decoding_message_size(MESSAGE);
+        match request(action, options) {
+            Request::CreateSession(request) => read(sessions.create_session(request).await?),
+            Request::ResetSession(request) => read(sessions.reset_session(request).await?),
+            Request::DeleteSession(request) => read(sessions.delete_session(request).await?),
+            Request::CreateSocket(request) => read(sockets.create_socket(request).await?),
+            Request::BindSocket(request) => read(sockets.bind_socket(request).await?),
+            Request::ListenSocket(request) => read(sockets.listen_socket(request).await?),
+            Request::AcceptSocket(request) => read(sockets.accept_socket(request).await?),
+            Request::ConnectSocket(request) => read(sockets.connect_socket(request).await?),
+            Request::DisconnectSocket(request) => read(sockets.disconnect_socket(request).await?),
+            Request::WriteSocket(request) => read(sockets.write_socket(request).await?),
+            Request::SendDatagrams(request) => read(sockets.send_datagrams(request).await?),
+            Request::ReceiveSocket(request) => read(sockets.receive_socket(request).await?),
+            Request::ShutdownSocket(request) => read(sockets.shutdown_socket(request).await?),
+            Request::CloseSocket(request) => read(sockets.close_socket(request).await?),
+            Request::AbortSocket(request) => read(sockets.abort_socket(request).await?),
+            Request::SetSocketDelivery(request) => read(sockets.set_socket_delivery(request).await?),
+            Request::SetSocketOptions(request) => read(sockets.set_socket_options(request).await?),
+        }
+    }
+
+    /// A socket as it is now.
+    pub async fn socket(&self, session: &SessionId, id: &SocketId) -> Result<SocketView, ClientError> {
+        let request = pb::GetSocketRequest { session_id: session.to_string(), socket_id: id.to_string() };
+        let response = SocketServiceClient::new(self.calls.clone()).get_socket(request).await?.into_inner();
+        let view = response.socket.as_ref().and_then(socket::read);
+        view.ok_or_else(|| ClientError::protocol("a socket is described in a way that is not known here"))
+    }
+
+    /// A session as it is now.
+    pub async fn session(&self, id: &SessionId) -> Result<SessionView, ClientError> {
+        let request = pb::GetSessionRequest { session_id: id.to_string() };
+        let response = SessionServiceClient::new(self.calls.clone()).get_session(request).await?.into_inner();
+        let view = response.session.as_ref().and_then(read_session);
+        view.ok_or_else(|| ClientError::protocol("a session is described in a way that is not known here"))
+    }
+
+    /// The events of a session, from the first one that is kept.
+    pub async fn watch(&self, session: &SessionId) -> Result<Watch, ClientError> {
+        let request = pb::WatchEventsRequest {
+            session_id: session.to_string(),
+            view: Some(data_view()),
+            ..pb::WatchEventsRequest::default()
+        };
+        let mut events = EventServiceClient::new(self.events.clone()).max_decoding_message_size(MESSAGE);
+        Watch::open(events.watch_events(request).await?.into_inner()).await
+    }
+
+    /// What the agent says of itself.
+    pub async fn info(&self) -> Result<AgentInfo, ClientError> {
+        let response = self.agent().get_agent(pb::GetAgentRequest {}).await?.into_inner();
+        let sent = response.agent.unwrap_or_default();
+        let instance = InstanceId::parse(&sent.instance_id)
+            .map_err(|_| ClientError::protocol("an agent does not say who it is"))?;
+        Ok(AgentInfo {
+            instance,
+            lab_addresses: sent.lab_addresses.iter().filter_map(|text| text.parse().ok()).collect(),
+            version: sent.version,
+            host_name: sent.host_name,
+        })
+    }
+
+    /// One reading of the agent's clock.
+    pub async fn clock(&self) -> Result<ClockReading, ClientError> {
+        let sent = self.agent().get_clock(pb::GetClockRequest {}).await?.into_inner();
+        Ok(ClockReading {
+            received: call::read_time(sent.receive_time.as_ref()),
+            transmitted: call::read_time(sent.transmit_time.as_ref()),
+        })
+    }
+
+    /// Looks something up on the agent's host.
+    pub async fn look_up(&self, lookup: &Lookup, timeout: Option<Duration>) -> Result<LookupAnswer, ClientError> {
+        use pb::resolve_request::Query;
+
+        let (query, transport) = match lookup {
+            Lookup::Host(name) => (Query::Host(name.clone()), None),
+            Lookup::Address(ip) => (Query::Address(ip.to_string()), None),
+            Lookup::Service(name, transport) => (Query::Service(name.clone()), Some(*transport)),
+            Lookup::Port(port, transport) => (Query::Port((*port).into()), Some(*transport)),
+        };
+        let request = pb::ResolveRequest {
+            query: Some(query),
+            transport: transport.map_or(pb::Transport::Unspecified, pb::Transport::from).into(),
+            family: pb::Family::Unspecified.into(),
+            timeout: timeout.map(call::span),
+        };
+        let sent = self.agent().resolve(request).await?.into_inner();
+        Ok(LookupAnswer {
+            addresses: sent.addresses,
+            host: sent.host,
+            service: sent.service,
+            port: (sent.port > 0).then_some(sent.port),
+            error: sent.error.as_ref().and_then(call::read_error),
+            timed_out: sent.timed_out,
+        })
+    }
+
+    /// What a piece of text is as an address, to the agent.
+    pub async fn parse_address(&self, text: &str) -> Result<ParsedAddress, ClientError> {
+        let request = pb::ParseAddressRequest { text: text.to_owned() };
+        let sent = self.agent().parse_address(request).await?.into_inner();
+        let family = address::family("family", sent.family).ok().flatten();
+        Ok(ParsedAddress { family, problem: sent.problem })
+    }
+
+    fn agent(&self) -> AgentServiceClient<Door> {
+        AgentServiceClient::new(self.calls.clone())
+    }
+}
+
+fn read(response: Response<impl ReadAnswer>) -> Result<Outcome, ClientError> {
+    let outcome = response.into_inner().read();
+    outcome.ok_or_else(|| ClientError::protocol("an answer is of a kind that is not known here"))
+}

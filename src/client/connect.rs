@@ -1,0 +1,140 @@
+//! Connections to an agent: one for calls and one for events, so that a flood of events holds up no call.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::transport::{Channel, Endpoint as Transport, Uri};
+use tonic::{Request, Status};
+use tower::service_fn;
+
+use crate::client::endpoint::Endpoint;
+use crate::client::error::ClientError;
+
+/// How long reaching an agent may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// HTTP/2 receive windows of the connection for calls, and of that for events: events come in bulk.
+const CALL_WINDOWS: (u32, u32) = (1 << 20, 4 << 20);
+const EVENT_WINDOWS: (u32, u32) = (4 << 20, 8 << 20);
+/// The largest HTTP/2 frame that is taken.
+const FRAME: u32 = 1 << 20;
+/// How soon an agent is noticed that has gone without a word.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection, of whatever kind.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+type Dialled = Pin<Box<dyn Future<Output = io::Result<Box<dyn Duplex>>> + Send>>;
+
+/// Makes connections to one agent.
+#[derive(Clone)]
+pub struct Dialer(Arc<dyn Fn() -> Dialled + Send + Sync>);
+
+impl Dialer {
+    /// Connects in a way of the caller's own: to an agent in the same process, for instance.
+    pub fn from_fn<F, S>(dial: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<S>> + Send + 'static,
+        S: Duplex + 'static,
+    {
+        Self(Arc::new(move || {
+            let dialled = dial();
+            Box::pin(async move { Ok(Box::new(dialled.await?) as Box<dyn Duplex>) })
+        }))
+    }
+
+    /// Connects to an agent by TCP or by its Unix socket.
+    pub fn to(endpoint: &Endpoint) -> Self {
+        match endpoint.clone() {
+            Endpoint::Tcp { host, port } => Self::from_fn(move || {
+                let host = host.clone();
+                async move {
+                    let stream = TcpStream::connect((host.as_str(), port)).await?;
+                    stream.set_nodelay(true)?;
+                    Ok(stream)
+                }
+            }),
+            Endpoint::Unix(path) => Self::from_fn(move || {
+                let path = path.clone();
+                async move { UnixStream::connect(path).await }
+            }),
+        }
+    }
+
+    pub(super) fn channel_for_calls(&self) -> Channel {
+        self.channel(CALL_WINDOWS)
+    }
+
+    pub(super) fn channel_for_events(&self) -> Channel {
+        self.channel(EVENT_WINDOWS)
+    }
+
+    fn channel(&self, (stream_window, connection_window): (u32, u32)) -> Channel {
+        let dial = Arc::clone(&self.0);
+        let connect = move |_: Uri| {
+            let dialled = dial();
+            async move {
+                let late = || io::Error::new(io::ErrorKind::TimedOut, "nobody answers there");
+                timeout(CONNECT_TIMEOUT, dialled).await.unwrap_or_else(|_| Err(late())).map(TokioIo::new)
+            }
+        };
+        // The address is never looked up: the dialer knows where to go.
+        Transport::from_static("http://agent")
+            .initial_stream_window_size(stream_window)
+            .initial_connection_window_size(connection_window)
+            .max_frame_size(FRAME)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(service_fn(connect))
+    }
+}
+
+/// What a client shows at the agent's door.
+#[derive(Clone, Default)]
+pub struct Credentials(Option<MetadataValue<Ascii>>);
+
+impl Credentials {
+    /// Nothing: the way in says who is coming.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// A token.
+    pub fn token(token: &str) -> Result<Self, ClientError> {
+        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim()).parse().map_err(|_| {
+            ClientError::Unauthenticated { message: "the token holds characters that no token has".to_owned() }
+        })?;
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
+    }
+
+    /// The token in a file.
+    pub fn token_file(path: &Path) -> Result<Self, ClientError> {
+        let token = std::fs::read_to_string(path).map_err(|error| ClientError::Unauthenticated {
+            message: format!("no token in {}: {error}; is the agent running, on this host, as you?", path.display()),
+        })?;
+        Self::token(&token)
+    }
+}
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}

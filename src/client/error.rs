@@ -1,0 +1,71 @@
+//! Why a call of a client did not bring an outcome.
+
+use std::error::Error as _;
+
+use thiserror::Error;
+use tonic::Status;
+
+use crate::wire::status;
+
+/// Why a call did not bring an outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ClientError {
+    /// Nobody answers there, or the connection broke under way.
+    #[error("{message}")]
+    Unreachable {
+        /// One line for people.
+        message: String,
+    },
+    /// The agent refuses.
+    #[error("{message}")]
+    Refused {
+        /// What programs compare: `SOCKET_NOT_FOUND`.
+        reason: String,
+        /// One line for people.
+        message: String,
+    },
+    /// The agent lets nobody in without credentials, or not with these.
+    #[error("{message}")]
+    Unauthenticated {
+        /// One line for people.
+        message: String,
+    },
+    /// The agent speaks a language that this version does not understand, or the other way round.
+    #[error("{message}")]
+    Protocol {
+        /// One line for people.
+        message: String,
+    },
+}
+
+impl ClientError {
+    pub(super) fn protocol(what: &str) -> Self {
+        Self::Protocol {
+            message: format!("{what}: the agent is of another version, `farsock --version` tells which this one is"),
+        }
+    }
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        let text = status::read(&status);
+        match text.code.as_str() {
+            "Unauthenticated" => Self::Unauthenticated { message: text.message },
+            _ if !text.reason.is_empty() => Self::Refused { reason: text.reason, message: text.message },
+            "Unimplemented" => Self::protocol("the agent does not have this RPC"),
+            "Unavailable" | "Cancelled" | "Unknown" => Self::Unreachable { message: unreachable(&status) },
+            code => Self::Protocol { message: format!("the agent answered {code}: {}", text.message) },
+        }
+    }
+}
+
+/// What lies at the bottom of a transport's error: the kernel's words, not those of each layer above.
+fn unreachable(status: &Status) -> String {
+    let mut cause: &dyn std::error::Error = status;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    let bottom = cause.to_string();
+    // A status prints its code and its metadata, too; without a cause its message is all there is to say.
+    if status.source().is_none() || bottom.is_empty() { status.message().to_owned() } else { bottom }
+}

@@ -1,0 +1,499 @@
+//! Changing requests as a client sends them, and their answers as it reads them: the other direction of
+//! [`request`](crate::wire::request) and [`response`](crate::wire::response).
+
+use crate::model::operation::{
+    Action, CallOptions, Outcome, OutgoingDatagram, SessionView, SocketAction, Start, Taken, Target, Yield,
+};
+use crate::model::option::SocketOption;
+use crate::model::socket::{
+    AcceptPolicy, Conduct, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy, Kind, SocketSpec, TcpRole,
+};
+use crate::wire::{address, call, option, payload, pb, socket};
+
+/// A changing request, as the RPC of its method takes it.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "one variant a method")]
+pub enum Request {
+    CreateSession(pb::CreateSessionRequest),
+    ResetSession(pb::ResetSessionRequest),
+    DeleteSession(pb::DeleteSessionRequest),
+    CreateSocket(pb::CreateSocketRequest),
+    BindSocket(pb::BindSocketRequest),
+    ListenSocket(pb::ListenSocketRequest),
+    AcceptSocket(pb::AcceptSocketRequest),
+    ConnectSocket(pb::ConnectSocketRequest),
+    DisconnectSocket(pb::DisconnectSocketRequest),
+    WriteSocket(pb::WriteSocketRequest),
+    SendDatagrams(pb::SendDatagramsRequest),
+    ReceiveSocket(pb::ReceiveSocketRequest),
+    ShutdownSocket(pb::ShutdownSocketRequest),
+    CloseSocket(pb::CloseSocketRequest),
+    AbortSocket(pb::AbortSocketRequest),
+    SetSocketDelivery(pb::SetSocketDeliveryRequest),
+    SetSocketOptions(pb::SetSocketOptionsRequest),
+}
+
+/// Writes a request.
+pub fn request(action: &Action, options: &CallOptions) -> Request {
+    let call = Some(write_call(options));
+    match action {
+        Action::CreateSession { session } => Request::CreateSession(pb::CreateSessionRequest {
+            session_id: session.as_ref().map(ToString::to_string).unwrap_or_default(),
+            call,
+        }),
+        Action::ResetSession { session } => {
+            Request::ResetSession(pb::ResetSessionRequest { session_id: session.to_string(), call })
+        }
+        Action::DeleteSession { session, allow_missing } => Request::DeleteSession(pb::DeleteSessionRequest {
+            session_id: session.to_string(),
+            allow_missing: *allow_missing,
+            call,
+        }),
+        Action::CreateSocket { session, socket, spec } => Request::CreateSocket(pb::CreateSocketRequest {
+            session_id: session.to_string(),
+            socket_id: socket.as_ref().map(ToString::to_string).unwrap_or_default(),
+            kind: Some(write_kind(spec)),
+            call,
+        }),
+        Action::Socket(target, action) => on_socket(target, action, call),
+    }
+}
+
+fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> Request {
+    let session_id = target.session.to_string();
+    let socket_id = target.socket.to_string();
+    let socket_uid = target.uid.map(|uid| uid.0);
+    /// Fills in what all of these requests have.
+    macro_rules! request {
+        ($method:ident, $message:ident { $($field:ident: $value:expr),* }) => {
+            Request::$method(pb::$message { session_id, socket_id, $($field: $value,)* socket_uid, call })
+        };
+    }
+    match action {
+        SocketAction::Bind(local) => request!(BindSocket, BindSocketRequest { local: local.to_string() }),
+        SocketAction::Listen { backlog } => request!(ListenSocket, ListenSocketRequest { backlog: *backlog }),
+        SocketAction::Accept => request!(AcceptSocket, AcceptSocketRequest {}),
+        SocketAction::Connect(remote) => request!(ConnectSocket, ConnectSocketRequest { remote: remote.to_string() }),
+        SocketAction::Disconnect => request!(DisconnectSocket, DisconnectSocketRequest {}),
+        SocketAction::Write { payload, expected_offset } => request!(
+            WriteSocket,
+            WriteSocketRequest { payload: Some(data(payload)), expected_offset: *expected_offset }
+        ),
+        SocketAction::Send(datagrams) => {
+            request!(SendDatagrams, SendDatagramsRequest { datagrams: datagrams.iter().map(write_datagram).collect() })
+        }
+        SocketAction::Receive { max_bytes, min_bytes } => request!(
+            ReceiveSocket,
+            ReceiveSocketRequest { max_bytes: *max_bytes, min_bytes: *min_bytes, view: Some(data_view()) }
+        ),
+        SocketAction::Shutdown(how) => {
+            request!(ShutdownSocket, ShutdownSocketRequest { how: pb::ShutdownHow::from(*how).into() })
+        }
+        SocketAction::Close { linger, allow_missing } => request!(
+            CloseSocket,
+            CloseSocketRequest {
+                linger: linger.map(|seconds| prost_types::Duration { seconds: seconds.into(), nanos: 0 }),
+                allow_missing: *allow_missing
+            }
+        ),
+        SocketAction::Abort { allow_missing } => {
+            request!(AbortSocket, AbortSocketRequest { allow_missing: *allow_missing })
+        }
+        SocketAction::SetDelivery(change) => {
+            request!(SetSocketDelivery, SetSocketDeliveryRequest { delivery: Some(write_delivery(*change)) })
+        }
+        SocketAction::SetOptions(options) => {
+            request!(SetSocketOptions, SetSocketOptionsRequest { options: write_options(options) })
+        }
+    }
+}
+
+fn write_call(options: &CallOptions) -> pb::Call {
+    pb::Call {
+        request_id: options.request_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        start: match options.start {
+            Start::Now => None,
+            Start::At(moment) => Some(pb::call::Start::StartTime(call::time(moment))),
+            Start::After(delay) => Some(pb::call::Start::StartDelay(call::span(delay))),
+        },
+        timeout: options.timeout.map(call::span),
+        detach: options.detach,
+        fail_on_error: options.fail_on_error,
+        instance_id: options.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
+    let Conduct { delivery, direction, half_open, idle_timeout } = spec.conduct;
+    let bind = spec.bind.as_ref().map(ToString::to_string).unwrap_or_default();
+    let delivery = Some(write_delivery(DeliveryChange {
+        mode: Some(delivery.mode),
+        paused: Some(delivery.paused),
+        read_size: Some(delivery.read_size),
+    }));
+    let options = write_options(&spec.options);
+    let family = spec.family.map_or(pb::Family::Unspecified, pb::Family::from).into();
+    let direction = match direction {
+        Direction::Both => pb::Direction::Both,
+        Direction::ReceiveOnly => pb::Direction::ReceiveOnly,
+        Direction::SendOnly => pb::Direction::SendOnly,
+    }
+    .into();
+    match &spec.kind {
+        Kind::Udp(udp) => pb::create_socket_request::Kind::Udp(pb::UdpSocketSpec {
+            bind,
+            connect: udp.connect.as_ref().map(ToString::to_string).unwrap_or_default(),
+            delivery,
+            options,
+            family,
+            direction,
+        }),
+        Kind::Tcp(tcp) => pb::create_socket_request::Kind::Tcp(pb::TcpSocketSpec {
+            bind,
+            role: match &tcp.role {
+                TcpRole::Idle => None,
+                TcpRole::Listen(None) => Some(pb::tcp_socket_spec::Role::Listen(String::new())),
+                TcpRole::Listen(Some(text)) => Some(pb::tcp_socket_spec::Role::Listen(text.to_string())),
+                TcpRole::Connect(text) => Some(pb::tcp_socket_spec::Role::Connect(text.to_string())),
+            },
+            backlog: Some(tcp.backlog),
+            max_connections: tcp.max_connections,
+            half_open: match half_open {
+                HalfOpenPolicy::Allow => pb::HalfOpenPolicy::Allow,
+                HalfOpenPolicy::AutoEnd => pb::HalfOpenPolicy::AutoEnd,
+            }
+            .into(),
+            accept: match tcp.accept {
+                AcceptPolicy::Auto => pb::AcceptPolicy::Auto,
+                AcceptPolicy::Manual => pb::AcceptPolicy::Manual,
+            }
+            .into(),
+            delivery,
+            options,
+            family,
+            direction,
+            idle_timeout: (!idle_timeout.is_zero()).then(|| call::span(idle_timeout)),
+        }),
+    }
+}
+
+fn write_delivery(change: DeliveryChange) -> pb::Delivery {
+    pb::Delivery {
+        mode: match change.mode {
+            None => pb::DeliveryMode::Unspecified,
+            Some(DeliveryMode::Events) => pb::DeliveryMode::Events,
+            Some(DeliveryMode::Pull) => pb::DeliveryMode::Pull,
+        }
+        .into(),
+        paused: change.paused,
+        read_size: change.read_size,
+    }
+}
+
+fn write_options(options: &[SocketOption]) -> Vec<pb::SocketOption> {
+    options.iter().map(|SocketOption { spec, value }| option::option(spec, value)).collect()
+}
+
+fn write_datagram(datagram: &OutgoingDatagram) -> pb::Datagram {
+    pb::Datagram {
+        destination: datagram.destination.as_ref().map(ToString::to_string).unwrap_or_default(),
+        payload: Some(data(&datagram.payload)),
+        reply_to_event: datagram.reply_to_event.unwrap_or(0),
+    }
+}
+
+fn data(bytes: &bytes::Bytes) -> pb::Payload {
+    pb::Payload { content: Some(pb::payload::Content::Data(bytes.clone())), ..pb::Payload::default() }
+}
+
+/// The view in which a client of ours reads payloads: as they are.
+pub fn data_view() -> pb::PayloadView {
+    pb::PayloadView { form: pb::PayloadForm::Data.into(), ..pb::PayloadView::default() }
+}
+
+// === Answers ===
+
+/// An answer that a client can read.
+pub trait ReadAnswer {
+    /// What the operation brought and how it went; absent when the answer makes no sense to this version.
+    fn read(self) -> Option<Outcome>;
+}
+
+fn outcome(yielded: Yield, report: Option<pb::Report>) -> Option<Outcome> {
+    Some(Outcome { yielded, report: call::read_report(&report?)? })
+}
+
+fn with_socket(sent: Option<&pb::Socket>, options: &[pb::OptionResult], report: Option<pb::Report>) -> Option<Outcome> {
+    let yielded = match sent {
+        None => Yield::Nothing,
+        Some(sent) => {
+            let options = options.iter().filter_map(option::read_result).collect();
+            Yield::Socket(Box::new(socket::read(sent)?), options)
+        }
+    };
+    outcome(yielded, report)
+}
+
+fn with_session(sent: Option<&pb::Session>, closed: &[pb::Socket], report: Option<pb::Report>) -> Option<Outcome> {
+    let yielded = match sent {
+        None => Yield::Nothing,
+        Some(sent) => Yield::Session(read_session(sent)?, closed.iter().filter_map(socket::read).collect()),
+    };
+    outcome(yielded, report)
+}
+
+/// A session as an agent sent it.
+pub fn read_session(sent: &pb::Session) -> Option<SessionView> {
+    Some(SessionView {
+        id: address::session_id(&sent.session_id).ok()?,
+        created: call::read_time(sent.create_time.as_ref()),
+        socket_count: sent.socket_count,
+        head_seq: sent.head_event_seq,
+        oldest_seq: sent.oldest_event_seq,
+        watcher_count: sent.watcher_count,
+    })
+}
+
+macro_rules! answers {
+    ($($message:ident, |$sent:ident| $read:expr;)*) => {
+        $(impl ReadAnswer for pb::$message {
+            fn read(self) -> Option<Outcome> {
+                let $sent = self;
+                $read
+            }
+        })*
+    };
+}
+
+answers! {
+    CreateSessionResponse, |sent| with_session(sent.session.as_ref(), &[], sent.report);
+    ResetSessionResponse, |sent| with_session(sent.session.as_ref(), &sent.closed_sockets, sent.report);
+    DeleteSessionResponse, |sent| with_session(sent.session.as_ref(), &sent.closed_sockets, sent.report);
+    CreateSocketResponse, |sent| with_socket(sent.socket.as_ref(), &sent.options, sent.report);
+    BindSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
+    ListenSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
+    AcceptSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
+    ConnectSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
+    DisconnectSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
+    ShutdownSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
+    CloseSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
+    AbortSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
+    SetSocketDeliveryResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
+    SetSocketOptionsResponse, |sent| {
+        outcome(Yield::Options(sent.options.iter().filter_map(option::read_result).collect()), sent.report)
+    };
+    WriteSocketResponse, |sent| {
+        let written = sent.bytes_written.zip(sent.offset);
+        outcome(written.map_or(Yield::Nothing, |(size, offset)| Yield::Written { size, offset }), sent.report)
+    };
+    SendDatagramsResponse, |sent| {
+        let yielded = match sent.socket.as_ref().and_then(socket::read) {
+            None => Yield::Nothing,
+            Some(socket) => Yield::Sent {
+                socket: Box::new(socket),
+                datagrams: sent.datagrams_sent(),
+                bytes: sent.bytes_sent(),
+            },
+        };
+        outcome(yielded, sent.report)
+    };
+    ReceiveSocketResponse, |sent| read_taken(sent);
+}
+
+fn read_taken(sent: pb::ReceiveSocketResponse) -> Option<Outcome> {
+    let nothing = sent.size.is_none() && !sent.end;
+    let report = sent.report.clone();
+    if nothing {
+        return outcome(Yield::Nothing, report);
+    }
+    let socket = address::socket_id(&sent.socket_id).ok()?;
+    let taken = Taken {
+        size: sent.size(),
+        offset: sent.offset(),
+        source: sent.source.as_ref().and_then(address::read_endpoint),
+        destination: sent.destination.as_ref().and_then(address::read_endpoint),
+        truncated: sent.truncated,
+        end: sent.end,
+        event_seq: (sent.event_seq > 0).then_some(sent.event_seq),
+        lost_bytes: sent.lost_bytes,
+        payload: payload::read_data(sent.payload),
+    };
+    outcome(Yield::Taken(socket, taken), report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::address::{AddressText, Family};
+    use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
+    use crate::model::limits::{Defaults, Limits};
+    use crate::model::operation::ShutdownHow;
+    use crate::model::option::OptionValue;
+    use crate::model::socket::{Delivery, TcpSpec, UdpSpec};
+    use crate::model::time::Timestamp;
+    use crate::wire::request::{Ask, Asked};
+    use crate::wire::socket::Bounds;
+    use proptest::option::of;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use std::time::Duration;
+
+    fn address() -> impl Strategy<Value = AddressText> {
+        select(vec!["10.0.0.2:80", "[::1]:0", "[fe80::2%eth0]:http", "lab-b:65535", ":8888"])
+            .prop_map(|text| AddressText::parse(text).unwrap())
+    }
+
+    fn bytes(least: usize) -> impl Strategy<Value = bytes::Bytes> {
+        prop::collection::vec(any::<u8>(), least..40).prop_map(bytes::Bytes::from)
+    }
+
+    fn change() -> impl Strategy<Value = DeliveryChange> {
+        let mode = of(select(vec![DeliveryMode::Events, DeliveryMode::Pull]));
+        (mode, of(any::<bool>()), of(1..65_536_u32)).prop_map(|(mode, paused, read_size)| DeliveryChange {
+            mode,
+            paused,
+            read_size,
+        })
+    }
+
+    fn sockopts() -> impl Strategy<Value = Vec<SocketOption>> {
+        let one = select(vec![
+            ("SO_KEEPALIVE", OptionValue::Enabled(true)),
+            ("IP_TTL", OptionValue::Number(64)),
+            ("TCP_KEEPIDLE", OptionValue::Seconds(30)),
+            ("SO_BINDTODEVICE", OptionValue::Text("lo".into())),
+        ]);
+        prop::collection::vec(one, 1..4)
+            .prop_map(|all| all.into_iter().map(|(name, value)| SocketOption::new(name, value).unwrap()).collect())
+    }
+
+    fn spec() -> impl Strategy<Value = SocketSpec> {
+        let role = prop_oneof![
+            Just(TcpRole::Idle),
+            Just(TcpRole::Listen(None)),
+            address().prop_map(|text| TcpRole::Listen(Some(text))),
+            address().prop_map(TcpRole::Connect),
+        ];
+        let accept = select(vec![AcceptPolicy::Auto, AcceptPolicy::Manual]);
+        let tcp =
+            (role, 1..65_536_u32, of(any::<u32>()), accept).prop_map(|(role, backlog, max_connections, accept)| {
+                Kind::Tcp(TcpSpec { role, backlog, max_connections, accept })
+            });
+        let udp = of(address()).prop_map(|connect| Kind::Udp(UdpSpec { connect }));
+        let direction = select(vec![Direction::Both, Direction::ReceiveOnly, Direction::SendOnly]);
+        let half_open = select(vec![HalfOpenPolicy::Allow, HalfOpenPolicy::AutoEnd]);
+        let conduct = (change(), direction, half_open, 0..100_u64);
+        let family = of(select(vec![Family::Ipv4, Family::Ipv6]));
+        (prop_oneof![tcp, udp], family, of(address()), conduct, sockopts()).prop_map(
+            |(kind, family, bind, (change, direction, half_open, idle), options)| {
+                let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: 65_536 };
+                let delivery = usual.changed(change);
+                let bound_already = matches!(&kind, Kind::Tcp(tcp) if matches!(tcp.role, TcpRole::Listen(Some(_))));
+                let tcp = matches!(kind, Kind::Tcp(_));
+                // UDP has neither, and says so by the values that mean nothing.
+                let half_open = if tcp { half_open } else { HalfOpenPolicy::Allow };
+                let idle_timeout = Duration::from_secs(if tcp { idle } else { 0 });
+                let conduct = Conduct { delivery, direction, half_open, idle_timeout };
+                SocketSpec { kind, family, bind: bind.filter(|_| !bound_already), conduct, options }
+            },
+        )
+    }
+
+    fn socket_action() -> impl Strategy<Value = SocketAction> {
+        let how = select(vec![ShutdownHow::Receive, ShutdownHow::Send, ShutdownHow::Both]);
+        let datagram = (of(address()), bytes(0), of(1..9_u64)).prop_map(|(destination, payload, reply_to_event)| {
+            OutgoingDatagram { destination, payload, reply_to_event }
+        });
+        prop_oneof![
+            address().prop_map(SocketAction::Bind),
+            of(1..65_536_u32).prop_map(|backlog| SocketAction::Listen { backlog }),
+            Just(SocketAction::Accept),
+            address().prop_map(SocketAction::Connect),
+            Just(SocketAction::Disconnect),
+            (bytes(1), of(any::<u64>()))
+                .prop_map(|(payload, expected_offset)| SocketAction::Write { payload, expected_offset }),
+            prop::collection::vec(datagram, 1..4).prop_map(SocketAction::Send),
+            (of(5..9_u32), of(1..5_u32))
+                .prop_map(|(max_bytes, min_bytes)| SocketAction::Receive { max_bytes, min_bytes }),
+            how.prop_map(SocketAction::Shutdown),
+            (of(any::<u16>()), any::<bool>())
+                .prop_map(|(linger, allow_missing)| SocketAction::Close { linger, allow_missing }),
+            any::<bool>().prop_map(|allow_missing| SocketAction::Abort { allow_missing }),
+            change().prop_map(SocketAction::SetDelivery),
+            sockopts().prop_map(SocketAction::SetOptions),
+        ]
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        let session = || select(vec!["", "lab"]).prop_map(|text| SessionId::parse(text).unwrap());
+        let socket = || select(vec!["door", "line-2"]).prop_map(|text| SocketId::parse(text).unwrap());
+        prop_oneof![
+            of(session()).prop_map(|session| Action::CreateSession { session }),
+            session().prop_map(|session| Action::ResetSession { session }),
+            (session(), any::<bool>())
+                .prop_map(|(session, allow_missing)| Action::DeleteSession { session, allow_missing }),
+            (session(), of(socket()), spec()).prop_map(|(session, socket, spec)| Action::CreateSocket {
+                session,
+                socket,
+                spec: Box::new(spec)
+            }),
+            (session(), socket(), of(any::<u64>()), socket_action()).prop_map(|(session, socket, uid, action)| {
+                Action::Socket(Target { session, socket, uid: uid.map(SocketUid) }, action)
+            }),
+        ]
+    }
+
+    fn options() -> impl Strategy<Value = CallOptions> {
+        let start = prop_oneof![
+            Just(Start::Now),
+            any::<i64>().prop_map(|nanos| Start::At(Timestamp::from_nanos(nanos))),
+            (0..1_000_000_u64).prop_map(|micros| Start::After(Duration::from_micros(micros))),
+        ];
+        let timeout = of((0..1_000_000_u64).prop_map(Duration::from_micros));
+        (of(Just("r-1")), start, timeout, any::<bool>(), any::<bool>(), of(any::<[u8; 16]>())).prop_map(
+            |(id, start, timeout, detach, fail_on_error, bits)| CallOptions {
+                request_id: id.map(|id| RequestId::parse(id).unwrap()),
+                start,
+                timeout,
+                detach,
+                fail_on_error,
+                instance: bits.map(InstanceId::from_random),
+            },
+        )
+    }
+
+    fn read(request: Request) -> Asked {
+        let (limits, defaults) = (Limits::default(), Defaults::default());
+        let bounds = Bounds { limits: &limits, defaults: &defaults };
+        match request {
+            Request::CreateSession(request) => request.check(bounds),
+            Request::ResetSession(request) => request.check(bounds),
+            Request::DeleteSession(request) => request.check(bounds),
+            Request::CreateSocket(request) => request.check(bounds),
+            Request::BindSocket(request) => request.check(bounds),
+            Request::ListenSocket(request) => request.check(bounds),
+            Request::AcceptSocket(request) => request.check(bounds),
+            Request::ConnectSocket(request) => request.check(bounds),
+            Request::DisconnectSocket(request) => request.check(bounds),
+            Request::WriteSocket(request) => request.check(bounds),
+            Request::SendDatagrams(request) => request.check(bounds),
+            Request::ReceiveSocket(request) => request.check(bounds),
+            Request::ShutdownSocket(request) => request.check(bounds),
+            Request::CloseSocket(request) => request.check(bounds),
+            Request::AbortSocket(request) => request.check(bounds),
+            Request::SetSocketDelivery(request) => request.check(bounds),
+            Request::SetSocketOptions(request) => request.check(bounds),
+        }
+        .unwrap()
+    }
+
+    proptest! {
+        /// What a client means is what an agent understands.
+        #[test]
+        fn every_request_arrives_as_it_was_meant(action in action(), options in options()) {
+            let asked = read(request(&action, &options));
+            prop_assert_eq!(asked.action, action);
+            prop_assert_eq!(asked.options, options);
+        }
+    }
+}
