@@ -1,0 +1,264 @@
+//! Whether what was seen is what was asked for, and if not, what the difference is: in words.
+
+use bytes::Bytes;
+
+use crate::exercise::plan::Facts;
+use crate::model::event::{Event, EventRecord};
+use crate::model::operation::Taken;
+use crate::model::payload::{PayloadView, Shown};
+use crate::model::socket::{CloseReason, SocketState, SocketView};
+
+/// How many bytes of a payload a message shows.
+const SHOWN_BYTES: u32 = 64;
+
+/// Payload bytes as a message shows them: text in quotes where it is text, else hex.
+pub fn quoted(bytes: &Bytes) -> String {
+    let (shown, cut) = PayloadView { max_bytes: Some(SHOWN_BYTES), ..PayloadView::default() }.show(bytes);
+    let more = if cut { "…" } else { "" };
+    match shown {
+        // Escaped, because payload is whatever a peer likes it to be, and terminals obey some of it.
+        Shown::Text(text) => format!("\"{}\"{more}", text.escape_debug()),
+        Shown::Hex(hex) => format!("0x{hex}{more}"),
+        Shown::Data(_) | Shown::Nothing => String::new(),
+    }
+}
+
+/// `1 byte`, `17 bytes`.
+pub fn bytes_text(count: u64) -> String {
+    if count == 1 { "1 byte".to_owned() } else { format!("{count} bytes") }
+}
+
+/// An event that is waited for, with every reference resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventCheck {
+    /// Its kind.
+    pub kind: &'static str,
+    /// The bytes that it carries.
+    pub payload: Option<Bytes>,
+    /// How many bytes it is about.
+    pub size: Option<u32>,
+    /// Where they stand in the stream.
+    pub offset: Option<u64>,
+    /// The other side's address.
+    pub peer: Option<String>,
+    /// Why a socket was closed.
+    pub reason: Option<CloseReason>,
+}
+
+impl EventCheck {
+    /// Whether this is the event; the error says what is different.
+    pub fn judge(&self, record: &EventRecord) -> Result<(), String> {
+        let event = &record.event;
+        if event.kind() != self.kind {
+            return Err(format!("`{}` happened", event.kind()));
+        }
+        if let Some(wanted) = &self.payload {
+            match event.payload() {
+                Some(got) if got == wanted => {}
+                Some(got) => return Err(payload_difference(wanted, got)),
+                None => return Err(format!("`{}` carries no bytes", self.kind)),
+            }
+        }
+        same("size", self.size, size(event), |n| bytes_text(u64::from(*n)))?;
+        same("offset", self.offset, offset(event), u64::to_string)?;
+        same("peer", self.peer.clone(), peer(event), String::clone)?;
+        same("reason", self.reason, reason(event), |reason| format!("{reason:?}"))
+    }
+}
+
+/// How many bytes an event is about.
+fn size(event: &Event) -> Option<u32> {
+    match event {
+        Event::Received { payload, .. } => u32::try_from(payload.len()).ok(),
+        Event::DatagramReceived(datagram) => Some(datagram.size),
+        Event::Written { size, .. } | Event::Sent { size, .. } => Some(*size),
+        _ => None,
+    }
+}
+
+fn offset(event: &Event) -> Option<u64> {
+    match event {
+        Event::Received { offset, .. } | Event::Written { offset, .. } => Some(*offset),
+        _ => None,
+    }
+}
+
+/// The other side's address of an event that has one.
+fn peer(event: &Event) -> Option<String> {
+    let endpoint = match event {
+        Event::Accepted { remote, .. }
+        | Event::Connected { remote, .. }
+        | Event::ConnectStarted { remote }
+        | Event::ConnectFailed { remote, .. } => Some(remote),
+        Event::ConnectionDropped { remote, .. } | Event::Created { remote, .. } => remote.as_ref(),
+        Event::DatagramReceived(datagram) => datagram.source.as_ref(),
+        Event::Sent { destination, .. } => destination.as_ref(),
+        _ => None,
+    };
+    endpoint.map(ToString::to_string)
+}
+
+const fn reason(event: &Event) -> Option<CloseReason> {
+    match event {
+        Event::Closed(closing) => Some(closing.reason),
+        _ => None,
+    }
+}
+
+/// What must be received, with every reference resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TakenCheck {
+    /// The bytes.
+    pub payload: Option<Bytes>,
+    /// How many.
+    pub size: Option<u32>,
+    /// Where they stand in the stream.
+    pub offset: Option<u64>,
+    /// The stream has ended.
+    pub end: bool,
+    /// Whether the datagram was cut.
+    pub truncated: Option<bool>,
+    /// Who sent the datagram.
+    pub peer: Option<String>,
+}
+
+impl TakenCheck {
+    /// Whether this is what must be received; the error says what is different.
+    pub fn judge(&self, taken: &Taken) -> Result<(), String> {
+        match (self.end, taken.end) {
+            (true, true) => return Ok(()),
+            (true, false) => return Err(format!("got {} instead of the end", quoted(&taken.payload))),
+            (false, true) => return Err("the peer has ended the stream".to_owned()),
+            (false, false) => {}
+        }
+        if let Some(wanted) = &self.payload
+            && *wanted != taken.payload
+        {
+            return Err(payload_difference(wanted, &taken.payload));
+        }
+        same("size", self.size, Some(taken.size), |n| bytes_text(u64::from(*n)))?;
+        same("offset", self.offset, Some(taken.offset), u64::to_string)?;
+        same("truncated", self.truncated, Some(taken.truncated), bool::to_string)?;
+        let source = taken.source.as_ref().map(ToString::to_string);
+        same("peer", self.peer.clone(), source, String::clone)
+    }
+}
+
+/// Facts about a socket, with every reference resolved.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FactsCheck {
+    /// Those that refer to nothing.
+    pub facts: Facts,
+    /// Its local address.
+    pub local: Option<String>,
+    /// Its remote address.
+    pub peer: Option<String>,
+}
+
+impl FactsCheck {
+    /// Whether all of them hold; the error says which one does not.
+    pub fn judge(&self, socket: &SocketView) -> Result<(), String> {
+        let facts = &self.facts;
+        let status = &socket.status;
+        same("state", facts.state, Some(status.state), |state| state_word(*state).to_owned())?;
+        let connections = socket.listener.map(|listener| listener.connection_count);
+        same("connections", facts.connections, connections, u32::to_string)?;
+        same("bytes_read", facts.bytes_read, Some(status.totals.bytes_read), u64::to_string)?;
+        same("bytes_written", facts.bytes_written, Some(status.totals.bytes_written), u64::to_string)?;
+        let queue = socket.queues.map(|queues| queues.receive_bytes);
+        same("receive_queue", facts.receive_queue, queue, u32::to_string)?;
+        same("backlog", facts.backlog, status.listener.map(|listener| listener.backlog), u32::to_string)?;
+        same("local", self.local.clone(), status.local.as_ref().map(ToString::to_string), String::clone)?;
+        same("peer", self.peer.clone(), status.remote.as_ref().map(ToString::to_string), String::clone)
+    }
+}
+
+/// A state as exercises spell it.
+pub const fn state_word(state: SocketState) -> &'static str {
+    match state {
+        SocketState::Unbound => "unbound",
+        SocketState::Bound => "bound",
+        SocketState::Listening => "listening",
+        SocketState::Connecting => "connecting",
+        SocketState::Connected => "connected",
+        SocketState::Closed => "closed",
+    }
+}
+
+/// Whether a value is the wanted one, where one is wanted.
+fn same<T: PartialEq>(
+    what: &str,
+    wanted: Option<T>,
+    got: Option<T>,
+    show: impl Fn(&T) -> String,
+) -> Result<(), String> {
+    match (wanted, got) {
+        (None, _) => Ok(()),
+        (Some(wanted), Some(got)) if wanted == got => Ok(()),
+        (Some(wanted), Some(got)) => Err(format!("{what} is {}, not {}", show(&got), show(&wanted))),
+        (Some(_), None) => Err(format!("there is no {what} to compare")),
+    }
+}
+
+/// Where two payloads part.
+fn payload_difference(wanted: &Bytes, got: &Bytes) -> String {
+    let alike = wanted.iter().zip(got).take_while(|(a, b)| a == b).count();
+    let place = match alike {
+        0 => String::new(),
+        _ if alike == got.len() => format!(": it ends after {}", bytes_text(alike as u64)),
+        _ if alike == wanted.len() => format!(": it goes on after {}", bytes_text(alike as u64)),
+        _ => format!(": they part after {}", bytes_text(alike as u64)),
+    };
+    format!("got {}, not {}{place}", quoted(got), quoted(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::time::Timestamp;
+
+    fn received(text: &'static str) -> EventRecord {
+        let event = Event::Received { offset: 4, payload: Bytes::from_static(text.as_bytes()) };
+        EventRecord { seq: 1, time: Timestamp::default(), socket: None, request: None, event }
+    }
+
+    #[test]
+    fn an_event_is_judged_field_by_field() {
+        let check =
+            EventCheck { kind: "received", payload: Some("hola".into()), offset: Some(4), ..Default::default() };
+        assert_eq!(check.judge(&received("hola")), Ok(()));
+        assert_eq!(check.judge(&received("hols")), Err("got \"hols\", not \"hola\": they part after 3 bytes".into()));
+        assert_eq!(check.judge(&received("ho")), Err("got \"ho\", not \"hola\": it ends after 2 bytes".into()));
+        assert_eq!(
+            check.judge(&received("hola!")),
+            Err("got \"hola!\", not \"hola\": it goes on after 4 bytes".into())
+        );
+        let elsewhere = EventCheck { offset: Some(0), ..check };
+        assert_eq!(elsewhere.judge(&received("hola")), Err("offset is 4, not 0".into()));
+        let other = EventCheck { kind: "closed", ..Default::default() };
+        assert_eq!(other.judge(&received("")), Err("`received` happened".into()));
+        let odd = EventCheck { kind: "received", reason: Some(CloseReason::Closed), ..Default::default() };
+        assert_eq!(odd.judge(&received("")), Err("there is no reason to compare".into()));
+    }
+
+    #[test]
+    fn what_was_taken_is_judged() {
+        let taken = Taken { payload: "ab".into(), size: 2, ..Taken::default() };
+        let end = Taken { end: true, ..Taken::default() };
+        let check = TakenCheck { payload: Some("ab".into()), ..TakenCheck::default() };
+        assert_eq!(check.judge(&taken), Ok(()));
+        assert_eq!(check.judge(&end), Err("the peer has ended the stream".into()));
+        let until_end = TakenCheck { end: true, ..TakenCheck::default() };
+        assert_eq!(until_end.judge(&end), Ok(()));
+        assert_eq!(until_end.judge(&taken), Err("got \"ab\" instead of the end".into()));
+        let sized = TakenCheck { size: Some(1), ..TakenCheck::default() };
+        assert_eq!(sized.judge(&taken), Err("size is 2 bytes, not 1 byte".into()));
+    }
+
+    #[test]
+    fn hostile_payload_is_shown_and_not_obeyed() {
+        assert_eq!(quoted(&Bytes::from_static(b"a\r\n\"")), r#""a\r\n\"""#);
+        assert_eq!(quoted(&Bytes::from_static(b"\x1b]0;x\x07")), "0x1b5d303b7807");
+        assert!(quoted(&Bytes::from(vec![b'x'; 500])).len() < 80);
+    }
+}

@@ -1,0 +1,344 @@
+//! The exercise file as it is typed: YAML, every value with its place.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_saphyr::{Error, Location, Spanned};
+
+use crate::exercise::mistake::{Mistake, Source, suggestion};
+
+/// The largest file that is read, in bytes.
+pub const FILE_BYTES: usize = 1 << 20;
+
+/// The deepest nesting; an honest exercise needs six levels.
+const DEPTH: usize = 32;
+
+/// A whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExerciseFile {
+    /// Its title.
+    pub exercise: Spanned<String>,
+    /// What it teaches.
+    #[serde(default)]
+    pub about: Option<String>,
+    /// Roles, and the agents that play them; nothing means an embedded one.
+    pub hosts: Ordered<Option<Spanned<String>>>,
+    /// Values with names.
+    #[serde(default)]
+    pub vars: Ordered<Spanned<String>>,
+    /// What is done, in order.
+    pub steps: Vec<Spanned<StepFile>>,
+}
+
+/// A map that keeps its order, which is that of the columns in the picture.
+#[derive(Debug)]
+pub struct Ordered<V>(pub Vec<(Spanned<String>, V)>);
+
+impl<V> Default for Ordered<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Ordered<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<V>(PhantomData<V>);
+
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+            type Value = Ordered<V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("names with values")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered<V>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Ordered(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+macro_rules! step_file {
+    ($($(#[$meta:meta])* $field:ident: $type:ty,)*) => {
+        /// A step: `on`, one verb, and what goes with it.
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct StepFile {
+            $($(#[$meta])* #[serde(default)] pub $field: Option<Spanned<$type>>,)*
+        }
+
+        impl StepFile {
+            /// The fields that are there, with their places.
+            pub fn present(&self) -> Vec<(&'static str, Range<usize>)> {
+                let mut present = Vec::new();
+                $(if let Some(value) = &self.$field {
+                    present.push((stringify!($field), span(&value.referenced)));
+                })*
+                present
+            }
+        }
+    };
+}
+
+step_file! {
+    /// The role that does it.
+    on: String,
+
+    // Verbs.
+    /// Make a socket: `tcp` or `udp`.
+    create: String,
+    /// Give a socket a local address.
+    bind: String,
+    /// Wait for connections: an address with `as`, or a socket.
+    listen: String,
+    /// Wait until a listener has accepted.
+    accept: String,
+    /// Connect: an address with `as`, or a socket with `to`.
+    connect: String,
+    /// Write bytes to a TCP socket.
+    write: String,
+    /// Send a datagram.
+    send: String,
+    /// Take what was received.
+    receive: String,
+    /// End a direction.
+    shutdown: String,
+    /// Close.
+    close: String,
+    /// Reset.
+    abort: String,
+    /// Change how a socket behaves.
+    set: String,
+    /// Look up a name.
+    resolve: ResolveFile,
+    /// Say what a text is as an address.
+    parse: String,
+    /// Wait until something is true of a socket.
+    expect: String,
+
+    // Names and addresses.
+    /// The name of what the step brings.
+    r#as: String,
+    /// The address that it is about.
+    to: String,
+    /// The local address of a new socket.
+    local: String,
+    /// The address of the other side.
+    peer: String,
+    /// The message that a datagram answers.
+    reply_to: String,
+
+    // Settings of a socket.
+    /// The IP version of a new socket.
+    family: String,
+    /// How many connections may wait.
+    backlog: u32,
+    /// How many connections may be open.
+    max_connections: u32,
+    /// `allow` or `auto_end`.
+    half_open: String,
+    /// `auto` or `manual`.
+    accepting: String,
+    /// `both`, `receive_only` or `send_only`.
+    direction: String,
+    /// `events` or `pull`.
+    delivery: String,
+    /// Whether nothing is read for now.
+    paused: bool,
+    /// How many bytes are read at a time.
+    read_size: u32,
+    /// The silence that is announced.
+    idle_timeout: String,
+    /// Options by the names of their constants.
+    options: Ordered<Spanned<String>>,
+    /// How long a close waits for the peer.
+    linger: String,
+    /// `send`, `receive` or `both`.
+    how: String,
+
+    // Payloads, to be sent or expected.
+    /// Text.
+    text: String,
+    /// The encoding of the text.
+    encoding: String,
+    /// Hexadecimal digits.
+    hex: String,
+    /// So many bytes of a pattern.
+    pattern: u32,
+    /// How many bytes.
+    size: u32,
+    /// Where they stand in the stream.
+    offset: u64,
+    /// Take at least so many bytes at once.
+    at_least: u32,
+    /// Take at most so many bytes.
+    at_most: u32,
+    /// The end of the stream.
+    end: bool,
+    /// Whether a datagram was cut.
+    truncated: bool,
+
+    // Expectations.
+    /// The kind of an event.
+    event: String,
+    /// What a socket can do next.
+    state: String,
+    /// How many connections a listener has open.
+    connections: u32,
+    /// How many bytes were read.
+    bytes_read: u64,
+    /// How many bytes were written.
+    bytes_written: u64,
+    /// How many bytes wait to be read.
+    receive_queue: u32,
+    /// Why a socket was closed.
+    reason: String,
+    /// What a text is: `ipv4`, `ipv6` or `none`.
+    is: String,
+    /// The port that was looked up.
+    port: u32,
+    /// The service that was looked up.
+    service: String,
+    /// An address that was looked up.
+    address: String,
+    /// How many bytes a write has handed over.
+    written: u32,
+
+    // How the step goes.
+    /// How long it may take.
+    within: String,
+    /// Nothing must happen for so long.
+    quiet: String,
+    /// It must fail with this.
+    error: String,
+    /// Why the step is there.
+    note: String,
+}
+
+/// What is to be looked up: one of these.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveFile {
+    /// A host name.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// An address.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// A service name.
+    #[serde(default)]
+    pub service: Option<String>,
+    /// A port.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// `tcp` or `udp`.
+    #[serde(default)]
+    pub transport: Option<String>,
+}
+
+/// The place of a value, in bytes.
+pub fn span(location: &Location) -> Range<usize> {
+    let span = location.span();
+    match span.byte_offset() {
+        Some(start) => {
+            let start = usize::try_from(start).unwrap_or(0);
+            start..start + usize::try_from(span.byte_len().unwrap_or(1)).unwrap_or(1).max(1)
+        }
+        None => 0..0,
+    }
+}
+
+/// Reads a file. This is the only place that knows which library does it.
+pub fn load(source: &Source) -> Result<ExerciseFile, Mistake> {
+    if source.text.len() > FILE_BYTES {
+        let message = format!("the file has {} bytes; an exercise has at most {FILE_BYTES}", source.text.len());
+        return Err(Mistake::new(source, 0..0, message));
+    }
+    let budget = serde_saphyr::budget! { max_depth: DEPTH, max_events: 100_000, max_aliases: 100, max_anchors: 100 };
+    let options = serde_saphyr::options! { with_snippet: false, budget: budget };
+    serde_saphyr::from_str_with_options(&source.text, options).map_err(|error| mistake(source, &error))
+}
+
+fn mistake(source: &Source, error: &Error) -> Mistake {
+    let at = error.location().map_or(0..0, |location| span(&location));
+    match error.without_snippet() {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            let field = field.strip_prefix("r#").unwrap_or(field);
+            Mistake::new(source, at, format!("there is no `{field}` here"))
+                .labelled("unknown")
+                .helped(suggestion(field, expected.iter().copied()))
+        }
+        Error::SerdeMissingField { field, .. } => {
+            Mistake::new(source, at, format!("`{field}` is missing")).labelled(format!("needs `{field}`"))
+        }
+        other => Mistake::new(source, at, first_line(&other.to_string())),
+    }
+}
+
+/// The first line of a message, without the place, which is shown anyway.
+fn first_line(message: &str) -> String {
+    let line = message.lines().next().unwrap_or("it cannot be read");
+    let line = line.split(" at line ").next().unwrap_or(line);
+    match line.split_once(": ") {
+        Some((place, rest)) if place.starts_with("error: line") || place.starts_with("line ") => rest.to_owned(),
+        _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        Source { name: "x.yaml".into(), text: text.into() }
+    }
+
+    fn mistake_of(text: &str) -> Mistake {
+        load(&source(text)).unwrap_err()
+    }
+
+    #[test]
+    fn a_file_is_read_with_the_places_of_its_values() {
+        let text = "exercise: Hello\nhosts: {server: , client: 'unix:/x'}\nsteps:\n  - on: server\n    listen: 8888\n    as: door\n";
+        let file = load(&source(text)).unwrap();
+        assert_eq!(file.exercise.value, "Hello");
+        let roles: Vec<_> = file.hosts.0.iter().map(|(role, _)| role.value.as_str()).collect();
+        assert_eq!(roles, ["server", "client"], "in the order of the file");
+        let step = &file.steps[0].value;
+        let listen = step.listen.as_ref().unwrap();
+        assert_eq!(listen.value, "8888");
+        assert_eq!(&text[span(&listen.referenced)], "8888");
+        assert_eq!(step.present().iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["on", "listen", "r#as"]);
+    }
+
+    #[test]
+    fn an_unknown_field_gets_a_suggestion() {
+        let mistake = mistake_of("exercise: x\nhosts: {a: }\nsteps:\n  - on: a\n    lissten: 1\n");
+        assert_eq!(mistake.to_string(), "there is no `lissten` here");
+        assert_eq!(mistake.help.as_deref(), Some("did you mean `listen`?"));
+    }
+
+    #[test]
+    fn what_is_no_exercise_is_refused_in_words() {
+        assert_eq!(mistake_of("hosts: {a: }\nsteps: []\n").to_string(), "`exercise` is missing");
+        for text in ["", "[", "exercise: x\nexercise: y\n", "\tx: 1", "exercise: [1]\nhosts: {}\nsteps: []", "steps: 1"]
+        {
+            let mistake = mistake_of(text);
+            assert!(!mistake.message.is_empty() && !mistake.message.contains('\n'), "{text:?}: {}", mistake.message);
+        }
+        let bomb = "a: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a]\nc: [*b,*b,*b,*b]\n";
+        assert!(load(&source(bomb)).is_err());
+        assert!(mistake_of(&"- ".repeat(100)).message.len() < 200);
+        assert!(mistake_of(&" ".repeat(FILE_BYTES + 1)).message.contains("at most"));
+    }
+}

@@ -1,0 +1,96 @@
+//! Events in a few plain words, for people who read along.
+
+use crate::exercise::expectation::{bytes_text, quoted};
+use crate::model::event::{AcceptPause, Event};
+use crate::model::operation::ShutdownHow;
+use crate::model::socket::CloseReason;
+
+/// What happened, without whose socket it was.
+pub fn describe(event: &Event) -> String {
+    match event {
+        Event::Created { remote: None, transport, .. } => format!("{transport} socket made"),
+        Event::Created { remote: Some(remote), .. } => format!("connection of {remote} taken"),
+        Event::Bound { local } => format!("bound to {local}"),
+        Event::Listening { local, backlog } => format!("listens on {local}, backlog {backlog}"),
+        Event::LookedUp { host, addresses, error: None } => format!("{host} is {}", addresses.join(", ")),
+        Event::LookedUp { error: Some(error), .. }
+        | Event::AcceptFailed { error }
+        | Event::PeerReset { error }
+        | Event::Failed { error }
+        | Event::ConnectFailed { error: Some(error), .. } => error.to_string(),
+        Event::ConnectStarted { remote } => format!("connects to {remote}"),
+        Event::Connected { local, remote, self_connected } => {
+            let oddity = if *self_connected { ", which is itself" } else { "" };
+            format!("connected from {local} to {remote}{oddity}")
+        }
+        Event::Disconnected { .. } => "disconnected".to_owned(),
+        Event::ConnectFailed { remote, error: None, .. } => format!("no answer from {remote}"),
+        Event::Accepted { id, remote, .. } => format!("accepted {id} from {remote}"),
+        Event::ConnectionDropped { remote, .. } => {
+            let from = remote.as_ref().map(|remote| format!(" of {remote}")).unwrap_or_default();
+            format!("dropped a connection{from}")
+        }
+        Event::AcceptPaused { reason: AcceptPause::SocketLimit, .. } => "accepts no more: too many sockets".to_owned(),
+        Event::AcceptPaused { reason: AcceptPause::OutOfResources, .. } => {
+            "accepts no more for now: out of resources".to_owned()
+        }
+        Event::Received { offset, payload } => {
+            format!("received {} at {offset}: {}", bytes_text(payload.len() as u64), quoted(payload))
+        }
+        Event::DatagramReceived(datagram) => {
+            let source = datagram.source.as_ref().map(|source| format!(" from {source}")).unwrap_or_default();
+            let cut = if datagram.truncated() { ", truncated" } else { "" };
+            let size = bytes_text(datagram.size.into());
+            format!("received a datagram of {size}{source}{cut}: {}", quoted(&datagram.payload))
+        }
+        Event::Written { size, asked_size, .. } if size < asked_size => {
+            format!("wrote {} of {}", bytes_text((*size).into()), bytes_text((*asked_size).into()))
+        }
+        Event::Written { size, .. } => format!("wrote {}", bytes_text((*size).into())),
+        Event::Sent { destination, size, .. } => {
+            let to = destination.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
+            format!("sent a datagram of {}{to}", bytes_text((*size).into()))
+        }
+        Event::Writable => "has room again".to_owned(),
+        Event::ShutDown { how: ShutdownHow::Send } => "ended its sending direction (FIN)".to_owned(),
+        Event::ShutDown { how: ShutdownHow::Receive } => "ended its receiving direction".to_owned(),
+        Event::ShutDown { how: ShutdownHow::Both } => "ended both directions (FIN)".to_owned(),
+        Event::PeerClosed { bytes_read } => format!("the peer has ended (FIN) after {}", bytes_text(*bytes_read)),
+        Event::PeerGone { error: None } => "the peer has ended (FIN), unread".to_owned(),
+        Event::PeerGone { error: Some(error) } => format!("the peer has gone, unread: {error}"),
+        Event::IdleTimedOut { idle } => format!("idle for {} ms", idle.as_millis()),
+        Event::ReadPaused => "reading paused".to_owned(),
+        Event::ReadResumed => "reading goes on".to_owned(),
+        Event::OptionSet(result) => {
+            let effective = result.effective.as_ref().map(|value| format!(" to {value}")).unwrap_or_default();
+            format!("{} set{effective}", result.spec.name)
+        }
+        Event::Aborted => "reset the connection (RST)".to_owned(),
+        Event::Closed(closing) => {
+            let unread = match closing.unread_bytes {
+                0 => String::new(),
+                unread => format!(", with {} unread", bytes_text(unread.into())),
+            };
+            format!("closed{}{unread}", reason(closing.reason))
+        }
+        Event::ClockStepped { ahead_nanos } => {
+            format!("the host's clock was set, {} ms ahead", ahead_nanos / 1_000_000)
+        }
+        Event::AgentDraining { .. } => "the agent is stopping".to_owned(),
+        Event::SessionReset { closed_sockets } => format!("session reset, {closed_sockets} sockets closed"),
+    }
+}
+
+/// Why, where it is not simply because somebody asked for it.
+fn reason(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Closed => "",
+        CloseReason::Aborted => " by an abort",
+        CloseReason::Ended => ", both directions having ended",
+        CloseReason::PeerReset => " by the peer's reset",
+        CloseReason::Failed => " by an error",
+        CloseReason::SessionReset | CloseReason::SessionDeleted => " with its session",
+        CloseReason::AgentDraining => ", the agent stopping",
+        CloseReason::Internal => " by a fault of the agent",
+    }
+}

@@ -1,0 +1,370 @@
+//! What an exercise means: hosts in order, steps in order, every name known, every word understood.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::exercise::template::Template;
+use crate::model::address::{Family, Transport};
+use crate::model::operation::ShutdownHow;
+use crate::model::option::SocketOption;
+use crate::model::socket::{AcceptPolicy, CloseReason, DeliveryChange, Direction, HalfOpenPolicy, SocketState};
+
+/// An exercise that has been checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Its title.
+    pub title: String,
+    /// What it teaches.
+    pub about: Option<String>,
+    /// Who takes part, in the order of the file.
+    pub hosts: Vec<HostPlan>,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+}
+
+/// A role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPlan {
+    /// Its name.
+    pub role: String,
+    /// The agent that plays it; absent: an embedded one.
+    pub agent: Option<String>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Its place in the order, from 1.
+    pub number: usize,
+    /// Which host does it.
+    pub host: usize,
+    /// What it does.
+    pub verb: Verb,
+    /// How long it may take; absent: as long as usual.
+    pub within: Option<Duration>,
+    /// It must fail with this errno, by name, or with `timeout`.
+    pub error: Option<String>,
+    /// Why it is there.
+    pub note: Option<String>,
+    /// Where it stands in the file, in bytes.
+    pub span: Range<usize>,
+    /// Where its verb stands, in bytes.
+    pub verb_span: Range<usize>,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verb {
+    /// Makes a socket.
+    Create(Box<SocketPlan>),
+    /// Gives a socket a local address.
+    Bind {
+        /// The socket.
+        socket: String,
+        /// The address.
+        to: Template,
+    },
+    /// Waits for connections.
+    Listen {
+        /// The socket.
+        socket: String,
+        /// How many may wait.
+        backlog: Option<u32>,
+    },
+    /// Connects.
+    Connect {
+        /// The socket.
+        socket: String,
+        /// The address.
+        to: Template,
+    },
+    /// Waits until a listener has accepted a connection.
+    Accept {
+        /// The listener.
+        listener: String,
+        /// The name of the connection.
+        name: String,
+        /// Who connects; anybody where absent.
+        peer: Option<Template>,
+        /// The listener leaves accepting to this step.
+        manual: bool,
+    },
+    /// Writes bytes.
+    Write {
+        /// The socket.
+        socket: String,
+        /// The bytes.
+        payload: Payload,
+        /// How many of them must be handed over; all where absent.
+        written: Option<u32>,
+    },
+    /// Sends a datagram.
+    Send {
+        /// The socket.
+        socket: String,
+        /// Where to; to the remote address where absent.
+        to: Option<Template>,
+        /// The message that it answers.
+        reply_to: Option<String>,
+        /// The bytes.
+        payload: Payload,
+    },
+    /// Takes what was received.
+    Receive {
+        /// The socket.
+        socket: String,
+        /// TCP or UDP.
+        transport: Transport,
+        /// What must come.
+        wanted: Box<Wanted>,
+        /// The name of the message.
+        name: Option<String>,
+    },
+    /// Ends a direction.
+    Shutdown {
+        /// The socket.
+        socket: String,
+        /// Which one.
+        how: ShutdownHow,
+    },
+    /// Closes a socket.
+    Close {
+        /// The socket.
+        socket: String,
+        /// SO_LINGER, in seconds.
+        linger: Option<u16>,
+    },
+    /// Resets a connection.
+    Abort {
+        /// The socket.
+        socket: String,
+    },
+    /// Changes how a socket behaves.
+    Set {
+        /// The socket.
+        socket: String,
+        /// How received bytes are handed on.
+        delivery: Option<DeliveryChange>,
+        /// Options.
+        options: Vec<SocketOption>,
+    },
+    /// Looks up a name.
+    Resolve {
+        /// What is looked up.
+        question: Question,
+        /// What must be found.
+        found: Found,
+    },
+    /// Says what a text is as an address.
+    Parse {
+        /// The text.
+        text: Template,
+        /// What it is a literal of.
+        is: Option<Family>,
+    },
+    /// Waits until something is true of a socket, or makes sure that nothing happens to it.
+    Expect {
+        /// The socket.
+        socket: String,
+        /// What must be.
+        expectation: Box<Expectation>,
+    },
+}
+
+impl Verb {
+    /// The word that the file has for it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Create(socket) => match socket.role {
+                Role::Idle => "create",
+                Role::Listen(_) => "listen",
+                Role::Connect(_) => "connect",
+            },
+            Self::Bind { .. } => "bind",
+            Self::Listen { .. } => "listen",
+            Self::Connect { .. } => "connect",
+            Self::Accept { .. } => "accept",
+            Self::Write { .. } => "write",
+            Self::Send { .. } => "send",
+            Self::Receive { .. } => "receive",
+            Self::Shutdown { .. } => "shutdown",
+            Self::Close { .. } => "close",
+            Self::Abort { .. } => "abort",
+            Self::Set { .. } => "set",
+            Self::Resolve { .. } => "resolve",
+            Self::Parse { .. } => "parse",
+            Self::Expect { .. } => "expect",
+        }
+    }
+
+    /// The socket that it is about.
+    pub fn socket(&self) -> Option<&str> {
+        match self {
+            Self::Create(socket) => Some(&socket.name),
+            Self::Bind { socket, .. }
+            | Self::Listen { socket, .. }
+            | Self::Connect { socket, .. }
+            | Self::Write { socket, .. }
+            | Self::Send { socket, .. }
+            | Self::Receive { socket, .. }
+            | Self::Shutdown { socket, .. }
+            | Self::Close { socket, .. }
+            | Self::Abort { socket }
+            | Self::Set { socket, .. }
+            | Self::Expect { socket, .. } => Some(socket),
+            Self::Accept { listener, .. } => Some(listener),
+            Self::Resolve { .. } | Self::Parse { .. } => None,
+        }
+    }
+}
+
+/// A socket to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SocketPlan {
+    /// Its name, in the exercise and on its agent.
+    pub name: String,
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// The IP version, where it was asked for.
+    pub family: Option<Family>,
+    /// The local address, where it was asked for.
+    pub local: Option<Template>,
+    /// What it does once it is made.
+    pub role: Role,
+    /// How many connections may wait.
+    pub backlog: Option<u32>,
+    /// How many connections may be open.
+    pub max_connections: Option<u32>,
+    /// Who accepts.
+    pub accept: AcceptPolicy,
+    /// What the end of the peer's direction leads to.
+    pub half_open: HalfOpenPolicy,
+    /// The directions that it is used in.
+    pub direction: Direction,
+    /// How received bytes are handed on.
+    pub delivery: DeliveryChange,
+    /// The silence that is announced.
+    pub idle_timeout: Duration,
+    /// Options, in order.
+    pub options: Vec<SocketOption>,
+}
+
+/// What a socket does once it is made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Role {
+    /// Nothing.
+    Idle,
+    /// It waits for connections there.
+    Listen(Template),
+    /// It connects there.
+    Connect(Template),
+}
+
+/// Bytes to be sent or compared.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Payload {
+    /// Known from the file.
+    Bytes(Bytes),
+    /// Text with references, to be encoded when they are known.
+    Text(Template, crate::model::encoding::TextEncoding),
+}
+
+/// What must be received.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Wanted {
+    /// The bytes.
+    pub payload: Option<Payload>,
+    /// How many.
+    pub size: Option<u32>,
+    /// Where they stand in the stream.
+    pub offset: Option<u64>,
+    /// The stream has ended.
+    pub end: bool,
+    /// Whether the datagram was cut.
+    pub truncated: Option<bool>,
+    /// Who sent the datagram.
+    pub peer: Option<Template>,
+    /// Take at least so many bytes at once.
+    pub at_least: Option<u32>,
+    /// Take at most so many bytes.
+    pub at_most: Option<u32>,
+    /// Nothing must come for so long.
+    pub quiet: Option<Duration>,
+}
+
+/// What is looked up.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Question {
+    /// The addresses of a host.
+    Host(String),
+    /// The name of an address.
+    Address(String),
+    /// The port of a service.
+    Service(String, Transport),
+    /// The service of a port.
+    Port(u16, Transport),
+}
+
+/// What must be found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Found {
+    /// This port.
+    pub port: Option<u32>,
+    /// This service.
+    pub service: Option<String>,
+    /// This address, among others.
+    pub address: Option<String>,
+}
+
+/// What must be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expectation {
+    /// An event happens, or has happened.
+    Event(EventWanted),
+    /// Facts hold.
+    Facts(Facts),
+    /// Nothing happens for so long, or nothing of this kind.
+    Quiet(Duration, Option<&'static str>),
+}
+
+/// An event that must come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventWanted {
+    /// Its kind.
+    pub kind: &'static str,
+    /// The bytes that it carries.
+    pub payload: Option<Payload>,
+    /// How many bytes it is about.
+    pub size: Option<u32>,
+    /// Where they stand in the stream.
+    pub offset: Option<u64>,
+    /// The other side's address.
+    pub peer: Option<Template>,
+    /// Why a socket was closed.
+    pub reason: Option<CloseReason>,
+    /// The errno that it carries, by name.
+    pub errno: Option<String>,
+}
+
+/// Facts about a socket.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Facts {
+    /// What it can do next.
+    pub state: Option<SocketState>,
+    /// How many connections a listener has open.
+    pub connections: Option<u32>,
+    /// How many bytes were read.
+    pub bytes_read: Option<u64>,
+    /// How many bytes were written.
+    pub bytes_written: Option<u64>,
+    /// How many bytes wait to be read.
+    pub receive_queue: Option<u32>,
+    /// Its local address.
+    pub local: Option<Template>,
+    /// Its remote address.
+    pub peer: Option<Template>,
+    /// How many connections may wait.
+    pub backlog: Option<u32>,
+}

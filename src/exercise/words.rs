@@ -1,0 +1,591 @@
+//! The words of the exercise language: what each verb takes, and what each value may be.
+
+use std::time::Duration;
+
+use serde_saphyr::Spanned;
+
+use crate::exercise::check::Checker;
+use crate::exercise::file::{ResolveFile, StepFile, span};
+use crate::exercise::plan::{
+    EventWanted, Expectation, Facts, Found, Payload, Question, Role, SocketPlan, Verb, Wanted,
+};
+use crate::exercise::template::Template;
+use crate::model::address::{AddressText, Family, Transport};
+use crate::model::encoding::TextEncoding;
+use crate::model::errno::{Errno, LookupErrno};
+use crate::model::event::Event;
+use crate::model::operation::ShutdownHow;
+use crate::model::option::{OptionSpec, OptionType, OptionValue, SocketOption};
+use crate::model::payload::{Fill, Pattern, parse_hex};
+use crate::model::socket::{
+    AcceptPolicy, CloseReason, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy, SocketState,
+};
+
+/// The verbs.
+pub(super) const VERBS: [&str; 15] = [
+    "create", "bind", "listen", "accept", "connect", "write", "send", "receive", "shutdown", "close", "abort", "set",
+    "resolve", "parse", "expect",
+];
+
+/// The longest time that a file may state.
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// What goes with every verb that makes a socket.
+const SOCKET: [&str; 13] = [
+    "r#as",
+    "local",
+    "family",
+    "backlog",
+    "max_connections",
+    "half_open",
+    "accepting",
+    "direction",
+    "delivery",
+    "paused",
+    "read_size",
+    "idle_timeout",
+    "options",
+];
+const PAYLOAD: [&str; 4] = ["text", "encoding", "hex", "pattern"];
+
+const TRANSPORTS: [(&str, Transport); 2] = [("tcp", Transport::Tcp), ("udp", Transport::Udp)];
+const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
+const STATES: [(&str, SocketState); 6] = [
+    ("unbound", SocketState::Unbound),
+    ("bound", SocketState::Bound),
+    ("listening", SocketState::Listening),
+    ("connecting", SocketState::Connecting),
+    ("connected", SocketState::Connected),
+    ("closed", SocketState::Closed),
+];
+const REASONS: [(&str, CloseReason); 5] = [
+    ("closed", CloseReason::Closed),
+    ("aborted", CloseReason::Aborted),
+    ("ended", CloseReason::Ended),
+    ("peer_reset", CloseReason::PeerReset),
+    ("failed", CloseReason::Failed),
+];
+
+/// Whether there is an error of this name; `timeout` is one that has no number.
+pub(super) fn is_error_name(name: &str) -> bool {
+    error_names().any(|known| known == name)
+}
+
+/// The names of all errors that a step can expect.
+pub(super) fn error_names() -> impl Iterator<Item = &'static str> + Clone {
+    let kernel = Errno::ALL.iter().map(|errno| errno.name());
+    let resolver = LookupErrno::ALL.iter().map(|errno| errno.name());
+    kernel.chain(resolver).chain(std::iter::once("timeout"))
+}
+
+/// What a step does.
+pub(super) fn verb(checker: &mut Checker<'_>, number: usize, host: usize, file: &StepFile) -> Option<Verb> {
+    let mut words = Words { checker, number, host, file };
+    if let Some(word) = &file.create {
+        words.create(word)
+    } else if let Some(word) = &file.listen {
+        words.listen(word)
+    } else if let Some(word) = &file.connect {
+        words.connect(word)
+    } else if let Some(socket) = &file.bind {
+        words.bind(socket)
+    } else if let Some(listener) = &file.accept {
+        words.accept(listener)
+    } else if let Some(socket) = &file.write {
+        words.write(socket)
+    } else if let Some(socket) = &file.send {
+        words.send(socket)
+    } else if let Some(socket) = &file.receive {
+        words.receive(socket)
+    } else if let Some(socket) = &file.shutdown {
+        words.shutdown(socket)
+    } else if let Some(socket) = &file.close {
+        words.close(socket)
+    } else if let Some(socket) = &file.abort {
+        words.abort(socket)
+    } else if let Some(socket) = &file.set {
+        words.set(socket)
+    } else if let Some(question) = &file.resolve {
+        words.resolve(question)
+    } else if let Some(text) = &file.parse {
+        words.parse(text)
+    } else {
+        words.expect(file.expect.as_ref()?)
+    }
+}
+
+/// One step on its way to a verb.
+struct Words<'a, 'b> {
+    checker: &'a mut Checker<'b>,
+    number: usize,
+    host: usize,
+    file: &'a StepFile,
+}
+
+impl Words<'_, '_> {
+    // === Sockets that are made ===
+
+    fn create(&mut self, word: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "create", &SOCKET);
+        let transport = self.checker.word(Some(word), &TRANSPORTS)?;
+        self.new_socket("create", transport, Role::Idle)
+    }
+
+    fn listen(&mut self, word: &Spanned<String>) -> Option<Verb> {
+        if self.file.r#as.is_none() {
+            self.checker.only(self.file, "listen", &["backlog"]);
+            self.checker.use_socket_of(self.number, self.host, word, Transport::Tcp)?;
+            self.now_listens(&word.value);
+            let backlog = self.file.backlog.as_ref().map(|backlog| backlog.value);
+            return Some(Verb::Listen { socket: word.value.clone(), backlog });
+        }
+        self.checker.only(self.file, "listen", &SOCKET);
+        let address = self.address(word);
+        let verb = self.new_socket("listen", Transport::Tcp, Role::Listen(address))?;
+        if let Some(name) = &self.file.r#as {
+            self.now_listens(&name.value);
+        }
+        Some(verb)
+    }
+
+    fn connect(&mut self, word: &Spanned<String>) -> Option<Verb> {
+        if let Some(to) = &self.file.to {
+            self.checker.only(self.file, "connect", &["to"]);
+            self.checker.use_socket(self.number, self.host, word)?;
+            let to = self.address(to);
+            return Some(Verb::Connect { socket: word.value.clone(), to });
+        }
+        self.checker.only(self.file, "connect", &SOCKET);
+        let address = self.address(word);
+        self.new_socket("connect", Transport::Tcp, Role::Connect(address))
+    }
+
+    fn now_listens(&mut self, name: &str) {
+        let manual = self.file.accepting.as_ref().is_some_and(|accepting| accepting.value == "manual");
+        if let Some(socket) = self.checker.socket_mut(name) {
+            socket.listens = true;
+            socket.manual |= manual;
+        }
+    }
+
+    fn new_socket(&mut self, verb: &str, transport: Transport, role: Role) -> Option<Verb> {
+        let file = self.file;
+        let Some(name) = &file.r#as else {
+            let at = file.present().first().map_or(0..0, |(_, at)| at.clone());
+            self.checker.wrong_with_help(
+                at,
+                format!("`{verb}` makes a socket, which needs a name"),
+                "give it one by `as: NAME`",
+            );
+            return None;
+        };
+        let local = file.local.as_ref().map(|local| self.address(local));
+        let socket = SocketPlan {
+            name: self.checker.make_socket(name, self.host, transport),
+            transport,
+            family: self.checker.word(file.family.as_ref(), &FAMILIES),
+            local,
+            role,
+            backlog: file.backlog.as_ref().map(|backlog| backlog.value),
+            max_connections: file.max_connections.as_ref().map(|max| max.value),
+            accept: self
+                .checker
+                .word(file.accepting.as_ref(), &[("auto", AcceptPolicy::Auto), ("manual", AcceptPolicy::Manual)])
+                .unwrap_or_default(),
+            half_open: self
+                .checker
+                .word(
+                    file.half_open.as_ref(),
+                    &[("allow", HalfOpenPolicy::Allow), ("auto_end", HalfOpenPolicy::AutoEnd)],
+                )
+                .unwrap_or_default(),
+            direction: self.direction(),
+            delivery: self.delivery().unwrap_or_default(),
+            idle_timeout: self.checker.duration(file.idle_timeout.as_ref()).unwrap_or_default(),
+            options: self.options(),
+        };
+        if socket.accept == AcceptPolicy::Manual
+            && let Some(known) = self.checker.socket_mut(&socket.name)
+        {
+            known.manual = true;
+        }
+        Some(Verb::Create(Box::new(socket)))
+    }
+
+    fn direction(&mut self) -> Direction {
+        let words =
+            [("both", Direction::Both), ("receive_only", Direction::ReceiveOnly), ("send_only", Direction::SendOnly)];
+        self.checker.word(self.file.direction.as_ref(), &words).unwrap_or_default()
+    }
+
+    /// What the step says about delivery; nothing if it says nothing.
+    fn delivery(&mut self) -> Option<DeliveryChange> {
+        let file = self.file;
+        let words = [("events", DeliveryMode::Events), ("pull", DeliveryMode::Pull)];
+        let change = DeliveryChange {
+            mode: self.checker.word(file.delivery.as_ref(), &words),
+            paused: file.paused.as_ref().map(|paused| paused.value),
+            read_size: file.read_size.as_ref().map(|size| size.value),
+        };
+        (change != DeliveryChange::default()).then_some(change)
+    }
+
+    fn options(&mut self) -> Vec<SocketOption> {
+        let Some(options) = &self.file.options else { return Vec::new() };
+        let mut read = Vec::new();
+        for (name, value) in &options.value.0 {
+            match option(&name.value, &value.value) {
+                Ok(option) => read.push(option),
+                Err(problem) => self.checker.wrong(span(&value.referenced), problem),
+            }
+        }
+        read
+    }
+
+    // === Sockets that are there ===
+
+    fn bind(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "bind", &["to"]);
+        self.checker.use_socket(self.number, self.host, socket)?;
+        let to = self.needed("bind", "to", self.file.to.as_ref(), socket)?;
+        let to = self.address(to);
+        Some(Verb::Bind { socket: socket.value.clone(), to })
+    }
+
+    fn accept(&mut self, listener: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "accept", &["r#as", "peer"]);
+        let known = self.checker.use_socket_of(self.number, self.host, listener, Transport::Tcp)?;
+        if !known.listens {
+            let message = format!("`{}` does not listen", listener.value);
+            self.checker.wrong(span(&listener.referenced), message);
+            return None;
+        }
+        let peer = self.checker.optional_template(self.file.peer.as_ref());
+        let name = self.needed("accept", "as", self.file.r#as.as_ref(), listener)?;
+        let name = self.checker.make_socket(name, self.host, Transport::Tcp);
+        Some(Verb::Accept { listener: listener.value.clone(), name, peer, manual: known.manual })
+    }
+
+    fn write(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "write", &["text", "encoding", "hex", "pattern", "written"]);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Tcp)?;
+        let written = self.file.written.as_ref().map(|written| written.value);
+        let payload = self.payload();
+        let Some(payload) = payload else {
+            let help = format!("give it by one of {}", PAYLOAD.join(", "));
+            self.checker.wrong_with_help(span(&socket.referenced), "there is nothing to write", help);
+            return None;
+        };
+        Some(Verb::Write { socket: socket.value.clone(), payload, written })
+    }
+
+    fn send(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "send", &["text", "encoding", "hex", "pattern", "to", "reply_to"]);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
+        let to = self.file.to.as_ref().map(|to| self.address(to));
+        let reply_to = match &self.file.reply_to {
+            Some(name) => Some(self.checker.use_message(self.host, name)?),
+            None => None,
+        };
+        // Without a payload, a datagram of zero bytes is sent.
+        let payload = self.payload().unwrap_or_else(|| Payload::Bytes(bytes::Bytes::new()));
+        Some(Verb::Send { socket: socket.value.clone(), to, reply_to, payload })
+    }
+
+    fn receive(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        let allowed = [
+            "text",
+            "encoding",
+            "hex",
+            "pattern",
+            "size",
+            "offset",
+            "end",
+            "truncated",
+            "peer",
+            "at_least",
+            "at_most",
+            "r#as",
+        ];
+        self.checker.only(self.file, "receive", &allowed);
+        let known = self.checker.use_socket(self.number, self.host, socket)?;
+        let file = self.file;
+        let wanted = Wanted {
+            payload: self.payload(),
+            size: file.size.as_ref().map(|size| size.value),
+            offset: file.offset.as_ref().map(|offset| offset.value),
+            end: file.end.as_ref().is_some_and(|end| end.value),
+            truncated: file.truncated.as_ref().map(|truncated| truncated.value),
+            peer: self.checker.optional_template(file.peer.as_ref()),
+            at_least: file.at_least.as_ref().map(|least| least.value),
+            at_most: file.at_most.as_ref().map(|most| most.value),
+            quiet: self.checker.duration(file.quiet.as_ref()),
+        };
+        let name = file.r#as.as_ref().map(|name| self.checker.make_message(name, self.host));
+        Some(Verb::Receive { socket: socket.value.clone(), transport: known.transport, wanted: Box::new(wanted), name })
+    }
+
+    fn shutdown(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "shutdown", &["how"]);
+        self.checker.use_socket(self.number, self.host, socket)?;
+        let words = [("send", ShutdownHow::Send), ("receive", ShutdownHow::Receive), ("both", ShutdownHow::Both)];
+        let how = self.checker.word(self.file.how.as_ref(), &words).unwrap_or_default();
+        Some(Verb::Shutdown { socket: socket.value.clone(), how })
+    }
+
+    fn close(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "close", &["linger"]);
+        self.checker.use_socket(self.number, self.host, socket)?;
+        self.now_closed(socket);
+        let linger = self.checker.duration(self.file.linger.as_ref());
+        let linger = linger.and_then(|linger| {
+            let seconds = u16::try_from(linger.as_secs()).ok().filter(|_| linger.subsec_nanos() == 0);
+            if seconds.is_none() {
+                self.checker.wrong(span(&socket.referenced), "`linger` takes whole seconds, at most 65535s");
+            }
+            seconds
+        });
+        Some(Verb::Close { socket: socket.value.clone(), linger })
+    }
+
+    fn abort(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "abort", &[]);
+        self.checker.use_socket(self.number, self.host, socket)?;
+        self.now_closed(socket);
+        Some(Verb::Abort { socket: socket.value.clone() })
+    }
+
+    fn now_closed(&mut self, socket: &Spanned<String>) {
+        let number = self.number;
+        if let Some(known) = self.checker.socket_mut(&socket.value) {
+            known.closed = Some(number);
+        }
+    }
+
+    fn set(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "set", &["delivery", "paused", "read_size", "options"]);
+        self.checker.use_socket(self.number, self.host, socket)?;
+        let delivery = self.delivery();
+        let options = self.options();
+        if delivery.is_none() && options.is_empty() && self.file.options.is_none() {
+            let help = "`set` takes delivery, paused, read_size and options";
+            self.checker.wrong_with_help(span(&socket.referenced), "there is nothing to set", help);
+            return None;
+        }
+        Some(Verb::Set { socket: socket.value.clone(), delivery, options })
+    }
+
+    // === Questions ===
+
+    fn resolve(&mut self, file: &Spanned<ResolveFile>) -> Option<Verb> {
+        self.checker.only(self.file, "resolve", &["port", "service", "address"]);
+        let asked = &file.value;
+        let transport = match asked.transport.as_deref() {
+            None | Some("tcp") => Transport::Tcp,
+            Some("udp") => Transport::Udp,
+            Some(other) => {
+                self.checker.wrong(span(&file.referenced), format!("`{other}` is no transport: tcp or udp"));
+                return None;
+            }
+        };
+        let question = match (&asked.host, &asked.address, &asked.service, asked.port) {
+            (Some(host), None, None, None) => Question::Host(host.clone()),
+            (None, Some(address), None, None) => Question::Address(address.clone()),
+            (None, None, Some(service), None) => Question::Service(service.clone(), transport),
+            (None, None, None, Some(port)) => Question::Port(port, transport),
+            _ => {
+                let message = "one of host, address, service and port is needed";
+                self.checker.wrong(span(&file.referenced), message);
+                return None;
+            }
+        };
+        let found = Found {
+            port: self.file.port.as_ref().map(|port| port.value),
+            service: self.file.service.as_ref().map(|service| service.value.clone()),
+            address: self.file.address.as_ref().map(|address| address.value.clone()),
+        };
+        Some(Verb::Resolve { question, found })
+    }
+
+    fn parse(&mut self, text: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "parse", &["is"]);
+        let words = [("ipv4", Some(Family::Ipv4)), ("ipv6", Some(Family::Ipv6)), ("none", None)];
+        let is = self.needed("parse", "is", self.file.is.as_ref(), text)?;
+        let is = self.checker.word(Some(is), &words)?;
+        let text = self.checker.template(text);
+        Some(Verb::Parse { text, is })
+    }
+
+    fn expect(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        let allowed = [
+            "event",
+            "text",
+            "encoding",
+            "hex",
+            "pattern",
+            "size",
+            "offset",
+            "peer",
+            "reason",
+            "state",
+            "connections",
+            "bytes_read",
+            "bytes_written",
+            "receive_queue",
+            "local",
+            "backlog",
+        ];
+        self.checker.only(self.file, "expect", &allowed);
+        // A socket that was closed can still be asked about.
+        let closed = self.checker.socket_mut(&socket.value).and_then(|known| known.closed.take());
+        let used = self.checker.use_socket(self.number, self.host, socket);
+        if let (Some(step), Some(known)) = (closed, self.checker.socket_mut(&socket.value)) {
+            known.closed = Some(step);
+        }
+        used?;
+        let expectation = self.expectation(socket)?;
+        Some(Verb::Expect { socket: socket.value.clone(), expectation: Box::new(expectation) })
+    }
+
+    fn expectation(&mut self, socket: &Spanned<String>) -> Option<Expectation> {
+        let file = self.file;
+        let kinds: Vec<(&'static str, &'static str)> = Event::KINDS.iter().map(|kind| (*kind, *kind)).collect();
+        let kind = self.checker.word(file.event.as_ref(), &kinds);
+        if file.event.is_some() && kind.is_none() {
+            return None;
+        }
+        if let Some(quiet) = self.checker.duration(file.quiet.as_ref()) {
+            return Some(Expectation::Quiet(quiet, kind));
+        }
+        if let Some(kind) = kind {
+            return Some(Expectation::Event(EventWanted {
+                kind,
+                payload: self.payload(),
+                size: file.size.as_ref().map(|size| size.value),
+                offset: file.offset.as_ref().map(|offset| offset.value),
+                peer: self.checker.optional_template(file.peer.as_ref()),
+                reason: self.checker.word(file.reason.as_ref(), &REASONS),
+                errno: None,
+            }));
+        }
+        let facts = Facts {
+            state: self.checker.word(file.state.as_ref(), &STATES),
+            connections: file.connections.as_ref().map(|count| count.value),
+            bytes_read: file.bytes_read.as_ref().map(|bytes| bytes.value),
+            bytes_written: file.bytes_written.as_ref().map(|bytes| bytes.value),
+            receive_queue: file.receive_queue.as_ref().map(|bytes| bytes.value),
+            local: self.checker.optional_template(file.local.as_ref()),
+            peer: self.checker.optional_template(file.peer.as_ref()),
+            backlog: file.backlog.as_ref().map(|backlog| backlog.value),
+        };
+        if facts == Facts::default() && file.state.is_none() {
+            let message = format!("nothing is expected of `{}`", socket.value);
+            let help =
+                "say what: event, state, connections, bytes_read, bytes_written, receive_queue, local, peer, or quiet";
+            self.checker.wrong_with_help(span(&socket.referenced), message, help);
+            return None;
+        }
+        Some(Expectation::Facts(facts))
+    }
+
+    // === Values ===
+
+    /// A field that a verb cannot do without.
+    fn needed<'f>(
+        &mut self,
+        verb: &str,
+        field: &str,
+        value: Option<&'f Spanned<String>>,
+        at: &Spanned<String>,
+    ) -> Option<&'f Spanned<String>> {
+        if value.is_none() {
+            self.checker.wrong(span(&at.referenced), format!("`{verb}` needs `{field}`"));
+        }
+        value
+    }
+
+    /// An address, checked as far as it is known.
+    fn address(&mut self, text: &Spanned<String>) -> Template {
+        let template = self.checker.template(text);
+        if let Some(literal) = template.literal()
+            && let Err(problem) = AddressText::parse_with_port(&literal)
+        {
+            self.checker.wrong(span(&text.referenced), problem.to_string());
+        }
+        template
+    }
+
+    /// The bytes that the step names, in one of the ways to do so.
+    fn payload(&mut self) -> Option<Payload> {
+        let file = self.file;
+        let ways = [file.text.is_some(), file.hex.is_some(), file.pattern.is_some()];
+        if ways.iter().filter(|there| **there).count() > 1 {
+            let at = file.text.as_ref().or(file.hex.as_ref()).map_or(0..0, |text| span(&text.referenced));
+            self.checker.wrong(at, "one of text, hex and pattern says it all");
+            return None;
+        }
+        if let Some(encoding) = file.encoding.as_ref().filter(|_| file.text.is_none()) {
+            self.checker.wrong(span(&encoding.referenced), "`encoding` goes with `text`");
+        }
+        if let Some(text) = &file.text {
+            return self.text_payload(text);
+        }
+        if let Some(hex) = &file.hex {
+            return match parse_hex(&hex.value) {
+                Ok(bytes) => Some(Payload::Bytes(bytes)),
+                Err(problem) => {
+                    self.checker.wrong(span(&hex.referenced), problem.to_string());
+                    None
+                }
+            };
+        }
+        let pattern = file.pattern.as_ref()?;
+        if pattern.value == 0 || pattern.value > 1 << 20 {
+            self.checker.wrong(span(&pattern.referenced), "a pattern has 1 to 1048576 bytes");
+            return None;
+        }
+        Pattern { size: pattern.value, fill: Fill::Counting }.bytes().ok().map(Payload::Bytes)
+    }
+
+    fn text_payload(&mut self, text: &Spanned<String>) -> Option<Payload> {
+        let label = self.file.encoding.as_ref();
+        let encoding = match TextEncoding::from_label(label.map_or("", |label| &label.value)) {
+            Ok(encoding) => encoding,
+            Err(problem) => {
+                let at = label.map_or(0..0, |label| span(&label.referenced));
+                self.checker.wrong(at, problem.to_string());
+                return None;
+            }
+        };
+        let template = self.checker.template(text);
+        if let Some(literal) = template.literal()
+            && let Err(problem) = encoding.encode(&literal)
+        {
+            self.checker.wrong(span(&text.referenced), problem.to_string());
+            return None;
+        }
+        Some(Payload::Text(template, encoding))
+    }
+}
+
+/// An option of a file: `TCP_NODELAY: on`, `SO_RCVBUF: 4096`, `TCP_KEEPIDLE: 30s`.
+fn option(name: &str, text: &str) -> Result<SocketOption, String> {
+    let spec = OptionSpec::find(name).map_err(|violation| violation.problem.to_string())?;
+    let number = || text.parse::<i32>().map(OptionValue::Number).map_err(|_| format!("`{text}` is no number"));
+    let seconds = || {
+        let time = text.parse::<jiff::SignedDuration>().ok().filter(|time| time.subsec_nanos() == 0);
+        let seconds = time.and_then(|time| u32::try_from(time.as_secs()).ok());
+        seconds.map(OptionValue::Seconds).ok_or_else(|| format!("`{text}` is no whole number of seconds, such as 30s"))
+    };
+    let value = match (spec.kind, text) {
+        (OptionType::Enabled | OptionType::Linger, "off" | "false") => OptionValue::Enabled(false),
+        (OptionType::Enabled, "on" | "true") => OptionValue::Enabled(true),
+        (OptionType::Enabled, _) => return Err(format!("`{text}` is neither on nor off")),
+        (OptionType::Number, _) => number()?,
+        (OptionType::Seconds | OptionType::Linger, _) => seconds()?,
+        (OptionType::InterfaceName | OptionType::InterfaceIndex | OptionType::MulticastInterface, _) => {
+            OptionValue::Text(text.into())
+        }
+    };
+    SocketOption::new(name, value).map_err(|violation| violation.problem.to_string())
+}
