@@ -9,9 +9,9 @@
 //! ```text
 //! floor 6                             cli
 //! floor 5             agent
-//! floor 4             service
+//! floor 4             service                     controller
 //! floor 2        socket    host                   client
-//! floor 1    eventlog  session  sys      wire
+//! floor 1    eventlog  session  sys      wire     exercise
 //! floor 0                            model
 //! ```
 //!
@@ -21,6 +21,7 @@
 pub mod model;
 
 pub mod eventlog;
+pub mod exercise;
 pub mod session;
 pub mod sys;
 pub mod wire;
@@ -29,6 +30,7 @@ pub mod client;
 pub mod host;
 pub mod socket;
 
+pub mod controller;
 pub mod service;
 
 pub mod agent;

@@ -1,7 +1,11 @@
 //! The commands. Each parses what was typed, calls the library, and prints.
 
 mod agent;
+mod check;
+mod embedded;
 mod env;
+mod files;
+mod run;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,6 +25,10 @@ pub struct Cli {
 enum Command {
     /// Serve this host's sockets to controllers
     Agent(agent::AgentArgs),
+    /// Run exercises over several hosts
+    Run(run::RunArgs),
+    /// Check exercise files, and touch no host
+    Check(check::CheckArgs),
     /// Print shell functions that make grpcurl calls short
     Env(env::EnvArgs),
 }
@@ -32,8 +40,12 @@ pub(crate) enum Exit {
     Passed,
     /// What was typed makes no sense.
     Usage,
+    /// A file is wrong.
+    WrongFile,
     /// It could not be done: an agent is away, a port is taken.
     CouldNotRun,
+    /// A check failed.
+    Failed,
 }
 
 impl From<Exit> for ExitCode {
@@ -41,7 +53,9 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Passed => 0_u8,
             Exit::Usage => 1,
+            Exit::WrongFile => 2,
             Exit::CouldNotRun => 3,
+            Exit::Failed => 4,
         })
     }
 }
@@ -59,6 +73,8 @@ pub fn main() -> ExitCode {
     };
     let exit = match cli.command {
         Command::Agent(args) => agent::agent(args),
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args),
         Command::Env(args) => env::env(&args),
     };
     exit.into()

@@ -53,6 +53,12 @@ pub fn user() -> u32 {
     rustix::process::getuid().as_raw()
 }
 
+/// How many columns the terminal of standard output has; absent where it is none. tty_ioctl(4).
+pub fn terminal_columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

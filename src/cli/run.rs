@@ -1,0 +1,319 @@
+//! `farsock run`.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::token_path;
+use crate::cli::embedded::{Embedded, LoopbackBlock};
+use crate::cli::files::{Exercise, eprint_text, exercises, use_color};
+use crate::cli::{Exit, complain, print};
+use crate::client::{AgentClient, Credentials, Dialer, Endpoint};
+use crate::controller::{self, Fleet, Member, Observer};
+use crate::exercise::mistake::Source;
+use crate::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome, StepResult, Verdict};
+use crate::exercise::picture::Picture;
+use crate::exercise::plan::{Plan, Step};
+use crate::exercise::report;
+use crate::exercise::timeline::Moment;
+use crate::model::id::{SessionId, SocketId};
+
+/// How wide a picture is where nobody says how wide it may be.
+const WIDTH: usize = 120;
+
+/// What `farsock run` takes.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Hosts without an agent are played by agents within this process, each with a loopback address of its own.
+
+Exit codes: 0 passed, 1 usage, 2 a file is wrong, 3 could not run, 4 a check failed."
+)]
+pub(super) struct RunArgs {
+    /// Exercise files, or directories of them
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Let this agent play a host: ROLE=HOST:PORT, ROLE=unix:PATH; again for more
+    #[arg(long = "host", value_name = "ROLE=AGENT")]
+    hosts: Vec<String>,
+
+    /// The file of the token for agents that are not yours on this host
+    #[arg(long, value_name = "FILE", env = "FARSOCK_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Print what happens as one JSON object a line
+    #[arg(long)]
+    json: bool,
+
+    /// Print one line an exercise, and failures
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Runs exercises, one after the other.
+pub(super) fn run(args: &RunArgs) -> Exit {
+    let agents = match agents(&args.hosts) {
+        Ok(agents) => agents,
+        Err(problem) => {
+            complain(problem);
+            return Exit::Usage;
+        }
+    };
+    let exercises = match exercises(&args.files, args.json) {
+        Ok(exercises) => exercises,
+        Err(exit) => return exit,
+    };
+    if let Some(role) = agents.keys().find(|role| !exercises.iter().any(|e| plays(&e.plan, role))) {
+        complain(format_args!("--host: no exercise has a host `{role}`"));
+        return Exit::Usage;
+    }
+    // One thread: everything that happens on loopback is then noticed in the order in which it happened.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(format_args!("cannot start: {error}"));
+            return Exit::CouldNotRun;
+        }
+    };
+    let verdict = runtime.block_on(run_all(args, &agents, &exercises));
+    // A name lookup that nobody waits for any more must not keep the process from ending.
+    runtime.shutdown_background();
+    match verdict {
+        Verdict::Passed => Exit::Passed,
+        Verdict::Failed => Exit::Failed,
+        Verdict::CouldNotRun => Exit::CouldNotRun,
+    }
+}
+
+fn plays(plan: &Plan, role: &str) -> bool {
+    plan.hosts.iter().any(|host| host.role == role)
+}
+
+/// The agents that were given on the command line, by role.
+fn agents(hosts: &[String]) -> Result<HashMap<String, Endpoint>, String> {
+    let parse = |host: &String| {
+        let (role, agent) = host.split_once('=').ok_or_else(|| format!("--host {host}: ROLE=AGENT is needed"))?;
+        let endpoint = agent.parse().map_err(|problem| format!("--host {host}: {problem}"))?;
+        Ok((role.to_owned(), endpoint))
+    };
+    hosts.iter().map(parse).collect()
+}
+
+async fn run_all(args: &RunArgs, agents: &HashMap<String, Endpoint>, exercises: &[Exercise]) -> Verdict {
+    let interrupt = CancellationToken::new();
+    let listening = interrupt.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            listening.cancel();
+        }
+    });
+    let mut worst = Verdict::Passed;
+    let mut passed = 0;
+    for exercise in exercises {
+        let outcome = run_one(args, agents, exercise, &interrupt).await;
+        worst = worst.max(outcome.verdict());
+        passed += usize::from(outcome.verdict() == Verdict::Passed);
+        if interrupt.is_cancelled() {
+            break;
+        }
+    }
+    if exercises.len() > 1 && !args.json {
+        print(&format!("{passed} of {} exercises passed\n", exercises.len()));
+    }
+    worst
+}
+
+async fn run_one(
+    args: &RunArgs,
+    agents: &HashMap<String, Endpoint>,
+    exercise: &Exercise,
+    interrupt: &CancellationToken,
+) -> ExerciseOutcome {
+    let Exercise { source, plan } = exercise;
+    let mut embedded = Embedded::new();
+    let mut show = Show::new(args, source, plan);
+    let outcome = match fleet(args, agents, plan, &mut embedded).await {
+        // The block of addresses is held until the exercise is over.
+        Ok((fleet, _block)) => controller::run(plan, fleet, &mut show, interrupt).await,
+        Err(problem) => ExerciseOutcome::not_begun(plan.steps.len(), problem),
+    };
+    show.ended(&outcome);
+    embedded.stop().await;
+    outcome
+}
+
+/// The agents that play an exercise: those that were given, and embedded ones for the rest.
+async fn fleet(
+    args: &RunArgs,
+    agents: &HashMap<String, Endpoint>,
+    plan: &Plan,
+    embedded: &mut Embedded,
+) -> Result<(Fleet, Option<LoopbackBlock>), String> {
+    let mut block = None;
+    let mut members = Vec::with_capacity(plan.hosts.len());
+    for (at, host) in plan.hosts.iter().enumerate() {
+        let named = host.agent.as_deref().map(str::parse::<Endpoint>).transpose();
+        let named = named.map_err(|problem| format!("{}: {problem}", host.role))?;
+        let (place, client) = match agents.get(&host.role).cloned().or(named) {
+            Some(endpoint) => (endpoint.to_string(), client(args, &endpoint)?),
+            None => {
+                if block.is_none() {
+                    block = Some(LoopbackBlock::take().map_err(|error| format!("no loopback addresses: {error}"))?);
+                }
+                let Some(block) = &block else { continue };
+                embedded.start(block, at).await?
+            }
+        };
+        members.push(Member::new(&host.role, place, client));
+    }
+    let session = SessionId::parse(&format!("run-{:x}", std::process::id())).map_err(|problem| problem.to_string())?;
+    Ok((Fleet::new(members, session), block))
+}
+
+fn client(args: &RunArgs, endpoint: &Endpoint) -> Result<AgentClient, String> {
+    let credentials = match endpoint {
+        Endpoint::Unix(_) => Credentials::none(),
+        Endpoint::Tcp { port, .. } => {
+            let file = args.token_file.clone().unwrap_or_else(|| token_path(*port));
+            // An agent may serve without a token; if it does not, it says so itself.
+            if args.token_file.is_some() || file.exists() {
+                Credentials::token_file(&file).map_err(|error| error.to_string())?
+            } else {
+                Credentials::none()
+            }
+        }
+    };
+    Ok(AgentClient::new(&Dialer::to(endpoint), &credentials))
+}
+
+/// How a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// A picture, as it grows.
+    Picture,
+    /// A sentence for each event.
+    Sentences,
+    /// One line an exercise.
+    Quiet,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Shows what happens while it happens.
+struct Show<'a> {
+    source: &'a Source,
+    plan: &'a Plan,
+    style: Style,
+    color: bool,
+    picture: Picture,
+    names: HashMap<(usize, SocketId), String>,
+    start: i64,
+    failures: Vec<String>,
+}
+
+impl<'a> Show<'a> {
+    fn new(args: &RunArgs, source: &'a Source, plan: &'a Plan) -> Self {
+        let style = match (args.json, args.quiet, io::stdout().is_terminal()) {
+            (true, _, _) => Style::Json,
+            (_, true, _) => Style::Quiet,
+            (_, _, true) => Style::Picture,
+            (_, _, false) => Style::Sentences,
+        };
+        let picture = Picture::new(Vec::new(), 0, WIDTH);
+        let color = use_color(&io::stdout());
+        Self { source, plan, style, color, picture, names: HashMap::new(), start: 0, failures: Vec::new() }
+    }
+
+    fn line(&self, text: &str) {
+        print(&format!("{}\n", if self.color { colored(text) } else { text.to_owned() }));
+    }
+
+    /// Says how it went: failures whole and last, then one line.
+    fn ended(&self, outcome: &ExerciseOutcome) {
+        if self.style == Style::Json {
+            return self.line(&report::ended_json(self.plan, self.source, outcome).to_string());
+        }
+        for failure in &self.failures {
+            eprint_text(failure);
+        }
+        if let Some(problem) = &outcome.problem {
+            complain(problem);
+        }
+        if self.style == Style::Picture {
+            self.line("");
+        }
+        self.line(&report::summary(self.plan, self.source, outcome));
+        if outcome.verdict() != Verdict::Passed {
+            self.line(&format!("  again  farsock run {}", self.source.name));
+        }
+    }
+}
+
+impl Observer for Show<'_> {
+    fn began(&mut self, hosts: &[HostSeen], start: i64) {
+        self.start = start;
+        let roles = self.plan.hosts.iter().map(|host| host.role.clone()).collect();
+        self.picture = Picture::new(roles, start, terminal_width());
+        match self.style {
+            Style::Json => self.line(&report::began_json(self.plan, self.source, hosts).to_string()),
+            Style::Quiet => {}
+            Style::Sentences => self.line(report::heading(self.plan, self.source, hosts).trim_end()),
+            Style::Picture => {
+                self.line(&report::heading(self.plan, self.source, hosts));
+                self.line(&self.picture.heading());
+            }
+        }
+    }
+
+    fn named(&mut self, host: usize, id: &SocketId, name: &str) {
+        self.picture.name(host, id.clone(), name.to_owned());
+        self.names.insert((host, id.clone()), name.to_owned());
+    }
+
+    fn happened(&mut self, moments: &[Moment], passed: &HashSet<(usize, u64)>) {
+        match self.style {
+            Style::Quiet => {}
+            Style::Picture => {
+                for line in self.picture.lines(moments, passed) {
+                    self.line(&line);
+                }
+            }
+            Style::Sentences => {
+                for line in moments.iter().filter_map(|moment| self.picture.sentence(moment)) {
+                    self.line(&line);
+                }
+            }
+            Style::Json => {
+                for moment in moments {
+                    let socket = moment.record.socket.as_ref().map(|(id, _)| (moment.host, id.clone()));
+                    let name = socket.and_then(|socket| self.names.get(&socket)).map(String::as_str);
+                    self.line(&report::moment_json(self.plan, moment, name, self.start).to_string());
+                }
+            }
+        }
+    }
+
+    fn stepped(&mut self, step: &Step, outcome: &StepOutcome) {
+        if self.style == Style::Json {
+            return self.line(&report::step_json(self.source, step, outcome).to_string());
+        }
+        if let StepResult::Failed(failure) | StepResult::CouldNotRun(failure) = &outcome.result {
+            let color = use_color(&io::stderr());
+            self.failures.push(report::render(&report::at_step(self.source, step, failure), color));
+        }
+    }
+}
+
+/// How wide the terminal is, as far as it says so.
+fn terminal_width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    columns.or_else(crate::sys::process::terminal_columns).unwrap_or(WIDTH)
+}
+
+/// Green for what passed, red for what did not.
+fn colored(text: &str) -> String {
+    text.replace('✓', "\x1b[32m✓\x1b[0m").replace('✗', "\x1b[31m✗\x1b[0m")
+}

@@ -1,0 +1,175 @@
+//! What names stand for while an exercise runs.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::controller::fleet::Fleet;
+use crate::exercise::plan::Payload;
+use crate::exercise::template::{Reference, Template};
+use crate::model::address::{AddressText, Endpoint, Family};
+use crate::model::id::SocketId;
+use crate::model::operation::Taken;
+use crate::model::payload::{PayloadForm, PayloadView, Shown};
+use crate::model::socket::SocketView;
+
+/// Sockets, messages and hosts by name.
+pub(super) struct Bindings<'a> {
+    fleet: &'a Fleet,
+    sockets: HashMap<String, Socket>,
+    messages: HashMap<String, Taken>,
+    /// Names that the observer has not heard of yet.
+    named: Vec<(usize, SocketId, String)>,
+    /// What steps have waited for already: the last event of a kind of a socket.
+    matched: HashMap<(usize, SocketId, &'static str), u64>,
+}
+
+/// A socket that an exercise has a name for.
+#[derive(Debug, Clone)]
+pub(super) struct Socket {
+    pub(super) host: usize,
+    pub(super) id: SocketId,
+    local: Option<Endpoint>,
+    remote: Option<Endpoint>,
+}
+
+impl<'a> Bindings<'a> {
+    pub(super) fn new(fleet: &'a Fleet) -> Self {
+        let (sockets, messages, matched) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { fleet, sockets, messages, named: Vec::new(), matched }
+    }
+
+    /// A socket by its name in the exercise. The check has made sure that a step names it before it is used; it may still be missing
+    /// because that step expected to fail.
+    pub(super) fn socket(&self, name: &str) -> Result<Socket, String> {
+        self.sockets.get(name).cloned().ok_or_else(|| format!("`{name}` was not made, as its step expected"))
+    }
+
+    /// Whether a step has a name for a socket.
+    pub(super) fn has(&self, host: usize, id: &SocketId) -> bool {
+        self.sockets.values().any(|socket| socket.host == host && socket.id == *id)
+    }
+
+    /// Gives a socket a name.
+    pub(super) fn bind(&mut self, name: &str, host: usize, id: SocketId, ends: (Option<Endpoint>, Option<Endpoint>)) {
+        self.named.push((host, id.clone(), name.to_owned()));
+        let (local, remote) = ends;
+        self.sockets.insert(name.to_owned(), Socket { host, id, local, remote });
+    }
+
+    /// Learns the addresses of a socket.
+    pub(super) fn learn(&mut self, name: &str, view: &SocketView) {
+        if let Some(socket) = self.sockets.get_mut(name) {
+            // What a socket had is still worth referring to after it has lost it.
+            if view.status.local.is_some() {
+                socket.local.clone_from(&view.status.local);
+            }
+            if view.status.remote.is_some() {
+                socket.remote.clone_from(&view.status.remote);
+            }
+        }
+    }
+
+    pub(super) fn bind_message(&mut self, name: &str, taken: Taken) {
+        self.messages.insert(name.to_owned(), taken);
+    }
+
+    /// The event that a message is, for an answer to it.
+    pub(super) fn message_event(&self, name: &str) -> Option<u64> {
+        self.messages.get(name).and_then(|taken| taken.event_seq)
+    }
+
+    /// Names that are new since the last time.
+    pub(super) fn take_named(&mut self) -> Vec<(usize, SocketId, String)> {
+        std::mem::take(&mut self.named)
+    }
+
+    /// The number of the last event of this kind that a step has waited for.
+    pub(super) fn matched(&self, socket: &Socket, kind: &'static str) -> u64 {
+        self.matched.get(&(socket.host, socket.id.clone(), kind)).copied().unwrap_or(0)
+    }
+
+    pub(super) fn set_matched(&mut self, socket: &Socket, kind: &'static str, seq: u64) {
+        self.matched.insert((socket.host, socket.id.clone(), kind), seq);
+    }
+
+    // === References ===
+
+    /// Text with everything put in that it refers to.
+    pub(super) fn text(&self, template: &Template) -> Result<String, String> {
+        template
+            .render(|reference| self.look_up(reference))
+            .map_err(|reference| format!("{reference} is not known yet"))
+    }
+
+    pub(super) fn optional_text(&self, template: Option<&Template>) -> Result<Option<String>, String> {
+        template.map(|template| self.text(template)).transpose()
+    }
+
+    /// An address with everything put in that it refers to.
+    pub(super) fn address(&self, template: &Template) -> Result<AddressText, String> {
+        let text = self.text(template)?;
+        AddressText::parse_with_port(&text).map_err(|problem| problem.to_string())
+    }
+
+    pub(super) fn bytes(&self, payload: &Payload) -> Result<Bytes, String> {
+        match payload {
+            Payload::Bytes(bytes) => Ok(bytes.clone()),
+            Payload::Text(template, encoding) => {
+                let text = self.text(template)?;
+                encoding.encode(&text).map(Bytes::from).map_err(|problem| problem.to_string())
+            }
+        }
+    }
+
+    fn look_up(&self, reference: &Reference) -> Option<String> {
+        let field = reference.field.as_deref();
+        if let Some(socket) = self.sockets.get(&reference.name) {
+            return self.of_socket(socket, field);
+        }
+        if let Some(message) = self.messages.get(&reference.name) {
+            return of_message(message, field);
+        }
+        let member = self.fleet.members().iter().find(|member| member.role == reference.name)?;
+        let address = member.lab_address(None);
+        Some(if address.is_ipv6() { format!("[{address}]") } else { address.to_string() })
+    }
+
+    fn of_socket(&self, socket: &Socket, field: Option<&str>) -> Option<String> {
+        let local = || socket.local.as_ref().map(|local| self.reachable(socket.host, local));
+        match field {
+            None | Some("local") => local().map(|local| local.to_string()),
+            Some("remote") => socket.remote.as_ref().map(ToString::to_string),
+            Some("address") => local().map(|local| local.addr.ip().to_string()),
+            Some("port") => local().map(|local| local.addr.port().to_string()),
+            Some("id") => Some(socket.id.to_string()),
+            Some(_) => None,
+        }
+    }
+
+    /// An address that others can connect to: all addresses of a host are reached by its lab address.
+    fn reachable(&self, host: usize, endpoint: &Endpoint) -> Endpoint {
+        let ip = endpoint.addr.ip();
+        if !ip.is_unspecified() {
+            return endpoint.clone();
+        }
+        let lab = self.fleet.members()[host].lab_address(Some(Family::of(ip)));
+        SocketAddr::new(lab, endpoint.addr.port()).into()
+    }
+}
+
+fn of_message(message: &Taken, field: Option<&str>) -> Option<String> {
+    match field {
+        None | Some("source") => message.source.as_ref().map(ToString::to_string),
+        Some("size") => Some(message.size.to_string()),
+        Some("text") => {
+            let view = PayloadView { form: PayloadForm::Text, ..PayloadView::default() };
+            match view.show(&message.payload).0 {
+                Shown::Text(text) => Some(text),
+                _ => None,
+            }
+        }
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,441 @@
+//! One step: act, wait for its evidence, judge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, interval};
+
+use crate::client::{ClientError, Lookup, LookupAnswer};
+use crate::controller::bindings::{Bindings, Socket};
+use crate::controller::collect::Collector;
+use crate::controller::fleet::{Fleet, Member};
+use crate::exercise::expectation::{EventCheck, FactsCheck, quoted};
+use crate::exercise::narration::describe;
+use crate::exercise::outcome::{Failure, StepOutcome, StepResult};
+use crate::exercise::plan::{EventWanted, Expectation, Facts, Found, Question, Step, Verb};
+use crate::model::address::Family;
+use crate::model::error::SocketError;
+use crate::model::event::{Event, EventRecord};
+use crate::model::id::SocketId;
+use crate::model::operation::{Action, CallOptions, Outcome, SocketAction, Target, Yield};
+
+/// How long a step may take that does not say.
+const USUAL: Duration = Duration::from_secs(5);
+
+/// How often a fact is looked at again that no event announces.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Does steps.
+#[derive(Clone, Copy)]
+pub(super) struct Runner<'a> {
+    pub(super) fleet: &'a Fleet,
+    pub(super) collector: &'a Collector,
+}
+
+/// Why a step did not go as it should.
+pub(super) enum Trouble {
+    /// It was done, and came out differently.
+    Failed(Failure),
+    /// It could not be done.
+    Unable(Failure),
+}
+
+/// The event that a step was about, if there was one.
+pub(super) type Done = Result<Option<(usize, u64)>, Trouble>;
+
+impl Trouble {
+    pub(super) fn failed(message: impl Into<String>, label: impl Into<String>) -> Self {
+        Self::Failed(Failure::new(message, label))
+    }
+
+    /// Something that an exercise says cannot be done, and the check could not know it.
+    pub(super) fn unable(message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::Unable(Failure::new(message.clone(), message))
+    }
+
+    fn kernel(error: &SocketError) -> Self {
+        Self::Failed(Failure::new(error.to_string(), error.cause.name()).advised(error.hint()))
+    }
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Self {
+        match error {
+            // What an agent refuses is something that the exercise got wrong.
+            ClientError::Refused { reason, message } => Self::failed(message, reason),
+            other => Self::unable(other.to_string()),
+        }
+    }
+}
+
+impl Runner<'_> {
+    pub(super) async fn step(&self, step: &Step, bindings: &mut Bindings<'_>) -> StepOutcome {
+        let began = Instant::now();
+        let (result, evidence) = match self.perform(step, bindings).await {
+            Ok(evidence) => (StepResult::Passed, evidence),
+            Err(Trouble::Failed(failure)) => (StepResult::Failed(failure), None),
+            Err(Trouble::Unable(failure)) => (StepResult::CouldNotRun(failure), None),
+        };
+        StepOutcome { number: step.number, result, elapsed: began.elapsed(), evidence }
+    }
+
+    async fn perform(&self, step: &Step, bindings: &mut Bindings<'_>) -> Done {
+        match &step.verb {
+            Verb::Create(socket) => self.create(step, socket, bindings).await,
+            Verb::Bind { socket, to } => {
+                let to = bindings.address(to).map_err(Trouble::unable)?;
+                self.act(step, bindings, socket, SocketAction::Bind(to)).await
+            }
+            Verb::Listen { socket, backlog } => {
+                self.act(step, bindings, socket, SocketAction::Listen { backlog: *backlog }).await
+            }
+            Verb::Connect { socket, to } => {
+                let to = bindings.address(to).map_err(Trouble::unable)?;
+                self.act(step, bindings, socket, SocketAction::Connect(to)).await
+            }
+            Verb::Shutdown { socket, how } => self.act(step, bindings, socket, SocketAction::Shutdown(*how)).await,
+            Verb::Close { socket, linger } => {
+                let close = SocketAction::Close { linger: *linger, allow_missing: false };
+                self.act(step, bindings, socket, close).await
+            }
+            Verb::Abort { socket } => {
+                self.act(step, bindings, socket, SocketAction::Abort { allow_missing: false }).await
+            }
+            Verb::Set { socket, delivery, options } => {
+                if let Some(change) = delivery {
+                    self.act(step, bindings, socket, SocketAction::SetDelivery(*change)).await?;
+                }
+                if options.is_empty() {
+                    return Ok(None);
+                }
+                self.act(step, bindings, socket, SocketAction::SetOptions(options.clone())).await
+            }
+            Verb::Accept { listener, name, peer, manual } => {
+                let peer = bindings.optional_text(peer.as_ref()).map_err(Trouble::unable)?;
+                if *manual {
+                    self.accept_by_hand(step, bindings, listener, name).await
+                } else {
+                    self.await_accepted(step, bindings, listener, name, peer).await
+                }
+            }
+            Verb::Write { socket, payload, written } => self.write(step, bindings, socket, payload, *written).await,
+            Verb::Send { socket, to, reply_to, payload } => {
+                self.send(step, bindings, socket, (to.as_ref(), reply_to.as_deref()), payload).await
+            }
+            Verb::Receive { socket, transport, wanted, name } => {
+                self.receive(step, bindings, socket, *transport, wanted, name.as_deref()).await
+            }
+            Verb::Resolve { question, found } => self.resolve(step, question, found).await,
+            Verb::Parse { text, is } => {
+                let text = bindings.text(text).map_err(Trouble::unable)?;
+                self.parse(step, &text, *is).await
+            }
+            Verb::Expect { socket, expectation } => {
+                let socket = bindings.socket(socket).map_err(Trouble::unable)?;
+                match &**expectation {
+                    Expectation::Event(wanted) => self.expect_event(step, bindings, &socket, wanted).await,
+                    Expectation::Facts(facts) => self.expect_facts(step, bindings, &socket, facts).await,
+                    Expectation::Quiet(length, kind) => self.expect_silence(&socket, *length, *kind).await,
+                }
+            }
+        }
+    }
+
+    // === Acting ===
+
+    pub(super) fn member(&self, host: usize) -> &Member {
+        &self.fleet.members()[host]
+    }
+
+    pub(super) fn options(&self, step: &Step) -> CallOptions {
+        CallOptions { timeout: Some(step.within.unwrap_or(USUAL)), ..CallOptions::default() }
+    }
+
+    pub(super) fn on(&self, id: &SocketId, action: SocketAction) -> Action {
+        let target = Target { session: self.fleet.session().clone(), socket: id.clone(), uid: None };
+        Action::Socket(target, action)
+    }
+
+    /// Does something with a socket, and judges how it went.
+    async fn act(&self, step: &Step, bindings: &mut Bindings<'_>, name: &str, action: SocketAction) -> Done {
+        let socket = bindings.socket(name).map_err(Trouble::unable)?;
+        let action = self.on(&socket.id, action);
+        let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
+        if let Yield::Socket(view, _) = &outcome.yielded {
+            bindings.learn(name, view);
+        }
+        self.judge(step, &outcome)
+    }
+
+    /// Whether an operation ended as the step wants it to.
+    pub(super) fn judge(&self, step: &Step, outcome: &Outcome) -> Done {
+        let report = &outcome.report;
+        let within = step.within.unwrap_or(USUAL);
+        let evidence = report.events.map(|(_, last)| (step.host, last)).filter(|_| step.error.is_some());
+        match (step.error.as_deref(), &report.error, report.timed_out) {
+            (None, None, false) | (Some("timeout"), None, true) => Ok(evidence),
+            (Some(wanted), Some(error), _) if error.cause.name() == wanted => Ok(evidence),
+            (None, Some(error), _) => Err(Trouble::kernel(error)),
+            (None, None, true) => Err(Trouble::failed(
+                format!("{} had no answer within {within:?}", step.verb.word()),
+                format!("nothing for {within:?}"),
+            )),
+            (Some(wanted), Some(error), _) => {
+                Err(Trouble::failed(format!("{error}, and {wanted} was expected"), error.cause.name()))
+            }
+            (Some(wanted), None, timed_out) => {
+                let what = if timed_out { "had no answer" } else { "succeeded" };
+                Err(Trouble::failed(format!("it {what}, and {wanted} was expected"), what))
+            }
+        }
+    }
+
+    async fn accept_by_hand(&self, step: &Step, bindings: &mut Bindings<'_>, listener: &str, name: &str) -> Done {
+        let listener = bindings.socket(listener).map_err(Trouble::unable)?;
+        let action = self.on(&listener.id, SocketAction::Accept);
+        let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
+        if let Yield::Socket(view, _) = &outcome.yielded {
+            let ends = (view.status.local.clone(), view.status.remote.clone());
+            bindings.bind(name, step.host, view.id.clone(), ends);
+        }
+        self.judge(step, &outcome)?;
+        Ok(outcome.report.events.map(|(_, last)| (step.host, last)))
+    }
+
+    /// Waits until a listener has accepted a connection that no step has a name for yet.
+    async fn await_accepted(
+        &self,
+        step: &Step,
+        bindings: &mut Bindings<'_>,
+        listener: &str,
+        name: &str,
+        peer: Option<String>,
+    ) -> Done {
+        let listener = bindings.socket(listener).map_err(Trouble::unable)?;
+        let within = step.within.unwrap_or(USUAL);
+        let found = self
+            .collector
+            .find(step.host, Instant::now() + within, |records| {
+                records.iter().filter(|record| is_of(record, &listener.id)).find_map(|record| match &record.event {
+                    Event::Accepted { id, local, remote, .. }
+                        if !bindings.has(step.host, id)
+                            && peer.as_ref().is_none_or(|peer| *peer == remote.to_string()) =>
+                    {
+                        Some((id.clone(), local.clone(), remote.clone(), record.seq))
+                    }
+                    _ => None,
+                })
+            })
+            .await;
+        match (found, step.error.as_deref()) {
+            (Some((id, local, remote, seq)), None) => {
+                bindings.bind(name, step.host, id, (Some(local), Some(remote)));
+                Ok(Some((step.host, seq)))
+            }
+            (None, Some("timeout")) => Ok(None),
+            (Some((_, _, remote, _)), Some(wanted)) => {
+                Err(Trouble::failed(format!("{remote} was accepted, and {wanted} was expected"), "accepted"))
+            }
+            (None, _) => {
+                let from = peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
+                Err(Trouble::failed(format!("no connection{from} came within {within:?}"), "nobody came"))
+            }
+        }
+    }
+
+    // === Questions ===
+
+    async fn resolve(&self, step: &Step, question: &Question, found: &Found) -> Done {
+        let lookup = match question {
+            Question::Host(name) => Lookup::Host(name.clone()),
+            Question::Service(name, transport) => Lookup::Service(name.clone(), *transport),
+            Question::Port(port, transport) => Lookup::Port(*port, *transport),
+            Question::Address(text) => {
+                Lookup::Address(text.parse().map_err(|_| Trouble::unable(format!("`{text}` is no IP address")))?)
+            }
+        };
+        let answer = self.member(step.host).client.look_up(&lookup, Some(step.within.unwrap_or(USUAL))).await?;
+        match (step.error.as_deref(), &answer.error) {
+            (None, Some(error)) => return Err(Trouble::kernel(error)),
+            (Some(wanted), Some(error)) if error.cause.name() == wanted => return Ok(None),
+            (Some(wanted), got) => {
+                let got = got.as_ref().map_or("an answer came".to_owned(), ToString::to_string);
+                return Err(Trouble::failed(format!("{got}, and {wanted} was expected"), "not that error"));
+            }
+            (None, None) => {}
+        }
+        if answer.timed_out {
+            return Err(Trouble::failed("the resolver did not answer", "no answer"));
+        }
+        judge_found(found, &answer).map_err(|message| Trouble::failed(message, "found something else"))?;
+        Ok(None)
+    }
+
+    async fn parse(&self, step: &Step, text: &str, is: Option<Family>) -> Done {
+        let parsed = self.member(step.host).client.parse_address(text).await?;
+        let word =
+            |family: Option<Family>| family.map_or("no IP address".to_owned(), |family| format!("an {family} address"));
+        if parsed.family == is {
+            return Ok(None);
+        }
+        let message = format!("`{text}` is {}, not {}", word(parsed.family), word(is));
+        Err(Trouble::failed(message, word(parsed.family)))
+    }
+
+    // === Expecting ===
+
+    async fn expect_event(
+        &self,
+        step: &Step,
+        bindings: &mut Bindings<'_>,
+        socket: &Socket,
+        wanted: &EventWanted,
+    ) -> Done {
+        let check = EventCheck {
+            kind: wanted.kind,
+            payload: wanted
+                .payload
+                .as_ref()
+                .map(|payload| bindings.bytes(payload))
+                .transpose()
+                .map_err(Trouble::unable)?,
+            size: wanted.size,
+            offset: wanted.offset,
+            peer: bindings.optional_text(wanted.peer.as_ref()).map_err(Trouble::unable)?,
+            reason: wanted.reason,
+        };
+        let after = bindings.matched(socket, wanted.kind);
+        let within = step.within.unwrap_or(USUAL);
+        let mut nearly = None;
+        let found = self
+            .collector
+            .find(step.host, Instant::now() + within, |records| {
+                nearly = None;
+                let of_socket = || records.iter().filter(|record| is_of(record, &socket.id));
+                for record in of_socket().filter(|record| record.seq > after && record.event.kind() == wanted.kind) {
+                    match check.judge(record) {
+                        Ok(()) => return Some(Some(record.seq)),
+                        Err(difference) => nearly = Some(difference),
+                    }
+                }
+                // Nothing comes after the end.
+                of_socket().any(|record| matches!(record.event, Event::Closed(_))).then_some(None)
+            })
+            .await;
+        if let Some(Some(seq)) = found {
+            bindings.set_matched(socket, wanted.kind, seq);
+            return Ok(Some((step.host, seq)));
+        }
+        let last = self.last_event(socket).await;
+        let closed = found.is_some();
+        let message = match (&nearly, closed) {
+            (Some(difference), _) => format!("`{}` came, but {difference}", wanted.kind),
+            (None, true) => format!("`{}` did not come before the socket was closed", wanted.kind),
+            (None, false) => format!("`{}` did not come within {within:?}", wanted.kind),
+        };
+        let label = nearly.or_else(|| last.as_ref().map(|last| describe(&last.event))).unwrap_or_default();
+        Err(Trouble::Failed(Failure::new(message, label).advised(advice(last.as_deref()))))
+    }
+
+    /// The last thing that happened to a socket, apart from its end, which follows from it.
+    async fn last_event(&self, socket: &Socket) -> Option<Arc<EventRecord>> {
+        let now = Instant::now();
+        let newest = |records: &[Arc<EventRecord>]| {
+            let of_socket = records.iter().rev().filter(|record| is_of(record, &socket.id));
+            of_socket
+                .clone()
+                .find(|record| !matches!(record.event, Event::Closed(_)))
+                .or(of_socket.clone().next())
+                .cloned()
+        };
+        self.collector.find(socket.host, now, newest).await
+    }
+
+    async fn expect_facts(&self, step: &Step, bindings: &mut Bindings<'_>, socket: &Socket, facts: &Facts) -> Done {
+        let check = FactsCheck {
+            facts: facts.clone(),
+            local: bindings.optional_text(facts.local.as_ref()).map_err(Trouble::unable)?,
+            peer: bindings.optional_text(facts.peer.as_ref()).map_err(Trouble::unable)?,
+        };
+        let within = step.within.unwrap_or(USUAL);
+        let deadline = Instant::now() + within;
+        let mut again = interval(LOOK_AGAIN);
+        loop {
+            again.tick().await;
+            let view = self.member(socket.host).client.socket(self.fleet.session(), &socket.id).await?;
+            match check.judge(&view) {
+                Ok(()) => return Ok(None),
+                Err(difference) if Instant::now() >= deadline => {
+                    return Err(Trouble::failed(format!("{difference}, after {within:?}"), difference));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn expect_silence(&self, socket: &Socket, length: Duration, kind: Option<&'static str>) -> Done {
+        self.collector.catch_up(self.fleet).await;
+        let wanted = |record: &&Arc<EventRecord>| {
+            is_of(record, &socket.id) && kind.is_none_or(|kind| record.event.kind() == kind)
+        };
+        let mut before = None;
+        let heard = self
+            .collector
+            .find(socket.host, Instant::now() + length, |records| {
+                let known = *before.get_or_insert(records.len());
+                records.iter().skip(known).find(wanted).cloned()
+            })
+            .await;
+        match heard {
+            None => Ok(None),
+            Some(record) => {
+                let what = describe(&record.event);
+                Err(Trouble::failed(format!("silence was expected for {length:?}, and it {what}"), what))
+            }
+        }
+    }
+}
+
+/// Whether an event is about a socket.
+fn is_of(record: &EventRecord, id: &SocketId) -> bool {
+    record.socket.as_ref().is_some_and(|(socket, _)| socket == id)
+}
+
+/// What the last event of a socket says about why something else did not come.
+fn advice(last: Option<&EventRecord>) -> &'static str {
+    match last.map(|record| &record.event) {
+        Some(Event::PeerReset { .. }) => {
+            "a RST came instead of a FIN: the other side aborted, or closed with bytes that it had not read"
+        }
+        Some(Event::Closed(closing)) if closing.unread_bytes > 0 => {
+            "it was closed with bytes unread: Linux then sends a RST, not a FIN"
+        }
+        _ => "",
+    }
+}
+
+fn judge_found(found: &Found, answer: &LookupAnswer) -> Result<(), String> {
+    if let Some(port) = found.port
+        && answer.port != Some(port)
+    {
+        let got = answer.port.map_or("none".to_owned(), |port| port.to_string());
+        return Err(format!("the port is {got}, not {port}"));
+    }
+    if let Some(service) = &found.service
+        && answer.service != *service
+    {
+        return Err(format!("the service is `{}`, not `{service}`", answer.service));
+    }
+    match &found.address {
+        Some(address) if !answer.addresses.contains(address) => {
+            Err(format!("the addresses are {}, and {address} is not among them", answer.addresses.join(", ")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The beginning of what was got, for messages.
+pub(super) fn shown(bytes: &bytes::Bytes) -> String {
+    if bytes.is_empty() { "nothing".to_owned() } else { quoted(bytes) }
+}

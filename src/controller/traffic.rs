@@ -1,0 +1,236 @@
+//! The steps that make sockets and move bytes.
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
+use crate::controller::bindings::Bindings;
+use crate::controller::step::{Done, Runner, Trouble, shown};
+use crate::exercise::expectation::{TakenCheck, bytes_text};
+use crate::exercise::plan::{Payload, Role, SocketPlan, Step, Wanted};
+use crate::exercise::template::Template;
+use crate::model::address::Transport;
+use crate::model::id::SocketId;
+use crate::model::limits::{Defaults, READ_SIZE};
+use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Taken, Yield};
+use crate::model::socket::{Conduct, Delivery, DeliveryMode, Kind, SocketSpec, TcpRole, TcpSpec, UdpSpec};
+
+impl Runner<'_> {
+    pub(super) async fn create(&self, step: &Step, plan: &SocketPlan, bindings: &mut Bindings<'_>) -> Done {
+        let id = SocketId::parse_new(&plan.name).map_err(|problem| Trouble::unable(problem.to_string()))?;
+        let spec = spec(plan, bindings).map_err(Trouble::unable)?;
+        let create = Action::CreateSocket {
+            session: self.fleet.session().clone(),
+            socket: Some(id.clone()),
+            spec: Box::new(spec),
+        };
+        let outcome = self.member(step.host).client.call(&create, &self.options(step)).await?;
+        if let Yield::Socket(view, _) = &outcome.yielded {
+            // A socket that could not connect is there all the same.
+            bindings.bind(&plan.name, step.host, id, (view.status.local.clone(), view.status.remote.clone()));
+        }
+        self.judge(step, &outcome)
+    }
+
+    pub(super) async fn write(
+        &self,
+        step: &Step,
+        bindings: &Bindings<'_>,
+        name: &str,
+        payload: &Payload,
+        written: Option<u32>,
+    ) -> Done {
+        let socket = bindings.socket(name).map_err(Trouble::unable)?;
+        let payload = bindings.bytes(payload).map_err(Trouble::unable)?;
+        if payload.is_empty() {
+            return Err(Trouble::unable("there is nothing to write"));
+        }
+        let length = payload.len();
+        let action = self.on(&socket.id, SocketAction::Write { payload, expected_offset: None });
+        let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
+        let Some(wanted) = written else { return self.judge(step, &outcome) };
+        let handed = match outcome.yielded {
+            Yield::Written { size, .. } => size,
+            _ => 0,
+        };
+        if handed == wanted {
+            return Ok(None);
+        }
+        let message = format!("{} of {length} were handed to the kernel, not {wanted}", bytes_text(handed.into()));
+        Err(Trouble::failed(message, bytes_text(handed.into())))
+    }
+
+    pub(super) async fn send(
+        &self,
+        step: &Step,
+        bindings: &mut Bindings<'_>,
+        name: &str,
+        (to, reply_to): (Option<&Template>, Option<&str>),
+        payload: &Payload,
+    ) -> Done {
+        let socket = bindings.socket(name).map_err(Trouble::unable)?;
+        let destination = to.map(|to| bindings.address(to)).transpose().map_err(Trouble::unable)?;
+        let reply_to_event = match reply_to {
+            None => None,
+            Some(message) => Some(bindings.message_event(message).ok_or_else(|| {
+                Trouble::unable(format!(
+                    "`{message}` cannot be answered: with `delivery: pull` the agent keeps no event of it"
+                ))
+            })?),
+        };
+        let payload = bindings.bytes(payload).map_err(Trouble::unable)?;
+        let datagram = OutgoingDatagram { destination, payload, reply_to_event };
+        let action = self.on(&socket.id, SocketAction::Send(vec![datagram]));
+        let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
+        if let Yield::Sent { socket: view, .. } = &outcome.yielded {
+            // The first send gives a socket its local address.
+            bindings.learn(name, view);
+        }
+        self.judge(step, &outcome)
+    }
+
+    pub(super) async fn receive(
+        &self,
+        step: &Step,
+        bindings: &mut Bindings<'_>,
+        name: &str,
+        transport: Transport,
+        wanted: &Wanted,
+        message: Option<&str>,
+    ) -> Done {
+        let socket = bindings.socket(name).map_err(Trouble::unable)?;
+        let check = TakenCheck {
+            payload: wanted
+                .payload
+                .as_ref()
+                .map(|payload| bindings.bytes(payload))
+                .transpose()
+                .map_err(Trouble::unable)?,
+            size: wanted.size,
+            offset: wanted.offset,
+            end: wanted.end,
+            truncated: wanted.truncated,
+            peer: bindings.optional_text(wanted.peer.as_ref()).map_err(Trouble::unable)?,
+        };
+        let mut options = self.options(step);
+        if let Some(quiet) = wanted.quiet {
+            options.timeout = Some(quiet);
+            return self.receive_nothing(step, &socket.id, &options).await;
+        }
+        // TCP has no messages: text is complete when all of it has come, in however many pieces.
+        let pieces = transport == Transport::Tcp && wanted.at_least.is_none() && wanted.at_most.is_none();
+        let whole = check.payload.as_ref().filter(|_| pieces).map(Bytes::len);
+        let taken = match whole {
+            Some(length) if length > 0 => self.take_all(step, &socket.id, length, options).await?,
+            _ => {
+                let receive = SocketAction::Receive { max_bytes: wanted.at_most, min_bytes: wanted.at_least };
+                self.take(step, &socket.id, receive, &options).await?
+            }
+        };
+        let Some(taken) = taken else { return Ok(None) };
+        check.judge(&taken).map_err(|difference| Trouble::failed(difference.clone(), difference))?;
+        let evidence = taken.event_seq.map(|seq| (step.host, seq));
+        if let Some(message) = message {
+            bindings.bind_message(message, taken);
+        }
+        Ok(evidence)
+    }
+
+    /// Makes sure that nothing comes.
+    async fn receive_nothing(&self, step: &Step, id: &SocketId, options: &CallOptions) -> Done {
+        let action = self.on(id, SocketAction::Receive { max_bytes: None, min_bytes: None });
+        let outcome = self.member(step.host).client.call(&action, options).await?;
+        match outcome.yielded {
+            Yield::Taken(_, taken) => {
+                let got = if taken.end { "the end of the stream".to_owned() } else { shown(&taken.payload) };
+                Err(Trouble::failed(format!("nothing was expected, and {got} came"), got))
+            }
+            _ if outcome.report.timed_out => Ok(None),
+            _ => self.judge(step, &outcome),
+        }
+    }
+
+    /// Takes one payload; nothing when the step wanted just the error that came.
+    async fn take(
+        &self,
+        step: &Step,
+        id: &SocketId,
+        receive: SocketAction,
+        options: &CallOptions,
+    ) -> Result<Option<Taken>, Trouble> {
+        let outcome = self.member(step.host).client.call(&self.on(id, receive), options).await?;
+        self.judge(step, &outcome)?;
+        match outcome.yielded {
+            Yield::Taken(_, taken) => Ok(Some(taken)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes so many bytes of a stream, in as many pieces as they come in.
+    async fn take_all(
+        &self,
+        step: &Step,
+        id: &SocketId,
+        length: usize,
+        mut options: CallOptions,
+    ) -> Result<Option<Taken>, Trouble> {
+        let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+        let mut whole = Taken::default();
+        let mut bytes = BytesMut::with_capacity(length);
+        while bytes.len() < length {
+            let missing = u32::try_from(length - bytes.len()).unwrap_or(READ_SIZE).min(READ_SIZE);
+            options.timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let receive = SocketAction::Receive { max_bytes: Some(missing), min_bytes: None };
+            let piece = match self.take(step, id, receive, &options).await {
+                Ok(Some(piece)) if !piece.end => piece,
+                // The end, an error or silence: with something in hand, that is what is judged.
+                Ok(Some(end)) if bytes.is_empty() => return Ok(Some(end)),
+                Ok(None) => return Ok(None),
+                Err(trouble) if bytes.is_empty() => return Err(trouble),
+                Ok(Some(_)) | Err(_) => break,
+            };
+            if bytes.is_empty() {
+                whole.offset = piece.offset;
+            }
+            whole.event_seq = piece.event_seq;
+            bytes.extend_from_slice(&piece.payload);
+        }
+        whole.size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        whole.payload = bytes.freeze();
+        Ok(Some(whole))
+    }
+}
+
+/// What an agent is asked for.
+fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String> {
+    let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: READ_SIZE };
+    let kind = match plan.transport {
+        Transport::Tcp => Kind::Tcp(TcpSpec {
+            role: match &plan.role {
+                Role::Idle => TcpRole::Idle,
+                Role::Listen(address) => TcpRole::Listen(Some(bindings.address(address)?)),
+                Role::Connect(address) => TcpRole::Connect(bindings.address(address)?),
+            },
+            backlog: plan.backlog.unwrap_or(Defaults::default().backlog),
+            max_connections: plan.max_connections,
+            accept: plan.accept,
+        }),
+        Transport::Udp => Kind::Udp(UdpSpec {
+            connect: match &plan.role {
+                Role::Connect(address) => Some(bindings.address(address)?),
+                Role::Idle | Role::Listen(_) => None,
+            },
+        }),
+    };
+    Ok(SocketSpec {
+        kind,
+        family: plan.family,
+        bind: plan.local.as_ref().map(|local| bindings.address(local)).transpose()?,
+        conduct: Conduct {
+            delivery: usual.changed(plan.delivery),
+            direction: plan.direction,
+            half_open: plan.half_open,
+            idle_timeout: plan.idle_timeout,
+        },
+        options: plan.options.clone(),
+    })
+}
