@@ -278,18 +278,26 @@ impl Driver {
             return false;
         };
         let closed = guard.ready().is_write_closed();
+        // An error of the past stays in the registration for ever, and would make us spin.
+        let mut register_anew = false;
         if attention == Attention::Departure && closed {
-            self.notice_hang_up();
+            if matches!(self.role, Role::Datagrams(_)) {
+                // An error of a UDP socket makes it neither readable nor hung up; reading tells what it is.
+                self.read_now = true;
+                register_anew = true;
+            } else {
+                self.notice_hang_up();
+            }
         } else if attention == Attention::Departure || self.write() == Flow::Drained {
             guard.clear_ready();
-            if closed && attention == Attention::Work {
-                // An error of the past stays in the registration for ever, and would make us spin: register anew.
-                drop(io);
-                self.watch();
-                return true;
-            }
+            register_anew = closed && attention == Attention::Work;
         }
-        self.keep(io);
+        if register_anew {
+            drop(io);
+            self.watch();
+        } else {
+            self.keep(io);
+        }
         true
     }
 
@@ -339,8 +347,11 @@ impl Driver {
             Role::Stream(stream) if stream.hung_up => Attention::None,
             Role::Stream(_) if self.read_attention() == Attention::Work => Attention::None,
             Role::Stream(_) => Attention::Departure,
-            Role::Datagrams(_) if self.sends.is_empty() => Attention::None,
-            Role::Datagrams(_) => Attention::Work,
+            Role::Datagrams(_) if !self.sends.is_empty() => Attention::Work,
+            Role::Datagrams(datagrams) if datagrams.connected && self.read_attention() == Attention::Work => {
+                Attention::Departure
+            }
+            Role::Datagrams(_) => Attention::None,
         }
     }
 

@@ -378,7 +378,7 @@ impl Driver {
     }
 
     /// The connection is broken. Bytes that came before are read first, where somebody may want them.
-    fn break_down(&mut self, errno: Errno, operation: Operation, syscall: &'static str) {
+    pub(super) fn break_down(&mut self, errno: Errno, operation: Operation, syscall: &'static str) {
         let Role::Stream(stream) = &mut self.role else { return };
         stream.broken = Some(errno);
         stream.hung_up = true;

@@ -92,6 +92,11 @@ impl Driver {
         if let Role::Connecting(Connecting { ticket, remote }) = std::mem::replace(&mut self.role, Role::Idle) {
             match answer {
                 Ok(()) => self.connected(ticket, remote),
+                // Before the handshake a RST is ECONNREFUSED. These say that it was done, and the connection reset since.
+                Err(errno @ (Errno::ECONNRESET | Errno::EPIPE)) => {
+                    self.connected(ticket, remote);
+                    self.break_down(errno, Operation::Receive, "recv");
+                }
                 Err(errno) => self.connect_failed(ticket, remote, errno),
             }
         }
@@ -104,8 +109,9 @@ impl Driver {
         };
         let self_connected = self.cell.transport == Transport::Tcp && local.addr == remote.addr;
         self.record_for(&mut ticket, Event::Connected { local, remote, self_connected });
-        if self.cell.transport == Transport::Tcp {
-            self.become_stream();
+        match &mut self.role {
+            Role::Datagrams(datagrams) => datagrams.connected = true,
+            _ => self.become_stream(),
         }
         ticket.finish(Ending::Done, Brought::Nothing);
     }
@@ -154,6 +160,9 @@ impl Driver {
     pub(super) fn disconnect(&mut self, mut ticket: Ticket) {
         match self.socket.disconnect() {
             Ok(()) => {
+                if let Role::Datagrams(datagrams) = &mut self.role {
+                    datagrams.connected = false;
+                }
                 let local = self.local();
                 self.record_for(&mut ticket, Event::Disconnected { local });
                 ticket.finish(Ending::Done, Brought::Nothing);

@@ -16,6 +16,8 @@ use crate::sys::socket::DatagramHead;
 /// What only a UDP socket needs.
 #[derive(Default)]
 pub(super) struct Datagrams {
+    /// It has a remote address, so that the kernel tells it of ICMP errors.
+    pub(super) connected: bool,
     /// The name of the interface that the last datagram came in by: asking the kernel for each one would double the work.
     last_interface: Option<(u32, Arc<str>)>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Files are named `<transport>_<behaviour>.rs`. Each test starts its own agents, waits for events and never for time, and reads as a
 //! transcript of what somebody could have typed.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
 mod floors;
 mod harness;
