@@ -6,6 +6,7 @@ mod embedded;
 mod env;
 mod files;
 mod run;
+mod show;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! `farsock run`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
@@ -9,20 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::token_path;
 use crate::cli::embedded::{Embedded, LoopbackBlock};
-use crate::cli::files::{Exercise, eprint_text, exercises, use_color};
+use crate::cli::files::{Exercise, exercises};
+use crate::cli::show::{Show, Style};
 use crate::cli::{Exit, complain, print};
 use crate::client::{AgentClient, Credentials, Dialer, Endpoint};
-use crate::controller::{self, Fleet, Member, Observer};
-use crate::exercise::mistake::Source;
-use crate::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome, StepResult, Verdict};
-use crate::exercise::picture::Picture;
-use crate::exercise::plan::{Plan, Step};
-use crate::exercise::report;
-use crate::exercise::timeline::Moment;
-use crate::model::id::{SessionId, SocketId};
-
-/// How wide a picture is where nobody says how wide it may be.
-const WIDTH: usize = 120;
+use crate::controller::{self, Fleet, Member};
+use crate::exercise::outcome::{ExerciseOutcome, Verdict};
+use crate::exercise::plan::Plan;
+use crate::model::id::SessionId;
 
 /// What `farsock run` takes.
 #[derive(Debug, Args)]
@@ -134,7 +128,7 @@ async fn run_one(
 ) -> ExerciseOutcome {
     let Exercise { source, plan } = exercise;
     let mut embedded = Embedded::new();
-    let mut show = Show::new(args, source, plan);
+    let mut show = Show::new(style(args), source, plan);
     let outcome = match fleet(args, agents, plan, &mut embedded).await {
         // The block of addresses is held until the exercise is over.
         Ok((fleet, _block)) => controller::run(plan, fleet, &mut show, interrupt).await,
@@ -143,6 +137,15 @@ async fn run_one(
     show.ended(&outcome);
     embedded.stop().await;
     outcome
+}
+
+fn style(args: &RunArgs) -> Style {
+    match (args.json, args.quiet, io::stdout().is_terminal()) {
+        (true, _, _) => Style::Json,
+        (_, true, _) => Style::Quiet,
+        (_, _, true) => Style::Picture,
+        (_, _, false) => Style::Sentences,
+    }
 }
 
 /// The agents that play an exercise: those that were given, and embedded ones for the rest.
@@ -187,133 +190,4 @@ fn client(args: &RunArgs, endpoint: &Endpoint) -> Result<AgentClient, String> {
         }
     };
     Ok(AgentClient::new(&Dialer::to(endpoint), &credentials))
-}
-
-/// How a run is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Style {
-    /// A picture, as it grows.
-    Picture,
-    /// A sentence for each event.
-    Sentences,
-    /// One line an exercise.
-    Quiet,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Shows what happens while it happens.
-struct Show<'a> {
-    source: &'a Source,
-    plan: &'a Plan,
-    style: Style,
-    color: bool,
-    picture: Picture,
-    names: HashMap<(usize, SocketId), String>,
-    start: i64,
-    failures: Vec<String>,
-}
-
-impl<'a> Show<'a> {
-    fn new(args: &RunArgs, source: &'a Source, plan: &'a Plan) -> Self {
-        let style = match (args.json, args.quiet, io::stdout().is_terminal()) {
-            (true, _, _) => Style::Json,
-            (_, true, _) => Style::Quiet,
-            (_, _, true) => Style::Picture,
-            (_, _, false) => Style::Sentences,
-        };
-        let picture = Picture::new(Vec::new(), 0, WIDTH);
-        let color = use_color(&io::stdout());
-        Self { source, plan, style, color, picture, names: HashMap::new(), start: 0, failures: Vec::new() }
-    }
-
-    fn line(&self, text: &str) {
-        print(&format!("{}\n", if self.color { colored(text) } else { text.to_owned() }));
-    }
-
-    /// Says how it went: failures whole and last, then one line.
-    fn ended(&self, outcome: &ExerciseOutcome) {
-        if self.style == Style::Json {
-            return self.line(&report::ended_json(self.plan, self.source, outcome).to_string());
-        }
-        for failure in &self.failures {
-            eprint_text(failure);
-        }
-        if let Some(problem) = &outcome.problem {
-            complain(problem);
-        }
-        if self.style == Style::Picture {
-            self.line("");
-        }
-        self.line(&report::summary(self.plan, self.source, outcome));
-        if outcome.verdict() != Verdict::Passed {
-            self.line(&format!("  again  farsock run {}", self.source.name));
-        }
-    }
-}
-
-impl Observer for Show<'_> {
-    fn began(&mut self, hosts: &[HostSeen], start: i64) {
-        self.start = start;
-        let roles = self.plan.hosts.iter().map(|host| host.role.clone()).collect();
-        self.picture = Picture::new(roles, start, terminal_width());
-        match self.style {
-            Style::Json => self.line(&report::began_json(self.plan, self.source, hosts).to_string()),
-            Style::Quiet => {}
-            Style::Sentences => self.line(report::heading(self.plan, self.source, hosts).trim_end()),
-            Style::Picture => {
-                self.line(&report::heading(self.plan, self.source, hosts));
-                self.line(&self.picture.heading());
-            }
-        }
-    }
-
-    fn named(&mut self, host: usize, id: &SocketId, name: &str) {
-        self.picture.name(host, id.clone(), name.to_owned());
-        self.names.insert((host, id.clone()), name.to_owned());
-    }
-
-    fn happened(&mut self, moments: &[Moment], passed: &HashSet<(usize, u64)>) {
-        match self.style {
-            Style::Quiet => {}
-            Style::Picture => {
-                for line in self.picture.lines(moments, passed) {
-                    self.line(&line);
-                }
-            }
-            Style::Sentences => {
-                for line in moments.iter().filter_map(|moment| self.picture.sentence(moment)) {
-                    self.line(&line);
-                }
-            }
-            Style::Json => {
-                for moment in moments {
-                    let socket = moment.record.socket.as_ref().map(|(id, _)| (moment.host, id.clone()));
-                    let name = socket.and_then(|socket| self.names.get(&socket)).map(String::as_str);
-                    self.line(&report::moment_json(self.plan, moment, name, self.start).to_string());
-                }
-            }
-        }
-    }
-
-    fn stepped(&mut self, step: &Step, outcome: &StepOutcome) {
-        if self.style == Style::Json {
-            return self.line(&report::step_json(self.source, step, outcome).to_string());
-        }
-        if let StepResult::Failed(failure) | StepResult::CouldNotRun(failure) = &outcome.result {
-            let color = use_color(&io::stderr());
-            self.failures.push(report::render(&report::at_step(self.source, step, failure), color));
-        }
-    }
-}
-
-/// How wide the terminal is, as far as it says so.
-fn terminal_width() -> usize {
-    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    columns.or_else(crate::sys::process::terminal_columns).unwrap_or(WIDTH)
-}
-
-/// Green for what passed, red for what did not.
-fn colored(text: &str) -> String {
-    text.replace('✓', "\x1b[32m✓\x1b[0m").replace('✗', "\x1b[31m✗\x1b[0m")
 }

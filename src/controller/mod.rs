@@ -10,6 +10,8 @@ mod step;
 mod traffic;
 
 use std::collections::HashSet;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,15 +33,20 @@ use crate::sys::clock::SystemClock;
 /// How long cleaning up may take, also when an agent has gone.
 const CLEAN_UP: Duration = Duration::from_secs(5);
 
+/// How long a step goes on before those who watch are told that it does.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Who is told what happens, while it happens.
 pub trait Observer {
     /// The hosts are there, and the exercise begins now; moments count from this time on.
     fn began(&mut self, hosts: &[HostSeen], start: i64);
     /// A socket has a name in the exercise.
     fn named(&mut self, host: usize, id: &SocketId, name: &str);
-    /// These moments have come, in this order; those in `passed` were what a step waited for.
-    fn happened(&mut self, moments: &[Moment], passed: &HashSet<(usize, u64)>);
-    /// A step has ended.
+    /// These moments have come, in this order.
+    fn happened(&mut self, moments: &[Moment]);
+    /// A step takes its time.
+    fn waiting(&mut self);
+    /// A step has ended. What happened meanwhile has been told.
     fn stepped(&mut self, step: &Step, outcome: &StepOutcome);
 }
 
@@ -62,39 +69,53 @@ pub async fn run(
     let start = clock.now().nanos();
     let began = Instant::now();
     observer.began(&fleet.seen(), start);
-    let runner = Runner { fleet: &fleet, collector: &collector };
     let mut telling = Telling { told: HashSet::new(), collector: &collector, fleet: &fleet };
-    let mut bindings = Bindings::new(&fleet);
-    let mut outcome =
-        ExerciseOutcome { steps: Vec::new(), step_count: plan.steps.len(), problem: None, elapsed: Duration::ZERO };
+    let (steps, interrupted) = run_steps(plan, &mut telling, observer, interrupt).await;
+    let elapsed = began.elapsed();
+    telling.tell(observer).await;
+    let cleaned = tokio::time::timeout(CLEAN_UP, fleet.clean_up()).await;
+    let lost = collector.lost();
+    collector.stop().await;
+    let problem = interrupted.or(lost).or_else(|| cleaned.err().map(|_| "an agent could not be cleaned up".to_owned()));
+    ExerciseOutcome { steps, step_count: plan.steps.len(), problem, elapsed }
+}
+
+/// Does one step after the other, until one does not go as it should; says also whether it was interrupted.
+async fn run_steps(
+    plan: &Plan,
+    telling: &mut Telling<'_>,
+    observer: &mut dyn Observer,
+    interrupt: &CancellationToken,
+) -> (Vec<StepOutcome>, Option<String>) {
+    let runner = Runner { fleet: telling.fleet, collector: telling.collector };
+    let mut bindings = Bindings::new(telling.fleet);
+    let mut outcomes = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
         let done = tokio::select! {
-            done = runner.step(step, &mut bindings) => done,
-            () = interrupt.cancelled() => {
-                outcome.problem = Some("interrupted".to_owned());
-                break;
-            }
+            done = told_when_slow(runner.step(step, &mut bindings), observer) => done,
+            () = interrupt.cancelled() => return (outcomes, Some("interrupted".to_owned())),
         };
         for (host, id, name) in bindings.take_named() {
             observer.named(host, &id, &name);
         }
-        let passed = done.evidence.filter(|_| done.result == StepResult::Passed).into_iter().collect();
-        telling.tell(observer, &passed).await;
+        telling.tell(observer).await;
         observer.stepped(step, &done);
         let go_on = done.result == StepResult::Passed;
-        outcome.steps.push(done);
+        outcomes.push(done);
         if !go_on {
             break;
         }
     }
-    outcome.elapsed = began.elapsed();
-    telling.tell(observer, &HashSet::new()).await;
-    let cleaned = tokio::time::timeout(CLEAN_UP, fleet.clean_up()).await;
-    let lost = collector.lost();
-    collector.stop().await;
-    outcome.problem =
-        outcome.problem.or(lost).or_else(|| cleaned.err().map(|_| "an agent could not be cleaned up".to_owned()));
-    outcome
+    (outcomes, None)
+}
+
+async fn told_when_slow<T>(step: impl Future<Output = T>, observer: &mut dyn Observer) -> T {
+    let mut step = pin!(step);
+    if let Ok(done) = tokio::time::timeout(PATIENCE, &mut step).await {
+        return done;
+    }
+    observer.waiting();
+    step.await
 }
 
 /// Reaches all agents, and begins to listen to them.
@@ -113,14 +134,14 @@ struct Telling<'a> {
 }
 
 impl Telling<'_> {
-    async fn tell(&mut self, observer: &mut dyn Observer, passed: &HashSet<(usize, u64)>) {
+    async fn tell(&mut self, observer: &mut dyn Observer) {
         self.collector.catch_up(self.fleet).await;
         let hosts: Vec<Vec<Told>> = self.collector.told(self.fleet);
         let moments = merge(&hosts);
         let new: Vec<Moment> =
             moments.into_iter().filter(|moment| self.told.insert((moment.host, moment.record.seq))).collect();
         if !new.is_empty() {
-            observer.happened(&new, passed);
+            observer.happened(&new);
         }
     }
 }

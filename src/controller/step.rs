@@ -36,6 +36,13 @@ pub(super) struct Runner<'a> {
 pub(super) enum Trouble {
     /// It was done, and came out differently.
     Failed(Failure),
+    /// The agent did not do it.
+    Refused {
+        /// The stable name of the reason.
+        reason: String,
+        /// One line for people.
+        message: String,
+    },
     /// It could not be done.
     Unable(Failure),
 }
@@ -62,8 +69,7 @@ impl Trouble {
 impl From<ClientError> for Trouble {
     fn from(error: ClientError) -> Self {
         match error {
-            // What an agent refuses is something that the exercise got wrong.
-            ClientError::Refused { reason, message } => Self::failed(message, reason),
+            ClientError::Refused { reason, message } => Self::Refused { reason, message },
             other => Self::unable(other.to_string()),
         }
     }
@@ -74,6 +80,9 @@ impl Runner<'_> {
         let began = Instant::now();
         let (result, evidence) = match self.perform(step, bindings).await {
             Ok(evidence) => (StepResult::Passed, evidence),
+            Err(Trouble::Refused { reason, .. }) if step.error.as_ref() == Some(&reason) => (StepResult::Passed, None),
+            // What an agent refuses is something that the exercise got wrong.
+            Err(Trouble::Refused { reason, message }) => (StepResult::Failed(Failure::new(message, reason)), None),
             Err(Trouble::Failed(failure)) => (StepResult::Failed(failure), None),
             Err(Trouble::Unable(failure)) => (StepResult::CouldNotRun(failure), None),
         };
@@ -304,6 +313,7 @@ impl Runner<'_> {
             offset: wanted.offset,
             peer: bindings.optional_text(wanted.peer.as_ref()).map_err(Trouble::unable)?,
             reason: wanted.reason,
+            errno: wanted.errno.clone(),
         };
         let after = bindings.matched(socket, wanted.kind);
         let within = step.within.unwrap_or(USUAL);

@@ -387,13 +387,22 @@ impl Checker<'_> {
 
     /// Fields that mean nothing to the verb of a step.
     pub(super) fn only(&mut self, file: &StepFile, verb: &'static str, allowed: &[&'static str]) {
-        const ALWAYS: [&str; 5] = ["on", "within", "error", "note", "quiet"];
+        self.only_with(file, verb, &format!("`{verb}`"), allowed);
+    }
+
+    /// The same, where what fits depends on more than the verb; `words` say on what.
+    pub(super) fn only_with(&mut self, file: &StepFile, verb: &'static str, words: &str, allowed: &[&'static str]) {
+        const ALWAYS: [&str; 4] = ["on", "within", "error", "note"];
         for (name, at) in file.present() {
             if name != verb && !ALWAYS.contains(&name) && !allowed.contains(&name) {
                 let shown = name.strip_prefix("r#").unwrap_or(name);
                 let fitting: Vec<&str> = allowed.iter().map(|word| word.strip_prefix("r#").unwrap_or(word)).collect();
-                let message = format!("`{shown}` means nothing to `{verb}`");
-                self.wrong_with_help(at, message, format!("with `{verb}` go {}", fitting.join(", ")));
+                let help = if fitting.is_empty() {
+                    format!("nothing goes with {words} but {}", ALWAYS.join(", "))
+                } else {
+                    format!("with {words} go {}", fitting.join(", "))
+                };
+                self.wrong_with_help(at, format!("`{shown}` means nothing to {words}"), help);
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::exercise::plan::Facts;
 use crate::model::event::{Event, EventRecord};
 use crate::model::operation::Taken;
 use crate::model::payload::{PayloadView, Shown};
-use crate::model::socket::{CloseReason, SocketState, SocketView};
+use crate::model::socket::{CloseReason, SocketView};
 
 /// How many bytes of a payload a message shows.
 const SHOWN_BYTES: u32 = 64;
@@ -43,6 +43,8 @@ pub struct EventCheck {
     pub peer: Option<String>,
     /// Why a socket was closed.
     pub reason: Option<CloseReason>,
+    /// The name of the error that it tells.
+    pub errno: Option<String>,
 }
 
 impl EventCheck {
@@ -62,7 +64,8 @@ impl EventCheck {
         same("size", self.size, size(event), |n| bytes_text(u64::from(*n)))?;
         same("offset", self.offset, offset(event), u64::to_string)?;
         same("peer", self.peer.clone(), peer(event), String::clone)?;
-        same("reason", self.reason, reason(event), |reason| format!("{reason:?}"))
+        same("reason", self.reason, reason(event), |reason| reason.name().to_owned())?;
+        same("error", self.errno.clone(), error(event), String::clone)
     }
 }
 
@@ -103,6 +106,20 @@ const fn reason(event: &Event) -> Option<CloseReason> {
         Event::Closed(closing) => Some(closing.reason),
         _ => None,
     }
+}
+
+/// The name of the error that an event tells.
+fn error(event: &Event) -> Option<String> {
+    let error = match event {
+        Event::ConnectFailed { error, .. }
+        | Event::LookedUp { error, .. }
+        | Event::AcceptPaused { error, .. }
+        | Event::PeerGone { error } => error.as_ref(),
+        Event::AcceptFailed { error } | Event::PeerReset { error } | Event::Failed { error } => Some(error),
+        Event::OptionSet(result) => result.error.as_ref(),
+        _ => None,
+    };
+    error.map(|error| error.cause.name())
 }
 
 /// What must be received, with every reference resolved.
@@ -160,7 +177,7 @@ impl FactsCheck {
     pub fn judge(&self, socket: &SocketView) -> Result<(), String> {
         let facts = &self.facts;
         let status = &socket.status;
-        same("state", facts.state, Some(status.state), |state| state_word(*state).to_owned())?;
+        same("state", facts.state, Some(status.state), |state| state.name().to_owned())?;
         let connections = socket.listener.map(|listener| listener.connection_count);
         same("connections", facts.connections, connections, u32::to_string)?;
         same("bytes_read", facts.bytes_read, Some(status.totals.bytes_read), u64::to_string)?;
@@ -170,18 +187,6 @@ impl FactsCheck {
         same("backlog", facts.backlog, status.listener.map(|listener| listener.backlog), u32::to_string)?;
         same("local", self.local.clone(), status.local.as_ref().map(ToString::to_string), String::clone)?;
         same("peer", self.peer.clone(), status.remote.as_ref().map(ToString::to_string), String::clone)
-    }
-}
-
-/// A state as exercises spell it.
-pub const fn state_word(state: SocketState) -> &'static str {
-    match state {
-        SocketState::Unbound => "unbound",
-        SocketState::Bound => "bound",
-        SocketState::Listening => "listening",
-        SocketState::Connecting => "connecting",
-        SocketState::Connected => "connected",
-        SocketState::Closed => "closed",
     }
 }
 
@@ -237,6 +242,8 @@ mod tests {
         assert_eq!(elsewhere.judge(&received("hola")), Err("offset is 4, not 0".into()));
         let other = EventCheck { kind: "closed", ..Default::default() };
         assert_eq!(other.judge(&received("")), Err("`received` happened".into()));
+        let failed = EventCheck { kind: "received", errno: Some("ECONNRESET".into()), ..Default::default() };
+        assert_eq!(failed.judge(&received("")), Err("there is no error to compare".into()));
         let odd = EventCheck { kind: "received", reason: Some(CloseReason::Closed), ..Default::default() };
         assert_eq!(odd.judge(&received("")), Err("there is no reason to compare".into()));
     }

@@ -15,4 +15,5 @@ pub mod plan;
 pub mod report;
 pub mod template;
 pub mod timeline;
+mod values;
 mod words;

@@ -1,6 +1,7 @@
 //! Events in a few plain words, for people who read along.
 
 use crate::exercise::expectation::{bytes_text, quoted};
+use crate::exercise::plan::{Question, Verb};
 use crate::model::event::{AcceptPause, Event};
 use crate::model::operation::ShutdownHow;
 use crate::model::socket::CloseReason;
@@ -13,9 +14,9 @@ pub fn describe(event: &Event) -> String {
         Event::Bound { local } => format!("bound to {local}"),
         Event::Listening { local, backlog } => format!("listens on {local}, backlog {backlog}"),
         Event::LookedUp { host, addresses, error: None } => format!("{host} is {}", addresses.join(", ")),
+        Event::PeerReset { error } => format!("the peer has reset the connection (RST): {}", error.cause.name()),
         Event::LookedUp { error: Some(error), .. }
         | Event::AcceptFailed { error }
-        | Event::PeerReset { error }
         | Event::Failed { error }
         | Event::ConnectFailed { error: Some(error), .. } => error.to_string(),
         Event::ConnectStarted { remote } => format!("connects to {remote}"),
@@ -78,6 +79,28 @@ pub fn describe(event: &Event) -> String {
         }
         Event::AgentDraining { .. } => "the agent is stopping".to_owned(),
         Event::SessionReset { closed_sockets } => format!("session reset, {closed_sockets} sockets closed"),
+    }
+}
+
+/// What a step has found out that no event tells.
+pub fn finding(verb: &Verb) -> Option<String> {
+    match verb {
+        Verb::Parse { text, is } => {
+            let kind = is.map_or("no IP address".to_owned(), |family| format!("an {family} address"));
+            Some(format!("{text} is {kind}"))
+        }
+        Verb::Resolve { question, found } => {
+            let asked = match question {
+                Question::Host(name) => name.clone(),
+                Question::Address(address) => address.clone(),
+                Question::Service(name, transport) => format!("{name}/{}", transport.name()),
+                Question::Port(port, transport) => format!("port {port}/{}", transport.name()),
+            };
+            let answers = [found.port.map(|port| format!("port {port}")), found.service.clone(), found.address.clone()];
+            let answer = answers.into_iter().flatten().collect::<Vec<_>>().join(", ");
+            Some(if answer.is_empty() { format!("{asked} was looked up") } else { format!("{asked} is {answer}") })
+        }
+        _ => None,
     }
 }
 

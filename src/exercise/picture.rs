@@ -79,11 +79,7 @@ impl Picture {
         if passed.contains(&(moment.host, moment.record.seq)) {
             look.detail.push_str(" ✓");
         }
-        let end = lifeline(self.roles.len() - 1);
-        let mut cells: Vec<char> = " ".repeat(end + COLUMN).chars().collect();
-        for host in 0..self.roles.len() {
-            cells[lifeline(host)] = '│';
-        }
+        let mut cells = self.lifelines();
         match moment.cause.as_ref().filter(|(from, _)| *from != moment.host) {
             Some((from, _)) => draw_arrow(&mut cells, lifeline(*from), lifeline(moment.host), &look.label),
             None => write(&mut cells, lifeline(moment.host) + 2, &look.label, COLUMN - 3),
@@ -96,6 +92,23 @@ impl Picture {
         }
         let drawing: String = cells.into_iter().collect();
         Some(self.cut(format!("{drawing}  {}", look.detail)))
+    }
+
+    /// A line for something that a host has found out, without an event.
+    pub fn finding(&self, host: usize, text: &str) -> String {
+        let mut cells = self.lifelines();
+        cells[lifeline(host)] = '✓';
+        let drawing: String = cells.into_iter().collect();
+        self.cut(format!("{drawing}  {text}"))
+    }
+
+    fn lifelines(&self) -> Vec<char> {
+        let end = lifeline(self.roles.len() - 1);
+        let mut cells: Vec<char> = " ".repeat(end + COLUMN).chars().collect();
+        for host in 0..self.roles.len() {
+            cells[lifeline(host)] = '│';
+        }
+        cells
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a picture shows milliseconds")]

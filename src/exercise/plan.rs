@@ -44,7 +44,7 @@ pub struct Step {
     pub verb: Verb,
     /// How long it may take; absent: as long as usual.
     pub within: Option<Duration>,
-    /// It must fail with this errno, by name, or with `timeout`.
+    /// It must fail with this: an errno or a refusal's reason, by name, or `timeout`.
     pub error: Option<String>,
     /// Why it is there.
     pub note: Option<String>,
@@ -199,6 +199,18 @@ impl Verb {
         }
     }
 
+    /// Whether it does nothing to any socket, and only waits or looks.
+    pub const fn is_check(&self) -> bool {
+        matches!(
+            self,
+            Self::Accept { .. }
+                | Self::Receive { .. }
+                | Self::Resolve { .. }
+                | Self::Parse { .. }
+                | Self::Expect { .. }
+        )
+    }
+
     /// The socket that it is about.
     pub fn socket(&self) -> Option<&str> {
         match self {
@@ -344,7 +356,7 @@ pub struct EventWanted {
     pub peer: Option<Template>,
     /// Why a socket was closed.
     pub reason: Option<CloseReason>,
-    /// The errno that it carries, by name.
+    /// The name of the error that it tells.
     pub errno: Option<String>,
 }
 

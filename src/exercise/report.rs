@@ -145,7 +145,7 @@ fn body_json(event: &Event) -> Value {
         }
         Event::PeerGone { error } | Event::LookedUp { error, .. } => json!({ "error": error.as_ref().map(error_json) }),
         Event::Closed(closing) => json!({
-            "reason": format!("{:?}", closing.reason), "bytes_read": closing.totals.bytes_read,
+            "reason": closing.reason.name(), "bytes_read": closing.totals.bytes_read,
             "bytes_written": closing.totals.bytes_written, "unread_bytes": closing.unread_bytes,
         }),
         _ => json!({}),

@@ -30,6 +30,16 @@ impl fmt::Display for Reference {
     }
 }
 
+impl fmt::Display for Template {
+    /// As it was written, but for `$$`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            Part::Text(plain) => f.write_str(plain),
+            Part::Reference(reference) => write!(f, "{reference}"),
+        })
+    }
+}
+
 impl Template {
     /// Reads text; `$$` stands for one `$`. The error says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {

@@ -9,14 +9,12 @@ use crate::exercise::file::{ResolveFile, StepFile, span};
 use crate::exercise::plan::{
     EventWanted, Expectation, Facts, Found, Payload, Question, Role, SocketPlan, Verb, Wanted,
 };
-use crate::exercise::template::Template;
-use crate::model::address::{AddressText, Family, Transport};
-use crate::model::encoding::TextEncoding;
+use crate::model::address::{Family, Transport};
 use crate::model::errno::{Errno, LookupErrno};
 use crate::model::event::Event;
+use crate::model::limits::READ_SIZE;
 use crate::model::operation::ShutdownHow;
-use crate::model::option::{OptionSpec, OptionType, OptionValue, SocketOption};
-use crate::model::payload::{Fill, Pattern, parse_hex};
+use crate::model::refusal::Refusal;
 use crate::model::socket::{
     AcceptPolicy, CloseReason, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy, SocketState,
 };
@@ -27,11 +25,14 @@ pub(super) const VERBS: [&str; 15] = [
     "resolve", "parse", "expect",
 ];
 
+/// The most connections that listen(2) lets wait.
+const MAX_BACKLOG: u32 = 65_535;
+
 /// The longest time that a file may state.
 pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// What goes with every verb that makes a socket.
-const SOCKET: [&str; 13] = [
+/// What goes with every verb that makes a TCP socket.
+const TCP_SOCKET: [&str; 13] = [
     "r#as",
     "local",
     "family",
@@ -46,36 +47,31 @@ const SOCKET: [&str; 13] = [
     "idle_timeout",
     "options",
 ];
+/// What goes with a UDP socket that is made.
+const UDP_SOCKET: [&str; 8] = ["r#as", "local", "family", "direction", "delivery", "paused", "read_size", "options"];
 const PAYLOAD: [&str; 4] = ["text", "encoding", "hex", "pattern"];
+/// What can be expected of what is received.
+const RECEIVED: [&str; 12] =
+    ["text", "encoding", "hex", "pattern", "size", "offset", "end", "truncated", "peer", "at_least", "at_most", "r#as"];
+/// What can be expected of an event.
+const EVENT: [&str; 10] = ["event", "text", "encoding", "hex", "pattern", "size", "offset", "peer", "reason", "quiet"];
+/// What can be expected of a socket.
+const FACTS: [&str; 8] =
+    ["state", "connections", "bytes_read", "bytes_written", "receive_queue", "local", "peer", "backlog"];
 
 const TRANSPORTS: [(&str, Transport); 2] = [("tcp", Transport::Tcp), ("udp", Transport::Udp)];
 const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
-const STATES: [(&str, SocketState); 6] = [
-    ("unbound", SocketState::Unbound),
-    ("bound", SocketState::Bound),
-    ("listening", SocketState::Listening),
-    ("connecting", SocketState::Connecting),
-    ("connected", SocketState::Connected),
-    ("closed", SocketState::Closed),
-];
-const REASONS: [(&str, CloseReason); 5] = [
-    ("closed", CloseReason::Closed),
-    ("aborted", CloseReason::Aborted),
-    ("ended", CloseReason::Ended),
-    ("peer_reset", CloseReason::PeerReset),
-    ("failed", CloseReason::Failed),
-];
 
-/// Whether there is an error of this name; `timeout` is one that has no number.
+/// Whether there is an error of this name.
 pub(super) fn is_error_name(name: &str) -> bool {
     error_names().any(|known| known == name)
 }
 
-/// The names of all errors that a step can expect.
+/// The names of all errors that a step can expect: of the kernel, of the resolver, of the agent, and of silence.
 pub(super) fn error_names() -> impl Iterator<Item = &'static str> + Clone {
     let kernel = Errno::ALL.iter().map(|errno| errno.name());
     let resolver = LookupErrno::ALL.iter().map(|errno| errno.name());
-    kernel.chain(resolver).chain(std::iter::once("timeout"))
+    kernel.chain(resolver).chain(Refusal::SOCKET_REASONS).chain(std::iter::once("timeout"))
 }
 
 /// What a step does.
@@ -115,19 +111,22 @@ pub(super) fn verb(checker: &mut Checker<'_>, number: usize, host: usize, file: 
 }
 
 /// One step on its way to a verb.
-struct Words<'a, 'b> {
-    checker: &'a mut Checker<'b>,
-    number: usize,
-    host: usize,
-    file: &'a StepFile,
+pub(super) struct Words<'a, 'b> {
+    pub(super) checker: &'a mut Checker<'b>,
+    pub(super) number: usize,
+    pub(super) host: usize,
+    pub(super) file: &'a StepFile,
 }
 
 impl Words<'_, '_> {
     // === Sockets that are made ===
 
     fn create(&mut self, word: &Spanned<String>) -> Option<Verb> {
-        self.checker.only(self.file, "create", &SOCKET);
         let transport = self.checker.word(Some(word), &TRANSPORTS)?;
+        match transport {
+            Transport::Tcp => self.checker.only(self.file, "create", &TCP_SOCKET),
+            Transport::Udp => self.checker.only_with(self.file, "create", "`create: udp`", &UDP_SOCKET),
+        }
         self.new_socket("create", transport, Role::Idle)
     }
 
@@ -136,10 +135,10 @@ impl Words<'_, '_> {
             self.checker.only(self.file, "listen", &["backlog"]);
             self.checker.use_socket_of(self.number, self.host, word, Transport::Tcp)?;
             self.now_listens(&word.value);
-            let backlog = self.file.backlog.as_ref().map(|backlog| backlog.value);
+            let backlog = self.in_range("backlog", self.file.backlog.as_ref(), 1..=MAX_BACKLOG);
             return Some(Verb::Listen { socket: word.value.clone(), backlog });
         }
-        self.checker.only(self.file, "listen", &SOCKET);
+        self.checker.only(self.file, "listen", &TCP_SOCKET);
         let address = self.address(word);
         let verb = self.new_socket("listen", Transport::Tcp, Role::Listen(address))?;
         if let Some(name) = &self.file.r#as {
@@ -155,7 +154,7 @@ impl Words<'_, '_> {
             let to = self.address(to);
             return Some(Verb::Connect { socket: word.value.clone(), to });
         }
-        self.checker.only(self.file, "connect", &SOCKET);
+        self.checker.only(self.file, "connect", &TCP_SOCKET);
         let address = self.address(word);
         self.new_socket("connect", Transport::Tcp, Role::Connect(address))
     }
@@ -186,7 +185,7 @@ impl Words<'_, '_> {
             family: self.checker.word(file.family.as_ref(), &FAMILIES),
             local,
             role,
-            backlog: file.backlog.as_ref().map(|backlog| backlog.value),
+            backlog: self.in_range("backlog", file.backlog.as_ref(), 1..=MAX_BACKLOG),
             max_connections: file.max_connections.as_ref().map(|max| max.value),
             accept: self
                 .checker
@@ -225,21 +224,9 @@ impl Words<'_, '_> {
         let change = DeliveryChange {
             mode: self.checker.word(file.delivery.as_ref(), &words),
             paused: file.paused.as_ref().map(|paused| paused.value),
-            read_size: file.read_size.as_ref().map(|size| size.value),
+            read_size: self.in_range("read_size", file.read_size.as_ref(), 1..=READ_SIZE),
         };
         (change != DeliveryChange::default()).then_some(change)
-    }
-
-    fn options(&mut self) -> Vec<SocketOption> {
-        let Some(options) = &self.file.options else { return Vec::new() };
-        let mut read = Vec::new();
-        for (name, value) in &options.value.0 {
-            match option(&name.value, &value.value) {
-                Ok(option) => read.push(option),
-                Err(problem) => self.checker.wrong(span(&value.referenced), problem),
-            }
-        }
-        read
     }
 
     // === Sockets that are there ===
@@ -293,21 +280,10 @@ impl Words<'_, '_> {
     }
 
     fn receive(&mut self, socket: &Spanned<String>) -> Option<Verb> {
-        let allowed = [
-            "text",
-            "encoding",
-            "hex",
-            "pattern",
-            "size",
-            "offset",
-            "end",
-            "truncated",
-            "peer",
-            "at_least",
-            "at_most",
-            "r#as",
-        ];
-        self.checker.only(self.file, "receive", &allowed);
+        match self.file.quiet {
+            Some(_) => self.checker.only_with(self.file, "receive", "`receive` with `quiet`", &["quiet"]),
+            None => self.checker.only(self.file, "receive", &RECEIVED),
+        }
         let known = self.checker.use_socket(self.number, self.host, socket)?;
         let file = self.file;
         let wanted = Wanted {
@@ -317,8 +293,8 @@ impl Words<'_, '_> {
             end: file.end.as_ref().is_some_and(|end| end.value),
             truncated: file.truncated.as_ref().map(|truncated| truncated.value),
             peer: self.checker.optional_template(file.peer.as_ref()),
-            at_least: file.at_least.as_ref().map(|least| least.value),
-            at_most: file.at_most.as_ref().map(|most| most.value),
+            at_least: self.in_range("at_least", file.at_least.as_ref(), 1..=READ_SIZE),
+            at_most: self.in_range("at_most", file.at_most.as_ref(), 1..=READ_SIZE),
             quiet: self.checker.duration(file.quiet.as_ref()),
         };
         let name = file.r#as.as_ref().map(|name| self.checker.make_message(name, self.host));
@@ -409,6 +385,9 @@ impl Words<'_, '_> {
 
     fn parse(&mut self, text: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "parse", &["is"]);
+        if let Some(error) = &self.file.error {
+            self.checker.wrong(span(&error.referenced), "`error` means nothing to `parse`: it never fails");
+        }
         let words = [("ipv4", Some(Family::Ipv4)), ("ipv6", Some(Family::Ipv6)), ("none", None)];
         let is = self.needed("parse", "is", self.file.is.as_ref(), text)?;
         let is = self.checker.word(Some(is), &words)?;
@@ -417,25 +396,16 @@ impl Words<'_, '_> {
     }
 
     fn expect(&mut self, socket: &Spanned<String>) -> Option<Verb> {
-        let allowed = [
-            "event",
-            "text",
-            "encoding",
-            "hex",
-            "pattern",
-            "size",
-            "offset",
-            "peer",
-            "reason",
-            "state",
-            "connections",
-            "bytes_read",
-            "bytes_written",
-            "receive_queue",
-            "local",
-            "backlog",
-        ];
-        self.checker.only(self.file, "expect", &allowed);
+        match (&self.file.event, &self.file.quiet) {
+            (None, None) => self.checker.only(self.file, "expect", &FACTS),
+            (None, Some(_)) => {
+                self.checker.only_with(self.file, "expect", "`expect` with `quiet`", &["quiet", "event"])
+            }
+            (Some(_), None) => self.checker.only_with(self.file, "expect", "`expect` with `event`", &EVENT),
+            (Some(_), Some(_)) => {
+                self.checker.only_with(self.file, "expect", "`expect` with `event` and `quiet`", &["event", "quiet"]);
+            }
+        }
         // A socket that was closed can still be asked about.
         let closed = self.checker.socket_mut(&socket.value).and_then(|known| known.closed.take());
         let used = self.checker.use_socket(self.number, self.host, socket);
@@ -449,12 +419,15 @@ impl Words<'_, '_> {
 
     fn expectation(&mut self, socket: &Spanned<String>) -> Option<Expectation> {
         let file = self.file;
-        let kinds: Vec<(&'static str, &'static str)> = Event::KINDS.iter().map(|kind| (*kind, *kind)).collect();
-        let kind = self.checker.word(file.event.as_ref(), &kinds);
+        let kinds = Event::KINDS.iter().map(|kind| (*kind, *kind));
+        let kind = self.checker.word(file.event.as_ref(), &kinds.collect::<Vec<_>>());
         if file.event.is_some() && kind.is_none() {
             return None;
         }
         if let Some(quiet) = self.checker.duration(file.quiet.as_ref()) {
+            if let Some(error) = &file.error {
+                self.checker.wrong(span(&error.referenced), "`error` means nothing to silence");
+            }
             return Some(Expectation::Quiet(quiet, kind));
         }
         if let Some(kind) = kind {
@@ -464,12 +437,17 @@ impl Words<'_, '_> {
                 size: file.size.as_ref().map(|size| size.value),
                 offset: file.offset.as_ref().map(|offset| offset.value),
                 peer: self.checker.optional_template(file.peer.as_ref()),
-                reason: self.checker.word(file.reason.as_ref(), &REASONS),
-                errno: None,
+                reason: self
+                    .checker
+                    .word(file.reason.as_ref(), &CloseReason::ALL.map(|reason| (reason.name(), reason))),
+                errno: file.error.as_ref().map(|error| error.value.clone()),
             }));
         }
+        if let Some(error) = &file.error {
+            self.checker.wrong(span(&error.referenced), "`error` goes with `event` here: it is what the event tells");
+        }
         let facts = Facts {
-            state: self.checker.word(file.state.as_ref(), &STATES),
+            state: self.checker.word(file.state.as_ref(), &SocketState::ALL.map(|state| (state.name(), state))),
             connections: file.connections.as_ref().map(|count| count.value),
             bytes_read: file.bytes_read.as_ref().map(|bytes| bytes.value),
             bytes_written: file.bytes_written.as_ref().map(|bytes| bytes.value),
@@ -487,105 +465,4 @@ impl Words<'_, '_> {
         }
         Some(Expectation::Facts(facts))
     }
-
-    // === Values ===
-
-    /// A field that a verb cannot do without.
-    fn needed<'f>(
-        &mut self,
-        verb: &str,
-        field: &str,
-        value: Option<&'f Spanned<String>>,
-        at: &Spanned<String>,
-    ) -> Option<&'f Spanned<String>> {
-        if value.is_none() {
-            self.checker.wrong(span(&at.referenced), format!("`{verb}` needs `{field}`"));
-        }
-        value
-    }
-
-    /// An address, checked as far as it is known.
-    fn address(&mut self, text: &Spanned<String>) -> Template {
-        let template = self.checker.template(text);
-        if let Some(literal) = template.literal()
-            && let Err(problem) = AddressText::parse_with_port(&literal)
-        {
-            self.checker.wrong(span(&text.referenced), problem.to_string());
-        }
-        template
-    }
-
-    /// The bytes that the step names, in one of the ways to do so.
-    fn payload(&mut self) -> Option<Payload> {
-        let file = self.file;
-        let ways = [file.text.is_some(), file.hex.is_some(), file.pattern.is_some()];
-        if ways.iter().filter(|there| **there).count() > 1 {
-            let at = file.text.as_ref().or(file.hex.as_ref()).map_or(0..0, |text| span(&text.referenced));
-            self.checker.wrong(at, "one of text, hex and pattern says it all");
-            return None;
-        }
-        if let Some(encoding) = file.encoding.as_ref().filter(|_| file.text.is_none()) {
-            self.checker.wrong(span(&encoding.referenced), "`encoding` goes with `text`");
-        }
-        if let Some(text) = &file.text {
-            return self.text_payload(text);
-        }
-        if let Some(hex) = &file.hex {
-            return match parse_hex(&hex.value) {
-                Ok(bytes) => Some(Payload::Bytes(bytes)),
-                Err(problem) => {
-                    self.checker.wrong(span(&hex.referenced), problem.to_string());
-                    None
-                }
-            };
-        }
-        let pattern = file.pattern.as_ref()?;
-        if pattern.value == 0 || pattern.value > 1 << 20 {
-            self.checker.wrong(span(&pattern.referenced), "a pattern has 1 to 1048576 bytes");
-            return None;
-        }
-        Pattern { size: pattern.value, fill: Fill::Counting }.bytes().ok().map(Payload::Bytes)
-    }
-
-    fn text_payload(&mut self, text: &Spanned<String>) -> Option<Payload> {
-        let label = self.file.encoding.as_ref();
-        let encoding = match TextEncoding::from_label(label.map_or("", |label| &label.value)) {
-            Ok(encoding) => encoding,
-            Err(problem) => {
-                let at = label.map_or(0..0, |label| span(&label.referenced));
-                self.checker.wrong(at, problem.to_string());
-                return None;
-            }
-        };
-        let template = self.checker.template(text);
-        if let Some(literal) = template.literal()
-            && let Err(problem) = encoding.encode(&literal)
-        {
-            self.checker.wrong(span(&text.referenced), problem.to_string());
-            return None;
-        }
-        Some(Payload::Text(template, encoding))
-    }
-}
-
-/// An option of a file: `TCP_NODELAY: on`, `SO_RCVBUF: 4096`, `TCP_KEEPIDLE: 30s`.
-fn option(name: &str, text: &str) -> Result<SocketOption, String> {
-    let spec = OptionSpec::find(name).map_err(|violation| violation.problem.to_string())?;
-    let number = || text.parse::<i32>().map(OptionValue::Number).map_err(|_| format!("`{text}` is no number"));
-    let seconds = || {
-        let time = text.parse::<jiff::SignedDuration>().ok().filter(|time| time.subsec_nanos() == 0);
-        let seconds = time.and_then(|time| u32::try_from(time.as_secs()).ok());
-        seconds.map(OptionValue::Seconds).ok_or_else(|| format!("`{text}` is no whole number of seconds, such as 30s"))
-    };
-    let value = match (spec.kind, text) {
-        (OptionType::Enabled | OptionType::Linger, "off" | "false") => OptionValue::Enabled(false),
-        (OptionType::Enabled, "on" | "true") => OptionValue::Enabled(true),
-        (OptionType::Enabled, _) => return Err(format!("`{text}` is neither on nor off")),
-        (OptionType::Number, _) => number()?,
-        (OptionType::Seconds | OptionType::Linger, _) => seconds()?,
-        (OptionType::InterfaceName | OptionType::InterfaceIndex | OptionType::MulticastInterface, _) => {
-            OptionValue::Text(text.into())
-        }
-    };
-    SocketOption::new(name, value).map_err(|violation| violation.problem.to_string())
 }

@@ -143,12 +143,14 @@ impl fmt::Display for SocketError {
         if let Some(subject) = &self.subject {
             write!(f, " {subject}")?;
         }
-        if let Some(remote) = &self.remote {
-            write!(f, " {remote}")?;
-        }
-        if let Some(local) = &self.local {
-            let preposition = if self.remote.is_some() { "from" } else { "on" };
-            write!(f, " {preposition} {local}")?;
+        let outward = !matches!(self.operation, Operation::Accept | Operation::Receive);
+        match (&self.local, &self.remote) {
+            (Some(local), Some(remote)) if outward => write!(f, " {remote} from {local}")?,
+            (None, Some(remote)) if outward => write!(f, " {remote}")?,
+            (Some(local), Some(remote)) => write!(f, " from {remote} on {local}")?,
+            (None, Some(remote)) => write!(f, " from {remote}")?,
+            (Some(local), None) => write!(f, " on {local}")?,
+            (None, None) => {}
         }
         write!(f, ": {} ({})", self.cause.text(), self.cause.name())
     }
@@ -171,6 +173,11 @@ mod tests {
         assert_eq!(
             refused.between(endpoint("10.0.0.1:4711"), endpoint("[::1]:81")).to_string(),
             "connect [::1]:81 from 10.0.0.1:4711: connection refused (ECONNREFUSED)"
+        );
+        let reset = SocketError::new(Errno::ECONNRESET, Operation::Receive, "recv");
+        assert_eq!(
+            reset.between(endpoint("10.0.0.1:80"), endpoint("10.0.0.2:4711")).to_string(),
+            "receive from 10.0.0.2:4711 on 10.0.0.1:80: connection reset by peer (ECONNRESET)"
         );
         let taken = SocketError::new(Errno::EADDRINUSE, Operation::Bind, "bind").between(endpoint("0.0.0.0:80"), None);
         assert_eq!(taken.to_string(), "bind on 0.0.0.0:80: address already in use (EADDRINUSE)");

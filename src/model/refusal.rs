@@ -151,6 +151,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The reasons that an operation on a socket can be refused for, by name.
+    pub const SOCKET_REASONS: [&'static str; 9] = [
+        "INVALID_FIELD",
+        "SOCKET_NOT_FOUND",
+        "SOCKET_CLOSED",
+        "SOCKET_EXISTS",
+        "WRONG_TRANSPORT",
+        "WRONG_DIRECTION",
+        "WRONG_STATE",
+        "QUOTA_EXCEEDED",
+        "EVENT_NOT_KEPT",
+    ];
+
     /// A malformed field.
     pub fn invalid(field: impl Into<String>, problem: impl Into<Box<str>>) -> Self {
         Self::InvalidField(Violation::new(field, problem))

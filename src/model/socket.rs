@@ -29,6 +29,24 @@ pub enum SocketState {
     Closed,
 }
 
+impl SocketState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Unbound, Self::Bound, Self::Listening, Self::Connecting, Self::Connected, Self::Closed];
+
+    /// Its name, as files and messages spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unbound => "unbound",
+            Self::Bound => "bound",
+            Self::Listening => "listening",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// What the end of the peer's direction leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum HalfOpenPolicy {
@@ -204,6 +222,36 @@ pub enum CloseReason {
     AgentDraining,
     /// A fault of the agent.
     Internal,
+}
+
+impl CloseReason {
+    /// Every reason.
+    pub const ALL: [Self; 9] = [
+        Self::Closed,
+        Self::Aborted,
+        Self::Ended,
+        Self::PeerReset,
+        Self::Failed,
+        Self::SessionReset,
+        Self::SessionDeleted,
+        Self::AgentDraining,
+        Self::Internal,
+    ];
+
+    /// Its name, as files and JSON spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Aborted => "aborted",
+            Self::Ended => "ended",
+            Self::PeerReset => "peer_reset",
+            Self::Failed => "failed",
+            Self::SessionReset => "session_reset",
+            Self::SessionDeleted => "session_deleted",
+            Self::AgentDraining => "agent_draining",
+            Self::Internal => "internal",
+        }
+    }
 }
 
 impl fmt::Display for CloseReason {

@@ -1,0 +1,142 @@
+//! The values of the exercise language: addresses, payloads, numbers, options.
+
+use std::ops::RangeInclusive;
+
+use serde_saphyr::Spanned;
+
+use crate::exercise::file::span;
+use crate::exercise::plan::Payload;
+use crate::exercise::template::Template;
+use crate::exercise::words::Words;
+use crate::model::address::AddressText;
+use crate::model::encoding::TextEncoding;
+use crate::model::option::{OptionSpec, OptionType, OptionValue, SocketOption};
+use crate::model::payload::{Fill, Pattern, parse_hex};
+
+/// The longest pattern that a file may ask for, in bytes.
+const PATTERN_BYTES: u32 = 1 << 20;
+
+impl Words<'_, '_> {
+    /// A number that must lie in a range.
+    pub(super) fn in_range(
+        &mut self,
+        field: &str,
+        value: Option<&Spanned<u32>>,
+        range: RangeInclusive<u32>,
+    ) -> Option<u32> {
+        let value = value?;
+        if range.contains(&value.value) {
+            return Some(value.value);
+        }
+        let message = format!("`{field}` goes from {} to {}, and this is {}", range.start(), range.end(), value.value);
+        self.checker.wrong(span(&value.referenced), message);
+        None
+    }
+
+    /// A field that a verb cannot do without.
+    pub(super) fn needed<'f>(
+        &mut self,
+        verb: &str,
+        field: &str,
+        value: Option<&'f Spanned<String>>,
+        at: &Spanned<String>,
+    ) -> Option<&'f Spanned<String>> {
+        if value.is_none() {
+            self.checker.wrong(span(&at.referenced), format!("`{verb}` needs `{field}`"));
+        }
+        value
+    }
+
+    /// An address, checked as far as it is known.
+    pub(super) fn address(&mut self, text: &Spanned<String>) -> Template {
+        let template = self.checker.template(text);
+        if let Some(literal) = template.literal()
+            && let Err(problem) = AddressText::parse_with_port(&literal)
+        {
+            self.checker.wrong(span(&text.referenced), problem.to_string());
+        }
+        template
+    }
+
+    /// The bytes that the step names, in one of the ways to do so.
+    pub(super) fn payload(&mut self) -> Option<Payload> {
+        let file = self.file;
+        let ways = [file.text.is_some(), file.hex.is_some(), file.pattern.is_some()];
+        if ways.iter().filter(|there| **there).count() > 1 {
+            let at = file.text.as_ref().or(file.hex.as_ref()).map_or(0..0, |text| span(&text.referenced));
+            self.checker.wrong(at, "one of text, hex and pattern says it all");
+            return None;
+        }
+        if let Some(encoding) = file.encoding.as_ref().filter(|_| file.text.is_none()) {
+            self.checker.wrong(span(&encoding.referenced), "`encoding` goes with `text`");
+        }
+        if let Some(text) = &file.text {
+            return self.text_payload(text);
+        }
+        if let Some(hex) = &file.hex {
+            return match parse_hex(&hex.value) {
+                Ok(bytes) => Some(Payload::Bytes(bytes)),
+                Err(problem) => {
+                    self.checker.wrong(span(&hex.referenced), problem.to_string());
+                    None
+                }
+            };
+        }
+        let size = self.in_range("pattern", file.pattern.as_ref(), 1..=PATTERN_BYTES)?;
+        Pattern { size, fill: Fill::Counting }.bytes().ok().map(Payload::Bytes)
+    }
+
+    fn text_payload(&mut self, text: &Spanned<String>) -> Option<Payload> {
+        let label = self.file.encoding.as_ref();
+        let encoding = match TextEncoding::from_label(label.map_or("", |label| &label.value)) {
+            Ok(encoding) => encoding,
+            Err(problem) => {
+                let at = label.map_or(0..0, |label| span(&label.referenced));
+                self.checker.wrong(at, problem.to_string());
+                return None;
+            }
+        };
+        let template = self.checker.template(text);
+        if let Some(literal) = template.literal()
+            && let Err(problem) = encoding.encode(&literal)
+        {
+            self.checker.wrong(span(&text.referenced), problem.to_string());
+            return None;
+        }
+        Some(Payload::Text(template, encoding))
+    }
+
+    pub(super) fn options(&mut self) -> Vec<SocketOption> {
+        let Some(options) = &self.file.options else { return Vec::new() };
+        let mut read = Vec::new();
+        for (name, value) in &options.value.0 {
+            match option(&name.value, &value.value) {
+                Ok(option) => read.push(option),
+                Err(problem) => self.checker.wrong(span(&value.referenced), problem),
+            }
+        }
+        read
+    }
+}
+
+/// An option of a file: `TCP_NODELAY: on`, `SO_RCVBUF: 4096`, `TCP_KEEPIDLE: 30s`.
+fn option(name: &str, text: &str) -> Result<SocketOption, String> {
+    let spec = OptionSpec::find(name).map_err(|violation| violation.problem.to_string())?;
+    let number = || text.parse::<i32>().map(OptionValue::Number).map_err(|_| format!("`{text}` is no number"));
+    let seconds = || {
+        let time = text.parse::<jiff::SignedDuration>().ok().filter(|time| time.subsec_nanos() == 0);
+        let seconds = time.and_then(|time| u32::try_from(time.as_secs()).ok());
+        seconds.map(OptionValue::Seconds).ok_or_else(|| format!("`{text}` is no whole number of seconds, such as 30s"))
+    };
+    let value = match (spec.kind, text) {
+        (OptionType::Enabled | OptionType::Linger, "off" | "false") => OptionValue::Enabled(false),
+        (OptionType::Enabled, "on" | "true") => OptionValue::Enabled(true),
+        (OptionType::Enabled, _) => return Err(format!("`{text}` is neither on nor off")),
+        (OptionType::Number, _) => number()?,
+        (OptionType::Seconds | OptionType::Linger, _) => seconds()?,
+        (OptionType::InterfaceName | OptionType::InterfaceIndex | OptionType::MulticastInterface, _) => {
+            OptionValue::Text(text.into())
+        }
+    };
+    SocketOption::new(name, value).map_err(|violation| violation.problem.to_string())
+}
