@@ -79,6 +79,17 @@ fn every_module_has_a_floor_and_stands_in_the_picture() {
 }
 
 #[test]
+fn the_picture_is_the_same_wherever_it_stands() {
+    let floors = |text: &str| -> Vec<String> {
+        let line = |line: &str| line.trim_start_matches("//! ").to_owned();
+        text.lines().map(line).filter(|line| line.starts_with("floor ")).collect()
+    };
+    let code = floors(&fs::read_to_string(src().join("lib.rs")).unwrap());
+    assert!(!code.is_empty());
+    assert_eq!(floors(&fs::read_to_string(src().join("../CONTRIBUTING.md")).unwrap()), code);
+}
+
+#[test]
 fn files_and_lines_stay_readable() {
     for file in rust_files(&src()).into_iter().chain(rust_files(&src().join("../tests"))) {
         let lines = fs::read_to_string(&file).unwrap().lines().count();
