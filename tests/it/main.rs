@@ -7,3 +7,4 @@
 mod floors;
 mod harness;
 mod tcp_connect;
+mod tcp_states;

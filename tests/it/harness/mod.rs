@@ -2,6 +2,7 @@
 
 mod agent;
 mod peer;
+pub mod tcp;
 
 pub use agent::{Agent, Refused, text};
 pub use peer::{LOOPBACKS, TcpPeer, within};
