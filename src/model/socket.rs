@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::model::address::{AddressText, Endpoint, Family, Transport};
 use crate::model::event::Event;
 use crate::model::id::{SessionId, SocketId, SocketUid};
+use crate::model::operation::ShutdownHow;
 use crate::model::option::SocketOption;
 use crate::model::time::Timestamp;
 
@@ -379,6 +380,13 @@ impl SocketStatus {
             Event::Sent { size, .. } => {
                 self.totals.bytes_written += u64::from(*size);
                 self.totals.datagrams_sent += 1;
+            }
+            // A listener has no direction to send in; without the other one it does not listen, and `bound` tells if it kept its address.
+            Event::ShutDown { how } if self.state == SocketState::Listening => {
+                if *how != ShutdownHow::Send {
+                    self.state = SocketState::Unbound;
+                    self.local = None;
+                }
             }
             Event::ShutDown { how } => self.shut_down |= how.ends_sending(),
             Event::PeerClosed { .. } => self.peer_closed = true,

@@ -472,6 +472,14 @@ impl Driver {
         ticket.caused(seq);
     }
 
+    /// Appends an event that an operation has caused, or the agent by itself.
+    pub(super) fn record_for_some(&self, ticket: &mut Option<Ticket>, event: Event) {
+        match ticket {
+            Some(ticket) => self.record_for(ticket, event),
+            None => self.record(event),
+        }
+    }
+
     /// Appends that an operation has failed, and answers so.
     pub(super) fn fail(&self, mut ticket: Ticket, error: SocketError, brought: Brought) {
         self.record_for(&mut ticket, Event::Failed { error: error.clone() });

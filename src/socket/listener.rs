@@ -83,15 +83,22 @@ impl Driver {
                 if let Some(local) = self.local() {
                     self.record_for(&mut ticket, Event::Listening { local, backlog });
                 }
-                if !matches!(self.role, Role::Listener(_)) {
-                    self.role = Role::Listener(Listener {
-                        policy: spec.accept,
-                        accepts: VecDeque::new(),
-                        children: 0,
-                        pause: None,
-                        over: false,
-                    });
-                    self.watch();
+                match &mut self.role {
+                    Role::Listener(listener) if listener.over => {
+                        listener.over = false;
+                        self.watch();
+                    }
+                    Role::Listener(_) => {}
+                    _ => {
+                        self.role = Role::Listener(Listener {
+                            policy: spec.accept,
+                            accepts: VecDeque::new(),
+                            children: 0,
+                            pause: None,
+                            over: false,
+                        });
+                        self.watch();
+                    }
                 }
                 ticket.finish(Ending::Done, Brought::Nothing);
             }
@@ -144,21 +151,25 @@ impl Driver {
                         self.pause_accepting(AcceptPause::OutOfResources, Some(error));
                         return Flow::Enough;
                     }
-                    self.accept_failed(errno, error);
+                    self.record(Event::AcceptFailed { error });
                 }
             }
         }
         Flow::Enough
     }
 
-    fn accept_failed(&mut self, errno: Errno, error: SocketError) {
-        self.record(Event::AcceptFailed { error: error.clone() });
-        if errno == Errno::EINVAL
-            && let Role::Listener(listener) = &mut self.role
-        {
-            listener.over = true;
-            listener.end_accepts(&Ending::Error(error), |_| true);
+    /// The listener was shut down: whoever waits for a connection is told what accept(2) says then. It may listen again.
+    pub(super) fn end_listening(&mut self, ticket: &mut Option<Ticket>) {
+        let ending = Ending::Error(self.error(Errno::EINVAL, Operation::Accept, "accept4"));
+        // A port that no bind has asked for is lost with it.
+        if let Some(local) = self.local() {
+            self.record_for_some(ticket, Event::Bound { local });
         }
+        if let Role::Listener(listener) = &mut self.role {
+            listener.over = true;
+            listener.end_accepts(&ending, |_| true);
+        }
+        self.unwatch();
     }
 
     fn pause_accepting(&mut self, reason: AcceptPause, error: Option<SocketError>) {

@@ -88,30 +88,37 @@ impl Driver {
     }
 
     /// Ends a direction. What was to be sent before has been.
-    pub(super) fn shut_down_now(&mut self, ticket: Option<Ticket>, how: ShutdownHow) {
-        match self.socket.shutdown(how) {
-            Ok(()) => {
-                let event = Event::ShutDown { how };
-                match ticket {
-                    Some(mut ticket) => {
-                        self.record_for(&mut ticket, event);
-                        ticket.finish(Ending::Done, Brought::Nothing);
-                    }
-                    None => self.record(event),
+    pub(super) fn shut_down_now(&mut self, mut ticket: Option<Ticket>, how: ShutdownHow) {
+        if let Err(errno) = self.socket.shutdown(how) {
+            let error = self.error(errno, Operation::Shutdown, "shutdown");
+            return match ticket {
+                Some(ticket) => self.fail(ticket, error, Brought::Nothing),
+                None => self.record(Event::Failed { error }),
+            };
+        }
+        match &self.role {
+            // There is no connection yet: Linux ends the attempt instead.
+            Role::Connecting(_) => {
+                let errno = self.socket.take_error().unwrap_or(Errno::ECONNABORTED);
+                self.give_up_connect(Ending::Error(self.error(errno, Operation::Connect, "connect")));
+            }
+            Role::Listener(_) => {
+                self.record_for_some(&mut ticket, Event::ShutDown { how });
+                if how != ShutdownHow::Send {
+                    self.end_listening(&mut ticket);
                 }
+            }
+            _ => {
+                self.record_for_some(&mut ticket, Event::ShutDown { how });
                 if how != ShutdownHow::Send {
                     self.receive_shut = true;
                     self.end_of_stream_told();
                 }
                 self.end_if_both_ended();
             }
-            Err(errno) => {
-                let error = self.error(errno, Operation::Shutdown, "shutdown");
-                match ticket {
-                    Some(ticket) => self.fail(ticket, error, Brought::Nothing),
-                    None => self.record(Event::Failed { error }),
-                }
-            }
+        }
+        if let Some(ticket) = ticket {
+            ticket.finish(Ending::Done, Brought::Nothing);
         }
     }
 
