@@ -137,6 +137,13 @@ pub struct Conduct {
     pub idle_timeout: Duration,
 }
 
+impl Conduct {
+    /// Whether a socket that would be read is not, from the start.
+    pub const fn begins_paused(&self) -> bool {
+        self.delivery.paused && !matches!(self.direction, Direction::SendOnly)
+    }
+}
+
 /// What a TCP socket does once it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TcpRole {

@@ -96,6 +96,11 @@ impl Run<'_> {
             let seq = cell.record(Some(&self.handle.request), event.clone());
             self.events.add(EventRange::one(seq));
         }
+        // A connection tells it when it begins to be read; datagrams are read from the start.
+        if matches!(spec.kind, Kind::Udp(_)) && spec.conduct.begins_paused() {
+            let seq = cell.record(Some(&self.handle.request), Event::ReadPaused);
+            self.events.add(EventRange::one(seq));
+        }
         Ok(cell)
     }
 

@@ -89,7 +89,12 @@ impl Driver {
 
     /// Ends a direction. What was to be sent before has been.
     pub(super) fn shut_down_now(&mut self, mut ticket: Option<Ticket>, how: ShutdownHow) {
-        if let Err(errno) = self.socket.shutdown(how) {
+        let answer = match &self.role {
+            // Linux answers this, and ends the direction all the same: the socket would be mute, or always ready with nothing to read.
+            Role::Datagrams(datagrams) if !datagrams.connected => Err(Errno::ENOTCONN),
+            _ => self.socket.shutdown(how),
+        };
+        if let Err(errno) = answer {
             let error = self.error(errno, Operation::Shutdown, "shutdown");
             return match ticket {
                 Some(ticket) => self.fail(ticket, error, Brought::Nothing),
@@ -146,8 +151,7 @@ impl Driver {
 
     /// Tells that a socket that begins its life paused does so.
     pub(super) fn tell_if_paused(&self) {
-        let conduct = self.cell.conduct();
-        if conduct.delivery.paused && conduct.direction != Direction::SendOnly {
+        if self.cell.conduct().begins_paused() {
             self.record(Event::ReadPaused);
         }
     }
