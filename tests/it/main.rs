@@ -8,3 +8,7 @@ mod floors;
 mod harness;
 mod tcp_connect;
 mod tcp_states;
+mod udp_connect;
+mod udp_receive;
+mod udp_send;
+mod udp_states;

@@ -1,8 +1,12 @@
 //! Agents within the test's own process, and the short words in which tests talk to them.
 
 mod agent;
+mod calls;
+mod datagrams;
 mod peer;
 pub mod tcp;
 
-pub use agent::{Agent, Refused, text};
+pub use agent::{Agent, Refused, error_name, text};
+pub use calls::{detached, filter, millis, named, nanos, patient};
+pub use datagrams::{UdpPeer, any_port, datagram};
 pub use peer::{LOOPBACKS, TcpPeer, within};
