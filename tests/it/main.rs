@@ -4,6 +4,8 @@
 //! transcript of what somebody could have typed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
+mod events_order;
+mod events_watch;
 mod floors;
 mod harness;
 mod tcp_connect;
