@@ -4,7 +4,11 @@
 //! transcript of what somebody could have typed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
+mod events_gap;
+mod events_list;
 mod events_order;
+mod events_views;
+mod events_wait;
 mod events_watch;
 mod floors;
 mod harness;
