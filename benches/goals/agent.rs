@@ -1,0 +1,155 @@
+//! farsock's side: a real agent with its token, and clients of it.
+
+use std::net::SocketAddr;
+
+use farsock::agent::{Agent, AgentConfig, Listen};
+use farsock::client::{AgentClient, Credentials, Dialer, Endpoint};
+use farsock::model::id::SessionId;
+use farsock::model::limits::Limits;
+use farsock::model::operation::{Action, CallOptions};
+use farsock::wire::pb;
+use farsock::wire::pb::socket_service_client::SocketServiceClient;
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+
+use crate::channel::{Address, CALL_WINDOWS};
+use crate::load::Caller;
+use crate::side::{Kind, Side};
+
+/// The generated client, with a token.
+pub(crate) type Sockets = SocketServiceClient<InterceptedService<Channel, Credentials>>;
+
+/// An agent.
+pub(crate) struct TestAgent {
+    _side: Side,
+    tcp: SocketAddr,
+    unix: Address,
+    credentials: Credentials,
+    _directory: tempfile::TempDir,
+}
+
+impl TestAgent {
+    /// Starts one, as `farsock agent` would.
+    pub(crate) fn start(kind: Kind) -> Self {
+        Self::start_with(kind, Limits::default())
+    }
+
+    /// Starts one with these limits.
+    pub(crate) fn start_with(kind: Kind, limits: Limits) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, token) = (directory.path().join("agent.sock"), directory.path().join("token"));
+        let config = AgentConfig {
+            listen: vec![Listen::Tcp(([127, 0, 0, 1], 0).into()), Listen::Unix(path.clone())],
+            token_file: Some(token.clone()),
+            limits,
+            ..AgentConfig::default()
+        };
+        let side = Side::start(kind);
+        let tcp = side.run(async move {
+            let agent = Agent::bind(config).await.unwrap();
+            let tcp = agent.listens().into_iter().find_map(|listen| match listen {
+                Listen::Tcp(addr) => Some(addr),
+                Listen::Unix(_) => None,
+            });
+            tokio::spawn(agent.serve(std::future::pending(), CancellationToken::new()));
+            tcp.unwrap()
+        });
+        let credentials = Credentials::token_file(&token).unwrap();
+        Self { _side: side, tcp, unix: Address::Unix(path), credentials, _directory: directory }
+    }
+
+    /// Where it is reached by TCP.
+    pub(crate) fn tcp(&self) -> Address {
+        Address::Tcp(self.tcp)
+    }
+
+    /// Where it is reached by its Unix socket.
+    pub(crate) fn unix(&self) -> Address {
+        self.unix.clone()
+    }
+
+    /// The generated client, on a connection like that of the other side.
+    pub(crate) fn sockets(&self, client: &Side, address: Address) -> Sockets {
+        let channel = client.run(address.channel(CALL_WINDOWS));
+        SocketServiceClient::new(InterceptedService::new(channel, self.credentials.clone()))
+    }
+
+    /// The client library.
+    pub(crate) fn client(&self, client: &Side) -> AgentClient {
+        let endpoint = Endpoint::Tcp { host: self.tcp.ip().to_string(), port: self.tcp.port() };
+        let credentials = self.credentials.clone();
+        client.run(async move { AgentClient::new(&Dialer::to(&endpoint), &credentials) })
+    }
+}
+
+/// A session with a log of its own.
+pub(crate) async fn begin_session(library: &AgentClient, name: &str) -> SessionId {
+    let session = SessionId::parse(name).unwrap();
+    let create = Action::CreateSession { session: Some(session.clone()) };
+    library.call(&create, &CallOptions::default()).await.unwrap();
+    session
+}
+
+/// Ends a session, with all that is in it.
+pub(crate) async fn end_session(library: &AgentClient, session: SessionId) {
+    let delete = Action::DeleteSession { session, allow_missing: false };
+    library.call(&delete, &CallOptions::default()).await.unwrap();
+}
+
+/// A TCP socket that does this, and where it is.
+pub(crate) async fn create_tcp(
+    sockets: &mut Sockets,
+    session: &str,
+    id: &str,
+    role: pb::tcp_socket_spec::Role,
+) -> SocketAddr {
+    let tcp = pb::TcpSocketSpec { role: Some(role), ..Default::default() };
+    create(sockets, session, id, pb::create_socket_request::Kind::Tcp(tcp)).await
+}
+
+/// A UDP socket, and where it is.
+pub(crate) async fn create_udp(sockets: &mut Sockets, session: &str, id: &str) -> SocketAddr {
+    let udp = pb::UdpSocketSpec { bind: "127.0.0.1:0".to_owned(), ..Default::default() };
+    create(sockets, session, id, pb::create_socket_request::Kind::Udp(udp)).await
+}
+
+async fn create(sockets: &mut Sockets, session: &str, id: &str, kind: pb::create_socket_request::Kind) -> SocketAddr {
+    let call = pb::Call { fail_on_error: true, ..Default::default() };
+    let request = pb::CreateSocketRequest {
+        session_id: session.to_owned(),
+        socket_id: id.to_owned(),
+        kind: Some(kind),
+        call: Some(call),
+    };
+    let made = sockets.create_socket(request).await.unwrap().into_inner();
+    made.socket.unwrap().local.unwrap().text.parse().unwrap()
+}
+
+/// Asks for one socket, again and again.
+#[derive(Clone)]
+pub(crate) struct GetSocket {
+    pub(crate) sockets: Sockets,
+    pub(crate) id: &'static str,
+}
+
+impl GetSocket {
+    fn request(&self) -> pb::GetSocketRequest {
+        pb::GetSocketRequest { session_id: String::new(), socket_id: self.id.to_owned() }
+    }
+
+    /// How many bytes the question and its answer have.
+    pub(crate) async fn sizes(&mut self) -> (usize, usize) {
+        let request = self.request();
+        let asked = request.encoded_len();
+        (asked, self.sockets.get_socket(request).await.unwrap().into_inner().encoded_len())
+    }
+}
+
+impl Caller for GetSocket {
+    async fn call(&mut self) {
+        let request = self.request();
+        self.sockets.get_socket(request).await.unwrap();
+    }
+}

@@ -1,0 +1,190 @@
+//! The other side: tonic with nothing behind it. Messages that carry bytes, a call that answers one, a stream that repeats one.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::net::{TcpListener, UnixListener};
+use tonic::body::Body;
+use tonic::client::Grpc as ClientGrpc;
+use tonic::codegen::http;
+use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
+use tonic::transport::Channel;
+use tonic::transport::server::{Server, TcpIncoming};
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+use tower::Service;
+
+use crate::channel::{Address, CALL_WINDOWS, FRAME};
+use crate::load::Caller;
+use crate::side::{Kind, Side};
+
+/// What is asked.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Ask {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) data: Bytes,
+}
+
+/// What is answered: one piece of bytes, or many small ones, or many in one with the places where they end.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Answer {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) data: Bytes,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) records: Vec<Record>,
+    #[prost(uint32, repeated, tag = "3")]
+    pub(crate) ends: Vec<u32>,
+}
+
+/// A small event, as bare as can be.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Record {
+    #[prost(uint64, tag = "1")]
+    pub(crate) seq: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) data: Bytes,
+}
+
+/// A bare server.
+pub(crate) struct BareServer {
+    _side: Side,
+    tcp: Address,
+    unix: Address,
+    _directory: tempfile::TempDir,
+}
+
+impl BareServer {
+    /// Starts one that answers this, once to a call and for ever to a stream.
+    pub(crate) fn start(kind: Kind, answer: Answer) -> Self {
+        let side = Side::start(kind);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bare.sock");
+        let tcp = side.run(serve(Bare(Arc::new(answer)), path.clone()));
+        Self { _side: side, tcp, unix: Address::Unix(path), _directory: directory }
+    }
+
+    /// Where it is reached by TCP.
+    pub(crate) fn tcp(&self) -> Address {
+        self.tcp.clone()
+    }
+
+    /// Where it is reached by its Unix socket.
+    pub(crate) fn unix(&self) -> Address {
+        self.unix.clone()
+    }
+}
+
+/// Serves by TCP and by a Unix socket; answers the address.
+async fn serve(bare: Bare, path: PathBuf) -> Address {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let tcp = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let unix = stream::unfold(UnixListener::bind(path).unwrap(), |listener| async move {
+        let accepted = listener.accept().await.map(|(stream, _)| stream);
+        Some((accepted, listener))
+    });
+    tokio::spawn(server().add_service(bare.clone()).serve_with_incoming(tcp));
+    tokio::spawn(server().add_service(bare).serve_with_incoming(Box::pin(unix)));
+    Address::Tcp(addr)
+}
+
+/// With the settings of an agent.
+fn server() -> Server {
+    let (stream, connection) = CALL_WINDOWS;
+    Server::builder()
+        .initial_stream_window_size(stream)
+        .initial_connection_window_size(connection)
+        .max_concurrent_streams(1024)
+        .max_frame_size(FRAME)
+}
+
+/// The service, as tonic's generated code would have it.
+#[derive(Clone)]
+struct Bare(Arc<Answer>);
+
+impl NamedService for Bare {
+    const NAME: &'static str = "bench.Bare";
+}
+
+impl Service<http::Request<Body>> for Bare {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let method = Method(Arc::clone(&self.0));
+        let streams = request.uri().path() == "/bench.Bare/Stream";
+        Box::pin(async move {
+            let mut grpc = Grpc::new(ProstCodec::<Answer, Ask>::default());
+            Ok(if streams { grpc.server_streaming(method, request).await } else { grpc.unary(method, request).await })
+        })
+    }
+}
+
+struct Method(Arc<Answer>);
+
+type Answered<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
+
+impl UnaryService<Ask> for Method {
+    type Response = Answer;
+    type Future = Answered<Answer>;
+
+    fn call(&mut self, _: Request<Ask>) -> Self::Future {
+        let answer = Answer::clone(&self.0);
+        Box::pin(async move { Ok(Response::new(answer)) })
+    }
+}
+
+impl ServerStreamingService<Ask> for Method {
+    type Response = Answer;
+    type ResponseStream = BoxStream<'static, Result<Answer, Status>>;
+    type Future = Answered<Self::ResponseStream>;
+
+    fn call(&mut self, _: Request<Ask>) -> Self::Future {
+        let answer = Arc::clone(&self.0);
+        let repeated = stream::repeat_with(move || Ok(Answer::clone(&answer))).boxed();
+        Box::pin(async move { Ok(Response::new(repeated)) })
+    }
+}
+
+/// A client of it.
+#[derive(Clone)]
+pub(crate) struct BareClient {
+    grpc: ClientGrpc<Channel>,
+    ask: Ask,
+}
+
+impl BareClient {
+    /// A client that asks this.
+    pub(crate) fn new(channel: Channel, ask: Bytes) -> Self {
+        let grpc = ClientGrpc::new(channel).max_decoding_message_size(64 << 20);
+        Self { grpc, ask: Ask { data: ask } }
+    }
+
+    /// Opens a stream of answers.
+    pub(crate) async fn stream(&mut self) -> Streaming<Answer> {
+        self.grpc.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static("/bench.Bare/Stream");
+        let codec = ProstCodec::<Ask, Answer>::default();
+        self.grpc.server_streaming(Request::new(self.ask.clone()), path, codec).await.unwrap().into_inner()
+    }
+}
+
+impl Caller for BareClient {
+    async fn call(&mut self) {
+        self.grpc.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static("/bench.Bare/Call");
+        let codec = ProstCodec::<Ask, Answer>::default();
+        self.grpc.unary(Request::new(self.ask.clone()), path, codec).await.unwrap();
+    }
+}
