@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::agent::{Agent, AgentConfig, Listen, PORT, runtime_dir};
 use crate::cli::{Exit, complain, print};
 use crate::host::network;
+use crate::model::limits::Limits;
 use crate::sys::process;
 
 /// What `farsock agent` takes.
@@ -48,6 +49,10 @@ pub(super) struct AgentArgs {
     /// Open sockets in this network namespace: a name of `ip netns`, or a path. The agent itself is reached where it was started
     #[arg(long, value_name = "NAME", env = "FARSOCK_LAB_NETNS")]
     lab_netns: Option<String>,
+
+    /// Change a limit, by the name that GetAgent shows; again for more
+    #[arg(long = "limit", value_name = "NAME=NUMBER", env = "FARSOCK_LIMITS", value_delimiter = ',', value_parser = limit)]
+    limits: Vec<(String, u32)>,
 
     /// When stopping, serve controllers for at most so many seconds more
     #[arg(long, value_name = "SECONDS", env = "FARSOCK_GRACE", default_value_t = 10)]
@@ -159,6 +164,9 @@ fn config(args: AgentArgs, namespace: Option<&Path>) -> Result<AgentConfig, Stri
         grace: Duration::from_secs(args.grace),
         ..AgentConfig::default()
     };
+    for (name, value) in args.limits {
+        config.limits.set(&name, value).map_err(|problem| problem.to_string())?;
+    }
     for address in addresses {
         let taken = match address {
             IpAddr::V4(ip) => config.lab_ipv4.replace(ip).is_some(),
@@ -169,6 +177,13 @@ fn config(args: AgentArgs, namespace: Option<&Path>) -> Result<AgentConfig, Stri
         }
     }
     Ok(config)
+}
+
+fn limit(change: &str) -> Result<(String, u32), String> {
+    let (name, value) = change.split_once('=').ok_or("NAME=NUMBER is needed, such as sockets=4096")?;
+    let number = value.parse().map_err(|_| format!("`{value}` is no number up to {}", u32::MAX))?;
+    Limits::default().set(name, number).map_err(|problem| problem.to_string())?;
+    Ok((name.to_owned(), number))
 }
 
 /// The first address of each family of an interface, but for link-local ones, which mean nothing without their zone.

@@ -1,80 +1,95 @@
 //! Every limit of an agent, with its default and the reason for it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use crate::model::id::shorten;
+use crate::model::refusal::Problem;
 
 /// The largest UDP payload over IPv6, and so the longest datagram that a read must be able to take.
 pub const READ_SIZE: u32 = 65_536;
 
-/// What bounds an agent's memory and work. GetAgent shows all of it; the names there are the names here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Open sockets of a session. Each costs a descriptor.
-    pub sockets: u32,
-    /// Sessions of a principal, the default session included.
-    pub sessions: u32,
-    /// Watchers of a session. Each costs what HTTP/2 buffers for it, about 100 KiB when it stalls.
-    pub watchers: u32,
-    /// Operations of a session that run or are scheduled. Each costs a task.
-    pub calls: u32,
-    /// Operations of a session that are remembered after they have ended.
-    pub remembered_calls: u32,
-    /// Bytes of payload that remembered operations hold.
-    pub remembered_bytes: u32,
-    /// Bytes of one request's payload.
-    pub payload_bytes: u32,
-    /// Datagrams of one SendDatagrams.
-    pub datagrams_per_call: u32,
-    /// Options of one request.
-    pub options_per_call: u32,
-    /// Bytes read from a socket at a time, and so of one event's payload.
-    pub read_size: u32,
-    /// Bytes of one socket's writes that wait for room in the kernel.
-    pub pending_write_bytes: u32,
-    /// Events in the log of a session.
-    pub log_events: u32,
-    /// Bytes of payload in the log of a session.
-    pub log_bytes: u32,
-    /// Events that end something and have room of their own in the log of a session.
-    pub log_final_events: u32,
-    /// Closed sockets of a session that are remembered.
-    pub closed_sockets: u32,
-    /// Name lookups of the agent at a time. Each blocks a thread.
-    pub lookups: u32,
-    /// Items of one page.
-    pub page_size: u32,
-    /// Connections to the agent.
-    pub connections: u32,
-    /// Marks of kernel counters of a principal.
-    pub marks: u32,
-    /// Bytes of one request message: room for the payload in hex, and for the rest.
-    pub message_bytes: u32,
+macro_rules! limits {
+    ($($(#[$meta:meta])* $name:ident: $usual:expr, $range:expr;)*) => {
+        /// What bounds an agent's memory and work. GetAgent shows all of it; the names there are the names here.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[$meta])* pub $name: u32,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $usual,)* }
+            }
+        }
+
+        impl Limits {
+            /// The name of every limit.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+
+            /// Changes the limit of this name.
+            pub fn set(&mut self, name: &str, value: u32) -> Result<(), Problem> {
+                match name {
+                    $(stringify!($name) => {
+                        in_range(name, value, $range)?;
+                        self.$name = value;
+                    })*
+                    _ => return Err(Problem::new(format!("there is no limit `{}`: {}", shorten(name), Self::NAMES.join(", ")))),
+                }
+                Ok(())
+            }
+        }
+    };
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            sockets: 1024,
-            sessions: 16,
-            watchers: 128,
-            calls: 1024,
-            remembered_calls: 4096,
-            remembered_bytes: 4 << 20,
-            payload_bytes: 1 << 20,
-            datagrams_per_call: 1024,
-            options_per_call: 64,
-            read_size: READ_SIZE,
-            pending_write_bytes: 4 << 20,
-            log_events: 1 << 16,
-            log_bytes: 64 << 20,
-            log_final_events: 4096,
-            closed_sockets: 1024,
-            lookups: 16,
-            page_size: 1000,
-            connections: 256,
-            marks: 64,
-            message_bytes: 4 << 20,
-        }
+limits! {
+    /// Open sockets of a session. Each costs a descriptor.
+    sockets: 1024, 1..=1 << 20;
+    /// Sessions of a principal, the default session included.
+    sessions: 16, 1..=1 << 16;
+    /// Watchers of a session. Each costs what HTTP/2 buffers for it, about 100 KiB when it stalls.
+    watchers: 128, 1..=1 << 16;
+    /// Operations of a session that run or are scheduled. Each costs a task.
+    calls: 1024, 1..=1 << 20;
+    /// Operations of a session that are remembered after they have ended.
+    remembered_calls: 4096, 0..=1 << 20;
+    /// Bytes of payload that remembered operations hold.
+    remembered_bytes: 4 << 20, 0..=1 << 30;
+    /// Bytes of one request's payload.
+    payload_bytes: 1 << 20, 1..=1 << 26;
+    /// Datagrams of one SendDatagrams.
+    datagrams_per_call: 1024, 1..=1 << 16;
+    /// Options of one request.
+    options_per_call: 64, 1..=1024;
+    /// Bytes read from a socket at a time, and so of one event's payload.
+    read_size: READ_SIZE, 1..=READ_SIZE;
+    /// Bytes of one socket's writes that wait for room in the kernel.
+    pending_write_bytes: 4 << 20, 1..=1 << 30;
+    /// Events in the log of a session.
+    log_events: 1 << 16, 1..=1 << 24;
+    /// Bytes of payload in the log of a session.
+    log_bytes: 64 << 20, 1..=u32::MAX;
+    /// Events that end something and have room of their own in the log of a session.
+    log_final_events: 4096, 0..=1 << 24;
+    /// Closed sockets of a session that are remembered.
+    closed_sockets: 1024, 0..=1 << 20;
+    /// Name lookups of the agent at a time. Each blocks a thread.
+    lookups: 16, 1..=512;
+    /// Items of one page.
+    page_size: 1000, 1..=1 << 16;
+    /// Connections to the agent.
+    connections: 256, 1..=1 << 16;
+    /// Marks of kernel counters of a principal.
+    marks: 64, 1..=1 << 16;
+    /// Bytes of one request message: room for the payload in hex, and for the rest.
+    message_bytes: 4 << 20, 1 << 12..=1 << 28;
+}
+
+fn in_range(name: &str, value: u32, range: RangeInclusive<u32>) -> Result<(), Problem> {
+    if range.contains(&value) {
+        return Ok(());
     }
+    Err(Problem::new(format!("`{name}` goes from {} to {}, and this is {value}", range.start(), range.end())))
 }
 
 /// What an agent uses where a request is silent.
@@ -101,5 +116,22 @@ impl Default for Defaults {
             heartbeat_interval: Duration::from_secs(5),
             backlog: 511,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_can_be_set_within_its_range() {
+        for name in Limits::NAMES {
+            let mut limits = Limits::default();
+            assert_eq!(limits.set(name, u32::MAX).is_ok(), *name == "log_bytes", "{name}");
+            limits.set(name, 4096).or_else(|_| limits.set(name, 7)).unwrap();
+            assert_ne!(limits, Limits::default(), "{name}");
+        }
+        let unknown = Limits::default().set("socketz", 1).unwrap_err();
+        assert!(unknown.to_string().starts_with("there is no limit `socketz`: sockets, sessions"), "{unknown}");
     }
 }

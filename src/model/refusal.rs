@@ -227,7 +227,7 @@ impl fmt::Display for Refusal {
             Self::QuotaExceeded(Quota { limit, value }) => {
                 write!(
                     f,
-                    "{limit} of this agent is {value}, and so many are in use: release some, or start it with a higher limit"
+                    "{limit} of this agent is {value}, and so many are in use: release some, or start it with a higher `--limit`"
                 )
             }
             Self::InstanceChanged { now } => {
