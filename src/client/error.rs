@@ -11,9 +11,9 @@ use crate::wire::status;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClientError {
     /// Nobody answers there, or the connection broke under way.
-    #[error("{message}")]
+    #[error("{message}: is an agent running there? `farsock agent` starts one, and says where it is reached")]
     Unreachable {
-        /// One line for people.
+        /// What is known of why.
         message: String,
     },
     /// The agent refuses.

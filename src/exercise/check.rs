@@ -396,9 +396,10 @@ impl Checker<'_> {
         for (name, at) in file.present() {
             if name != verb && !ALWAYS.contains(&name) && !allowed.contains(&name) {
                 let shown = name.strip_prefix("r#").unwrap_or(name);
-                let fitting: Vec<&str> = allowed.iter().map(|word| word.strip_prefix("r#").unwrap_or(word)).collect();
+                let fitting = allowed.iter().map(|word| word.strip_prefix("r#").unwrap_or(word));
+                let fitting: Vec<&str> = fitting.filter(|word| !words.contains(&format!("`{word}`"))).collect();
                 let help = if fitting.is_empty() {
-                    format!("nothing goes with {words} but {}", ALWAYS.join(", "))
+                    format!("only {} go with {words}", ALWAYS.join(", "))
                 } else {
                     format!("with {words} go {}", fitting.join(", "))
                 };
