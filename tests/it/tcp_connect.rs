@@ -1,8 +1,16 @@
 //! Connecting: to who is there, to who is not, by every kind of address.
 
-use farsock::wire::pb;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::harness::{Agent, LOOPBACKS, TcpPeer};
+use farsock::agent::AgentConfig;
+use farsock::wire::pb;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::harness::tcp::{
+    FullListener, Reported, answered, any_port, connecting_to, detached, plain_tcp, timeout, went,
+};
+use crate::harness::{Agent, LOOPBACKS, Names, TcpPeer};
 
 /// The first five lines that a newcomer types.
 #[tokio::test]
@@ -52,4 +60,240 @@ async fn a_refused_connect_is_a_result_and_leaves_the_socket_open() {
         assert_eq!(connected.socket.unwrap().state(), pb::SocketState::Connected);
         TcpPeer::accept(&listener).await;
     }
+}
+
+#[tokio::test]
+async fn the_addresses_of_a_name_are_tried_in_order() {
+    // Nobody listens at the first: 127.0.0.3 has another listener's port, and a link-local address without its zone is none.
+    for (ip, first, errno) in [
+        (LOOPBACKS[0], IpAddr::from([127, 0, 0, 3]), "ECONNREFUSED"),
+        (LOOPBACKS[1], "fe80::f00d".parse().unwrap(), "EINVAL"),
+    ] {
+        let agent = Agent::start_with(Names::host("far.test", &[first, ip]).config()).await;
+        let (listener, address) = TcpPeer::listen(ip).await;
+        let socket = agent.connect("line", &format!("far.test:{}", address.port())).await;
+        TcpPeer::accept(&listener).await;
+        assert_eq!(socket.remote.unwrap().text, address.to_string());
+        let kinds = ["created", "looked_up", "connect_started", "connect_failed", "connect_started", "connected"];
+        assert_eq!(agent.kinds("line").await, kinds);
+        let failed = agent.events_of("line", "connect_failed").await;
+        let [pb::event::Body::ConnectFailed(failed)] = &failed[..] else { panic!("{failed:?}") };
+        assert_eq!(failed.error.as_ref().unwrap().name, errno);
+        assert_eq!(failed.remote.as_ref().unwrap().address, first.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_name_of_which_no_address_answers_tells_the_last_error() {
+    let (listener, address) = TcpPeer::listen(LOOPBACKS[0]).await;
+    let others = [IpAddr::from([127, 0, 0, 3]), IpAddr::from([127, 0, 0, 4])];
+    let agent = Agent::start_with(Names::host("far.test", &others).config()).await;
+    let created = agent.create_tcp("line", connecting_to(&format!("far.test:{}", address.port()))).await.unwrap();
+    let error = created.report.unwrap().error.unwrap();
+    assert_eq!((error.name.as_str(), error.remote.unwrap().address.as_str()), ("ECONNREFUSED", "127.0.0.4"));
+    assert_eq!(agent.events_of("line", "connect_failed").await.len(), 2);
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_is_a_result() {
+    let agent = Agent::start_with(Names::default().config()).await;
+    let created = agent.create_tcp("line", connecting_to("nobody.test:80")).await.unwrap();
+    let report = created.report.unwrap();
+    let error = report.error.unwrap();
+    assert_eq!((error.name.as_str(), error.operation()), ("EAI_NONAME", pb::Operation::LookUp));
+    assert_eq!(error.subject, "nobody.test");
+    // There is no socket yet: the family is not known. The lookup is logged all the same.
+    assert_eq!(created.socket, None);
+    let all = agent.events().list_events(pb::ListEventsRequest::default()).await.unwrap().into_inner().events;
+    assert_eq!((all.len(), all[0].kind.as_str(), all[0].event_seq), (1, "looked_up", report.first_event_seq));
+
+    // One that is there stays.
+    agent.create_tcp("line", pb::TcpSocketSpec::default()).await.unwrap();
+    let connected = agent.connect_socket(connect("line", "nobody.test:80")).await.unwrap();
+    assert_eq!((connected.went(), connected.socket.unwrap().state()), ("EAI_NONAME".into(), pb::SocketState::Unbound));
+    assert_eq!(agent.kinds("line").await, ["created", "looked_up"]);
+}
+
+#[tokio::test]
+async fn a_service_name_and_no_host_mean_that_port_of_this_host() {
+    let (listener, address) = TcpPeer::listen(LOOPBACKS[0]).await;
+    let agent = Agent::start_with(Names::default().and_service("lab-test", address.port()).config()).await;
+    for remote in ["127.0.0.1:lab-test".to_owned(), ":lab-test".to_owned(), address.port().to_string()] {
+        let socket = agent.connect("", &remote).await;
+        assert_eq!(socket.remote.unwrap().text, address.to_string());
+        TcpPeer::accept(&listener).await;
+    }
+}
+
+/// The listener's queue is full, so that the SYN is not answered.
+#[tokio::test]
+async fn silence_is_a_timeout_without_an_error_and_the_socket_may_try_again() {
+    let agent = Agent::start().await;
+    for ip in LOOPBACKS {
+        let full = FullListener::new(ip);
+        let id = agent.create_tcp("", unbound(ip)).await.unwrap().socket.unwrap().socket_id;
+        let request = pb::ConnectSocketRequest { call: timeout(150), ..connect(&id, &full.address.to_string()) };
+        let silent = agent.connect_socket(request.clone()).await.unwrap();
+        let report = silent.report.unwrap();
+        assert!(report.timed_out && report.error.is_none(), "{report:?}");
+        assert_ne!(silent.socket.unwrap().state(), pb::SocketState::Connecting);
+        let failed = agent.events_of(&id, "connect_failed").await;
+        let [pb::event::Body::ConnectFailed(failed)] = &failed[..] else { panic!("{failed:?}") };
+        assert!(failed.timed_out && failed.error.is_none());
+
+        let call = Some(pb::Call { fail_on_error: true, ..timeout(150).unwrap() });
+        let refused = agent.connect_socket(pb::ConnectSocketRequest { call, ..request }).await.unwrap_err();
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "TIMED_OUT"));
+
+        let (listener, address) = TcpPeer::listen(ip).await;
+        assert_eq!(went(&agent.connect_socket(connect(&id, &address.to_string())).await), "ok");
+        TcpPeer::accept(&listener).await;
+    }
+}
+
+/// The kernel sends its SYN again after a second, and there is room by then.
+#[tokio::test]
+async fn a_connect_goes_on_until_it_is_answered() {
+    let agent = Agent::start().await;
+    for ip in LOOPBACKS {
+        let full = FullListener::new(ip);
+        let id = agent.create_tcp("", unbound(ip)).await.unwrap().socket.unwrap().socket_id;
+        let request =
+            pb::ConnectSocketRequest { call: detached(&format!("{id}-c")), ..connect(&id, &full.address.to_string()) };
+        agent.connect_socket(request).await.unwrap();
+        agent.event(&id, "connect_started").await;
+        assert_eq!(agent.socket(&id).await.state(), pb::SocketState::Connecting);
+        full.make_room();
+        agent.event(&id, "connected").await;
+        let response: pb::ConnectSocketResponse = agent.call_response(&format!("{id}-c")).await;
+        assert_eq!((response.went(), response.socket.unwrap().state()), ("ok".into(), pb::SocketState::Connected));
+    }
+}
+
+#[tokio::test]
+async fn a_local_address_can_be_chosen() {
+    let agent = Agent::start().await;
+    let (listener, address) = TcpPeer::listen(LOOPBACKS[0]).await;
+    let spec = pb::TcpSocketSpec { bind: "127.0.0.9:0".into(), ..Default::default() };
+    let local = agent.connect_with("line", &address.to_string(), spec).await.local.unwrap();
+    assert_eq!(local.address, "127.0.0.9");
+    assert_eq!(TcpPeer::accept(&listener).await.0.peer_addr().unwrap().to_string(), local.text);
+    // The port is bound before the connection is made, and kept.
+    let Some(pb::event::Body::Bound(bound)) = agent.event("line", "bound").await.body else { panic!() };
+    assert_eq!(bound.local.unwrap(), local);
+
+    let (listener, address) = TcpPeer::listen(LOOPBACKS[1]).await;
+    let spec = pb::TcpSocketSpec { bind: "[::1]:0".into(), ..Default::default() };
+    let local = agent.connect_with("line6", &address.to_string(), spec).await.local.unwrap();
+    assert_eq!(TcpPeer::accept(&listener).await.0.peer_addr().unwrap().to_string(), local.text);
+}
+
+#[tokio::test]
+async fn the_lab_address_is_the_source_unless_another_one_is_bound() {
+    let lab = Ipv4Addr::new(127, 7, 7, 7);
+    let agent = Agent::start_with(AgentConfig { lab_ipv4: Some(lab), ..AgentConfig::default() }).await;
+    let (listener, address) = TcpPeer::listen(LOOPBACKS[0]).await;
+    let socket = agent.connect("line", &address.to_string()).await;
+    assert_eq!(socket.local.unwrap().address, "127.7.7.7");
+    assert_eq!(TcpPeer::accept(&listener).await.0.peer_addr().unwrap().ip(), IpAddr::from(lab));
+    // What a connect binds is told by `connected` alone.
+    assert_eq!(agent.kinds("line").await, ["created", "connect_started", "connected"]);
+
+    let spec = pb::TcpSocketSpec { bind: "127.0.0.9:0".into(), ..Default::default() };
+    let socket = agent.connect_with("other", &address.to_string(), spec).await;
+    assert_eq!(socket.local.unwrap().address, "127.0.0.9");
+}
+
+/// A listener that was created without a host, and somebody who calls this host by its port alone.
+#[tokio::test]
+async fn the_lab_address_is_this_host() {
+    let lab = Ipv4Addr::new(127, 7, 7, 7);
+    let agent = Agent::start_with(AgentConfig { lab_ipv4: Some(lab), ..AgentConfig::default() }).await;
+    let door = agent.listen("door", ":0").await;
+    let port = door.rsplit(':').next().unwrap();
+    let socket = agent.connect("line", port).await;
+    assert_eq!((socket.remote.unwrap().text, socket.local.unwrap().address.as_str()), (door, "127.7.7.7"));
+}
+
+#[tokio::test]
+async fn a_connection_with_itself_is_noticed() {
+    let agent = Agent::start().await;
+    for ip in LOOPBACKS {
+        let spec = pb::TcpSocketSpec { bind: any_port(ip), ..Default::default() };
+        let socket = agent.create_tcp("", spec).await.unwrap().socket.unwrap();
+        let (id, own) = (socket.socket_id, socket.local.unwrap().text);
+        let connected = agent.connect_socket(connect(&id, &own)).await.unwrap();
+        assert_eq!(connected.went(), "ok");
+        let socket = connected.socket.unwrap();
+        assert!(socket.self_connected);
+        assert_eq!(socket.remote.unwrap().text, own);
+        let Some(pb::event::Body::Connected(event)) = agent.event(&id, "connected").await.body else { panic!() };
+        assert!(event.self_connected);
+        agent.write(&id, "echo").await;
+        assert_eq!(agent.receive_text(&id).await, "echo");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_right_after_the_handshake_is_a_connection_that_was_reset() {
+    let (a, b) = (Agent::start().await, Agent::start().await);
+    for ip in LOOPBACKS {
+        let spec = pb::TcpSocketSpec { max_connections: Some(0), ..Default::default() };
+        let door = a.listen_with("", &any_port(ip), spec).await;
+        let id = b.create_tcp("", connecting_to(&door)).await.unwrap().socket.unwrap().socket_id;
+        let closed = b.closed(&id).await;
+        assert_eq!((closed.reason(), closed.had_error), (pb::CloseReason::PeerReset, true));
+        assert_eq!(b.kinds(&id).await, ["created", "connect_started", "connected", "peer_reset", "closed"]);
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_a_status_for_those_who_want_one() {
+    let agent = Agent::start().await;
+    for ip in LOOPBACKS {
+        let (listener, address) = TcpPeer::listen(ip).await;
+        drop(listener);
+        let call = Some(pb::Call { fail_on_error: true, ..Default::default() });
+        let id = agent.create_tcp("", unbound(ip)).await.unwrap().socket.unwrap().socket_id;
+        let request = pb::ConnectSocketRequest { call, ..connect(&id, &address.to_string()) };
+        let status = agent.sockets().connect_socket(request).await.unwrap_err();
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((info.domain.as_str(), info.reason.as_str()), ("kernel.farsock.dev", "ECONNREFUSED"));
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(status.message().contains(&address.to_string()), "{}", status.message());
+        // The socket is as it was, and the event is there.
+        assert_ne!(agent.socket(&id).await.state(), pb::SocketState::Closed);
+        assert_eq!(agent.kinds(&id).await, ["created", "connect_started", "connect_failed"]);
+    }
+}
+
+/// connect(2) knows of addresses that are none of a connection's, before a packet is sent.
+#[tokio::test]
+async fn what_cannot_be_reached_is_told_at_once() {
+    let agent = Agent::start().await;
+    for (remote, errno) in
+        [("127.0.0.1:0", "ECONNREFUSED"), ("[::1]:0", "ECONNREFUSED"), ("[fe80::f00d]:80", "EINVAL")]
+    {
+        assert_eq!(went(&agent.create_tcp("", connecting_to(remote)).await), errno, "{remote}");
+    }
+    let agent = Agent::start().await;
+    agent.create_tcp("four", unbound(LOOPBACKS[0])).await.unwrap();
+    agent.create_tcp("six", unbound(LOOPBACKS[1])).await.unwrap();
+    for (id, ip) in [("four", LOOPBACKS[1]), ("six", LOOPBACKS[0])] {
+        // An address of the other family: the kernel says what it thinks of it.
+        let address = SocketAddr::new(ip, 9);
+        let plain = plain_tcp(if id == "four" { LOOPBACKS[0] } else { LOOPBACKS[1] });
+        let meant = answered(plain.connect(&address.into()));
+        assert_eq!(went(&agent.connect_socket(connect(id, &address.to_string())).await), meant, "{id}");
+    }
+}
+
+fn unbound(ip: IpAddr) -> pb::TcpSocketSpec {
+    let family = if ip.is_ipv4() { pb::Family::Ipv4 } else { pb::Family::Ipv6 };
+    pb::TcpSocketSpec { family: family.into(), ..Default::default() }
+}
+
+fn connect(id: &str, remote: &str) -> pb::ConnectSocketRequest {
+    pb::ConnectSocketRequest { socket_id: id.into(), remote: remote.into(), ..Default::default() }
 }

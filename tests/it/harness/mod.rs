@@ -9,4 +9,10 @@ pub mod tcp;
 pub use agent::{Agent, Refused, error_name, text};
 pub use calls::{detached, filter, millis, named, nanos, patient};
 pub use datagrams::{UdpPeer, any_port, datagram};
+mod names;
+mod peer;
+pub mod tcp;
+
+pub use agent::{Agent, Refused, text};
+pub use names::Names;
 pub use peer::{LOOPBACKS, TcpPeer, within};
