@@ -272,8 +272,7 @@ async fn an_error_is_a_status_for_those_who_want_one() {
 #[tokio::test]
 async fn what_cannot_be_reached_is_told_at_once() {
     let agent = Agent::start().await;
-    for (remote, errno) in
-        [("127.0.0.1:0", "ECONNREFUSED"), ("[::1]:0", "ECONNREFUSED"), ("[fe80::f00d]:80", "EINVAL")]
+    for (remote, errno) in [("127.0.0.1:0", "ECONNREFUSED"), ("[::1]:0", "ECONNREFUSED"), ("[fe80::f00d]:80", "EINVAL")]
     {
         assert_eq!(went(&agent.create_tcp("", connecting_to(remote)).await), errno, "{remote}");
     }

@@ -52,9 +52,9 @@ async fn accepted_connections_have_a_name_a_parent_and_both_addresses() {
             assert_eq!((child.parent_id.as_str(), child.parent_uid), ("door", uid));
             assert_eq!((created.local.clone(), created.remote.clone()), (accepted.local, accepted.remote));
             assert_eq!((child.local.clone(), child.remote.clone()), (created.local, created.remote));
+            assert_eq!(child.state(), pb::SocketState::Connected);
             assert_eq!(child.local.unwrap().text, door);
             assert_eq!(child.remote.unwrap().text, peer.0.local_addr().unwrap().to_string());
-            assert_eq!(child.state(), pb::SocketState::Connected);
             let view = listener(&agent, "door").await;
             assert_eq!((view.accepted_total(), view.dropped_total()), (count, 0));
         }
@@ -83,12 +83,10 @@ async fn the_backlog_bounds_who_may_wait_and_can_be_changed() {
         };
         assert_eq!(agent.create_socket(request).await.unwrap().went(), "timed out");
 
-        let listen =
-            pb::ListenSocketRequest { socket_id: "door".into(), backlog: Some(5), ..Default::default() };
+        let listen = pb::ListenSocketRequest { socket_id: "door".into(), backlog: Some(5), ..Default::default() };
         let again = agent.listen_socket(listen).await.unwrap();
         assert_eq!((again.went(), again.socket.unwrap().listener.unwrap().backlog), ("ok".into(), 5));
-        let connect =
-            pb::ConnectSocketRequest { socket_id: "late".into(), remote: door.clone(), ..Default::default() };
+        let connect = pb::ConnectSocketRequest { socket_id: "late".into(), remote: door.clone(), ..Default::default() };
         assert_eq!(went(&agent.connect_socket(connect).await), "ok");
         let backlogs: Vec<u32> = agent
             .events_of("door", "listening")
@@ -156,7 +154,8 @@ async fn connections_wait_until_somebody_accepts_them() {
     for ip in LOOPBACKS {
         let agent = Agent::start().await;
         let door = agent.listen_with("door", &any_port(ip), manual()).await;
-        let nobody = agent.accept_socket(pb::AcceptSocketRequest { call: timeout(30), ..accept("door") }).await.unwrap();
+        let nobody =
+            agent.accept_socket(pb::AcceptSocketRequest { call: timeout(30), ..accept("door") }).await.unwrap();
         assert_eq!((nobody.went(), nobody.socket), ("timed out".into(), None));
 
         // The oldest comes first.
@@ -204,12 +203,19 @@ async fn accepted_connections_inherit_from_their_listener() {
             options: vec![
                 option("SO_KEEPALIVE", pb::socket_option::Value::Enabled(true)),
                 option("TCP_NODELAY", pb::socket_option::Value::Enabled(true)),
-                option("TCP_KEEPIDLE", pb::socket_option::Value::Duration(prost_types::Duration { seconds: 77, nanos: 0 })),
+                option(
+                    "TCP_KEEPIDLE",
+                    pb::socket_option::Value::Duration(prost_types::Duration { seconds: 77, nanos: 0 }),
+                ),
                 option("SO_RCVBUF", pb::socket_option::Value::Number(50_000)),
                 option(hops, pb::socket_option::Value::Number(7)),
             ],
             half_open: pb::HalfOpenPolicy::AutoEnd.into(),
-            delivery: Some(pb::Delivery { mode: pb::DeliveryMode::Pull.into(), paused: Some(true), read_size: Some(1234) }),
+            delivery: Some(pb::Delivery {
+                mode: pb::DeliveryMode::Pull.into(),
+                paused: Some(true),
+                read_size: Some(1234),
+            }),
             idle_timeout: Some(prost_types::Duration { seconds: 99, nanos: 0 }),
             direction: pb::Direction::ReceiveOnly.into(),
             ..Default::default()
@@ -226,7 +232,8 @@ async fn accepted_connections_inherit_from_their_listener() {
 
         let names: Vec<String> =
             ["SO_KEEPALIVE", "TCP_NODELAY", "TCP_KEEPIDLE", "SO_RCVBUF", hops].map(str::to_owned).into();
-        let read = |id: &str| pb::GetSocketOptionsRequest { socket_id: id.into(), names: names.clone(), ..Default::default() };
+        let read =
+            |id: &str| pb::GetSocketOptionsRequest { socket_id: id.into(), names: names.clone(), ..Default::default() };
         let of_parent = agent.sockets().get_socket_options(read("door")).await.unwrap().into_inner().options;
         let of_child = agent.sockets().get_socket_options(read("door.1")).await.unwrap().into_inner().options;
         assert_eq!(of_child, of_parent);
@@ -276,7 +283,9 @@ async fn a_listener_pauses_at_the_limit_of_sockets_and_goes_on_afterwards() {
         // It waits in the kernel's queue, and may write already.
         let mut second = TcpPeer::connect(&door).await;
         second.write(b"patient").await;
-        let Some(pb::event::Body::AcceptPaused(paused)) = agent.event("door", "accept_paused").await.body else { panic!() };
+        let Some(pb::event::Body::AcceptPaused(paused)) = agent.event("door", "accept_paused").await.body else {
+            panic!()
+        };
         assert_eq!((paused.reason(), paused.error), (pb::AcceptPauseReason::SocketLimit, None));
 
         let closed = agent.close("door.1").await.report.unwrap().last_event_seq;
@@ -300,7 +309,7 @@ async fn many_connections_at_once_all_come_in() {
         for _ in 0..100 {
             peers.push(std::net::TcpStream::connect(&door).unwrap());
         }
-        agent.until("all connections", |door| door.listener.unwrap().accepted_total() == 100).await;
+        agent.until("door", "all connections", |door| door.listener.unwrap().accepted_total() == 100).await;
         let names: Vec<String> = (1..=100).map(|number| format!("door.{number}")).collect();
         assert_eq!(accepted(&agent, "door").await, names);
         assert_eq!(listener(&agent, "door").await.connection_count(), 100);
