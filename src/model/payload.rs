@@ -158,13 +158,19 @@ impl PayloadView {
 
     /// The bytes as text, if that is what they look like.
     fn printable(&self, bytes: &[u8]) -> Option<String> {
-        let judged = if self.encoding.is_utf8() { without_cut_edges(bytes) } else { bytes };
-        let (text, malformed) = self.encoding.decode(judged);
         let fits = |c: char| !c.is_control() || matches!(c, '\t' | '\r' | '\n');
-        if malformed || !text.chars().all(fits) || (judged.is_empty() && !bytes.is_empty()) {
-            return None;
+        if !self.encoding.is_utf8() {
+            let (text, malformed) = self.encoding.decode(bytes);
+            return (!malformed && text.chars().all(fits)).then_some(text);
         }
-        Some(if judged.len() == bytes.len() { text } else { self.encoding.decode(bytes).0 })
+        // Only looked at first: to decode bytes that are no text, and may be many, would cost much and bring nothing.
+        let judged = without_cut_edges(bytes);
+        let text = std::str::from_utf8(judged).ok().filter(|text| text.chars().all(fits))?;
+        match judged.len() {
+            0 if !bytes.is_empty() => None,
+            whole if whole == bytes.len() => Some(text.to_owned()),
+            _ => Some(self.encoding.decode(bytes).0),
+        }
     }
 }
 
