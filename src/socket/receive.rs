@@ -55,7 +55,19 @@ const KINDS: [&str; 7] =
 
 impl Cell {
     /// Takes the next payload of this socket from the log, waiting for it until the deadline.
+    ///
+    /// A socket that is closed meanwhile cancels this, as it does with everything that waits on it; one that was closed before refuses.
     pub(super) async fn receive(&self, max_bytes: Option<u32>, deadline: Instant) -> Result<Received, Refusal> {
+        let was_open = self.status().closed.is_none();
+        match self.receive_in_turn(max_bytes, deadline).await {
+            Err(Refusal::SocketClosed { .. }) if was_open => {
+                Ok(Received::Error(SocketError::canceled(Operation::Receive)))
+            }
+            received => received,
+        }
+    }
+
+    async fn receive_in_turn(&self, max_bytes: Option<u32>, deadline: Instant) -> Result<Received, Refusal> {
         let Ok(mut place) = timeout_at(deadline, self.receiver.0.lock()).await else {
             return Ok(Received::TimedOut);
         };
