@@ -4,6 +4,11 @@
 //! transcript of what somebody could have typed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
+mod call_detach;
+mod call_fail_on_error;
+mod call_idempotency;
+mod call_instance;
+mod call_timing;
 mod events_gap;
 mod events_list;
 mod events_order;

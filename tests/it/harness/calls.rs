@@ -170,3 +170,10 @@ impl Agent {
         Ok(within("a deletion", self.sessions().delete_session(request)).await?.into_inner())
     }
 }
+
+/// What an operation that is done has answered.
+pub fn response<T: prost::Message + Default>(record: &pb::CallRecord) -> T {
+    let any = record.response.as_ref().unwrap_or_else(|| panic!("no response: {record:?}"));
+    assert!(any.type_url.ends_with(&format!(".{}Response", record.method)), "{}", any.type_url);
+    T::decode(any.value.as_slice()).unwrap()
+}

@@ -7,7 +7,7 @@ mod peer;
 pub mod tcp;
 
 pub use agent::{Agent, Refused, error_name, text};
-pub use calls::{detached, filter, millis, named, nanos, patient};
+pub use calls::{detached, filter, millis, named, nanos, patient, response};
 pub use datagrams::{UdpPeer, any_port, datagram};
 mod names;
 mod peer;
