@@ -134,6 +134,10 @@ impl Driver {
                 return Flow::Enough;
             }
             if self.session.has_room().is_err() {
+                // Nobody is kept waiting as long as nobody has come.
+                if !self.socket.readiness().readable {
+                    return Flow::Drained;
+                }
                 self.pause_accepting(AcceptPause::SocketLimit, None);
                 return Flow::Enough;
             }
