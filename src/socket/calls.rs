@@ -1,7 +1,9 @@
 //! Operations as tasks: each outlives the RPC that asked for it, is carried out once however often it is asked for, and can be looked at
 //! and cancelled by its name.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -137,7 +139,7 @@ impl Sockets {
         let keep = options.request_id.is_some() || options.detach;
         let sockets = self.clone();
         let (principal, session, handle) = (principal.clone(), Arc::clone(session), Arc::clone(handle));
-        self.tasks().spawn(async move {
+        let mut task = Box::pin(async move {
             let result = sockets.carry_out(&principal, &session, &handle, at, options.timeout, action).await;
             let remember = match &result {
                 Ok(outcome) => Some((Arc::clone(&handle), held_bytes(outcome))),
@@ -147,6 +149,11 @@ impl Sockets {
             lock(&session.calls).end(&handle.request, remember.filter(|_| keep));
             handle.stage.send_replace(Stage::Ended(result));
         });
+        // Whoever detaches may send the next operation as soon as this one is answered: its order must stand in the queue by then.
+        let begun = options.detach.then(|| task.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+        if begun != Some(Poll::Ready(())) {
+            self.tasks().spawn(task);
+        }
         Ok(())
     }
 
