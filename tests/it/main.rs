@@ -25,3 +25,4 @@ mod udp_connect;
 mod udp_receive;
 mod udp_send;
 mod udp_states;
+mod tcp_stream;

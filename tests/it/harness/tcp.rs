@@ -7,7 +7,7 @@ use farsock::wire::pb;
 use prost::Message;
 use socket2::{Domain, Socket, Type};
 
-use super::{Agent, Refused, within};
+use super::{Agent, Refused, TcpPeer, within};
 
 macro_rules! rpcs {
     ($($rpc:ident $request:ident $response:ident;)*) => {
@@ -118,6 +118,20 @@ pub fn pattern_bytes(size: usize, seed: u64) -> Vec<u8> {
     }
     bytes.truncate(size);
     bytes
+}
+
+/// A line of the agent's to a peer that does not read, and more bytes than fit in between, as far as one payload goes: both buffers are small.
+pub async fn unread_by_the_test(agent: &Agent, ip: IpAddr, id: &str) -> (TcpPeer, usize) {
+    let listener = Socket::new(Domain::for_address(SocketAddr::new(ip, 0)), Type::STREAM, None).unwrap();
+    listener.set_recv_buffer_size(4096).unwrap();
+    listener.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+    listener.listen(1).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener.into()).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let sndbuf = pb::SocketOption { name: "SO_SNDBUF".into(), value: Some(pb::socket_option::Value::Number(4096)) };
+    agent.connect_with(id, &address, pb::TcpSocketSpec { options: vec![sndbuf], ..Default::default() }).await;
+    (TcpPeer::accept(&listener).await, 300_000)
 }
 
 /// A TCP socket of the test, as a program of its own would have it: non-blocking.
