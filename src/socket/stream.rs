@@ -130,11 +130,19 @@ impl Driver {
         if let Role::Stream(stream) = &mut self.role {
             stream.blocked = flow == Flow::Drained;
             stream.waited |= stream.blocked;
-            if waiting == 0 && !stream.blocked && std::mem::take(&mut stream.waited) {
-                self.record(Event::Writable);
-            }
         }
         flow
+    }
+
+    /// Tells that all bytes have found room, if some had to wait for it: before whatever stands behind them happens.
+    fn tell_if_writable(&mut self) {
+        let waited = matches!(&self.role, Role::Stream(stream) if stream.waited && stream.broken.is_none());
+        if waited && self.unwritten_bytes() == 0 {
+            if let Role::Stream(stream) = &mut self.role {
+                stream.waited = false;
+            }
+            self.record(Event::Writable);
+        }
     }
 
     fn flush_until_blocked(&mut self) -> Flow {
@@ -145,6 +153,7 @@ impl Driver {
                         self.outgoing.push_front(Outgoing::Write(rest));
                         return Flow::Drained;
                     }
+                    self.tell_if_writable();
                 }
                 Some(Outgoing::Shutdown { ticket, how }) => self.shut_down_now(ticket, how),
                 Some(Outgoing::Close { ticket, linger }) => {
