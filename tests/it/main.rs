@@ -19,6 +19,8 @@ mod floors;
 mod harness;
 mod tcp_bind;
 mod tcp_connect;
+mod tcp_endings;
+mod tcp_half_close;
 mod tcp_listen;
 mod tcp_states;
 mod udp_connect;
