@@ -389,7 +389,8 @@ impl Driver {
     /// The connection is broken. Bytes that came before are read first, where somebody may want them.
     pub(super) fn break_down(&mut self, errno: Errno, operation: Operation, syscall: &'static str) {
         let Role::Stream(stream) = &mut self.role else { return };
-        stream.broken = Some(errno);
+        let told = stream.broken.is_some();
+        stream.broken.get_or_insert(errno);
         stream.hung_up = true;
         stream.departure_told = true;
         let all_read = stream.peer_closed || self.socket.queues().receive_bytes == 0;
@@ -397,8 +398,10 @@ impl Driver {
             return self.break_off(errno, operation, syscall);
         }
         if self.may_read_later() {
-            let error = self.error(errno, operation, syscall);
-            self.record(Event::PeerGone { error: Some(error) });
+            if !told {
+                let error = self.error(errno, operation, syscall);
+                self.record(Event::PeerGone { error: Some(error) });
+            }
         } else if self.wants_to_read() {
             self.read_now = true;
         } else {
