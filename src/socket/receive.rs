@@ -71,10 +71,17 @@ impl Cell {
         let Ok(mut place) = timeout_at(deadline, self.receiver.0.lock()).await else {
             return Ok(Received::TimedOut);
         };
+        let mut waited = false;
         loop {
             let delivery_changed = self.delivery_changed.notified();
-            if let Some(received) = self.take(&mut place, max_bytes)? {
-                return Ok(received);
+            match self.take(&mut place, max_bytes) {
+                Ok(Some(received)) => return Ok(received),
+                Ok(None) => waited = true,
+                // It was open when the waiting began.
+                Err(Refusal::SocketClosed { .. }) if waited => {
+                    return Ok(Received::Error(SocketError::canceled(Operation::Receive)));
+                }
+                Err(refusal) => return Err(refusal),
             }
             if self.conduct().delivery.mode == DeliveryMode::Pull {
                 return Ok(Received::AskKernel);
