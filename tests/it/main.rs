@@ -17,6 +17,7 @@ mod events_wait;
 mod events_watch;
 mod floors;
 mod harness;
+mod socket_options;
 mod tcp_bind;
 mod tcp_cancel;
 mod tcp_connect;
