@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use crate::service::{carry_out, next_page, page_size, principal, refused};
+use crate::service::{carry_out, next_page, page_size, page_token, principal, refused};
 use crate::socket::Sockets;
 use crate::wire::pb::session_service_server::SessionService;
 use crate::wire::{address, pb, status};
@@ -36,14 +36,11 @@ impl SessionService for SessionRpcs {
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
         let principal = principal(&request)?;
         let request = request.into_inner();
-        let after = match request.page_token.as_str() {
-            "" => None,
-            token => Some(address::session_id(token).map_err(status::invalid)?),
-        };
+        let after = page_token(&request.page_token)?.unwrap_or(0);
         let size = page_size(&self.0, request.page_size);
-        let views = self.0.session_views(&principal, after.as_ref(), size);
-        let next_page_token = next_page(&views, size, |view| view.id.to_string());
-        let sessions = views.iter().map(pb::Session::from).collect();
+        let views = self.0.session_views(&principal, after, size);
+        let next_page_token = next_page(&views, size, |(number, _)| number.to_string());
+        let sessions = views.iter().map(|(_, view)| view.into()).collect();
         Ok(Response::new(pb::ListSessionsResponse { sessions, next_page_token }))
     }
 

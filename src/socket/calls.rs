@@ -85,15 +85,19 @@ impl Sockets {
         }
         let session = self.session(principal, &action.session())?;
         let fingerprint = self.fingerprint((&action, options.start, options.timeout));
-        let begun = lock(&session.calls).begin(options.request_id.as_ref(), fingerprint, |request| {
-            Arc::new(CallHandle {
-                request,
-                method: action.method(),
-                socket: action.socket().cloned(),
-                stage: watch::Sender::new(Stage::Scheduled),
-                cancel: CancellationToken::new(),
-            })
-        })?;
+        let begun = {
+            let mut calls = lock(&session.calls);
+            self.check_ended(&session)?;
+            calls.begin(options.request_id.as_ref(), fingerprint, |request| {
+                Arc::new(CallHandle {
+                    request,
+                    method: action.method(),
+                    socket: action.socket().cloned(),
+                    stage: watch::Sender::new(Stage::Scheduled),
+                    cancel: CancellationToken::new(),
+                })
+            })?
+        };
         let (handle, detach) = match begun {
             Begun::New(handle) => {
                 let detach = options.detach;

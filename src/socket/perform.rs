@@ -137,8 +137,7 @@ impl<'a> Run<'a> {
                 Err(Refusal::SessionNotFound(id.clone()))
             };
         };
-        session.cancel_calls(None);
-        let (cells, _) = session.close_all(CloseReason::SessionDeleted, None).await;
+        let cells = session.end(CloseReason::SessionDeleted).await;
         session.hub.end();
         Ok(Performed::succeeded(Yield::Session(session.view(), cells.iter().map(|cell| cell.view()).collect())))
     }

@@ -74,6 +74,9 @@ pub(super) struct Session {
     pub(super) hub: Arc<Hub>,
     pub(super) names: Mutex<Names<Arc<Cell>>>,
     pub(super) calls: Mutex<Calls<Arc<CallHandle>, Arc<CallHandle>>>,
+    /// Nothing new begins here. Set before `names` and `calls` are gone through for what is to end, and looked at under their locks by
+    /// whoever adds to them: so nothing is overlooked.
+    ended: AtomicBool,
 }
 
 /// A connection that a listener has taken from the kernel.
@@ -169,6 +172,15 @@ impl Sockets {
         if self.0.draining.load(Ordering::Acquire) { Err(Refusal::Draining) } else { Ok(()) }
     }
 
+    /// Refuses what is new in a session that has ended.
+    pub(super) fn check_ended(&self, session: &Session) -> Result<(), Refusal> {
+        if !session.ended.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.check_draining()?;
+        Err(Refusal::SessionNotFound(session.id.clone()))
+    }
+
     // === Sessions ===
 
     /// A session of a principal. Its default session is made when it is first needed.
@@ -176,13 +188,18 @@ impl Sockets {
         let mut roster = lock(&self.0.roster);
         match roster.find(principal, id) {
             Some(session) => Ok(session),
-            None if id.is_default() => roster.add(principal, Some(id.clone()), |id| self.new_session(id)),
+            None if id.is_default() => {
+                self.check_draining()?;
+                roster.add(principal, Some(id.clone()), |id| self.new_session(id))
+            }
             None => Err(Refusal::SessionNotFound(id.clone())),
         }
     }
 
     pub(super) fn add_session(&self, principal: &Principal, id: Option<SessionId>) -> Result<Arc<Session>, Refusal> {
-        lock(&self.0.roster).add(principal, id, |id| self.new_session(id))
+        let mut roster = lock(&self.0.roster);
+        self.check_draining()?;
+        roster.add(principal, id, |id| self.new_session(id))
     }
 
     pub(super) fn remove_session(&self, principal: &Principal, id: &SessionId) -> Option<Arc<Session>> {
@@ -207,6 +224,7 @@ impl Sockets {
             hub: Hub::new(ring, Arc::clone(&self.0.config.clock)),
             names: Mutex::new(Names::new(limits.sockets, limits.closed_sockets)),
             calls: Mutex::new(Calls::new(calls)),
+            ended: AtomicBool::new(false),
         })
     }
 
@@ -215,12 +233,11 @@ impl Sockets {
         Ok(self.session(principal, id)?.view())
     }
 
-    /// The sessions of a principal after one of them, at most so many, in the order in which they were made.
-    pub fn session_views(&self, principal: &Principal, after: Option<&SessionId>, size: usize) -> Vec<SessionView> {
-        let roster = lock(&self.0.roster);
-        let sessions = roster.of(principal);
-        let from = after.and_then(|after| sessions.iter().position(|(id, _)| id == after)).map_or(0, |at| at + 1);
-        sessions.iter().skip(from).take(size).map(|(_, session)| session.view()).collect()
+    /// The sessions of a principal after a number, at most so many, in the order in which they were made.
+    /// The number is the session's place among them, for the next page.
+    pub fn session_views(&self, principal: &Principal, after: u64, size: usize) -> Vec<(u64, SessionView)> {
+        let page = lock(&self.0.roster).page(principal, after, size);
+        page.into_iter().map(|(number, session)| (number, session.view())).collect()
     }
 
     /// A place to read a session's log from.
@@ -306,6 +323,7 @@ impl Sockets {
         request: &RequestId,
     ) -> Result<(Arc<Cell>, u64), Refusal> {
         let mut names = lock(&session.names);
+        self.check_ended(session)?;
         let id = new.id.unwrap_or_else(|| names.mint());
         names.has_room()?;
         names.is_free(&id)?;
@@ -399,8 +417,7 @@ impl Sockets {
         self.announce(&Event::AgentDraining { grace });
         let sessions = lock(&self.0.roster).all();
         for session in &sessions {
-            session.cancel_calls(None);
-            session.close_all(CloseReason::AgentDraining, None).await;
+            session.end(CloseReason::AgentDraining).await;
         }
         for session in &sessions {
             session.hub.end();
@@ -480,6 +497,13 @@ impl Session {
             closed.extend(cells);
         }
         (closed, events)
+    }
+
+    /// Lets nothing new begin, cancels all operations, closes all sockets, and tells which they were.
+    pub(super) async fn end(&self, reason: CloseReason) -> Vec<Arc<Cell>> {
+        self.ended.store(true, Ordering::Release);
+        self.cancel_calls(None);
+        self.close_all(reason, None).await.0
     }
 
     /// Cancels all operations but one.
