@@ -20,6 +20,8 @@ mod harness;
 mod socket_options;
 mod tcp_bind;
 mod tcp_cancel;
+mod request_errors;
+mod request_random;
 mod session_create;
 mod session_delete;
 mod session_isolation;

@@ -5,6 +5,8 @@ mod calls;
 mod datagrams;
 mod peer;
 pub mod tcp;
+mod requests;
+mod resolver;
 
 pub use agent::{Agent, Refused, error_name, text};
 pub use calls::{detached, filter, millis, named, nanos, patient, response};
@@ -16,3 +18,5 @@ pub mod tcp;
 pub use agent::{Agent, Refused, text};
 pub use names::Names;
 pub use peer::{LOOPBACKS, TcpPeer, within};
+pub use requests::AnyRequest;
+pub use resolver::{SilentResolver, SmallResolver};
