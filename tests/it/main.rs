@@ -4,6 +4,7 @@
 //! transcript of what somebody could have typed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
+mod agent_info;
 mod call_detach;
 mod call_fail_on_error;
 mod call_idempotency;
