@@ -3,19 +3,15 @@
 mod agent;
 mod calls;
 mod datagrams;
+mod names;
 mod peer;
-pub mod tcp;
 mod requests;
 mod resolver;
+pub mod tcp;
 
 pub use agent::{Agent, Refused, error_name, text};
 pub use calls::{detached, filter, millis, named, nanos, patient, response};
 pub use datagrams::{UdpPeer, any_port, datagram};
-mod names;
-mod peer;
-pub mod tcp;
-
-pub use agent::{Agent, Refused, text};
 pub use names::Names;
 pub use peer::{LOOPBACKS, TcpPeer, within};
 pub use requests::AnyRequest;
