@@ -128,7 +128,7 @@ mod tests {
         for name in Limits::NAMES {
             let mut limits = Limits::default();
             assert_eq!(limits.set(name, u32::MAX).is_ok(), *name == "log_bytes", "{name}");
-            limits.set(name, 4096).or_else(|_| limits.set(name, 7)).unwrap();
+            limits.set(name, 4097).or_else(|_| limits.set(name, 7)).unwrap();
             assert_ne!(limits, Limits::default(), "{name}");
         }
         let unknown = Limits::default().set("socketz", 1).unwrap_err();
