@@ -260,6 +260,14 @@ impl CloseReason {
             Self::Internal => "internal",
         }
     }
+
+    /// Whether it is about this socket, and not about its session or the whole agent.
+    pub const fn is_of_socket(self) -> bool {
+        match self {
+            Self::Closed | Self::Aborted | Self::Ended | Self::PeerReset | Self::Failed => true,
+            Self::SessionReset | Self::SessionDeleted | Self::AgentDraining | Self::Internal => false,
+        }
+    }
 }
 
 impl fmt::Display for CloseReason {

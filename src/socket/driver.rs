@@ -535,19 +535,26 @@ impl Driver {
         let farewell =
             Farewell { session: Arc::clone(&self.session), cell: Arc::clone(&self.cell), ticket: end.ticket, closing };
         self.cell.retire();
-        match end.linger {
-            None | Some(0) => {
-                // Cannot fail on an open descriptor with a value in range; if it did, the close would just be an ordinary one.
-                let _ = end.linger.map(|_| self.socket.set_linger(Some(Duration::ZERO)));
+        match self.set_linger(end.reason, end.linger) {
+            None => {
                 drop(self);
                 farewell.tell();
                 Stage::Gone
             }
-            Some(seconds) => {
-                let _ = self.socket.set_linger(Some(Duration::from_secs(seconds.into())));
-                Stage::Lingering(spawn_blocking(move || drop(self)), Box::new(farewell))
-            }
+            Some(_) => Stage::Lingering(spawn_blocking(move || drop(self)), Box::new(farewell)),
         }
+    }
+
+    /// Sees to how long close(2) waits for the peer, and tells it where it does: as the request wants it, else as the option was set. Where
+    /// no request is about this socket alone, it waits for nobody.
+    fn set_linger(&self, reason: CloseReason, asked: Option<u16>) -> Option<Duration> {
+        let linger = match asked {
+            Some(seconds) => Some(Duration::from_secs(seconds.into())),
+            None => self.socket.linger().filter(|option| option.is_zero() || reason.is_of_socket()),
+        };
+        // Cannot fail on an open descriptor with a value in range; if it did, the close would just be an ordinary one.
+        let _ = self.socket.set_linger(linger);
+        linger.filter(|linger| !linger.is_zero())
     }
 }
 

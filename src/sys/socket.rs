@@ -157,6 +157,11 @@ impl Socket {
         }
     }
 
+    /// What closing does, as [`set_linger`](Self::set_linger) has it. socket(7): SO_LINGER.
+    pub fn linger(&self) -> Option<Duration> {
+        self.0.linger().ok().flatten()
+    }
+
     /// What closing does: nothing special, wait so long for the peer's acknowledgement, or with zero reset. socket(7): SO_LINGER.
     pub fn set_linger(&self, linger: Option<Duration>) -> Result<(), Errno> {
         self.0.set_linger(linger).map_err(errno)

@@ -200,6 +200,42 @@ async fn lingering_waits_for_the_peer_and_stops_nobody_else() {
     }
 }
 
+/// The option makes close(2) wait as well, whoever closes. ResetSession waits for nobody: the kernel goes on by itself.
+#[tokio::test]
+async fn the_option_so_linger_stops_nobody_else_either() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let mut peers = Vec::new();
+        for id in ["closed", "reset"] {
+            let (peer, size) = unread_by_the_test(&agent, ip, id).await;
+            let value = Some(pb::socket_option::Value::Duration(prost_types::Duration { seconds: 60, nanos: 0 }));
+            let options = vec![pb::SocketOption { name: "SO_LINGER".into(), value }];
+            let request = pb::SetSocketOptionsRequest { socket_id: id.into(), options, ..Default::default() };
+            assert_eq!(agent.set_socket_options(request).await.unwrap().went(), "ok");
+            let write = pb::WriteSocketRequest {
+                socket_id: id.into(),
+                payload: pattern(size, 1),
+                call: timeout(50),
+                ..Default::default()
+            };
+            peers.push((peer, agent.write_socket(write).await.unwrap().bytes_written() as usize));
+        }
+        agent.close_socket(pb::CloseSocketRequest { call: detached("close"), ..close("closed") }).await.unwrap();
+        let mut quick = line(&agent, ip, "other", pb::TcpSocketSpec::default()).await;
+        agent.write("other", "quick").await;
+        assert_eq!(quick.read(5).await, b"quick");
+        assert_eq!(agent.events_of("closed", "closed").await.len(), 0, "it waits for the peer");
+        let (mut peer, size) = peers.remove(0);
+        assert_eq!(peer.read_to_end().await.unwrap().len(), size);
+        assert_eq!(agent.closed("closed").await.reason(), pb::CloseReason::Closed);
+
+        agent.sessions().reset_session(pb::ResetSessionRequest::default()).await.unwrap();
+        assert_eq!(agent.closed("reset").await.reason(), pb::CloseReason::SessionReset);
+        let (mut peer, size) = peers.remove(0);
+        assert_eq!(peer.read_to_end().await.unwrap().len(), size);
+    }
+}
+
 #[tokio::test]
 async fn aborting_discards_what_is_queued() {
     let agent = Agent::start().await;
