@@ -28,7 +28,11 @@ pub(super) enum Order {
     Bind(SocketAddr),
     Listen(Option<u32>),
     Accept,
-    Connect(SocketAddr),
+    Connect {
+        remote: SocketAddr,
+        /// No other address is tried when this one does not answer.
+        last: bool,
+    },
     Disconnect,
     Write {
         payload: Bytes,

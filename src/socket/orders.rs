@@ -18,7 +18,7 @@ impl Driver {
             Order::Bind(local) => self.bind(ticket, local),
             Order::Listen(backlog) => self.listen(ticket, backlog),
             Order::Accept => self.accept_one(ticket),
-            Order::Connect(remote) => self.connect(ticket, remote),
+            Order::Connect { remote, last } => self.connect(ticket, remote, last),
             Order::Disconnect => self.disconnect(ticket),
             Order::Write { payload, expected_offset } => self.enqueue_write(ticket, payload, expected_offset),
             Order::Send(datagrams) => self.enqueue_send(ticket, datagrams),

@@ -315,8 +315,9 @@ impl<'a> Run<'a> {
 
     pub(super) async fn connect_one_of(&mut self, cell: &Cell, addresses: &[SocketAddr]) -> Result<Done, Stop> {
         let mut last = Stop::Refused(Refusal::Internal("a lookup without an address"));
-        for address in addresses {
-            match self.step(cell, Order::Connect(*address)).await {
+        for (at, address) in addresses.iter().enumerate() {
+            let order = Order::Connect { remote: *address, last: at + 1 == addresses.len() };
+            match self.step(cell, order).await {
                 Err(Stop::Failed(error)) if self.handle.is_canceled() => return Err(Stop::Failed(error)),
                 Err(Stop::Failed(error)) => last = Stop::Failed(error),
                 other => return other,

@@ -15,10 +15,12 @@ use crate::socket::driver::{Driver, Flow, Role};
 pub(super) struct Connecting {
     pub(super) ticket: Ticket,
     remote: Endpoint,
+    /// No other address is tried when this one does not answer.
+    last: bool,
 }
 
 impl Driver {
-    pub(super) fn connect(&mut self, mut ticket: Ticket, remote: SocketAddr) {
+    pub(super) fn connect(&mut self, mut ticket: Ticket, remote: SocketAddr, last: bool) {
         let remote = self.endpoint(remote);
         let state = self.cell.status().state;
         let attempt = matches!(state, SocketState::Unbound | SocketState::Bound);
@@ -39,12 +41,12 @@ impl Driver {
                 self.connected(ticket, remote);
             }
             Err(Errno::EINPROGRESS) => {
-                self.role = Role::Connecting(Connecting { ticket, remote });
+                self.role = Role::Connecting(Connecting { ticket, remote, last });
                 self.watch();
                 self.deadline_added();
             }
             Err(errno) if attempt && self.cell.transport == Transport::Tcp => {
-                self.connect_failed(ticket, remote, errno)
+                self.connect_failed(ticket, remote, errno, last);
             }
             // No attempt began: the socket listens, is connected or is just connecting, and stays so.
             Err(errno) => {
@@ -89,7 +91,7 @@ impl Driver {
         if matches!(answer, Err(Errno::EALREADY | Errno::EINPROGRESS)) {
             return Flow::Drained;
         }
-        if let Role::Connecting(Connecting { ticket, remote }) = std::mem::replace(&mut self.role, Role::Idle) {
+        if let Role::Connecting(Connecting { ticket, remote, last }) = std::mem::replace(&mut self.role, Role::Idle) {
             match answer {
                 Ok(()) => self.connected(ticket, remote),
                 // Before the handshake a RST is ECONNREFUSED. These say that it was done, and the connection reset since.
@@ -97,7 +99,7 @@ impl Driver {
                     self.connected(ticket, remote);
                     self.break_down(errno, Operation::Receive, "recv");
                 }
-                Err(errno) => self.connect_failed(ticket, remote, errno),
+                Err(errno) => self.connect_failed(ticket, remote, errno, last),
             }
         }
         Flow::Enough
@@ -105,7 +107,7 @@ impl Driver {
 
     fn connected(&mut self, mut ticket: Ticket, remote: Endpoint) {
         let Some(local) = self.local() else {
-            return self.connect_failed(ticket, remote, Errno::ENOTCONN);
+            return self.connect_failed(ticket, remote, Errno::ENOTCONN, true);
         };
         let self_connected = self.cell.transport == Transport::Tcp && local.addr == remote.addr;
         self.record_for(&mut ticket, Event::Connected { local, remote, self_connected });
@@ -116,18 +118,28 @@ impl Driver {
         ticket.finish(Ending::Done, Brought::Nothing);
     }
 
-    fn connect_failed(&mut self, mut ticket: Ticket, remote: Endpoint, errno: Errno) {
+    fn connect_failed(&mut self, mut ticket: Ticket, remote: Endpoint, errno: Errno, last: bool) {
         let mut error = self.error(errno, Operation::Connect, "connect");
         error.remote = Some(remote.clone());
         self.become_idle();
         let local = self.local();
         self.record_for(&mut ticket, Event::ConnectFailed { remote, local, error: Some(error.clone()) });
         ticket.finish(Ending::Error(error), Brought::Nothing);
+        if last {
+            self.end_waiting_for_connection();
+        }
+    }
+
+    /// Whoever has waited for the connection gets what the kernel says without one: EPIPE, ENOTCONN.
+    fn end_waiting_for_connection(&mut self) {
+        self.flush();
+        self.receive_unconnected();
     }
 
     /// Ends an attempt that has waited long enough, or that nobody wants any more.
     pub(super) fn give_up_connect(&mut self, ending: Ending) {
-        let Role::Connecting(Connecting { mut ticket, remote }) = std::mem::replace(&mut self.role, Role::Idle) else {
+        let Role::Connecting(Connecting { mut ticket, remote, .. }) = std::mem::replace(&mut self.role, Role::Idle)
+        else {
             return;
         };
         self.become_idle();
@@ -142,6 +154,7 @@ impl Driver {
         let local = self.local();
         self.record_for(&mut ticket, Event::ConnectFailed { remote, local, error });
         ticket.finish(ending, Brought::Nothing);
+        self.end_waiting_for_connection();
     }
 
     /// Ends an attempt because the socket is being closed: `closed` will tell.
