@@ -11,7 +11,7 @@ use proptest::test_runner::TestRunner;
 use crate::harness::tcp::{
     FullListener, Reported, any_port, connecting_to, detached, pattern, timeout, unread_by_the_test,
 };
-use crate::harness::{Agent, LOOPBACKS, TcpPeer, text, within};
+use crate::harness::{Agent, LOOPBACKS, Names, TcpPeer, text, within};
 
 /// Operations that wait, each on a socket of its own.
 const WAITING: [&str; 5] = ["connect", "accept", "receive", "pull", "write"];
@@ -161,6 +161,70 @@ async fn after_a_cancelled_connect_the_socket_can_connect() {
         let mut peer = TcpPeer::accept(&listener).await;
         agent.write(&id, "hola").await;
         assert_eq!(peer.read(4).await, b"hola");
+    }
+}
+
+/// There is no connection to wait for any more, and the kernel says so.
+#[tokio::test]
+async fn what_waits_for_a_connection_ends_with_the_attempt() {
+    let agent = Agent::start().await;
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        let id = format!("line-{at}");
+        let _full = begin(&agent, ip, "connect", &id).await;
+        let delivery = Some(pb::Delivery { mode: pb::DeliveryMode::Pull.into(), ..Default::default() });
+        let request = pb::SetSocketDeliveryRequest { socket_id: id.clone(), delivery, ..Default::default() };
+        agent.set_socket_delivery(request).await.unwrap();
+        let name = |operation: &str| format!("{id}-{operation}");
+        let (socket_id, call) = (id.clone(), detached(&name("write")));
+        let request = pb::WriteSocketRequest { socket_id, payload: text("early"), call, ..Default::default() };
+        agent.write_socket(request).await.unwrap();
+        let (socket_id, call) = (id.clone(), detached(&name("end")));
+        agent.shutdown_socket(pb::ShutdownSocketRequest { socket_id, call, ..Default::default() }).await.unwrap();
+        let (socket_id, call) = (id.clone(), detached(&name("read")));
+        agent.receive_socket(pb::ReceiveSocketRequest { socket_id, call, ..Default::default() }).await.unwrap();
+
+        let request = pb::CancelCallRequest { request_id: id.clone(), ..Default::default() };
+        agent.sockets().cancel_call(request).await.unwrap();
+        assert_eq!(agent.call_response::<pb::WriteSocketResponse>(&name("write")).await.went(), "EPIPE");
+        assert_eq!(agent.call_response::<pb::ShutdownSocketResponse>(&name("end")).await.went(), "ENOTCONN");
+        assert_eq!(agent.call_response::<pb::ReceiveSocketResponse>(&name("read")).await.went(), "ENOTCONN");
+    }
+}
+
+/// Of a name with several addresses the next attempt may still succeed.
+#[tokio::test]
+async fn what_waits_for_a_connection_waits_for_all_attempts() {
+    let full = FullListener::new(LOOPBACKS[0]);
+    let others = [IpAddr::from([127, 0, 0, 3]), LOOPBACKS[0]];
+    let agent = Agent::start_with(Names::host("far.test", &others).config()).await;
+    let remote = format!("far.test:{}", full.address.port());
+    let call = detached("connect");
+    let kind = Some(pb::create_socket_request::Kind::Tcp(connecting_to(&remote)));
+    let request = pb::CreateSocketRequest { socket_id: "line".into(), kind, call, ..Default::default() };
+    agent.create_socket(request).await.unwrap();
+    agent.event("line", "created").await;
+    let call = detached("write");
+    let request =
+        pb::WriteSocketRequest { socket_id: "line".into(), payload: text("early"), call, ..Default::default() };
+    agent.write_socket(request).await.unwrap();
+    agent.event("line", "connect_failed").await;
+    full.make_room();
+    assert_eq!(agent.call_response::<pb::WriteSocketResponse>("write").await.went(), "ok");
+}
+
+/// Nobody will come any more.
+#[tokio::test]
+async fn what_waits_for_a_child_ends_with_the_listener() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        agent.listen("door", &any_port(ip)).await;
+        let mut sockets = agent.sockets();
+        let request = pb::ReceiveSocketRequest { socket_id: "door.1".into(), ..Default::default() };
+        let waiting = tokio::spawn(async move { sockets.receive_socket(request).await });
+        tokio::task::yield_now().await;
+        agent.close("door").await;
+        let refused = within("an answer", waiting).await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::NotFound);
     }
 }
 

@@ -285,6 +285,25 @@ async fn a_reset_by_the_peer_is_told_and_ends_the_socket() {
     }
 }
 
+/// Also where nobody reads any more, or writes.
+#[tokio::test]
+async fn a_reset_is_told_whatever_was_ended_here() {
+    let agent = Agent::start().await;
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        for how in [pb::ShutdownHow::Receive, pb::ShutdownHow::Send, pb::ShutdownHow::Both] {
+            for mode in [pb::DeliveryMode::Events, pb::DeliveryMode::Pull] {
+                let id = format!("line-{at}-{}-{}", how as i32, mode as i32);
+                let peer = line(&agent, ip, &id, held(mode, false)).await;
+                agent.shut_down(&id, how).await;
+                peer.abort();
+                let closed = agent.closed(&id).await;
+                assert_eq!((closed.reason(), closed.had_error), (pb::CloseReason::PeerReset, true), "{id}");
+                assert_eq!(agent.kinds(&id).await[3..], ["shut_down", "peer_reset", "closed"], "{id}");
+            }
+        }
+    }
+}
+
 /// With a FIN before it, the kernel calls it EPIPE.
 #[tokio::test]
 async fn a_reset_after_the_end_of_the_peer_is_told_too() {
