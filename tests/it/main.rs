@@ -36,6 +36,7 @@ mod tcp_listen;
 mod tcp_pause;
 mod tcp_states;
 mod udp_connect;
+mod udp_options;
 mod udp_receive;
 mod udp_send;
 mod udp_states;
