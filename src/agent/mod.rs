@@ -21,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::{Router, Server};
+use tonic_health::ServingStatus;
 use tower::layer::util::{Identity, Stack};
 
 pub use crate::agent::accept::MemoryConnector;
@@ -43,10 +44,10 @@ use crate::socket::{Config, Sockets};
 use crate::sys::clock::{ClockWatch, SystemClock};
 use crate::sys::{process, readiness};
 use crate::wire::FILE_DESCRIPTOR_SET;
-use crate::wire::pb::agent_service_server::AgentServiceServer;
-use crate::wire::pb::event_service_server::EventServiceServer;
-use crate::wire::pb::session_service_server::SessionServiceServer;
-use crate::wire::pb::socket_service_server::SocketServiceServer;
+use crate::wire::pb::agent_service_server::{self, AgentServiceServer};
+use crate::wire::pb::event_service_server::{self, EventServiceServer};
+use crate::wire::pb::session_service_server::{self, SessionServiceServer};
+use crate::wire::pb::socket_service_server::{self, SocketServiceServer};
 
 /// HTTP/2 receive windows: room for a stream that uploads, and for a few of them at once.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -63,6 +64,15 @@ const PENDING_RESETS: usize = 20;
 /// How soon a controller is noticed that has gone without a word.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whose health can be asked for: the agent as a whole, and each service.
+const SERVICES: [&str; 5] = [
+    "",
+    agent_service_server::SERVICE_NAME,
+    session_service_server::SERVICE_NAME,
+    socket_service_server::SERVICE_NAME,
+    event_service_server::SERVICE_NAME,
+];
 
 /// An agent that has its addresses.
 pub struct Agent {
@@ -139,7 +149,7 @@ impl Agent {
             no_auth: self.config.no_auth,
         };
         let control_addresses = self.listens().iter().map(ToString::to_string).collect();
-        let (health, router) = self.router(control_addresses).await;
+        let (mut health, router) = self.router(control_addresses).await;
         for door in self.doors {
             tasks.spawn(acceptor.clone().run(door));
         }
@@ -151,11 +161,17 @@ impl Agent {
 
         stop.await;
         let grace = self.config.grace;
-        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        for service in SERVICES {
+            health.set_service_status(service, ServingStatus::NotServing).await;
+        }
         let drained = async {
             self.sockets.drain(grace).await;
             // From now on HTTP/2 asks connections to go; those that do not are ended below.
             closing.cancel();
+            for service in SERVICES {
+                // Whoever watches its health has been told, and is not waited for.
+                health.clear_service_status(service).await;
+            }
             let _ = server.await;
         };
         tokio::select! {
@@ -200,10 +216,9 @@ impl Agent {
         let sockets = SocketServiceServer::new(SocketRpcs(self.sockets.clone())).max_decoding_message_size(limit);
         let events = EventServiceServer::new(EventRpcs(self.sockets.clone())).max_decoding_message_size(limit);
         let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_serving::<AgentServiceServer<AgentRpcs>>().await;
-        health.set_serving::<SessionServiceServer<SessionRpcs>>().await;
-        health.set_serving::<SocketServiceServer<SocketRpcs>>().await;
-        health.set_serving::<EventServiceServer<EventRpcs>>().await;
+        for service in SERVICES {
+            health.set_service_status(service, ServingStatus::Serving).await;
+        }
         let router = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
