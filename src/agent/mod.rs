@@ -81,8 +81,24 @@ pub struct Agent {
     clock: SystemClock,
     doors: Vec<Door>,
     token: Option<Token>,
-    token_files: Vec<PathBuf>,
+    token_files: TokenFiles,
     connector: MemoryConnector,
+}
+
+/// Where the token is written. What the agent has made for this life alone goes with it, however it ends.
+#[derive(Default)]
+struct TokenFiles {
+    paths: Vec<PathBuf>,
+    for_one_life: bool,
+}
+
+impl Drop for TokenFiles {
+    fn drop(&mut self) {
+        for file in self.paths.iter().filter(|_| self.for_one_life) {
+            // Of no use any more; if somebody has removed it already, that is fine.
+            let _ = std::fs::remove_file(file);
+        }
+    }
 }
 
 impl Agent {
@@ -92,7 +108,8 @@ impl Agent {
         for listen in &config.listen {
             doors.push(Door::open(listen).await?);
         }
-        let (token, token_files) = if config.no_auth { (None, Vec::new()) } else { make_token(&config, &doors)? };
+        let (token, token_files) =
+            if config.no_auth { (None, TokenFiles::default()) } else { make_token(&config, &doors)? };
         let (memory, connector) = memory_door();
         doors.push(memory);
 
@@ -120,7 +137,7 @@ impl Agent {
 
     /// The files that the token was written to: one for each port, or the one that was asked for.
     pub fn token_files(&self) -> &[PathBuf] {
-        &self.token_files
+        &self.token_files.paths
     }
 
     /// Leads to this agent from within the process.
@@ -183,12 +200,6 @@ impl Agent {
         tasks.close();
         tasks.wait().await;
         self.sockets.finished().await;
-        for file in &self.token_files {
-            if self.config.token_file.is_none() {
-                // Of no use any more; if somebody has removed it already, that is fine.
-                let _ = std::fs::remove_file(file);
-            }
-        }
     }
 
     async fn router(
@@ -240,7 +251,7 @@ impl Agent {
 }
 
 /// The token of the ways in that need one, and the files that it was written to.
-fn make_token(config: &AgentConfig, doors: &[Door]) -> Result<(Option<Token>, Vec<PathBuf>), StartError> {
+fn make_token(config: &AgentConfig, doors: &[Door]) -> Result<(Option<Token>, TokenFiles), StartError> {
     let ports: Vec<u16> = doors
         .iter()
         .filter_map(|door| match door.listen() {
@@ -249,14 +260,14 @@ fn make_token(config: &AgentConfig, doors: &[Door]) -> Result<(Option<Token>, Ve
         })
         .collect();
     if ports.is_empty() {
-        return Ok((None, Vec::new()));
+        return Ok((None, TokenFiles::default()));
     }
     if let Some(path) = &config.token_file {
-        return Ok((Some(Token::at(path)?), vec![path.clone()]));
+        return Ok((Some(Token::at(path)?), TokenFiles { paths: vec![path.clone()], for_one_life: false }));
     }
     let token = Token::random()?;
-    let files: Vec<PathBuf> = ports.into_iter().map(token_path).collect();
-    for file in &files {
+    let files = TokenFiles { paths: ports.into_iter().map(token_path).collect(), for_one_life: true };
+    for file in &files.paths {
         token.write(file)?;
     }
     Ok((Some(token), files))
