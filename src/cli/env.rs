@@ -19,7 +19,7 @@ use crate::wire::FILE_DESCRIPTOR_SET;
   a CreateSocket '{\"socketId\":\"door\",\"tcp\":{\"listen\":\":8888\"}}'
   b GetAgent
   a list
-  a describe farsock.v1.Tcp
+  a describe farsock.v1.TcpSocketSpec
   a WatchEvents '{\"fromNow\":true}' -max-time 10
 
 The functions call grpcurl, which must be in PATH. A name that stands alone is an agent on that host's port 7625.")]
@@ -88,7 +88,7 @@ fn function(agent: &str, args: &EnvArgs) -> Result<String, String> {
     // The body is in parentheses, so that its variables are its own.
     Ok(format!(
         "{name}() (
-  method=\"$1\"; [ $# -eq 0 ] || shift
+  method=\"${{1:-}}\"; [ $# -eq 0 ] || shift
   case \"$method\" in
     ''|list|describe) {call}{address} \"${{method:-list}}\" \"$@\"; exit ;;
     */*) ;;
