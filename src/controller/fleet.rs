@@ -25,6 +25,8 @@ pub struct Member {
     pub client: AgentClient,
     info: Option<AgentInfo>,
     offset: Offset,
+    /// It has, or may have, a session of the exercise.
+    has_session: bool,
 }
 
 /// The agents of an exercise, in the order of its hosts.
@@ -36,7 +38,14 @@ pub struct Fleet {
 impl Member {
     /// An agent that plays a role, not reached yet.
     pub fn new(role: impl Into<String>, place: impl Into<String>, client: AgentClient) -> Self {
-        Self { role: role.into(), place: place.into(), client, info: None, offset: Offset::default() }
+        Self {
+            role: role.into(),
+            place: place.into(),
+            client,
+            info: None,
+            offset: Offset::default(),
+            has_session: false,
+        }
     }
 
     /// The address of this host that the others reach it by.
@@ -93,18 +102,25 @@ impl Fleet {
         Ok(())
     }
 
-    pub(super) async fn open_sessions(&self) -> Result<(), String> {
+    pub(super) async fn open_sessions(&mut self) -> Result<(), String> {
         let create = Action::CreateSession { session: Some(self.session.clone()) };
-        for (at, member) in self.members.iter().enumerate() {
+        for at in 0..self.members.len() {
+            let (earlier, rest) = self.members.split_at_mut(at);
+            let Some(member) = rest.first_mut() else { continue };
             // Two roles may be played by one agent.
-            if self.members[..at].iter().any(|earlier| earlier.instance() == member.instance()) {
+            if earlier.iter().any(|earlier| earlier.instance() == member.instance()) {
                 return Err(format!(
                     "{} is the same agent as another role: each role needs an agent of its own",
                     member.role
                 ));
             }
+            // Until it has answered, it may have one, and an interrupt may come.
+            member.has_session = true;
             let created = member.client.call(&create, &CallOptions::default()).await;
-            created.map_err(|error| member.problem(&error))?;
+            created.map_err(|error| {
+                member.has_session = !matches!(error, ClientError::Refused { .. });
+                member.problem(&error)
+            })?;
         }
         Ok(())
     }
@@ -112,7 +128,7 @@ impl Fleet {
     /// Leaves every agent as it was.
     pub(super) async fn clean_up(&self) {
         let delete = Action::DeleteSession { session: self.session.clone(), allow_missing: true };
-        for member in &self.members {
+        for member in self.members.iter().filter(|member| member.has_session) {
             // An agent that has gone has nothing left to clean.
             let _ = member.client.call(&delete, &CallOptions::default()).await;
         }

@@ -53,18 +53,22 @@ pub trait Observer {
 /// Runs an exercise. `interrupt` ends it early, and in good order.
 pub async fn run(
     plan: &Plan,
-    fleet: Fleet,
+    mut fleet: Fleet,
     observer: &mut dyn Observer,
     interrupt: &CancellationToken,
 ) -> ExerciseOutcome {
     let clock = SystemClock::start();
     let prepared = tokio::select! {
-        prepared = prepare(fleet, clock) => prepared,
+        prepared = prepare(&mut fleet, clock) => prepared,
         () = interrupt.cancelled() => Err("interrupted".to_owned()),
     };
-    let (fleet, collector) = match prepared {
-        Ok(prepared) => prepared,
-        Err(problem) => return ExerciseOutcome::not_begun(plan.steps.len(), problem),
+    let collector = match prepared {
+        Ok(collector) => collector,
+        Err(problem) => {
+            // Some agents may have a session already; what was to be told is why there is no exercise, not how this goes.
+            let _ = tokio::time::timeout(CLEAN_UP, fleet.clean_up()).await;
+            return ExerciseOutcome::not_begun(plan.steps.len(), problem);
+        }
     };
     let start = clock.now().nanos();
     let began = Instant::now();
@@ -119,11 +123,10 @@ async fn told_when_slow<T>(step: impl Future<Output = T>, observer: &mut dyn Obs
 }
 
 /// Reaches all agents, and begins to listen to them.
-async fn prepare(mut fleet: Fleet, clock: SystemClock) -> Result<(Fleet, Arc<Collector>), String> {
+async fn prepare(fleet: &mut Fleet, clock: SystemClock) -> Result<Arc<Collector>, String> {
     fleet.reach(clock).await?;
     fleet.open_sessions().await?;
-    let collector = Collector::start(&fleet).await?;
-    Ok((fleet, collector))
+    Collector::start(fleet).await
 }
 
 /// Tells an observer what is new, in one order.
