@@ -270,7 +270,7 @@ pub fn load(source: &Source) -> Result<ExerciseFile, Mistake> {
 }
 
 fn mistake(source: &Source, error: &Error) -> Mistake {
-    let at = error.location().map_or(0..0, |location| span(&location));
+    let at = error.location().map_or(0..0, |location| place(source, &location));
     match error.without_snippet() {
         Error::SerdeUnknownField { field, expected, .. } => {
             let field = field.strip_prefix("r#").unwrap_or(field);
@@ -281,8 +281,24 @@ fn mistake(source: &Source, error: &Error) -> Mistake {
         Error::SerdeMissingField { field, .. } => {
             Mistake::new(source, at, format!("`{field}` is missing")).labelled(format!("needs `{field}`"))
         }
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            Mistake::new(source, at, format!("`{key}` is there twice")).labelled("again")
+        }
         other => Mistake::new(source, at, first_line(&other.to_string())),
     }
+}
+
+/// The place of an error. What is no YAML at all has a line and a column only.
+fn place(source: &Source, location: &Location) -> Range<usize> {
+    if location.span().byte_offset().is_some() {
+        return span(location);
+    }
+    let (line, column) =
+        (usize::try_from(location.line()).unwrap_or(1), usize::try_from(location.column()).unwrap_or(1));
+    let before: usize = source.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let rest = source.text.get(before..).unwrap_or_default();
+    let within: usize = rest.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
+    before + within..before + within + 1
 }
 
 /// The first line of a message, without the place, which is shown anyway.

@@ -49,7 +49,6 @@ const TCP_SOCKET: [&str; 13] = [
 ];
 /// What goes with a UDP socket that is made.
 const UDP_SOCKET: [&str; 8] = ["r#as", "local", "family", "direction", "delivery", "paused", "read_size", "options"];
-const PAYLOAD: [&str; 4] = ["text", "encoding", "hex", "pattern"];
 /// What can be expected of what is received.
 const RECEIVED: [&str; 12] =
     ["text", "encoding", "hex", "pattern", "size", "offset", "end", "truncated", "peer", "at_least", "at_most", "r#as"];
@@ -131,7 +130,8 @@ impl Words<'_, '_> {
     }
 
     fn listen(&mut self, word: &Spanned<String>) -> Option<Verb> {
-        if self.file.r#as.is_none() {
+        // What has a colon is an address, and so the name is missing.
+        if self.file.r#as.is_none() && !word.value.contains(':') {
             self.checker.only(self.file, "listen", &["backlog"]);
             self.checker.use_socket_of(self.number, self.host, word, Transport::Tcp)?;
             self.now_listens(&word.value);
@@ -259,8 +259,11 @@ impl Words<'_, '_> {
         let written = self.file.written.as_ref().map(|written| written.value);
         let payload = self.payload();
         let Some(payload) = payload else {
-            let help = format!("give it by one of {}", PAYLOAD.join(", "));
-            self.checker.wrong_with_help(span(&socket.referenced), "there is nothing to write", help);
+            // Where there is one that is wrong, that has been said.
+            if self.file.text.is_none() && self.file.hex.is_none() && self.file.pattern.is_none() {
+                let help = "give it by one of text, hex and pattern";
+                self.checker.wrong_with_help(span(&socket.referenced), "there is nothing to write", help);
+            }
             return None;
         };
         Some(Verb::Write { socket: socket.value.clone(), payload, written })
