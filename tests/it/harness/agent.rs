@@ -70,6 +70,11 @@ impl Agent {
         Self { channel, stop: Some(stop), served }
     }
 
+    /// One that runs elsewhere. Stopping this one stops nothing.
+    pub fn at(channel: Channel) -> Self {
+        Self { channel, stop: None, served: tokio::spawn(async {}) }
+    }
+
     /// Stops in good order, and waits for it.
     pub async fn stop(mut self) {
         drop(self.stop.take());

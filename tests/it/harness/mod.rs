@@ -16,3 +16,12 @@ pub use names::Names;
 pub use peer::{LOOPBACKS, TcpPeer, within};
 pub use requests::AnyRequest;
 pub use resolver::{SilentResolver, SmallResolver};
+pub mod frames;
+mod peer;
+mod process;
+
+pub use agent::{Agent, Refused, error_name, text};
+pub use peer::{LOOPBACKS, TcpPeer, within};
+pub use process::{
+    AgentProcess, QUESTION, Ran, Running, farsock, memory_channel, run, run_farsock, tcp_channel, with_token,
+};

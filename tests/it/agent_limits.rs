@@ -1,0 +1,314 @@
+//! What an agent does not put up with, and that nobody else suffers from it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use farsock::agent::{AgentConfig, Listen};
+use farsock::model::limits::Limits;
+use farsock::wire::pb;
+use farsock::wire::pb::agent_service_client::AgentServiceClient;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use crate::harness::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Ending, HEADERS, PING, RST_STREAM, RawHttp2, SETTINGS, WINDOW_UPDATE,
+    becomes, headers,
+};
+use crate::harness::{AgentProcess, QUESTION, TcpPeer, tcp_channel, with_token};
+
+const GET_AGENT: &str = "/farsock.v1.AgentService/GetAgent";
+
+/// How much memory an attack may cost: a hundredth of what it costs servers that keep what they are sent.
+const MEMORY: u64 = 64 << 20;
+
+/// Who ends the connection of an attack.
+#[derive(Clone, Copy)]
+enum Ends {
+    ByTheAgent,
+    ByEither,
+}
+
+/// Whether somebody else who comes by TCP is served.
+async fn serves(agent: &AgentProcess) -> bool {
+    let mut client = AgentServiceClient::new(tcp_channel(&agent.tcp()));
+    client.get_agent(with_token(QUESTION, &agent.token())).await.is_ok()
+}
+
+/// An attack, which the agent must end, unless it can put up with all of it; and what it says of it.
+async fn attack(rounds: u32, ends: Ends, send: impl AsyncFnMut(&mut RawHttp2, u32) -> bool) -> (Ending, AgentProcess) {
+    let agent = AgentProcess::start().await;
+    // Somebody who was there before, and goes on working.
+    let honest = agent.agent();
+    honest.listen("door", "127.0.0.1:0").await;
+    let before = agent.memory();
+    let mut raw = RawHttp2::greeted(&agent.tcp()).await;
+    // Whoever has the token may do worse than those who are sent away because they have not shown one in time.
+    let login = headers(GET_AGENT, &[("authorization", &authorization(&agent.token()))]);
+    raw.frame(HEADERS, END_HEADERS, 1, &login).await;
+    raw.frame(DATA, END_STREAM, 1, &[0; 5]).await;
+    raw.hears("an answer", |said| said.frames.contains(&(DATA, 1))).await;
+    raw.flood(rounds, send).await;
+    assert!(serves(&agent).await, "whoever comes while it goes on is served");
+    let ending = match ends {
+        Ends::ByTheAgent => raw.ending().await,
+        Ends::ByEither => raw.finish().await,
+    };
+    let grown = agent.memory().saturating_sub(before);
+    assert!(grown < MEMORY, "it has cost {grown} bytes: {ending:?}");
+    assert_eq!(honest.socket("door").await.socket_id, "door");
+    assert!(serves(&agent).await);
+    (ending, agent)
+}
+
+/// The token, in the headers of a call.
+fn authorization(agent_token: &str) -> String {
+    format!("Bearer {agent_token}")
+}
+
+/// CVE-2023-44487: a call and its cancellation, again and again.
+#[tokio::test]
+async fn rapid_resets_end_the_connection() {
+    let block = headers(GET_AGENT, &[]);
+    let (ending, agent) = attack(20_000, Ends::ByTheAgent, async |raw, round| {
+        let stream = round * 2 + 3;
+        raw.frame(HEADERS, END_HEADERS, stream, &block).await
+            && raw.frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()).await
+    })
+    .await;
+    let (code, words) = ending.goaway.expect("it says why");
+    assert_eq!((code, words.as_str()), (11, "too_many_resets"), "ENHANCE_YOUR_CALM");
+    agent.stop().await;
+}
+
+/// RUSTSEC-2024-0003 and CVE-2025-8671: calls that the agent itself must reset, here for a window that overflows, again and again.
+#[tokio::test]
+async fn provoked_resets_end_the_connection() {
+    let block = headers(GET_AGENT, &[]);
+    let (ending, agent) = attack(20_000, Ends::ByTheAgent, async |raw, round| {
+        let stream = round * 2 + 3;
+        raw.frame(HEADERS, END_HEADERS, stream, &block).await
+            && raw.frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes()).await
+    })
+    .await;
+    assert_eq!(ending.goaway.expect("it says why").0, 11, "ENHANCE_YOUR_CALM");
+    agent.stop().await;
+}
+
+/// CVE-2019-9512 and CVE-2019-9515: each of these wants an answer.
+#[tokio::test]
+async fn floods_of_pings_and_settings_cost_nobody_else_anything() {
+    for (kind, payload) in [(PING, &[7_u8; 8][..]), (SETTINGS, &[0, 4, 0, 1, 0, 0])] {
+        let (ending, agent) = attack(50_000, Ends::ByEither, async |raw, _| raw.frame(kind, 0, 0, payload).await).await;
+        assert!(ending.goaway.is_some() || !ending.frames.is_empty(), "it answers, or closes: {ending:?}");
+        agent.stop().await;
+    }
+}
+
+/// RUSTSEC-2024-0332: headers that never end.
+#[tokio::test]
+async fn headers_without_an_end_end_the_connection() {
+    let block = headers(GET_AGENT, &[]);
+    let more = headers(GET_AGENT, &[("x", &"x".repeat(8000))]);
+    let (ending, agent) = attack(50_000, Ends::ByTheAgent, async |raw, round| match round {
+        0 => raw.frame(HEADERS, 0, 3, &block).await,
+        _ => raw.frame(CONTINUATION, 0, 3, &more).await,
+    })
+    .await;
+    assert_ne!(ending.goaway.expect("it says why").0, 0);
+    agent.stop().await;
+}
+
+/// RUSTSEC-2026-0258: frames that say nothing.
+#[tokio::test]
+async fn empty_data_frames_end_the_connection() {
+    let agent = AgentProcess::start().await;
+    let token = authorization(&agent.token());
+    let block = headers("/farsock.v1.SocketService/WriteSocket", &[("authorization", &token)]);
+    let mut raw = RawHttp2::greeted(&agent.tcp()).await;
+    raw.frame(HEADERS, END_HEADERS, 1, &block).await;
+    raw.flood(200_000, async |raw, _| raw.frame(DATA, 0, 1, &[]).await).await;
+    assert!(serves(&agent).await);
+    assert_eq!(raw.finish().await.goaway.expect("it says why").0, 11, "ENHANCE_YOUR_CALM");
+    agent.stop().await;
+}
+
+/// One such call is refused, and the connection lives.
+#[tokio::test]
+async fn headers_that_are_too_long_are_refused() {
+    let agent = AgentProcess::start().await;
+    let token = authorization(&agent.token());
+    let mut raw = RawHttp2::greeted(&agent.tcp()).await;
+    let long = headers(GET_AGENT, &[("authorization", &token), ("x", &"x".repeat(9 << 10))]);
+    let short = headers(GET_AGENT, &[("authorization", &token)]);
+    raw.frame(HEADERS, END_HEADERS | END_STREAM, 1, &long).await;
+    raw.frame(HEADERS, END_HEADERS, 3, &short).await;
+    raw.frame(DATA, END_STREAM, 3, &[0; 5]).await;
+    raw.hears("an answer", |said| said.frames.contains(&(DATA, 3))).await;
+    let ending = raw.finish().await;
+    let answers =
+        |stream: u32| ending.frames.iter().filter(|(_, s)| *s == stream).map(|(kind, _)| *kind).collect::<Vec<_>>();
+    assert!(!answers(1).contains(&DATA), "the long one is not: {ending:?}");
+    assert!(answers(1).iter().any(|kind| [HEADERS, RST_STREAM].contains(kind)), "but refused: {ending:?}");
+    agent.stop().await;
+}
+
+/// 1,024 streams are open at a time; the next one is refused, and the others live.
+#[tokio::test]
+async fn one_stream_more_than_there_may_be_is_refused() {
+    let agent = AgentProcess::start().await;
+    let token = authorization(&agent.token());
+    let block = headers("/farsock.v1.SocketService/WriteSocket", &[("authorization", &token)]);
+    let mut raw = RawHttp2::greeted(&agent.tcp()).await;
+    raw.flood(1030, async |raw, round| raw.frame(HEADERS, END_HEADERS, round * 2 + 1, &block).await).await;
+    assert!(serves(&agent).await);
+    let first = 1024 * 2 + 1;
+    raw.hears("a refusal", |said| said.frames.contains(&(RST_STREAM, first))).await;
+    let ending = raw.finish().await;
+    let refused: Vec<u32> = ending.frames.iter().filter(|(kind, _)| *kind == RST_STREAM).map(|(_, id)| *id).collect();
+    assert!(refused.iter().all(|id| *id >= first), "{refused:?}");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_above_the_limit_is_refused_and_the_connection_lives() {
+    let agent = AgentProcess::start().await;
+    let client = agent.agent();
+    let limits = client.agent().get_agent(QUESTION).await.unwrap().into_inner().agent.unwrap().limits.unwrap();
+    let size = usize::try_from(limits.message_bytes).unwrap();
+    let payload =
+        pb::Payload { content: Some(pb::payload::Content::Data(vec![0; size + 1].into())), ..Default::default() };
+    let request = pb::WriteSocketRequest { socket_id: "line".into(), payload: Some(payload), ..Default::default() };
+    let status = client.sockets().write_socket(request).await.unwrap_err();
+    assert!([Code::OutOfRange, Code::ResourceExhausted].contains(&status.code()), "{status:?}");
+    assert!(status.message().contains(&size.to_string()), "{status:?}");
+    client.listen("door", "127.0.0.1:0").await;
+    agent.stop().await;
+}
+
+// === Connections ===
+
+/// An agent in this process that is reached by TCP, with limits of the test's own.
+struct Door {
+    address: SocketAddr,
+    token: String,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+impl Door {
+    async fn open(config: AgentConfig) -> Self {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("token");
+        let listen = vec![Listen::Tcp("127.0.0.1:0".parse().unwrap())];
+        let agent = farsock::agent::Agent::bind(AgentConfig { listen, token_file: Some(file.clone()), ..config })
+            .await
+            .unwrap();
+        let [Listen::Tcp(address)] = agent.listens()[..] else { panic!("{:?}", agent.listens()) };
+        let token = std::fs::read_to_string(file).unwrap().trim().to_owned();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(agent.serve(async { stopped.await.unwrap_or(()) }, CancellationToken::new()));
+        Self { address, token, stop, served, _folder: folder }
+    }
+
+    async fn close(self) {
+        drop(self.stop);
+        crate::harness::within("the agent's end", self.served).await.unwrap();
+    }
+}
+
+/// Whoever has not shown credentials within the login timeout is sent away, however little or much it has said.
+#[tokio::test]
+async fn a_connection_that_does_not_log_in_is_ended() {
+    let config = AgentConfig { login_timeout: Duration::from_millis(200), ..AgentConfig::default() };
+    let door = Door::open(config).await;
+    let address = door.address.to_string();
+    let mut halfway = RawHttp2::silent(&address).await;
+    halfway.part_of_preface(11).await;
+    let mut no_settings = RawHttp2::silent(&address).await;
+    no_settings.part_of_preface(24).await;
+    let mut endless = RawHttp2::greeted(&address).await;
+    endless.frame(HEADERS, 0, 1, &headers(GET_AGENT, &[])).await;
+    endless.flush().await;
+    let mut wrong = RawHttp2::greeted(&address).await;
+    wrong.frame(HEADERS, END_HEADERS | END_STREAM, 1, &headers(GET_AGENT, &[("authorization", "Bearer x")])).await;
+    wrong.flush().await;
+    for raw in
+        [RawHttp2::silent(&address).await, halfway, no_settings, RawHttp2::greeted(&address).await, endless, wrong]
+    {
+        raw.ending().await;
+    }
+    // Who has logged in stays, and needs not say anything more.
+    let mut client = AgentServiceClient::new(tcp_channel(&address));
+    client.get_agent(with_token(QUESTION, &door.token)).await.unwrap();
+    RawHttp2::silent(&address).await.ending().await;
+    client.get_agent(with_token(QUESTION, &door.token)).await.unwrap();
+    drop(client);
+    door.close().await;
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_are_turned_away_until_others_have_gone() {
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let door = Door::open(AgentConfig { limits, ..AgentConfig::default() }).await;
+    let address = door.address.to_string();
+    let login = || async {
+        let mut client = AgentServiceClient::new(tcp_channel(&address));
+        client.get_agent(with_token(QUESTION, &door.token)).await.map(|_| client)
+    };
+    let (first, second) = (login().await.unwrap(), login().await.unwrap());
+    assert!(login().await.is_err(), "the third one is turned away");
+    let mut stranger = TcpPeer(TcpStream::connect(&address).await.unwrap());
+    assert!(stranger.read_to_end().await.unwrap_or_default().is_empty());
+    drop(first);
+    becomes("room for another one", || async { login().await.is_ok() }).await;
+    drop(second);
+    door.close().await;
+}
+
+/// Without descriptors an agent cannot accept; it goes on with those that it has, computes next to nothing, and recovers by itself.
+#[tokio::test]
+async fn an_agent_without_descriptors_waits_for_better_times() {
+    let agent = AgentProcess::start().await;
+    let client = agent.agent();
+    client.listen("door", "127.0.0.1:0").await;
+    let pid = Pid::from_raw(agent.pid().try_into().unwrap());
+    // Those of a child are its parent's.
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let none_left = Rlimit { current: Some(agent.descriptors() as u64), maximum };
+    let all = prlimit(pid, Resource::Nofile, none_left).unwrap();
+    // These wait in the kernel's queue.
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        waiting.push(TcpStream::connect(agent.tcp()).await.unwrap());
+    }
+    let before = agent.ticks();
+    let begun = std::time::Instant::now();
+    let mut served = 0_u64;
+    while begun.elapsed() < Duration::from_millis(1500) {
+        // The connection that was there before is served all the while; each answer is a wait of its own.
+        let request = pb::WaitEventRequest {
+            expect_none: true,
+            timeout: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
+            ..Default::default()
+        };
+        client.events().wait_event(request).await.unwrap();
+        served += 1;
+    }
+    let spent = agent.ticks() - before;
+    assert!(served >= 3, "{served}");
+    // A loop that spins takes 100 ticks a second.
+    assert!(spent < 75, "{spent} ticks in 1.5 s");
+    let created = client.create_udp("one-more", pb::UdpSocketSpec::default()).await.unwrap();
+    assert_eq!(crate::harness::error_name(created.report.as_ref()), "EMFILE");
+    prlimit(pid, Resource::Nofile, all).unwrap();
+    assert!(serves(&agent).await, "those who have waited are let in");
+    drop(waiting);
+    client.create_udp("another", pb::UdpSocketSpec::default()).await.unwrap();
+    agent.stop().await;
+}

@@ -1,0 +1,227 @@
+//! `farsock check`: whatever is wrong with a file is told at once, with its line, its column, and what would be right.
+
+use std::fs;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{Ran, farsock, run, run_farsock};
+
+/// What stands above the steps of the table.
+const HEAD: &str = "exercise: Mistakes\nhosts: { a: , b: }\nsteps:\n";
+
+/// Sockets that steps of the table may use.
+const DOOR: &str = "on: a, listen: ':0', as: door";
+const LINE: &str = "on: a, connect: '${b}:1', as: line";
+const UDP: &str = "on: a, create: udp, as: u";
+
+/// Steps, and what is wrong with the last of them: `column message | help`.
+const STEPS: &[(&[&str], &str)] = &[
+    // Who, and what.
+    (&["on: c, listen: ':0', as: door"], "11 there is no host `c` | there is a, b"),
+    (&["listen: ':0', as: door"], "15 the step does not say who does it | `on:` names one of a, b"),
+    (&["on: a, lisen: ':0', as: door"], "14 there is no `lisen` here | did you mean `listen`?"),
+    (
+        &["on: a, listen: ':0', connect: 'x:1', as: door"],
+        "37 a step does one thing, and this one has `listen` and `connect` | make two steps of it",
+    ),
+    (&["on: a, listen: ':0', as: door, as: gate"], "38 `as` is there twice | "),
+    // Names.
+    (&["on: a, listen: ':0'"], "11 `listen` makes a socket, which needs a name | give it one by `as: NAME`"),
+    (&["on: a, listen: ':0', as: a"], "32 `a` is a host already | "),
+    (
+        &["on: a, listen: ':0', as: Door"],
+        "32 `Door` is not a name: 1 to 48 of a-z 0-9 -, not starting or ending with - | ",
+    ),
+    (
+        &["on: a, listen: ':0', as: door"],
+        "32 `door` is made and never used | use it, expect something of it, or leave it out",
+    ),
+    (&[DOOR, DOOR], "32 there is a `door` already: each thing needs a name of its own | "),
+    (&[DOOR, "on: a, close: dor"], "21 there is no socket `dor` yet | did you mean `door`?"),
+    (&[DOOR, "on: b, close: door"], "21 `door` is a socket of a, not of b | write `on: a`"),
+    (
+        &[DOOR, "on: a, close: door", "on: a, write: door, text: hola"],
+        "21 `door` was closed by step 2, and this is step 3 | ",
+    ),
+    (&[UDP, "on: a, write: u, text: hola"], "21 `u` is a UDP socket, and this is for TCP | `send` is for UDP"),
+    (&[LINE, "on: a, send: line, text: hola"], "20 `line` is a TCP socket, and this is for UDP | `write` is for TCP"),
+    (&[LINE, "on: a, accept: line, as: guest"], "22 `line` does not listen | "),
+    (
+        &[UDP, "on: a, send: u, text: hola, reply_to: n"],
+        "45 there is no message `n` | `receive: SOCKET` with `as: NAME` gives a datagram a name",
+    ),
+    (&["on: a, connect: '${c}:1', as: line"], "23 ${c} is not known here | there is a, b"),
+    (&[DOOR, "on: b, connect: '${door.prt}', as: line"], "23 `door` has no `prt` | did you mean `port`?"),
+    // Words and numbers.
+    (&["on: a, listen: ':70000', as: door"], "22 port 70000 is out of range: ports go up to 65535 | "),
+    (
+        &["on: a, listen: '127.1:0', as: door"],
+        "22 `127.1` is not an IPv4 address: four decimal numbers up to 255 without leading zeros are needed | ",
+    ),
+    (
+        &["on: a, listen: ':0', as: door, size: 3"],
+        "44 `size` means nothing to `listen` | with `listen` go as, local, family, backlog, max_connections, half_open, accepting, \
+         direction, delivery, paused, read_size, idle_timeout, options",
+    ),
+    (&["on: a, listen: ':0', as: door, backlog: 0"], "47 `backlog` goes from 1 to 65535, and this is 0 | "),
+    (
+        &["on: a, listen: ':0', as: door, half_open: allways"],
+        "49 `allways` is none of the words that fit here | did you mean `allow`?",
+    ),
+    (&["on: a, listen: ':0', as: door, within: 3"], "46 `3` is no time | write it as 250ms, 1.5s or 2m30s"),
+    (&["on: a, listen: ':0', as: door, within: 25h"], "46 that is longer than a day | "),
+    (
+        &["on: a, listen: ':0', as: door, error: ECONREFUSED"],
+        "45 `ECONREFUSED` is no error | did you mean `ECONNREFUSED`?",
+    ),
+    (
+        &["on: a, listen: ':0', as: door, options: { TCP_NODELY: true }"],
+        "61 there is no option `TCP_NODELY`: did you mean TCP_NODELAY? | ",
+    ),
+    (&["on: a, listen: ':0', as: door, options: { TCP_NODELAY: 7 }"], "62 `7` is neither on nor off | "),
+    (&["on: a, create: sctp, as: x"], "22 `sctp` is none of the words that fit here | there is tcp, udp"),
+    (&[LINE, "on: a, close: line, linger: 1.5s"], "21 `linger` takes whole seconds, at most 65535s | "),
+    (
+        &[LINE, "on: a, shutdown: line, how: write"],
+        "35 `write` is none of the words that fit here | there is send, receive, both",
+    ),
+    // What is missing, and what is too much.
+    (&["on: a, parse: '127.0.0.1'"], "21 `parse` needs `is` | "),
+    (&["on: a, parse: '127.0.0.1', is: ipv4, error: EINVAL"], "51 `error` means nothing to `parse`: it never fails | "),
+    (&[DOOR, "on: a, accept: door"], "22 `accept` needs `as` | "),
+    (&[LINE, "on: a, write: line"], "21 there is nothing to write | give it by one of text, hex and pattern"),
+    (&[LINE, "on: a, write: line, text: hola, hex: '00'"], "33 one of text, hex and pattern says it all | "),
+    (&[LINE, "on: a, write: line, hex: '0g'"], "32 the byte before 2 has one digit only: two a byte are needed | "),
+    (&[LINE, "on: a, write: line, text: '語', encoding: latin1"], "33 windows-1252 has no character 語 | "),
+    (
+        &[LINE, "on: a, write: line, text: hola, encoding: utf-9"],
+        "49 `utf-9` is no encoding that is known here: labels are those of encoding.spec.whatwg.org, such as utf-8, utf-16le, gbk | ",
+    ),
+    (&[LINE, "on: a, set: line"], "19 there is nothing to set | `set` takes delivery, paused, read_size and options"),
+    (
+        &[DOOR, "on: a, expect: door"],
+        "22 nothing is expected of `door` | say what: event, state, connections, bytes_read, bytes_written, receive_queue, local, \
+         peer, or quiet",
+    ),
+    (
+        &[DOOR, "on: a, expect: door, event: conected"],
+        "35 `conected` is none of the words that fit here | did you mean `connected`?",
+    ),
+    (&[DOOR, "on: a, expect: door, quiet: 100ms, error: ECONNREFUSED"], "49 `error` means nothing to silence | "),
+];
+
+/// Whole files, and what is wrong with them: `line:column message | help`.
+const FILES: &[(&str, &str)] = &[
+    ("", "1:1 unexpected end of input | "),
+    ("exercise: x\n", "1:1 `hosts` is missing | "),
+    ("exercise: x\nhost: { a: }\nsteps: []\n", "2:1 there is no `host` here | did you mean `hosts`?"),
+    ("exercise: x\nhosts: { a: }\nsteps: []\n", "1:11 the exercise has no steps | "),
+    ("exercise: x\nhosts: {}\nsteps:\n  - { parse: x }\n", "1:1 `hosts` names nobody: it needs at least one role | "),
+    ("exercise: x\nhosts: { a: , a: }\nsteps: []\n", "2:15 `a` is there twice | "),
+    (
+        "exercise: x\nhosts: { a: }\nvars: { a: 1 }\nsteps:\n  - { on: a, parse: x, is: none }\n",
+        "3:9 `a` is a host already | ",
+    ),
+    (
+        "exercise: x\nhosts: { a: }\nsteps:\n  - { on: a }\n",
+        "4:11 the step does nothing | a step has one of create, bind, \
+      listen, accept, connect, write, send, receive, shutdown, close, abort, set, resolve, parse, expect",
+    ),
+    (
+        "exercise: x\nhosts: { a: }\nsteps:\n  - on: a\n      listen: ':0'\n    as: door\n",
+        "5:13 mapping values are not allowed in this context | ",
+    ),
+];
+
+/// Checks a file, and answers its mistakes as `line:column message | help`.
+async fn mistakes(text: &str) -> Vec<String> {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("exercise.yaml");
+    fs::write(&file, text).unwrap();
+    let mut command = farsock(folder.path());
+    command.args(["check", "--json"]).arg(&file);
+    let Ran { code, out, err } = run(command).await;
+    assert_eq!((code, err.as_str()), (Some(2), ""), "{text}\n{out}");
+    let show = |line: &str| {
+        let mistake: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((mistake["type"].as_str(), mistake["file"].as_str()), (Some("mistake"), file.to_str()), "{line}");
+        let word = |field: &str| mistake[field].as_str().unwrap_or_default().to_owned();
+        format!("{}:{} {} | {}", mistake["line"], mistake["column"], word("message"), word("help"))
+    };
+    out.lines().map(show).collect()
+}
+
+#[tokio::test]
+async fn a_mistake_in_a_step_is_told_with_its_place_and_what_would_be_right() {
+    let mut wrong = Vec::new();
+    for (steps, expected) in STEPS {
+        let text: String =
+            std::iter::once(HEAD.to_owned()).chain(steps.iter().map(|s| format!("  - {{ {s} }}\n"))).collect();
+        let expected = format!("{}:{expected}", 3 + steps.len());
+        let told = mistakes(&text).await;
+        if told.first() != Some(&expected) {
+            wrong.push(format!("{text}wanted {expected}\ntold   {told:?}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_mistake_in_a_file_is_told_with_its_place() {
+    let mut wrong = Vec::new();
+    for (text, expected) in FILES {
+        let told = mistakes(text).await;
+        if told.first().map(String::as_str) != Some(expected) {
+            wrong.push(format!("{text}wanted {expected}\ntold   {told:?}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn all_mistakes_of_all_files_are_told_at_once() {
+    let text = format!("{HEAD}  - {{ on: c, close: x }}\n  - {{ on: a, close: y }}\n  - {{ on: a, parse: '1' }}\n");
+    let told = mistakes(&text).await;
+    let places: Vec<&str> = told.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(places, ["4:11", "5:21", "6:21"], "{told:?}");
+
+    let folder = TempDir::new().unwrap();
+    for name in ["2.yaml", "1.yaml", "notes.txt"] {
+        fs::write(folder.path().join(name), &text).unwrap();
+    }
+    let mut command = farsock(folder.path());
+    command.arg("check").arg(folder.path());
+    let ran = run(command).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+    assert!(ran.err.find("1.yaml: 3 mistakes").unwrap() < ran.err.find("2.yaml: 3 mistakes").unwrap(), "{}", ran.err);
+    assert!(!ran.err.contains("notes.txt"), "{}", ran.err);
+}
+
+/// For people: the line itself, a pointer under the place, and the advice.
+#[tokio::test]
+async fn people_see_the_line_and_a_pointer() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("exercise.yaml");
+    fs::write(&file, format!("{HEAD}  - {{ {DOOR} }}\n  - {{ on: a, expect: dor, state: listening }}\n")).unwrap();
+    let mut command = farsock(folder.path());
+    command.arg("check").arg(&file);
+    let ran = run(command).await;
+    assert!(ran.err.contains(&format!("{}:5:22", file.display())), "{}", ran.err);
+    for piece in
+        ["  - { on: a, expect: dor, state: listening }", "there is no socket `dor` yet", "did you mean `door`?"]
+    {
+        assert!(ran.err.contains(piece), "{piece}: {}", ran.err);
+    }
+    assert!(!ran.err.contains('\x1b'), "no colours where nobody can see them");
+}
+
+#[tokio::test]
+async fn what_is_right_is_listed() {
+    let ran = run_farsock(&["check", "tests/exercises/tutorials"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    let files = fs::read_dir("tests/exercises/tutorials").unwrap().count();
+    assert_eq!(ran.out.lines().count(), files);
+    assert!(ran.out.lines().all(|line| line.starts_with("✓ ") && line.contains(" steps  tests/exercises/tutorials/")));
+    assert_eq!(run_farsock(&["check", "--json", "tests/exercises/tutorials"]).await.out, "");
+}

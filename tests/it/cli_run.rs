@@ -1,0 +1,182 @@
+//! `farsock run`: on agents within the process and on agents in processes of their own; for people and for programs; to the end, and not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use farsock::wire::pb;
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{AgentProcess, Ran, Running, farsock, run, run_farsock};
+
+fn tutorials() -> Vec<PathBuf> {
+    let folder = Path::new("tests/exercises/tutorials");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// The roles of an exercise, as the program tells them.
+async fn roles(file: &Path) -> Vec<String> {
+    let ran = run_farsock(&["run", "--json", file.to_str().unwrap()]).await;
+    let began: Value = serde_json::from_str(ran.out.lines().next().unwrap()).unwrap();
+    began["hosts"].as_array().unwrap().iter().map(|host| host["role"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_tutorials_pass_on_embedded_agents() {
+    let ran = run_farsock(&["run", "tests/exercises/tutorials"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    let count = tutorials().len();
+    assert!(ran.out.ends_with(&format!("{count} of {count} exercises passed\n")), "{}", ran.out);
+    assert!(!ran.out.contains('✗'));
+}
+
+/// The second mode: the same files on agents in processes of their own, each on a loopback address of its own, one reached by TCP with its
+/// token, the other by its Unix socket.
+#[tokio::test]
+async fn the_tutorials_pass_on_agents_in_separate_processes() {
+    let agents = [
+        AgentProcess::start_with(&["--lab-address", "127.0.0.1,::1"]).await,
+        AgentProcess::start_with(&["--lab-address", "127.0.0.1,::1"]).await,
+        AgentProcess::start_with(&["--lab-address", "127.0.0.1,::1"]).await,
+    ];
+    let ways = [agents[0].tcp(), format!("unix:{}", agents[1].unix().display()), agents[2].tcp()];
+    // One token file for both that are reached by TCP would not do: the third is reached by its Unix socket, too.
+    let ways = [ways[0].clone(), ways[1].clone(), format!("unix:{}", agents[2].unix().display())];
+    for file in tutorials() {
+        let roles = roles(&file).await;
+        assert!(roles.len() <= agents.len(), "{roles:?}");
+        let mut command = farsock(agents[0].runtime_dir());
+        command.arg("run").arg(&file);
+        for (role, way) in roles.iter().zip(&ways) {
+            command.args(["--host", &format!("{role}={way}")]);
+        }
+        let ran = run(command).await;
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}\n{}", file.display(), ran.out);
+        for (role, way) in roles.iter().zip(&ways) {
+            assert!(ran.out.lines().any(|line| line.contains(role) && line.contains(way)), "{role} {way}: {}", ran.out);
+        }
+    }
+    // Every run has left its agents as it found them.
+    for agent in agents {
+        let sessions = agent.agent().sessions().list_sessions(pb::ListSessionsRequest::default()).await.unwrap();
+        let names: Vec<String> = sessions.into_inner().sessions.into_iter().map(|session| session.session_id).collect();
+        assert!(names.iter().all(|name| name == "default"), "{names:?}");
+        agent.stop().await;
+    }
+}
+
+/// Lines for programs: each one is an object, complete in itself, and together they are the whole exercise.
+#[tokio::test]
+async fn json_lines_tell_everything() {
+    for file in tutorials() {
+        let ran = run_farsock(&["run", "--json", file.to_str().unwrap()]).await;
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+        let lines: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).collect::<Vec<_>>();
+        let (first, last) = (&lines[0], &lines[lines.len() - 1]);
+        assert_eq!(first["type"], "exercise");
+        assert_eq!((&last["type"], &last["result"]), (&"result".into(), &"passed".into()));
+        assert_eq!(last["passed"], first["steps"]);
+        let numbers: Vec<u64> = of("step").iter().map(|step| step["number"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (1..=first["steps"].as_u64().unwrap()).collect::<Vec<_>>());
+        assert!(of("step").iter().all(|step| step["result"] == "passed" && step["line"].as_u64().unwrap() > 1));
+        for host in first["hosts"].as_array().unwrap() {
+            let events = of("event").into_iter().filter(|event| event["host"] == host["role"]);
+            let mut seqs: Vec<u64> = events.map(|event| event["event_seq"].as_u64().unwrap()).collect();
+            seqs.sort_unstable();
+            assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "{}: {}", file.display(), host["role"]);
+        }
+        assert_eq!(lines.len(), 2 + of("step").len() + of("event").len(), "there are no other lines");
+    }
+}
+
+const WAITS: &str = "exercise: Waits\nhosts: { a: }\nsteps:\n  - { on: a, listen: \":0\", as: door }\n\
+                     \x20 - { on: a, accept: door, as: guest, within: 10m }\n  - { on: a, close: guest }\n";
+
+/// Ctrl-C ends an exercise in good order: what it made on agents is gone, and what has happened so far is told.
+#[tokio::test]
+async fn an_interrupt_leaves_nothing_behind() {
+    let agent = AgentProcess::start().await;
+    let file = agent.runtime_dir().join("waits.yaml");
+    fs::write(&file, WAITS).unwrap();
+    let mut command = farsock(agent.runtime_dir());
+    command.args(["run", "--json"]).arg(&file).args(["--host", &format!("a={}", agent.tcp())]);
+    let mut running = Running::spawn(command);
+    loop {
+        let line: Value = serde_json::from_str(&running.line().await.unwrap()).unwrap();
+        if line["type"] == "step" && line["number"] == 1 {
+            break;
+        }
+    }
+    let sessions = || async {
+        let listed = agent.agent().sessions().list_sessions(pb::ListSessionsRequest::default()).await.unwrap();
+        listed.into_inner().sessions.into_iter().filter(|session| session.session_id != "default").count()
+    };
+    assert_eq!(sessions().await, 1);
+    running.signal(Signal::INT);
+    let Ran { code, out, .. } = running.end().await;
+    assert_eq!(code, Some(3), "{out}");
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["type"], &last["result"]), (&"result".into(), &"could_not_run".into()));
+    assert_eq!((&last["problem"], &last["passed"]), (&"interrupted".into(), &1.into()));
+    assert_eq!(sessions().await, 0, "the session is deleted, and its sockets with it");
+    agent.stop().await;
+}
+
+/// An exercise that cannot even begin leaves nothing behind either.
+#[tokio::test]
+async fn one_agent_for_two_roles_is_refused_and_nothing_is_left_on_it() {
+    let agent = AgentProcess::start().await;
+    let way = format!("unix:{}", agent.unix().display());
+    let (server, client) = (format!("server={way}"), format!("client={way}"));
+    let ran =
+        run_farsock(&["run", "tests/exercises/tutorials/000-greeting.yaml", "--host", &server, "--host", &client])
+            .await;
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.err.contains("each role needs an agent of its own"), "{}", ran.err);
+    let sessions = agent.agent().sessions().list_sessions(pb::ListSessionsRequest::default()).await.unwrap();
+    assert!(sessions.into_inner().sessions.iter().all(|session| session.session_id == "default"));
+    agent.stop().await;
+}
+
+/// An agent that dies under an exercise ends it, and says which one.
+#[tokio::test]
+async fn an_agent_that_dies_is_named() {
+    let mut agent = AgentProcess::start().await;
+    let file = agent.runtime_dir().join("waits.yaml");
+    fs::write(&file, WAITS).unwrap();
+    let way = format!("unix:{}", agent.unix().display());
+    let mut command = farsock(agent.runtime_dir());
+    command.args(["run", "--json"]).arg(&file).args(["--host", &format!("a={way}")]);
+    let mut running = Running::spawn(command);
+    loop {
+        let line: Value = serde_json::from_str(&running.line().await.unwrap()).unwrap();
+        if line["type"] == "step" && line["number"] == 1 {
+            break;
+        }
+    }
+    agent.signal(Signal::KILL);
+    agent.wait().await;
+    let Ran { code, out, .. } = running.end().await;
+    assert_eq!(code, Some(3), "{out}");
+}
+
+/// What is wanted and what came stand beside each other, at the line of the step, and how to run it again.
+#[tokio::test]
+async fn a_failure_shows_the_step_what_was_wanted_and_what_came() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("fails.yaml");
+    let text = "exercise: Fails\nhosts: { a: , b: }\nsteps:\n  - { on: a, listen: \":0\", as: door }\n  - { on: b, connect: \"${door}\", as: line }\n  \
+                - { on: a, accept: door, as: guest }\n  - { on: b, write: line, text: hola }\n  - { on: a, receive: guest, text: adios }\n  \
+                - { on: a, close: guest }\n";
+    fs::write(&file, text).unwrap();
+    let ran = run_farsock(&["run", file.to_str().unwrap()]).await;
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.err.contains(&format!("{}:8:", file.display())), "{}", ran.err);
+    assert!(ran.err.contains("adios") && ran.err.contains("hola"), "{}", ran.err);
+    assert!(ran.out.contains("4 of 6 steps passed, 1 failed, 1 not reached"), "{}", ran.out);
+    assert!(ran.out.ends_with(&format!("  again  farsock run {}\n", file.display())), "{}", ran.out);
+}
