@@ -1,10 +1,12 @@
-//! Agents within the test's own process, and the short words in which tests talk to them.
+//! Agents within the test's own process or in processes of their own, and the short words in which tests talk to them.
 
 mod agent;
 mod calls;
 mod datagrams;
+pub mod frames;
 mod names;
 mod peer;
+mod process;
 mod requests;
 mod resolver;
 pub mod tcp;
@@ -14,14 +16,8 @@ pub use calls::{detached, filter, millis, named, nanos, patient, response};
 pub use datagrams::{UdpPeer, any_port, datagram};
 pub use names::Names;
 pub use peer::{LOOPBACKS, TcpPeer, within};
-pub use requests::AnyRequest;
-pub use resolver::{SilentResolver, SmallResolver};
-pub mod frames;
-mod peer;
-mod process;
-
-pub use agent::{Agent, Refused, error_name, text};
-pub use peer::{LOOPBACKS, TcpPeer, within};
 pub use process::{
     AgentProcess, QUESTION, Ran, Running, farsock, memory_channel, run, run_farsock, tcp_channel, with_token,
 };
+pub use requests::AnyRequest;
+pub use resolver::{SilentResolver, SmallResolver};
