@@ -20,7 +20,7 @@ const WAITING: [&str; 5] = ["connect", "accept", "receive", "pull", "write"];
 enum Keeper {
     Nobody,
     Full(#[expect(dead_code, reason = "kept open")] FullListener),
-    Peer(#[expect(dead_code, reason = "kept open")] TcpPeer),
+    Peer(TcpPeer),
 }
 
 /// Begins an operation that waits, under the name of its socket.
