@@ -1,6 +1,5 @@
 //! How an agent stops: announced, in good order, in bounded time, and without leaving anything behind.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use farsock::agent::AgentConfig;
@@ -14,11 +13,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 use tonic_types::StatusExt;
 
-use crate::harness::{Agent, AgentProcess, LOOPBACKS, TcpPeer, memory_channel, within};
-
-fn any_port(ip: IpAddr) -> String {
-    SocketAddr::new(ip, 0).to_string()
-}
+use crate::harness::{Agent, AgentProcess, LOOPBACKS, TcpPeer, any_port, memory_channel, within};
 
 async fn watch(agent: &Agent) -> Streaming<pb::WatchEventsResponse> {
     let mut stream = agent.events().watch_events(pb::WatchEventsRequest::default()).await.unwrap().into_inner();

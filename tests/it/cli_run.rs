@@ -73,7 +73,7 @@ async fn the_tutorials_pass_on_agents_in_separate_processes() {
 async fn json_lines_tell_everything() {
     for file in tutorials() {
         let ran = run_farsock(&["run", "--json", file.to_str().unwrap()]).await;
-        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
         let lines: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).collect::<Vec<_>>();
         let (first, last) = (&lines[0], &lines[lines.len() - 1]);
