@@ -8,7 +8,7 @@ use futures_util::stream::{Stream, unfold};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 
-use crate::eventlog::cursor::Next;
+use crate::eventlog::cursor::{Cursor, Next};
 use crate::eventlog::hub::From as Begin;
 use crate::model::event::{EventFilter, EventRecord, Gap};
 use crate::model::id::SessionId;
@@ -126,8 +126,8 @@ impl EventService for EventRpcs {
             None => Begin::Oldest,
         };
         let size = page_size(&self.0, request.page_size);
-        let watch = self.0.watch(&principal, &session, begin, filter).map_err(refused)?;
-        Ok(Response::new(page(watch, size, &view)))
+        let cursor = self.0.read(&principal, &session, begin, filter).map_err(refused)?;
+        Ok(Response::new(page(cursor, size, &view)))
     }
 }
 
@@ -153,17 +153,17 @@ fn joined(first: Gap, last: Gap) -> Gap {
     Gap { first: first.first, last: last.last, payload_bytes }
 }
 
-fn page(mut watch: Watch, size: usize, view: &PayloadView) -> pb::ListEventsResponse {
+fn page(mut cursor: Cursor, size: usize, view: &PayloadView) -> pb::ListEventsResponse {
     let mut response = pb::ListEventsResponse::default();
     let mut payload_bytes = 0;
     loop {
         let left = size - response.events.len();
         if left == 0 || payload_bytes >= PAGE_PAYLOAD {
-            response.next_page_token = watch.cursor.through().to_string();
+            response.next_page_token = cursor.through().to_string();
             return response;
         }
-        watch.cursor = watch.cursor.at_most(left);
-        match watch.cursor.try_next() {
+        cursor = cursor.at_most(left);
+        match cursor.try_next() {
             None | Some(Next::Ended) => return response,
             Some(Next::Gap(gap)) => response.gaps.push(gap.into()),
             Some(Next::Batch { records, .. }) => {

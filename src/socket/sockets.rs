@@ -240,7 +240,19 @@ impl Sockets {
         page.into_iter().map(|(number, session)| (number, session.view())).collect()
     }
 
-    /// A place to read a session's log from.
+    /// A place to read a session's log from, for a reader that does not stay.
+    pub fn read(
+        &self,
+        principal: &Principal,
+        id: &SessionId,
+        from: From,
+        filter: EventFilter,
+    ) -> Result<Cursor, Refusal> {
+        self.check_draining()?;
+        self.session(principal, id)?.hub.cursor(from, filter)
+    }
+
+    /// A place to read a session's log from, for a reader that waits for more.
     pub fn watch(
         &self,
         principal: &Principal,
