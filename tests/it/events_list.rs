@@ -79,6 +79,19 @@ async fn a_list_begins_where_it_is_told_to() {
     assert_eq!((refused.code, refused.reason.as_str()), (Code::OutOfRange, "FUTURE_EVENT"));
 }
 
+/// A reader that does not stay is no watcher.
+#[tokio::test]
+async fn the_log_can_be_read_beside_as_many_watchers_as_there_may_be() {
+    let limits = farsock::model::limits::Limits { watchers: 1, ..Default::default() };
+    let agent = Agent::start_with(farsock::agent::AgentConfig { limits, ..Default::default() }).await;
+    let mut watcher = agent.watch(pb::WatchEventsRequest::default()).await.unwrap();
+    watcher.opened().await;
+    agent.udp("s", LOOPBACKS[0]).await;
+    assert_eq!(agent.all_events("").await.len(), 2);
+    let refused = agent.wait(pb::WaitEventRequest::default()).await.unwrap_err();
+    assert_eq!(refused.reason, "QUOTA_EXCEEDED", "whoever waits is one");
+}
+
 /// Pages stay below every client's message limit, also in hex.
 #[tokio::test]
 async fn a_page_is_bounded_by_its_bytes_too() {

@@ -37,6 +37,7 @@ mod session_reset;
 mod socket_options;
 mod tcp_bind;
 mod tcp_cancel;
+mod socket_list;
 mod tcp_connect;
 mod tcp_direction;
 mod tcp_endings;
