@@ -138,6 +138,29 @@ async fn an_answer_leaves_from_the_address_that_was_asked() {
     }
 }
 
+/// One socket for both versions: IPv4 comes in as mapped addresses, and is answered as carefully.
+#[tokio::test]
+async fn a_socket_of_both_versions_answers_from_the_address_that_was_asked() {
+    let agent = Agent::start().await;
+    let both = pb::SocketOption { name: "IPV6_V6ONLY".into(), value: Some(pb::socket_option::Value::Enabled(false)) };
+    let spec = pb::UdpSocketSpec { bind: "[::]:0".into(), options: vec![both], ..Default::default() };
+    agent.create_udp("server", spec).await.unwrap();
+    let port = agent.socket("server").await.local.unwrap().port;
+    let mut last = 0;
+    for (ip, asked) in LOOPBACKS.into_iter().zip([format!("127.0.0.5:{port}"), format!("[::1]:{port}")]) {
+        let client = UdpPeer::bind(ip).await;
+        client.send(&asked, b"ping").await;
+        let (seq, question) = agent.datagram_after("server", last).await;
+        last = seq;
+        let mapped = question.source.unwrap().address.starts_with("::ffff:");
+        assert_eq!(mapped, ip.is_ipv4());
+        let pong = pb::Datagram { payload: text("pong"), reply_to_event: seq, ..Default::default() };
+        let sent = agent.try_send("server", vec![pong]).await.unwrap();
+        assert_eq!(error_name(sent.report.as_ref()), "", "{sent:?}");
+        assert_eq!(client.receive().await, (b"pong".to_vec(), asked.parse().unwrap()));
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_datagram_cannot_be_answered() {
     let agent = Agent::start().await;
