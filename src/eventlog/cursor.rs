@@ -5,6 +5,8 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use tokio::task::yield_now;
+
 use crate::eventlog::hub::Hub;
 use crate::eventlog::ring::{Found, Portion, Position};
 use crate::model::event::{EventFilter, EventRecord, Gap};
@@ -64,16 +66,35 @@ impl Cursor {
     ///
     /// Safe to drop while it waits: nothing is lost.
     pub async fn next(&mut self) -> Next {
-        let hub = Arc::clone(&self.hub);
         loop {
-            let mut changed = pin!(hub.changed());
-            // Registered before the look, so that what is appended after the look is not missed.
-            changed.as_mut().enable();
-            match self.try_next() {
-                Some(next) => return next,
-                None => changed.await,
+            if let Some(next) = self.next_or_wait().await {
+                return next;
             }
         }
+    }
+
+    /// The same for a reader to whom each batch costs more than its events. When it has waited, everybody who is ready goes first, once:
+    /// what they append comes in the same batch. Nothing is waited for that is not on its way already.
+    pub async fn next_batch(&mut self) -> Next {
+        loop {
+            if let Some(next) = self.next_or_wait().await {
+                return next;
+            }
+            yield_now().await;
+        }
+    }
+
+    /// What comes next; nothing when there was nothing, and now there may be.
+    async fn next_or_wait(&mut self) -> Option<Next> {
+        let hub = Arc::clone(&self.hub);
+        let mut changed = pin!(hub.changed());
+        // Registered before the look, so that what is appended after the look is not missed.
+        changed.as_mut().enable();
+        let next = self.try_next();
+        if next.is_none() {
+            changed.await;
+        }
+        next
     }
 
     /// What comes next, if there is something.
@@ -160,6 +181,24 @@ mod tests {
         assert!(waiting.as_mut().now_or_never().is_none());
         push(&hub, Event::Writable);
         assert_eq!(show(waiting.await), "1..=1 [1]");
+    }
+
+    #[tokio::test]
+    async fn what_others_are_about_to_append_comes_in_the_same_batch() {
+        let hub = hub(10);
+        let read = |batches: bool| {
+            let mut cursor = hub.cursor(From::Now, EventFilter::default()).unwrap();
+            let reader = async move { if batches { cursor.next_batch().await } else { cursor.next().await } };
+            tokio::spawn(async { show(reader.await) })
+        };
+        let (alone, batch) = (read(false), read(true));
+        yield_now().await;
+        push(&hub, Event::Writable);
+        // Ready to run behind both readers.
+        let other = Arc::clone(&hub);
+        tokio::spawn(async move { push(&other, Event::Aborted) });
+        assert_eq!(alone.await.unwrap(), "1..=1 [1]");
+        assert_eq!(batch.await.unwrap(), "1..=2 [1, 2]");
     }
 
     #[tokio::test]

@@ -246,7 +246,7 @@ impl Watcher {
         if self.over {
             return None;
         }
-        let frame = match timeout_at(self.next_heartbeat, self.watch.cursor.next()).await {
+        let frame = match timeout_at(self.next_heartbeat, self.watch.cursor.next_batch()).await {
             Ok(Next::Batch { from, through, records }) => self.batch(from, through, records),
             Ok(Next::Gap(gap)) => Frame::Gap(gap.into()),
             Ok(Next::Ended) => return None,
