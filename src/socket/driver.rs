@@ -41,6 +41,10 @@ const ROUNDS: usize = 8;
 /// How many system calls of one kind a round makes.
 pub(super) const CALLS_PER_ROUND: usize = 32;
 
+/// How many bytes a driver reads before it lets others run: as many as a batch of events carries, so that whoever reads the log can keep
+/// up with it.
+const BYTES_PER_TURN: usize = 256 * 1024;
+
 /// A driver, from its start to its end.
 #[must_use = "a driver must be spawned for its socket to function"]
 pub(super) struct DriverTask(Stage);
@@ -69,6 +73,8 @@ pub(super) struct Driver {
     pub(super) receive_shut: bool,
     /// Reading is to be tried without waiting for readiness.
     pub(super) read_now: bool,
+    /// How many bytes may still be read before others run.
+    pub(super) turn: usize,
     /// Set when the socket is to be closed.
     pub(super) end: Option<End>,
     commands: mpsc::Receiver<Box<Command>>,
@@ -163,6 +169,7 @@ impl DriverTask {
             receives: VecDeque::new(),
             receive_shut: false,
             read_now: false,
+            turn: 0,
             end: None,
             commands,
             io: None,
@@ -223,6 +230,7 @@ impl Drop for DriverTask {
 
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.turn = BYTES_PER_TURN;
         for _ in 0..ROUNDS {
             let busy = self.poll_commands(cx) | self.poll_read(cx) | self.poll_write(cx) | self.poll_timer(cx);
             if let Some(end) = self.end.take() {
@@ -230,6 +238,9 @@ impl Driver {
             }
             if !busy {
                 return Poll::Pending;
+            }
+            if self.turn == 0 {
+                break;
             }
         }
         cx.waker().wake_by_ref();
@@ -360,6 +371,11 @@ impl Driver {
         let conduct = self.cell.conduct();
         let asked = conduct.delivery.mode == DeliveryMode::Events || !self.receives.is_empty();
         asked && !conduct.delivery.paused && conduct.direction != Direction::SendOnly
+    }
+
+    /// Counts bytes that were read.
+    pub(super) fn spend(&mut self, size: usize) {
+        self.turn = self.turn.saturating_sub(size);
     }
 
     fn read(&mut self) -> Flow {

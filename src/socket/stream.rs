@@ -251,7 +251,7 @@ impl Driver {
     /// Takes bytes out of the kernel, as the delivery wants it.
     pub(super) fn read_stream(&mut self) -> Flow {
         for _ in 0..CALLS_PER_ROUND {
-            if !self.wants_to_read() || self.receive_shut {
+            if self.turn == 0 || !self.wants_to_read() || self.receive_shut {
                 return Flow::Enough;
             }
             let max = match self.receives.front() {
@@ -285,6 +285,7 @@ impl Driver {
 
     fn deliver(&mut self, payload: Bytes) {
         self.note_activity();
+        self.spend(payload.len());
         let offset = self.cell.status().totals.bytes_read;
         let Some(receive) = self.receives.pop_front() else {
             return self.record(Event::Received { offset, payload });

@@ -117,7 +117,7 @@ impl Driver {
     /// Takes datagrams out of the kernel, as the delivery wants it.
     pub(super) fn read_datagrams(&mut self) -> Flow {
         for _ in 0..CALLS_PER_ROUND {
-            if !self.wants_to_read() || self.receive_shut {
+            if self.turn == 0 || !self.wants_to_read() || self.receive_shut {
                 return Flow::Enough;
             }
             let max = match self.receives.front() {
@@ -176,6 +176,7 @@ impl Driver {
     }
 
     fn deliver_datagram(&mut self, datagram: Datagram) {
+        self.spend(datagram.payload.len());
         let Some(receive) = self.receives.pop_front() else {
             return self.record(Event::DatagramReceived(Box::new(datagram)));
         };
