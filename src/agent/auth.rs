@@ -63,8 +63,14 @@ impl Token {
 
     /// Whether this is it, found out in a time that tells nothing.
     fn is(&self, shown: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(shown).into()
+        words(self.0.as_bytes()).zip(words(shown)).is_some_and(|(ours, shown)| ours[..].ct_eq(&shown[..]).into())
     }
+}
+
+/// The 64 digits of a token as eight words: each call is asked, and eight comparisons that tell nothing cost less than 64.
+fn words(text: &[u8]) -> Option<[u64; 8]> {
+    let words: &[[u8; 8]; 8] = text.as_chunks().0.try_into().ok()?;
+    (text.len() == 64).then(|| words.map(u64::from_ne_bytes))
 }
 
 /// Lets in whoever may come in, and says who it is.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::model::refusal::Problem;
 
@@ -46,7 +46,9 @@ impl SessionId {
 
 impl Default for SessionId {
     fn default() -> Self {
-        Self(DEFAULT_SESSION.into())
+        // Most calls name no session: they share this one's text.
+        static DEFAULT: LazyLock<SessionId> = LazyLock::new(|| SessionId(DEFAULT_SESSION.into()));
+        DEFAULT.clone()
     }
 }
 
@@ -205,7 +207,8 @@ pub struct Principal(Arc<str>);
 impl Principal {
     /// The user that runs the agent: whoever comes by its Unix socket or with its token.
     pub fn owner() -> Self {
-        Self("owner".into())
+        static OWNER: LazyLock<Principal> = LazyLock::new(|| Principal("owner".into()));
+        OWNER.clone()
     }
 
     /// The principal's name.
