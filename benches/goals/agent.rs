@@ -46,7 +46,7 @@ impl TestAgent {
             limits,
             ..AgentConfig::default()
         };
-        let side = Side::start(kind);
+        let side = Side::start("agent", kind);
         let tcp = side.run(async move {
             let agent = Agent::bind(config).await.unwrap();
             let tcp = agent.listens().into_iter().find_map(|listen| match listen {

@@ -62,7 +62,7 @@ pub(crate) struct BareServer {
 impl BareServer {
     /// Starts one that answers this, once to a call and for ever to a stream.
     pub(crate) fn start(kind: Kind, answer: Answer) -> Self {
-        let side = Side::start(kind);
+        let side = Side::start("bare", kind);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bare.sock");
         let tcp = side.run(serve(Bare(Arc::new(answer)), path.clone()));

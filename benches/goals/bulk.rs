@@ -25,7 +25,7 @@ pub(crate) fn run() {
     let agent = TestAgent::start(KIND);
     let data = Bytes::from(vec![7; MESSAGE]);
     let bare = BareServer::start(KIND, Answer { data, ..Answer::default() });
-    let client = Side::start(KIND);
+    let client = Side::start("client", KIND);
     let calls = agent.sockets(&client, agent.tcp());
     let library = agent.client(&client);
     let mut ours = || client.run(relay(calls.clone(), library.clone()));

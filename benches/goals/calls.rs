@@ -21,7 +21,7 @@ const HEAD: usize = 3;
 pub(crate) fn run() {
     let peer = EchoPeer::start(KIND);
     let agent = TestAgent::start(KIND);
-    let client = Side::start(KIND);
+    let client = Side::start("client", KIND);
     let remote = peer.addr().to_string();
     let mut sockets = agent.sockets(&client, agent.tcp());
     let (asked, answered) = client.run(async move {

@@ -22,7 +22,7 @@ pub(crate) struct EchoPeer {
 impl EchoPeer {
     /// Starts one.
     pub(crate) fn start(kind: Kind) -> Self {
-        let side = Side::start(kind);
+        let side = Side::start("peer", kind);
         let addr = side.run(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();

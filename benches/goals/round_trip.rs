@@ -34,7 +34,7 @@ fn run_on(kind: Kind) {
     let agent = TestAgent::start(kind);
     let answer = Answer { data: Bytes::from_static(PAYLOAD), ..Answer::default() };
     let bare = BareServer::start(kind, answer);
-    let client = Side::start(kind);
+    let client = Side::start("client", kind);
 
     let mut line = Some(Line::open(&agent, &client, peer.addr()));
     let call = BareClient::new(client.run(bare.tcp().channel(CALL_WINDOWS)), Bytes::from_static(PAYLOAD));

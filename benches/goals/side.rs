@@ -25,12 +25,12 @@ impl Kind {
         }
     }
 
-    fn build(self) -> Runtime {
+    fn build(self, name: &str) -> Runtime {
         let mut builder = match self {
             Self::CurrentThread => Builder::new_current_thread(),
             Self::OneWorker => Builder::new_multi_thread(),
         };
-        builder.worker_threads(1).enable_all().build().unwrap()
+        builder.worker_threads(1).thread_name(name).enable_all().build().unwrap()
     }
 }
 
@@ -42,17 +42,17 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    /// Starts the thread.
-    pub(crate) fn start(kind: Kind) -> Self {
+    /// Starts the thread, under a name that profiles show.
+    pub(crate) fn start(name: &'static str, kind: Kind) -> Self {
         let (ready, handle) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
-        let thread = thread::spawn(move || {
-            let runtime = kind.build();
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let runtime = kind.build(name);
             ready.send(runtime.handle().clone()).unwrap();
             // Ends when the sender is dropped.
             let _ = runtime.block_on(stopped);
         });
-        Self { handle: handle.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+        Self { handle: handle.recv().unwrap(), stop: Some(stop), thread: Some(thread.unwrap()) }
     }
 
     /// Runs something there to its end.

@@ -29,7 +29,7 @@ const LOGGED: u64 = 200_000;
 pub(crate) fn run() {
     let limits = Limits { log_events: 1 << 18, ..Limits::default() };
     let agent = TestAgent::start_with(KIND, limits);
-    let client = Side::start(KIND);
+    let client = Side::start("client", KIND);
     let library = agent.client(&client);
     let calls = agent.sockets(&client, agent.tcp());
     let mut sockets = calls.clone();
