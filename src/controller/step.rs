@@ -269,7 +269,7 @@ impl Runner<'_> {
             (None, Some(error)) => return Err(Trouble::kernel(error)),
             (Some(wanted), Some(error)) if error.cause.name() == wanted => return Ok(None),
             (Some(wanted), got) => {
-                let got = got.as_ref().map_or("an answer came".to_owned(), ToString::to_string);
+                let got = got.as_ref().map_or_else(|| "an answer came".to_owned(), ToString::to_string);
                 return Err(Trouble::failed(format!("{got}, and {wanted} was expected"), "not that error"));
             }
             (None, None) => {}
@@ -283,8 +283,9 @@ impl Runner<'_> {
 
     async fn parse(&self, step: &Step, text: &str, is: Option<Family>) -> Done {
         let parsed = self.member(step.host).client.parse_address(text).await?;
-        let word =
-            |family: Option<Family>| family.map_or("no IP address".to_owned(), |family| format!("an {family} address"));
+        let word = |family: Option<Family>| {
+            family.map_or_else(|| "no IP address".to_owned(), |family| format!("an {family} address"))
+        };
         if parsed.family == is {
             return Ok(None);
         }
@@ -356,7 +357,7 @@ impl Runner<'_> {
             of_socket
                 .clone()
                 .find(|record| !matches!(record.event, Event::Closed(_)))
-                .or(of_socket.clone().next())
+                .or_else(|| of_socket.clone().next())
                 .cloned()
         };
         self.collector.find(socket.host, now, newest).await
@@ -429,7 +430,7 @@ fn judge_found(found: &Found, answer: &LookupAnswer) -> Result<(), String> {
     if let Some(port) = found.port
         && answer.port != Some(port)
     {
-        let got = answer.port.map_or("none".to_owned(), |port| port.to_string());
+        let got = answer.port.map_or_else(|| "none".to_owned(), |port| port.to_string());
         return Err(format!("the port is {got}, not {port}"));
     }
     if let Some(service) = &found.service

@@ -210,7 +210,7 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
                 Role::Listen(address) => TcpRole::Listen(Some(bindings.address(address)?)),
                 Role::Connect(address) => TcpRole::Connect(bindings.address(address)?),
             },
-            backlog: plan.backlog.unwrap_or(Defaults::default().backlog),
+            backlog: plan.backlog.unwrap_or_else(|| Defaults::default().backlog),
             max_connections: plan.max_connections,
             accept: plan.accept,
         }),

@@ -86,7 +86,7 @@ pub fn describe(event: &Event) -> String {
 pub fn finding(verb: &Verb) -> Option<String> {
     match verb {
         Verb::Parse { text, is } => {
-            let kind = is.map_or("no IP address".to_owned(), |family| format!("an {family} address"));
+            let kind = is.map_or_else(|| "no IP address".to_owned(), |family| format!("an {family} address"));
             Some(format!("{text} is {kind}"))
         }
         Verb::Resolve { question, found } => {
