@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::model::error::SocketError;
@@ -13,7 +13,7 @@ use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{CloseReason, DeliveryChange};
 
-/// An order to a driver. Boxed in its channel, so that an idle socket's channel is small.
+/// An order to a driver.
 #[derive(Debug)]
 pub(super) struct Command {
     /// What to do.
@@ -21,6 +21,9 @@ pub(super) struct Command {
     /// Whom to answer.
     pub(super) ticket: Ticket,
 }
+
+/// Where a driver takes its orders from. Boxed, so that an idle socket's channel is small.
+pub(super) type Orders = mpsc::Receiver<Box<Command>>;
 
 /// What to do.
 #[derive(Debug)]

@@ -9,12 +9,10 @@ use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Sleep};
 
@@ -26,7 +24,8 @@ use crate::model::id::RequestId;
 use crate::model::operation::Operation;
 use crate::model::socket::{CloseReason, Closing, DeliveryMode, Direction};
 use crate::socket::cell::Cell;
-use crate::socket::command::{Brought, Command, Ending, Ticket};
+use crate::socket::command::{Brought, Ending, Orders, Ticket};
+use crate::socket::farewell::{Farewell, turn_away};
 use crate::socket::listener::Listener;
 use crate::socket::sockets::{Session, Sockets};
 use crate::socket::stream::{Outgoing, Stream};
@@ -53,6 +52,9 @@ enum Stage {
     Driving(Box<Driver>),
     /// SO_LINGER makes close(2) block, so another thread does it.
     Lingering(JoinHandle<()>, Box<Farewell>),
+    /// Closed and told. Orders that were on their way meanwhile are turned away: a channel that is just dropped would keep them, and
+    /// whoever waits for their answers, for ever.
+    Leaving(Orders),
     Gone,
 }
 
@@ -77,7 +79,7 @@ pub(super) struct Driver {
     pub(super) turn: usize,
     /// Set when the socket is to be closed.
     pub(super) end: Option<End>,
-    commands: mpsc::Receiver<Box<Command>>,
+    commands: Orders,
     io: Option<AsyncFd<Arc<Socket>>>,
     timer: Option<Pin<Box<Sleep>>>,
     /// Something with a deadline was added.
@@ -138,21 +140,13 @@ impl End {
     }
 }
 
-/// What is left to be told once the descriptor is closed.
-struct Farewell {
-    session: Arc<Session>,
-    cell: Arc<Cell>,
-    ticket: Option<Ticket>,
-    closing: Closing,
-}
-
 impl DriverTask {
     pub(super) fn new(
         sockets: Sockets,
         session: Arc<Session>,
         cell: Arc<Cell>,
         socket: Arc<Socket>,
-        commands: mpsc::Receiver<Box<Command>>,
+        commands: Orders,
     ) -> Self {
         let role = match cell.transport {
             Transport::Tcp => Role::Idle,
@@ -200,13 +194,20 @@ impl Future for DriverTask {
                         self.0 = driver.close(end);
                     }
                 }
-                Stage::Lingering(closed, _) => {
+                Stage::Lingering(closed, farewell) => {
+                    let _ = turn_away(&mut farewell.orders, cx);
                     if Pin::new(closed).poll(cx).is_pending() {
                         return Poll::Pending;
                     }
                     if let Stage::Lingering(_, farewell) = mem::replace(&mut self.0, Stage::Gone) {
-                        farewell.tell();
+                        self.0 = Stage::Leaving(farewell.tell());
                     }
+                }
+                Stage::Leaving(orders) => {
+                    if turn_away(orders, cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    self.0 = Stage::Gone;
                 }
                 Stage::Gone => return Poll::Ready(()),
             }
@@ -222,8 +223,8 @@ impl Drop for DriverTask {
                 let reason = if std::thread::panicking() { CloseReason::Internal } else { CloseReason::AgentDraining };
                 drop(driver.close(End::because(reason)));
             }
-            Stage::Lingering(_, farewell) => farewell.tell(),
-            Stage::Gone => {}
+            Stage::Lingering(_, farewell) => drop(farewell.tell()),
+            Stage::Leaving(_) | Stage::Gone => {}
         }
     }
 }
@@ -445,6 +446,7 @@ impl Driver {
             _ => {}
         }
         self.end_outgoing(Ending::TimedOut, |ticket| ticket.deadline <= now);
+        self.go_on();
         self.end_sends(&Ending::TimedOut, |ticket| ticket.deadline <= now);
         self.end_receives(&Ending::TimedOut, |ticket| ticket.deadline <= now);
     }
@@ -471,6 +473,7 @@ impl Driver {
             _ => {}
         }
         self.end_outgoing(canceled(Operation::Write), this);
+        self.go_on();
         self.end_sends(&canceled(Operation::Send), this);
         self.end_receives(&canceled(Operation::Receive), this);
     }
@@ -548,16 +551,18 @@ impl Driver {
             unread_bytes: self.socket.queues().receive_bytes,
             unwritten_bytes,
         };
-        let farewell =
-            Farewell { session: Arc::clone(&self.session), cell: Arc::clone(&self.cell), ticket: end.ticket, closing };
-        self.cell.retire();
-        match self.set_linger(end.reason, end.linger) {
+        let linger = self.set_linger(end.reason, end.linger);
+        let Self { session, cell, socket, io, commands: mut orders, .. } = *self;
+        orders.close();
+        cell.retire();
+        let farewell = Farewell { session, cell, ticket: end.ticket, closing, orders };
+        let descriptor = (io, socket);
+        match linger {
             None => {
-                drop(self);
-                farewell.tell();
-                Stage::Gone
+                drop(descriptor);
+                Stage::Leaving(farewell.tell())
             }
-            Some(_) => Stage::Lingering(spawn_blocking(move || drop(self)), Box::new(farewell)),
+            Some(_) => Stage::Lingering(spawn_blocking(move || drop(descriptor)), Box::new(farewell)),
         }
     }
 
@@ -571,22 +576,6 @@ impl Driver {
         // Cannot fail on an open descriptor with a value in range; if it did, the close would just be an ordinary one.
         let _ = self.socket.set_linger(linger);
         linger.filter(|linger| !linger.is_zero())
-    }
-}
-
-impl Farewell {
-    /// The name is free and the event is there at the same moment; then whoever asked for it is answered.
-    fn tell(self) {
-        let Self { session, cell, mut ticket, closing } = self;
-        let request = ticket.as_ref().and_then(|ticket| ticket.request.clone());
-        let seq = session.close(&cell, request.as_ref(), closing);
-        if let Some(ticket) = &mut ticket {
-            ticket.caused(seq);
-        }
-        cell.pending_write_bytes.store(0, Ordering::Release);
-        if let Some(ticket) = ticket {
-            ticket.finish(Ending::Done, Brought::Nothing);
-        }
     }
 }
 

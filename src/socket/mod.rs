@@ -10,6 +10,7 @@ mod cell;
 mod command;
 mod create;
 mod driver;
+mod farewell;
 mod listener;
 mod lookup;
 mod orders;

@@ -241,6 +241,15 @@ impl Driver {
         self.cell.pending_write_bytes.store(self.unwritten_bytes(), Ordering::Release);
     }
 
+    /// What stood behind writes that have ended is not theirs to wait for: it needs no room.
+    pub(super) fn go_on(&mut self) {
+        if self.end.is_none()
+            && matches!(self.outgoing.front(), Some(Outgoing::Shutdown { .. } | Outgoing::Close { .. }))
+        {
+            self.flush();
+        }
+    }
+
     pub(super) fn unwritten_bytes(&self) -> u32 {
         let waiting: usize = self.outgoing.iter().map(Outgoing::waiting_bytes).sum();
         u32::try_from(waiting).unwrap_or(u32::MAX)
