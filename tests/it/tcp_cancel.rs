@@ -327,51 +327,59 @@ async fn races_end_with_one_closed_and_every_answer() {
         let id = format!("line-{round}");
         let (listener, address) = TcpPeer::listen(ip).await;
         agent.connect(&id, &address.to_string()).await;
-        let mut peer = TcpPeer::accept(&listener).await;
+        let peer = TcpPeer::accept(&listener).await;
         let mut tasks = Vec::new();
         for order in orders.new_tree(&mut runner).unwrap().current() {
             let (mut sockets, socket_id) = (agent.sockets(), id.clone());
-            tasks.push(tokio::spawn(async move {
-                let call = timeout(200);
-                // A refusal is an answer, too.
-                match order {
-                    0 | 1 => {
-                        drop(sockets.close_socket(pb::CloseSocketRequest { socket_id, ..Default::default() }).await)
+            tasks.push((
+                order,
+                tokio::spawn(async move {
+                    let call = timeout(200);
+                    // A refusal is an answer, too.
+                    match order {
+                        0 | 1 => {
+                            drop(sockets.close_socket(pb::CloseSocketRequest { socket_id, ..Default::default() }).await)
+                        }
+                        2 => {
+                            drop(sockets.abort_socket(pb::AbortSocketRequest { socket_id, ..Default::default() }).await)
+                        }
+                        3 => {
+                            let how = pb::ShutdownHow::Both.into();
+                            drop(
+                                sockets
+                                    .shutdown_socket(pb::ShutdownSocketRequest { socket_id, how, ..Default::default() })
+                                    .await,
+                            );
+                        }
+                        4 | 5 => {
+                            let request = pb::ReceiveSocketRequest { socket_id, call, ..Default::default() };
+                            drop(sockets.receive_socket(request).await);
+                        }
+                        6 | 7 => {
+                            let payload = pattern(100_000, 1);
+                            let request = pb::WriteSocketRequest { socket_id, payload, call, ..Default::default() };
+                            drop(sockets.write_socket(request).await);
+                        }
+                        8 => {
+                            let delivery =
+                                Some(pb::Delivery { mode: pb::DeliveryMode::Pull.into(), ..Default::default() });
+                            let request = pb::SetSocketDeliveryRequest { socket_id, delivery, ..Default::default() };
+                            drop(sockets.set_socket_delivery(request).await);
+                        }
+                        _ => drop(sockets.get_socket(pb::GetSocketRequest { socket_id, ..Default::default() }).await),
                     }
-                    2 => drop(sockets.abort_socket(pb::AbortSocketRequest { socket_id, ..Default::default() }).await),
-                    3 => {
-                        let how = pb::ShutdownHow::Both.into();
-                        drop(
-                            sockets
-                                .shutdown_socket(pb::ShutdownSocketRequest { socket_id, how, ..Default::default() })
-                                .await,
-                        );
-                    }
-                    4 | 5 => {
-                        let request = pb::ReceiveSocketRequest { socket_id, call, ..Default::default() };
-                        drop(sockets.receive_socket(request).await);
-                    }
-                    6 | 7 => {
-                        let payload = pattern(100_000, 1);
-                        let request = pb::WriteSocketRequest { socket_id, payload, call, ..Default::default() };
-                        drop(sockets.write_socket(request).await);
-                    }
-                    8 => {
-                        let delivery = Some(pb::Delivery { mode: pb::DeliveryMode::Pull.into(), ..Default::default() });
-                        let request = pb::SetSocketDeliveryRequest { socket_id, delivery, ..Default::default() };
-                        drop(sockets.set_socket_delivery(request).await);
-                    }
-                    _ => drop(sockets.get_socket(pb::GetSocketRequest { socket_id, ..Default::default() }).await),
-                }
-            }));
+                }),
+            ));
         }
+        // The agent may have been faster.
         match round % 3 {
-            0 => peer.write(b"bytes").await,
-            1 => peer.shut_down().await,
+            0 => drop(peer.0.try_write(b"bytes")),
+            1 => drop(socket2::SockRef::from(&peer.0).shutdown(std::net::Shutdown::Write)),
             _ => peer.abort(),
         }
-        for task in tasks {
-            within("an answer", task).await.unwrap();
+        let all: Vec<usize> = tasks.iter().map(|(order, _)| *order).collect();
+        for (order, task) in tasks {
+            within(&format!("round {round}: the answer to {order} of {all:?}"), task).await.unwrap();
         }
         let request = pb::CloseSocketRequest {
             socket_id: id.clone(),

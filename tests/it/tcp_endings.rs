@@ -166,6 +166,25 @@ async fn closing_waits_no_longer_than_it_is_told_to() {
     }
 }
 
+/// There is nothing left to wait for once the write is over.
+#[tokio::test]
+async fn closing_goes_on_when_the_writes_before_it_have_timed_out() {
+    let agent = Agent::start().await;
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        let id = format!("line-{at}");
+        let (mut peer, size) = unread_by_the_test(&agent, ip, &id).await;
+        let call = Some(pb::Call { detach: true, ..timeout(100).unwrap() });
+        let write =
+            pb::WriteSocketRequest { socket_id: id.clone(), payload: pattern(size, 1), call, ..Default::default() };
+        agent.write_socket(write).await.unwrap();
+        let patient = pb::CloseSocketRequest { call: timeout(3_600_000), ..close(&id) };
+        let closed = crate::harness::within("the end of the close", agent.close_socket(patient)).await.unwrap();
+        let closed = closed.socket.unwrap().closed.unwrap();
+        assert_eq!(peer.read_to_end().await.unwrap().len() as u64, closed.bytes_written());
+        assert!(closed.bytes_written() < size as u64);
+    }
+}
+
 /// The kernel would have to hand the rest over first, and the peer does not take it.
 #[tokio::test]
 async fn lingering_waits_for_the_peer_and_stops_nobody_else() {
