@@ -135,7 +135,7 @@ async fn closing_waits_for_queued_writes() {
         assert_ne!(agent.socket(&id).await.state(), pb::SocketState::Closed);
         assert_eq!(peer.read_to_end().await.unwrap().len(), size);
         let closed = agent.closed(&id).await;
-        assert_eq!((closed.bytes_written() as usize, closed.unwritten_bytes), (size, 0));
+        assert_eq!((closed.bytes_written(), closed.unwritten_bytes), (size as u64, 0));
         let written: pb::WriteSocketResponse = agent.call_response(&format!("{id}-w")).await;
         assert_eq!((written.went(), written.bytes_written() as usize), ("ok".into(), size));
         assert_one_end(&agent, &id).await;
@@ -211,10 +211,7 @@ async fn lingering_waits_for_the_peer_and_stops_nobody_else() {
         assert_eq!(agent.events_of(&id, "closed").await.len(), 0);
         assert_eq!(peer.read_to_end().await.unwrap().len(), size);
         let closed: pb::CloseSocketResponse = agent.call_response(&format!("{id}-c")).await;
-        assert_eq!(
-            (closed.went(), closed.socket.unwrap().closed.unwrap().bytes_written() as usize),
-            ("ok".into(), size)
-        );
+        assert_eq!((closed.went(), closed.socket.unwrap().closed.unwrap().bytes_written()), ("ok".into(), size as u64));
         assert_one_end(&agent, &id).await;
     }
 }

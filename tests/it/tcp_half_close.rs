@@ -139,7 +139,7 @@ async fn with_auto_end_queued_writes_come_first() {
         agent.event(&child, "peer_closed").await;
         assert_eq!(peer.read_to_end().await.unwrap().len(), total);
         let closed = agent.closed(&child).await;
-        assert_eq!((closed.reason(), closed.bytes_written() as usize), (pb::CloseReason::Ended, total));
+        assert_eq!((closed.reason(), closed.bytes_written()), (pb::CloseReason::Ended, total as u64));
         assert_eq!(closed.unwritten_bytes, 0);
     }
 }
