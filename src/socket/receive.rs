@@ -71,17 +71,10 @@ impl Cell {
         let Ok(mut place) = timeout_at(deadline, self.receiver.0.lock()).await else {
             return Ok(Received::TimedOut);
         };
-        let mut waited = false;
         loop {
             let delivery_changed = self.delivery_changed.notified();
-            match self.take(&mut place, max_bytes) {
-                Ok(Some(received)) => return Ok(received),
-                Ok(None) => waited = true,
-                // It was open when the waiting began.
-                Err(Refusal::SocketClosed { .. }) if waited => {
-                    return Ok(Received::Error(SocketError::canceled(Operation::Receive)));
-                }
-                Err(refusal) => return Err(refusal),
+            if let Some(received) = self.take(&mut place, max_bytes)? {
+                return Ok(received);
             }
             if self.conduct().delivery.mode == DeliveryMode::Pull {
                 return Ok(Received::AskKernel);
