@@ -1,6 +1,6 @@
 //! Plain peers of lab sockets: one that echoes, one that sends, one that counts, and socat between them.
 
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
@@ -98,19 +98,17 @@ impl Socat {
 
     /// Starts it, and finds out from what it says which port the kernel gave it.
     fn start(buffer: usize, out: SocketAddr) -> (Self, SocketAddr) {
-        let mut child = Command::new("socat")
-            .args(["-d", "-d", "-b", &buffer.to_string(), "TCP-LISTEN:0,bind=127.0.0.1", &format!("TCP:{out}")])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut command = Command::new("socat");
+        command.args(["-d", "-d", "-b", &buffer.to_string(), "TCP-LISTEN:0,bind=127.0.0.1", &format!("TCP:{out}")]);
+        let mut socat = Self(command.stderr(Stdio::piped()).spawn().unwrap());
+        let mut said = BufReader::new(socat.0.stderr.take().unwrap());
         let mut line = String::new();
-        while std::io::BufRead::read_line(&mut said, &mut line).unwrap() > 0 {
+        while said.read_line(&mut line).unwrap() > 0 {
             if let Some((_, addr)) = line.trim().split_once("listening on AF=2 ") {
                 let addr = addr.parse().unwrap();
                 // It must be able to go on talking.
-                thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-                return (Self(child), addr);
+                thread::spawn(move || io::copy(&mut said, &mut io::sink()));
+                return (socat, addr);
             }
             line.clear();
         }
@@ -122,5 +120,6 @@ impl Drop for Socat {
     fn drop(&mut self) {
         // It has ended by itself, unless the bench has not.
         let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -20,7 +20,8 @@ pub(crate) fn span() -> Duration {
 /// Measures one side, then the other, A B A B …, after a first round that only warms up.
 pub(crate) fn interleave<A, B>(mut a: impl FnMut() -> A, mut b: impl FnMut() -> B) -> (Vec<A>, Vec<B>) {
     if !quick() {
-        (a(), b());
+        a();
+        b();
     }
     (0..count()).map(|_| (a(), b())).unzip()
 }
