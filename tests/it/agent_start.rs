@@ -91,11 +91,14 @@ async fn the_environment_says_what_the_command_line_does_not() {
         .env("FARSOCK_TOKEN_FILE", &token_file)
         .env("FARSOCK_LAB_ADDRESS", "127.0.0.9,::1")
         .env("FARSOCK_GRACE", "1");
-    command.env("FARSOCK_WORKERS", "2");
+    command.env("FARSOCK_WORKERS", "2").env("FARSOCK_LIMITS", "sockets=7,connections=9");
     let agent = AgentProcess::spawn(command, folder).await;
     assert_eq!(agent.ready["endpoints"].as_array().unwrap().len(), 3);
     assert_eq!(agent.ready["token_file"].as_str(), token_file.to_str());
-    assert_eq!(agent_info(&agent).await.lab_addresses, ["127.0.0.9", "::1"]);
+    let info = agent_info(&agent).await;
+    assert_eq!(info.lab_addresses, ["127.0.0.9", "::1"]);
+    let limits = info.limits.unwrap();
+    assert_eq!((limits.sockets, limits.connections), (7, 9));
     agent.stop().await;
 }
 

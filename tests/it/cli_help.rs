@@ -48,6 +48,7 @@ async fn help_names_variables_and_every_command() {
         "FARSOCK_LAB_ADDRESS",
         "FARSOCK_LAB_INTERFACE",
         "FARSOCK_LAB_NETNS",
+        "FARSOCK_LIMITS",
         "FARSOCK_GRACE",
         "FARSOCK_WORKERS",
     ] {
