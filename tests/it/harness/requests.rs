@@ -8,6 +8,7 @@ use super::Agent;
 macro_rules! requests {
     ($($message:ident => $service:ident.$method:ident,)*) => {
         /// A request of any kind.
+        #[allow(clippy::enum_variant_names, reason = "they are named as their messages are")]
         #[derive(Debug, Clone)]
         pub enum AnyRequest {
             $($message(pb::$message)),*
