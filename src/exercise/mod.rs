@@ -1,6 +1,6 @@
 //! Exercises: what was asked, what was seen, and whether they agree. Pure.
 //!
-//! A file is read as it was typed ([`file`]), checked as a whole ([`check`]) and becomes a [`plan`]. What agents tell is merged into one
+//! A file is read as it was typed ([`mod@file`]), checked as a whole ([`check`]) and becomes a [`plan`]. What agents tell is merged into one
 //! [`timeline`], drawn as a [`picture`], and judged by [`expectation`]s; the [`outcome`] says how it went.
 
 pub mod check;
