@@ -172,8 +172,14 @@ async fn fleet(
         };
         members.push(Member::new(&host.role, place, client));
     }
-    let session = SessionId::parse(&format!("run-{:x}", std::process::id())).map_err(|problem| problem.to_string())?;
-    Ok((Fleet::new(members, session), block))
+    Ok((Fleet::new(members, session()?), block))
+}
+
+/// A session that no other run has on the same agents.
+fn session() -> Result<SessionId, String> {
+    let mut bits = [0; 8];
+    getrandom::fill(&mut bits).map_err(|error| format!("no random numbers: {error}"))?;
+    SessionId::parse(&format!("run-{:016x}", u64::from_be_bytes(bits))).map_err(|problem| problem.to_string())
 }
 
 fn client(args: &RunArgs, endpoint: &Endpoint) -> Result<AgentClient, String> {
