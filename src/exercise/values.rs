@@ -1,6 +1,7 @@
 //! The values of the exercise language: addresses, payloads, numbers, options.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
@@ -123,20 +124,17 @@ impl Words<'_, '_> {
 fn option(name: &str, text: &str) -> Result<SocketOption, String> {
     let spec = OptionSpec::find(name).map_err(|violation| violation.problem.to_string())?;
     let number = || text.parse::<i32>().map(OptionValue::Number).map_err(|_| format!("`{text}` is no number"));
-    let seconds = || {
-        let time = text.parse::<jiff::SignedDuration>().ok().filter(|time| time.subsec_nanos() == 0);
-        let seconds = time.and_then(|time| u32::try_from(time.as_secs()).ok());
-        seconds.map(OptionValue::Seconds).ok_or_else(|| format!("`{text}` is no whole number of seconds, such as 30s"))
+    let time = || {
+        let time = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+        time.map(OptionValue::Time).ok_or_else(|| format!("`{text}` is no time, such as 30s or 250ms"))
     };
     let value = match (spec.kind, text) {
         (OptionType::Enabled | OptionType::Linger, "off" | "false") => OptionValue::Enabled(false),
         (OptionType::Enabled, "on" | "true") => OptionValue::Enabled(true),
         (OptionType::Enabled, _) => return Err(format!("`{text}` is neither on nor off")),
         (OptionType::Number, _) => number()?,
-        (OptionType::Seconds | OptionType::Linger, _) => seconds()?,
-        (OptionType::InterfaceName | OptionType::InterfaceIndex | OptionType::MulticastInterface, _) => {
-            OptionValue::Text(text.into())
-        }
+        (kind, _) if kind.unit().is_some() => time()?,
+        _ => OptionValue::Text(text.into()),
     };
     SocketOption::new(name, value).map_err(|violation| violation.problem.to_string())
 }

@@ -1,6 +1,7 @@
 //! Socket options as typed values. Which options there are stands in [`crate::model::option_table`].
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::model::address::{Family, Transport};
 use crate::model::error::SocketError;
@@ -15,8 +16,12 @@ pub enum OptionType {
     Enabled,
     /// An `int`.
     Number,
-    /// Whole seconds; an `int`.
+    /// A time; to the kernel an `int` of seconds.
     Seconds,
+    /// A time; to the kernel an `int` of milliseconds.
+    Milliseconds,
+    /// A time; to the kernel an `int` of microseconds.
+    Microseconds,
     /// SO_LINGER: off, or whole seconds; a `struct linger`.
     Linger,
     /// An interface by name; to the kernel the name itself.
@@ -25,6 +30,38 @@ pub enum OptionType {
     InterfaceIndex,
     /// An interface by name; to the kernel a `struct ip_mreqn` with its index, which cannot be read back.
     MulticastInterface,
+    /// A name of the kernel's own: of a congestion control.
+    Text,
+    /// How path MTUs are discovered, by the word in IP_PMTUDISC_*; an `int`.
+    PathMtu,
+    /// Two ports, `40000-40999`; to the kernel a `u32`, the upper one in its upper half.
+    PortRange,
+}
+
+/// The words of [`OptionType::PathMtu`], in the order of their numbers. ip(7): IP_MTU_DISCOVER.
+pub const PATH_MTU_WORDS: [&str; 6] = ["dont", "want", "do", "probe", "interface", "omit"];
+
+/// The longest text that an option takes, in bytes: a name of an interface or of a congestion control, each with its final zero.
+const TEXT_BYTES: usize = 15;
+
+impl OptionType {
+    /// What a time is counted in, if this is one.
+    pub const fn unit(self) -> Option<Duration> {
+        match self {
+            Self::Seconds | Self::Linger => Some(Duration::from_secs(1)),
+            Self::Milliseconds => Some(Duration::from_millis(1)),
+            Self::Microseconds => Some(Duration::from_micros(1)),
+            _ => None,
+        }
+    }
+
+    /// The words that it takes, where these are a few.
+    pub const fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::PathMtu => &PATH_MTU_WORDS,
+            _ => &[],
+        }
+    }
 }
 
 /// An option that farsock knows.
@@ -44,7 +81,7 @@ pub struct OptionSpec {
     pub family: Option<Family>,
     /// Whether it can be set.
     pub access: Access,
-    /// The smallest and the largest number, or number of seconds.
+    /// The smallest and the largest number, or number of units of time.
     pub range: (i32, i32),
     /// What it does, in one sentence.
     pub summary: &'static str,
@@ -84,17 +121,40 @@ impl OptionSpec {
         self.transport.is_none_or(|t| t == transport) && self.family.is_none_or(|f| f == family)
     }
 
+    /// How many units of this option a time is.
+    fn units(&self, time: Duration) -> Result<i64, Violation> {
+        let unit = self.kind.unit().unwrap_or(Duration::from_nanos(1)).as_nanos();
+        if time.as_nanos() % unit != 0 {
+            let problem = format!("{} is kept in units of {:?}", self.name, self.kind.unit().unwrap_or_default());
+            return Err(Violation::new("duration", problem));
+        }
+        Ok(i64::try_from(time.as_nanos() / unit).unwrap_or(i64::MAX))
+    }
+
     fn type_text(&self) -> &'static str {
         match self.kind {
             OptionType::Enabled => "`enabled`",
             OptionType::Number => "`number`",
-            OptionType::Seconds => "`duration`",
+            OptionType::Seconds | OptionType::Milliseconds | OptionType::Microseconds => "`duration`",
             OptionType::Linger => "`duration`, or `enabled: false`",
             OptionType::InterfaceName | OptionType::InterfaceIndex | OptionType::MulticastInterface => {
                 "`text`, an interface's name"
             }
+            OptionType::Text => "`text`",
+            OptionType::PathMtu => "`text`: dont, want, do, probe, interface or omit",
+            OptionType::PortRange => "`text`: two ports, such as 40000-40999, or nothing",
         }
     }
+}
+
+/// The ports of a range, as text has it; nothing stands for no range.
+pub fn port_range(text: &str) -> Option<(u16, u16)> {
+    if text.is_empty() {
+        return Some((0, 0));
+    }
+    let (low, high) = text.split_once('-')?;
+    let (low, high) = (low.parse().ok()?, high.parse().ok()?);
+    (0 < low && low <= high).then_some((low, high))
 }
 
 /// A value of an option.
@@ -104,8 +164,8 @@ pub enum OptionValue {
     Enabled(bool),
     /// A number.
     Number(i32),
-    /// Whole seconds.
-    Seconds(u32),
+    /// A time.
+    Time(Duration),
     /// A name.
     Text(Box<str>),
 }
@@ -116,7 +176,7 @@ impl fmt::Display for OptionValue {
             Self::Enabled(true) => f.write_str("on"),
             Self::Enabled(false) => f.write_str("off"),
             Self::Number(number) => write!(f, "{number}"),
-            Self::Seconds(seconds) => write!(f, "{seconds}s"),
+            Self::Time(time) => write!(f, "{time:?}"),
             Self::Text(text) => f.write_str(text),
         }
     }
@@ -148,11 +208,25 @@ impl SocketOption {
         match (spec.kind, &value) {
             (OptionType::Enabled, OptionValue::Enabled(_)) | (OptionType::Linger, OptionValue::Enabled(false)) => {}
             (OptionType::Number, OptionValue::Number(number)) => in_range((*number).into())?,
-            (OptionType::Seconds | OptionType::Linger, OptionValue::Seconds(seconds)) => in_range((*seconds).into())?,
+            (kind, OptionValue::Time(time)) if kind.unit().is_some() => in_range(spec.units(*time)?)?,
+            (OptionType::PathMtu, OptionValue::Text(word)) if PATH_MTU_WORDS.contains(&&**word) => {}
+            (OptionType::PortRange, OptionValue::Text(text)) if port_range(text).is_some() => {}
+            (OptionType::PathMtu | OptionType::PortRange, OptionValue::Text(text)) => {
+                let problem = format!("{name} takes {}, and this is `{}`", spec.type_text(), shorten(text));
+                return Err(Violation::new("text", problem));
+            }
             (
-                OptionType::InterfaceName | OptionType::InterfaceIndex | OptionType::MulticastInterface,
-                OptionValue::Text(_),
-            ) => {}
+                OptionType::InterfaceName
+                | OptionType::InterfaceIndex
+                | OptionType::MulticastInterface
+                | OptionType::Text,
+                OptionValue::Text(text),
+            ) => {
+                if text.len() > TEXT_BYTES || text.contains('\0') {
+                    let problem = format!("{name} takes a name of at most {TEXT_BYTES} bytes");
+                    return Err(Violation::new("text", problem));
+                }
+            }
             _ => return Err(Violation::new("value", format!("{name} takes {}", spec.type_text()))),
         }
         Ok(Self { spec, value })
@@ -194,7 +268,23 @@ mod tests {
         assert_eq!(problem("IP_TTL", OptionValue::Number(0)), "IP_TTL goes from 1 to 255, and this is 0");
         assert_eq!(problem("SO_LINGER", OptionValue::Enabled(true)), "SO_LINGER takes `duration`, or `enabled: false`");
         assert_eq!(problem("SO_TYPE", OptionValue::Number(1)), "SO_TYPE can only be read");
-        assert!(SocketOption::new("SO_LINGER", OptionValue::Seconds(0)).is_ok());
+        assert!(SocketOption::new("SO_LINGER", OptionValue::Time(Duration::ZERO)).is_ok());
+        let half = Duration::from_millis(1500);
+        assert_eq!(problem("TCP_KEEPIDLE", OptionValue::Time(half)), "TCP_KEEPIDLE is kept in units of 1s");
+        assert!(SocketOption::new("TCP_USER_TIMEOUT", OptionValue::Time(half)).is_ok());
+        let long = Duration::from_secs(40_000);
+        assert_eq!(
+            problem("TCP_KEEPIDLE", OptionValue::Time(long)),
+            "TCP_KEEPIDLE goes from 1 to 32767, and this is 40000"
+        );
+        let text = |text: &str| OptionValue::Text(text.into());
+        assert!(problem("IP_MTU_DISCOVER", text("DO")).contains("dont, want, do"));
+        assert!(SocketOption::new("IP_MTU_DISCOVER", text("do")).is_ok());
+        for ports in ["1", "2-1", "0-5", "a-b", "1-70000"] {
+            assert!(SocketOption::new("IP_LOCAL_PORT_RANGE", text(ports)).is_err(), "{ports}");
+        }
+        assert!(SocketOption::new("IP_LOCAL_PORT_RANGE", text("40000-40999")).is_ok());
+        assert!(SocketOption::new("TCP_CONGESTION", text("a name that is too long")).is_err());
     }
 
     #[test]

@@ -17,6 +17,14 @@ mod linux {
 
     /// Linux 5.0; asm-generic/socket.h.
     pub(super) const SO_BINDTOIFINDEX: c_int = 62;
+    /// Linux 4.20; linux/tcp.h.
+    pub(super) const TCP_TX_DELAY: c_int = 37;
+    /// Linux 3.12; linux/tcp.h.
+    pub(super) const TCP_NOTSENT_LOWAT: c_int = 25;
+    /// Linux 6.3; linux/in.h.
+    pub(super) const IP_LOCAL_PORT_RANGE: c_int = 51;
+    /// Linux 4.15; linux/in6.h.
+    pub(super) const IPV6_FREEBIND: c_int = 78;
 }
 
 macro_rules! options {
@@ -56,6 +64,14 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "Send and receive only by this interface; empty text lets go of it, which needs CAP_NET_RAW.";
     SO_BINDTOIFINDEX SOL_SOCKET Number None, None, ReadWrite, ANY_SIZE,
         "As SO_BINDTODEVICE, by the index of the interface; 0 lets go of it.";
+    SO_OOBINLINE SOL_SOCKET Enabled TCP, None, ReadWrite, FLAG,
+        "Leave urgent data where it stands in the stream.";
+    SO_PRIORITY SOL_SOCKET Number None, None, ReadWrite, ANY_SIZE,
+        "The priority of packets sent, for the queues of the interface; above 6 it needs CAP_NET_ADMIN.";
+    SO_MARK SOL_SOCKET Number None, None, ReadWrite, ANY_SIZE,
+        "A mark on packets sent, for routing and firewall rules of this host; it needs CAP_NET_ADMIN.";
+    SO_MAX_PACING_RATE SOL_SOCKET Number None, None, ReadWrite, (-1, i32::MAX),
+        "The most bytes a second that TCP sends; -1 is no limit.";
     SO_TYPE SOL_SOCKET Number None, None, ReadOnly, ANY_SIZE,
         "SOCK_STREAM is 1, SOCK_DGRAM is 2.";
     SO_DOMAIN SOL_SOCKET Number None, None, ReadOnly, ANY_SIZE,
@@ -72,6 +88,38 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "With SO_KEEPALIVE: the time between probes.";
     TCP_KEEPCNT IPPROTO_TCP Number TCP, None, ReadWrite, (1, 127),
         "With SO_KEEPALIVE: the number of unanswered probes that end the connection.";
+    TCP_MAXSEG IPPROTO_TCP Number TCP, None, ReadWrite, (0, 32_767),
+        "The largest segment in bytes, 88 or more; before the handshake it limits what is announced, 0 lets the kernel decide.";
+    TCP_CORK IPPROTO_TCP Enabled TCP, None, ReadWrite, FLAG,
+        "Send no partial segments until it is turned off, for at most 200 ms.";
+    TCP_QUICKACK IPPROTO_TCP Enabled TCP, None, ReadWrite, FLAG,
+        "Acknowledge at once, until the kernel changes its mind.";
+    TCP_USER_TIMEOUT IPPROTO_TCP Milliseconds TCP, None, ReadWrite, ANY_SIZE,
+        "How long bytes may stay unacknowledged before the connection ends with ETIMEDOUT; 0s is the kernel's default.";
+    TCP_SYNCNT IPPROTO_TCP Number TCP, None, ReadWrite, (1, 127),
+        "How often a SYN is sent again before a connect ends with ETIMEDOUT.";
+    TCP_LINGER2 IPPROTO_TCP Seconds TCP, None, ReadWrite, (0, 120),
+        "How long a closed connection waits in FIN_WAIT_2 for the peer's FIN; 0s is the kernel's default.";
+    TCP_DEFER_ACCEPT IPPROTO_TCP Seconds TCP, None, ReadWrite, (0, 32_767),
+        "How long a listener waits for the first bytes of a connection before it can be accepted; the kernel rounds up.";
+    TCP_WINDOW_CLAMP IPPROTO_TCP Number TCP, None, ReadWrite, ANY_SIZE,
+        "The largest window that is announced, in bytes.";
+    TCP_NOTSENT_LOWAT IPPROTO_TCP Number TCP, None, ReadWrite, (-1, i32::MAX),
+        "How many bytes may wait unsent in the kernel before a write waits, too; 0 is the kernel's default, -1 no limit.";
+    TCP_CONGESTION IPPROTO_TCP Text TCP, None, ReadWrite, FLAG,
+        "The congestion control, one of those that GetAgent lists.";
+    TCP_TX_DELAY IPPROTO_TCP Microseconds TCP, None, ReadWrite, (0, (1 << 28) - 1),
+        "Delays everything that is sent by so much: a slower network for this socket alone.";
+    IP_FREEBIND IPPROTO_IP Enabled None, V4, ReadWrite, FLAG,
+        "Bind also to an address that this host does not have, or not yet.";
+    IP_BIND_ADDRESS_NO_PORT IPPROTO_IP Enabled None, None, ReadWrite, FLAG,
+        "Leave the port to connect(2) when binding to an address with port 0, so that connections can share ports.";
+    IP_LOCAL_PORT_RANGE IPPROTO_IP PortRange None, None, ReadWrite, FLAG,
+        "The ports that the kernel chooses from for this socket; empty text leaves all of net.ipv4.ip_local_port_range. Linux 6.3.";
+    IP_MTU_DISCOVER IPPROTO_IP PathMtu None, V4, ReadWrite, FLAG,
+        "Whether packets carry DF: `do` always, `dont` never, `want` as far as the path is known, `probe` always and whatever is known.";
+    IP_MTU IPPROTO_IP Number None, V4, ReadOnly, ANY_SIZE,
+        "The path MTU of a connected socket, in bytes.";
     IP_TOS IPPROTO_IP Number None, V4, ReadWrite, BYTE,
         "The type-of-service byte of packets sent: DSCP and ECN; TCP keeps the ECN bits for itself.";
     IP_TTL IPPROTO_IP Number None, V4, ReadWrite, (1, 255),
@@ -92,6 +140,14 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "Receive from every group that anybody on this host has joined, not only from one's own; on in Linux.";
     IPV6_V6ONLY IPPROTO_IPV6 Enabled None, V6, ReadWrite, FLAG,
         "Do not take IPv4 under mapped addresses; on unless it is turned off at creation.";
+    IPV6_FREEBIND IPPROTO_IPV6 Enabled None, V6, ReadWrite, FLAG,
+        "Bind also to an address that this host does not have, or not yet.";
+    IPV6_MTU_DISCOVER IPPROTO_IPV6 PathMtu None, V6, ReadWrite, FLAG,
+        "Whether packets are fragmented here: `do` and `probe` never, `dont` and `want` where the path needs it.";
+    IPV6_DONTFRAG IPPROTO_IPV6 Enabled None, V6, ReadWrite, FLAG,
+        "Refuse with EMSGSIZE to send what would have to be fragmented.";
+    IPV6_MTU IPPROTO_IPV6 Number None, V6, ReadOnly, ANY_SIZE,
+        "The path MTU of a connected socket, in bytes.";
     IPV6_TCLASS IPPROTO_IPV6 Number None, V6, ReadWrite, (-1, 255),
         "The traffic class byte of packets sent: DSCP and ECN; -1 is the kernel's default.";
     IPV6_UNICAST_HOPS IPPROTO_IPV6 Number None, V6, ReadWrite, (-1, 255),

@@ -3,9 +3,10 @@
 
 use std::ffi::c_int;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use crate::model::errno::Errno;
-use crate::model::option::{Access, OptionSpec, OptionType, OptionValue};
+use crate::model::option::{Access, OptionSpec, OptionType, OptionValue, PATH_MTU_WORDS, port_range};
 use crate::sys::interface;
 
 /// `struct linger`.
@@ -17,10 +18,18 @@ const MREQN_SIZE: usize = 12;
 pub fn set(socket: impl AsFd, spec: &OptionSpec, value: &OptionValue) -> Result<(), Errno> {
     match (spec.kind, value) {
         (OptionType::Linger, OptionValue::Enabled(_)) => set_bytes(socket, spec, &linger(0, 0)),
-        (OptionType::Linger, OptionValue::Seconds(seconds)) => {
-            set_bytes(socket, spec, &linger(1, c_int::try_from(*seconds).map_err(|_| Errno::EINVAL)?))
+        (OptionType::Linger, OptionValue::Time(time)) => set_bytes(socket, spec, &linger(1, units(spec, *time)?)),
+        (OptionType::InterfaceName | OptionType::Text, OptionValue::Text(name)) => {
+            set_bytes(socket, spec, name.as_bytes())
         }
-        (OptionType::InterfaceName, OptionValue::Text(name)) => set_bytes(socket, spec, name.as_bytes()),
+        (OptionType::PathMtu, OptionValue::Text(word)) => {
+            let number = PATH_MTU_WORDS.iter().position(|known| **known == **word).ok_or(Errno::EINVAL)?;
+            set_bytes(socket, spec, &c_int::try_from(number).map_err(|_| Errno::EINVAL)?.to_ne_bytes())
+        }
+        (OptionType::PortRange, OptionValue::Text(text)) => {
+            let (low, high) = port_range(text).ok_or(Errno::EINVAL)?;
+            set_bytes(socket, spec, &(u32::from(low) | u32::from(high) << 16).to_ne_bytes())
+        }
         (OptionType::InterfaceIndex, OptionValue::Text(name)) => {
             set_bytes(socket, spec, &index_or_none(name)?.to_ne_bytes())
         }
@@ -31,7 +40,7 @@ pub fn set(socket: impl AsFd, spec: &OptionSpec, value: &OptionValue) -> Result<
         }
         (_, OptionValue::Enabled(on)) => set_bytes(socket, spec, &c_int::from(*on).to_ne_bytes()),
         (_, OptionValue::Number(number)) => set_bytes(socket, spec, &number.to_ne_bytes()),
-        (_, OptionValue::Seconds(seconds)) => set_bytes(socket, spec, &seconds.to_ne_bytes()),
+        (_, OptionValue::Time(time)) => set_bytes(socket, spec, &units(spec, *time)?.to_ne_bytes()),
         (_, OptionValue::Text(_)) => Err(Errno::EINVAL),
     }
 }
@@ -50,10 +59,18 @@ pub fn get(socket: impl AsFd, spec: &OptionSpec) -> Result<Option<OptionValue>, 
     Ok(Some(match spec.kind {
         OptionType::Enabled => OptionValue::Enabled(int(0)? != 0),
         OptionType::Number => OptionValue::Number(int(0)?),
-        OptionType::Seconds => OptionValue::Seconds(u32::try_from(int(0)?).unwrap_or(0)),
+        OptionType::Seconds | OptionType::Milliseconds | OptionType::Microseconds => time(spec, int(0)?),
         OptionType::Linger if int(0)? == 0 => OptionValue::Enabled(false),
-        OptionType::Linger => OptionValue::Seconds(u32::try_from(int(4)?).unwrap_or(0)),
-        OptionType::InterfaceName => {
+        OptionType::Linger => time(spec, int(4)?),
+        OptionType::PathMtu => {
+            let word = usize::try_from(int(0)?).ok().and_then(|number| PATH_MTU_WORDS.get(number));
+            OptionValue::Text((*word.ok_or(Errno::EINVAL)?).into())
+        }
+        OptionType::PortRange => {
+            let (low, high) = (int(0)? & 0xffff, int(0)? >> 16 & 0xffff);
+            OptionValue::Text(if (low, high) == (0, 0) { "".into() } else { format!("{low}-{high}").into() })
+        }
+        OptionType::InterfaceName | OptionType::Text => {
             let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
             OptionValue::Text(String::from_utf8_lossy(name).into())
         }
@@ -84,6 +101,18 @@ pub(super) fn unsent(socket: impl AsFd) -> u32 {
 /// Lets bind(2) with port 0 leave the port to connect(2). ip(7).
 pub(super) fn bind_address_no_port(socket: impl AsFd) -> Result<(), Errno> {
     set_raw(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &1_i32.to_ne_bytes())
+}
+
+/// How many of the option's units a time is.
+fn units(spec: &OptionSpec, time: Duration) -> Result<c_int, Errno> {
+    let unit = spec.kind.unit().ok_or(Errno::EINVAL)?;
+    c_int::try_from(time.as_nanos() / unit.as_nanos()).map_err(|_| Errno::EINVAL)
+}
+
+/// A time out of so many of the option's units.
+fn time(spec: &OptionSpec, units: c_int) -> OptionValue {
+    let unit = spec.kind.unit().unwrap_or_default();
+    OptionValue::Time(unit.saturating_mul(u32::try_from(units).unwrap_or(0)))
 }
 
 fn linger(on: c_int, seconds: c_int) -> [u8; LINGER_SIZE] {

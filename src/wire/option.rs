@@ -27,10 +27,7 @@ fn value(option: &pb::SocketOption) -> Result<OptionValue, Violation> {
         Some(Value::Enabled(on)) => Ok(OptionValue::Enabled(*on)),
         Some(Value::Number(number)) => Ok(OptionValue::Number(*number)),
         Some(Value::Text(text)) => Ok(OptionValue::Text(text.as_str().into())),
-        Some(Value::Duration(duration)) => match (u32::try_from(duration.seconds), duration.nanos) {
-            (Ok(seconds), 0) => Ok(OptionValue::Seconds(seconds)),
-            _ => Err(Violation::new("duration", "the kernel keeps whole seconds from 0 on for this option")),
-        },
+        Some(Value::Duration(time)) => call::duration("duration", time).map(OptionValue::Time),
     }
 }
 
@@ -54,9 +51,7 @@ pub(super) fn option(spec: &OptionSpec, value: &OptionValue) -> pb::SocketOption
     let value = match value {
         OptionValue::Enabled(on) => Value::Enabled(*on),
         OptionValue::Number(number) => Value::Number(*number),
-        OptionValue::Seconds(seconds) => {
-            Value::Duration(prost_types::Duration { seconds: (*seconds).into(), nanos: 0 })
-        }
+        OptionValue::Time(time) => Value::Duration(call::span(*time)),
         OptionValue::Text(text) => Value::Text(text.to_string()),
     };
     pb::SocketOption { name: spec.name.to_owned(), value: Some(value) }
@@ -92,11 +87,14 @@ impl From<&OptionSpec> for pb::OptionSpec {
         let kind = match spec.kind {
             OptionType::Enabled => pb::OptionType::Enabled,
             OptionType::Number => pb::OptionType::Number,
-            OptionType::Seconds => pb::OptionType::Duration,
+            OptionType::Seconds | OptionType::Milliseconds | OptionType::Microseconds => pb::OptionType::Duration,
             OptionType::Linger => pb::OptionType::Linger,
-            OptionType::InterfaceName | OptionType::InterfaceIndex | OptionType::MulticastInterface => {
-                pb::OptionType::Text
-            }
+            OptionType::InterfaceName
+            | OptionType::InterfaceIndex
+            | OptionType::MulticastInterface
+            | OptionType::Text
+            | OptionType::PathMtu
+            | OptionType::PortRange => pb::OptionType::Text,
         };
         Self {
             name: spec.name.to_owned(),
@@ -112,6 +110,8 @@ impl From<&OptionSpec> for pb::OptionSpec {
             minimum: spec.range.0,
             maximum: spec.range.1,
             summary: spec.summary.to_owned(),
+            unit: spec.kind.unit().map(call::span),
+            words: spec.kind.words().iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -133,6 +133,7 @@ mod tests {
         assert_eq!(field("TCP_NODELAY", Some(Value::Number(1))), "tcp.options[0].value");
         let half = prost_types::Duration { seconds: 1, nanos: 500_000_000 };
         assert_eq!(field("TCP_KEEPIDLE", Some(Value::Duration(half))), "tcp.options[0].duration");
+        assert!(options("options", &asked("TCP_USER_TIMEOUT", Some(Value::Duration(half))), 9).is_ok());
         let negative = prost_types::Duration { seconds: -1, nanos: 0 };
         assert_eq!(field("TCP_KEEPIDLE", Some(Value::Duration(negative))), "tcp.options[0].duration");
         let many = vec![pb::SocketOption::default(); 10];

@@ -360,7 +360,7 @@ mod tests {
         let one = select(vec![
             ("SO_KEEPALIVE", OptionValue::Enabled(true)),
             ("IP_TTL", OptionValue::Number(64)),
-            ("TCP_KEEPIDLE", OptionValue::Seconds(30)),
+            ("TCP_KEEPIDLE", OptionValue::Time(Duration::from_secs(30))),
             ("SO_BINDTODEVICE", OptionValue::Text("lo".into())),
         ]);
         prop::collection::vec(one, 1..4)

@@ -36,6 +36,7 @@ mod session_isolation;
 mod session_reset;
 mod socket_list;
 mod socket_options;
+mod socket_options_table;
 mod tcp_bind;
 mod tcp_cancel;
 mod tcp_connect;
