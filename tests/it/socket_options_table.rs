@@ -10,7 +10,7 @@ use farsock::model::option_table::OPTIONS;
 /// `FARSOCK_BLESS=1 cargo test the_table` writes the page anew.
 #[test]
 fn the_table_of_options_is_that_of_the_code() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/farsock/v1/OPTIONS.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/OPTIONS.md");
     let wanted = table();
     if std::env::var_os("FARSOCK_BLESS").is_some() {
         fs::write(&page, &wanted).unwrap();
