@@ -63,6 +63,13 @@ fn unsafe_code_lives_in_sys_alone() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// An `io::Error` that reaches a service becomes UNAVAILABLE there by a question mark alone; an `Errno` does not compile.
+#[test]
+fn sockets_answer_with_errno_and_never_with_an_io_error() {
+    let broken = scan(|module, line| (module == "socket" && names(line, "io::Error")).then(|| "io::Error".to_owned()));
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
 #[test]
 fn every_module_has_a_floor_and_stands_in_the_picture() {
     let picture = fs::read_to_string(src().join("lib.rs")).unwrap();
