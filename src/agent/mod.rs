@@ -31,6 +31,7 @@ pub use crate::agent::paths::{runtime_dir, token_path};
 use crate::agent::accept::{Acceptor, Door, memory_door};
 use crate::agent::auth::{AuthLayer, Token};
 use crate::host::counters::Marks;
+use crate::host::network;
 use crate::host::resolver::SystemResolver;
 use crate::model::event::Event;
 use crate::model::id::InstanceId;
@@ -215,6 +216,7 @@ impl Agent {
             capabilities,
             host_name: process::host_name(),
             kernel_release: process::kernel_release(),
+            congestion_controls: network::congestion_controls(),
             start_time: self.clock.now(),
         };
         let agent = AgentRpcs {

@@ -130,7 +130,11 @@ impl AgentClient {
 
     /// A socket as it is now.
     pub async fn socket(&self, session: &SessionId, id: &SocketId) -> Result<SocketView, ClientError> {
-        let request = pb::GetSocketRequest { session_id: session.to_string(), socket_id: id.to_string() };
+        let request = pb::GetSocketRequest {
+            session_id: session.to_string(),
+            socket_id: id.to_string(),
+            ..pb::GetSocketRequest::default()
+        };
         let response = SocketServiceClient::new(self.calls.clone()).get_socket(request).await?.into_inner();
         let view = response.socket.as_ref().and_then(socket::read);
         view.ok_or_else(|| ClientError::protocol("a socket is described in a way that is not known here"))

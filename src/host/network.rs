@@ -128,6 +128,12 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
+/// The congestion controls that the kernel has. tcp(7): tcp_available_congestion_control.
+pub fn congestion_controls() -> Vec<String> {
+    let listed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").unwrap_or_default();
+    listed.split_whitespace().map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

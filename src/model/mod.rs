@@ -18,4 +18,5 @@ pub mod option_table;
 pub mod payload;
 pub mod refusal;
 pub mod socket;
+pub mod tcp;
 pub mod time;

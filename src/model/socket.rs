@@ -10,6 +10,7 @@ use crate::model::event::Event;
 use crate::model::id::{SessionId, SocketId, SocketUid};
 use crate::model::operation::ShutdownHow;
 use crate::model::option::SocketOption;
+use crate::model::tcp::TcpState;
 use crate::model::time::Timestamp;
 
 /// What a socket can do next, as the agent sees it.
@@ -492,4 +493,6 @@ pub struct SocketView {
     pub queues: Option<Queues>,
     /// What poll(2) says of it, where it was asked.
     pub readiness: Option<Readiness>,
+    /// The kernel's own state of a TCP connection, where it was asked.
+    pub tcp_state: Option<TcpState>,
 }

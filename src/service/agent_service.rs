@@ -37,6 +37,8 @@ pub struct AgentFacts {
     pub host_name: String,
     /// The kernel's release.
     pub kernel_release: String,
+    /// The congestion controls that its kernel has.
+    pub congestion_controls: Vec<String>,
     /// When it was started.
     pub start_time: Timestamp,
 }
@@ -73,6 +75,7 @@ impl AgentService for AgentRpcs {
             options: OPTIONS.iter().map(pb::OptionSpec::from).collect(),
             start_time: Some(call::time(self.facts.start_time)),
             kernel_release: self.facts.kernel_release.clone(),
+            congestion_controls: self.facts.congestion_controls.clone(),
         };
         Ok(Response::new(pb::GetAgentResponse { agent: Some(agent) }))
     }

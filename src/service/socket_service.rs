@@ -136,7 +136,12 @@ impl SocketService for SocketRpcs {
         let session = address::session_id(&request.session_id).map_err(status::invalid)?;
         let socket = address::socket_id(&request.socket_id).map_err(status::invalid)?;
         let view = self.0.socket_view(&principal, &session, &socket).map_err(refused)?;
-        Ok(Response::new(pb::GetSocketResponse { socket: Some((&view).into()) }))
+        let tcp_info = match request.tcp_info {
+            true => self.0.tcp_info(&principal, &session, &socket).map_err(refused)?,
+            false => None,
+        };
+        let tcp_info = tcp_info.as_ref().map(pb::TcpInfo::from);
+        Ok(Response::new(pb::GetSocketResponse { socket: Some((&view).into()), tcp_info }))
     }
 
     async fn list_sockets(

@@ -15,6 +15,7 @@ use crate::model::id::{RequestId, SessionId, SocketId, SocketUid};
 use crate::model::option::{Access, OptionResult, OptionSpec};
 use crate::model::option_table::OPTIONS;
 use crate::model::socket::{AcceptPolicy, Conduct, ListenerView, SocketStatus, SocketView};
+use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
 use crate::model::{error::SocketError, operation::Operation};
 use crate::socket::command::Command;
@@ -158,6 +159,7 @@ impl Cell {
             }),
             queues: None,
             readiness: None,
+            tcp_state: None,
         }
     }
 
@@ -169,8 +171,17 @@ impl Cell {
             queues.pending_write_bytes = self.pending_write_bytes.load(Ordering::Acquire);
             view.queues = Some(queues);
             view.readiness = Some(socket.readiness());
+            if self.transport == Transport::Tcp {
+                view.tcp_state = socket.tcp_state();
+            }
         }
         view
+    }
+
+    /// What the kernel knows of the connection. Absent of what is none, and of what is closed.
+    pub(super) fn tcp_info(&self) -> Option<TcpInfo> {
+        let socket = lock(&self.socket);
+        socket.as_ref().filter(|_| self.transport == Transport::Tcp)?.tcp_info().ok()
     }
 
     /// Options as the kernel has them: those asked for, or all that fit. Absent when the socket is closed.

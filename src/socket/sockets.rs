@@ -22,6 +22,7 @@ use crate::model::operation::SessionView;
 use crate::model::option::{OptionResult, OptionSpec};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{CloseReason, Closing, Conduct, SocketView};
+use crate::model::tcp::TcpInfo;
 use crate::model::time::{Clock, Timestamp};
 use crate::session::calls::{CallLimits, Calls};
 use crate::session::names::{Found, Names};
@@ -30,6 +31,7 @@ use crate::socket::calls::CallHandle;
 use crate::socket::cell::{Birth, Cell, ListenerSpec, lock};
 use crate::socket::command::{Command, EventRange, Order, Ticket};
 use crate::socket::driver::DriverTask;
+use crate::sys::diag;
 use crate::sys::socket::Socket;
 
 /// How many orders wait at a driver before whoever gives one more must wait, too.
@@ -298,7 +300,24 @@ impl Sockets {
         session: &SessionId,
         socket: &SocketId,
     ) -> Result<SocketView, Refusal> {
-        Ok(self.session(principal, session)?.find(socket)?.view_with_kernel())
+        let mut view = self.session(principal, session)?.find(socket)?.view_with_kernel();
+        if let (Transport::Tcp, Some(_), Some(local), Some(remote)) =
+            (view.transport, view.status.closed, &view.status.local, &view.status.remote)
+        {
+            // What the kernel does with a connection goes on when its descriptor is closed.
+            view.tcp_state = diag::tcp_state(local.addr, remote.addr);
+        }
+        Ok(view)
+    }
+
+    /// What the kernel knows of a TCP connection; absent of other sockets and of closed ones.
+    pub fn tcp_info(
+        &self,
+        principal: &Principal,
+        session: &SessionId,
+        socket: &SocketId,
+    ) -> Result<Option<TcpInfo>, Refusal> {
+        Ok(self.session(principal, session)?.find(socket)?.tcp_info())
     }
 
     /// The sockets of a session after a number, at most so many, in the order in which they were made.

@@ -7,6 +7,7 @@
 mod buffer;
 pub mod clock;
 pub mod control;
+pub mod diag;
 pub mod interface;
 pub mod option;
 pub mod process;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::model::errno::Errno;
 use crate::model::option::{Access, OptionSpec, OptionType, OptionValue, PATH_MTU_WORDS, port_range};
+use crate::model::tcp::{TcpInfo, TcpState};
 use crate::sys::interface;
 
 /// `struct linger`.
@@ -82,11 +83,19 @@ pub fn get(socket: impl AsFd, spec: &OptionSpec) -> Result<Option<OptionValue>, 
     }))
 }
 
-/// The kernel's TCP state, of which only the end matters here. tcp(7): TCP_INFO, whose first byte it is.
-pub(super) fn tcp_is_closed(socket: impl AsFd) -> Result<bool, Errno> {
-    const TCP_CLOSE: u8 = 7;
+/// The kernel's TCP state. tcp(7): TCP_INFO, whose first byte it is.
+pub(super) fn tcp_state(socket: impl AsFd) -> Option<TcpState> {
     let mut state = [0_u8; 1];
-    Ok(get_raw(&socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut state)? == 1 && state[0] == TCP_CLOSE)
+    get_raw(&socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).ok()?;
+    TcpState::from_number(state[0])
+}
+
+/// What the kernel knows of a connection. tcp(7): TCP_INFO.
+pub(super) fn tcp_info(socket: impl AsFd) -> Result<TcpInfo, Errno> {
+    // Room for what later kernels add, too.
+    let mut info = [0_u8; 512];
+    let size = get_raw(&socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    Ok(TcpInfo::parse(&info[..size]))
 }
 
 /// How many bytes the kernel holds that were not acknowledged (TCP) or not sent (UDP) yet. tcp(7), udp(7): SIOCOUTQ.

@@ -16,6 +16,7 @@ use crate::model::errno::Errno;
 use crate::model::operation::ShutdownHow;
 use crate::model::option::{OptionSpec, OptionValue};
 use crate::model::socket::{Queues, Readiness};
+use crate::model::tcp::{TcpInfo, TcpState};
 use crate::sys::control::{Ancillary, RECEIVE_ROOM, packet_info};
 use crate::sys::{buffer, option};
 
@@ -179,7 +180,17 @@ impl Socket {
 
     /// Whether the kernel has done with the connection: state CLOSE. tcp(7): TCP_INFO.
     pub fn tcp_is_closed(&self) -> bool {
-        option::tcp_is_closed(self).unwrap_or(true)
+        self.tcp_state().is_none_or(|state| state == TcpState::Closed)
+    }
+
+    /// The kernel's own state of a TCP connection. tcp(7): TCP_INFO.
+    pub fn tcp_state(&self) -> Option<TcpState> {
+        option::tcp_state(self)
+    }
+
+    /// What the kernel knows of a TCP connection. tcp(7): TCP_INFO.
+    pub fn tcp_info(&self) -> Result<TcpInfo, Errno> {
+        option::tcp_info(self)
     }
 
     /// What the kernel holds for it. tcp(7), udp(7): SIOCINQ, SIOCOUTQ.

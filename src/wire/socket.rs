@@ -9,7 +9,7 @@ use crate::model::socket::{
     Kind, ListenerStatus, ListenerView, Queues, Readiness, SocketSpec, SocketState, SocketStatus, SocketView, TcpRole,
     TcpSpec, Totals, UdpSpec,
 };
-use crate::wire::{address, call, known, option, pb};
+use crate::wire::{address, call, known, option, pb, tcp};
 
 /// What a request is measured against.
 #[derive(Debug, Clone, Copy)]
@@ -176,6 +176,7 @@ impl From<&SocketView> for pb::Socket {
             }),
             listener: listener(view),
             closed: status.closed.as_ref().map(pb::SocketClosed::from),
+            tcp_state: view.tcp_state.map_or(pb::TcpState::Unspecified, pb::TcpState::from).into(),
         }
     }
 }
@@ -353,6 +354,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             hung_up: ready.hung_up,
             failed: ready.failed,
         }),
+        tcp_state: tcp::read_state(sent.tcp_state()),
     })
 }
 

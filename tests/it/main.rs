@@ -44,6 +44,7 @@ mod tcp_direction;
 mod tcp_endings;
 mod tcp_half_close;
 mod tcp_idle;
+mod tcp_kernel;
 mod tcp_listen;
 mod tcp_pause;
 mod tcp_states;
