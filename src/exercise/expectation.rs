@@ -178,6 +178,7 @@ impl FactsCheck {
         let facts = &self.facts;
         let status = &socket.status;
         same("state", facts.state, Some(status.state), |state| state.name().to_owned())?;
+        same("tcp_state", facts.tcp_state, socket.tcp_state, |state| state.name().to_owned())?;
         let connections = socket.listener.map(|listener| listener.connection_count);
         same("connections", facts.connections, connections, u32::to_string)?;
         same("bytes_read", facts.bytes_read, Some(status.totals.bytes_read), u64::to_string)?;

@@ -193,6 +193,8 @@ step_file! {
     event: String,
     /// What a socket can do next.
     state: String,
+    /// The kernel's own state of a TCP connection.
+    tcp_state: String,
     /// How many connections a listener has open.
     connections: u32,
     /// How many bytes were read.

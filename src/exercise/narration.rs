@@ -1,7 +1,7 @@
 //! Events in a few plain words, for people who read along.
 
 use crate::exercise::expectation::{bytes_text, quoted};
-use crate::exercise::plan::{Question, Verb};
+use crate::exercise::plan::{Expectation, Facts, Question, Verb};
 use crate::model::event::{AcceptPause, Event};
 use crate::model::operation::ShutdownHow;
 use crate::model::socket::CloseReason;
@@ -100,8 +100,33 @@ pub fn finding(verb: &Verb) -> Option<String> {
             let answer = answers.into_iter().flatten().collect::<Vec<_>>().join(", ");
             Some(if answer.is_empty() { format!("{asked} was looked up") } else { format!("{asked} is {answer}") })
         }
+        Verb::Expect { socket, expectation } => match &**expectation {
+            Expectation::Event(_) => None,
+            Expectation::Facts(facts) => Some(format!("{socket}: {}", facts_text(facts))),
+            Expectation::Quiet(length, None) => Some(format!("{socket}: silence for {length:?}")),
+            Expectation::Quiet(length, Some(kind)) => Some(format!("{socket}: no `{kind}` for {length:?}")),
+        },
+        Verb::Receive { socket, wanted, .. } => {
+            wanted.quiet.map(|length| format!("{socket}: nothing came for {length:?}"))
+        }
         _ => None,
     }
+}
+
+fn facts_text(facts: &Facts) -> String {
+    let Facts { state, tcp_state, connections, bytes_read, bytes_written, receive_queue, local, peer, backlog } = facts;
+    let texts = [
+        state.map(|state| state.name().to_owned()),
+        tcp_state.map(|state| state.name().to_owned()),
+        connections.map(|count| if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") }),
+        bytes_read.map(|count| format!("{} read", bytes_text(count))),
+        bytes_written.map(|count| format!("{} written", bytes_text(count))),
+        receive_queue.map(|count| format!("{} unread", bytes_text(count.into()))),
+        local.as_ref().map(|_| "local address as it should be".to_owned()),
+        peer.as_ref().map(|_| "peer as it should be".to_owned()),
+        backlog.map(|backlog| format!("backlog {backlog}")),
+    ];
+    texts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Why, where it is not simply because somebody asked for it.

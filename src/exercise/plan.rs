@@ -10,6 +10,7 @@ use crate::model::address::{Family, Transport};
 use crate::model::operation::ShutdownHow;
 use crate::model::option::SocketOption;
 use crate::model::socket::{AcceptPolicy, CloseReason, DeliveryChange, Direction, HalfOpenPolicy, SocketState};
+use crate::model::tcp::TcpState;
 
 /// An exercise that has been checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -365,6 +366,8 @@ pub struct EventWanted {
 pub struct Facts {
     /// What it can do next.
     pub state: Option<SocketState>,
+    /// The kernel's own state of a TCP connection.
+    pub tcp_state: Option<TcpState>,
     /// How many connections a listener has open.
     pub connections: Option<u32>,
     /// How many bytes were read.

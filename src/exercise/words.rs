@@ -18,6 +18,7 @@ use crate::model::refusal::Refusal;
 use crate::model::socket::{
     AcceptPolicy, CloseReason, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy, SocketState,
 };
+use crate::model::tcp::TcpState;
 
 /// The verbs.
 pub(super) const VERBS: [&str; 15] = [
@@ -55,8 +56,8 @@ const RECEIVED: [&str; 12] =
 /// What can be expected of an event.
 const EVENT: [&str; 10] = ["event", "text", "encoding", "hex", "pattern", "size", "offset", "peer", "reason", "quiet"];
 /// What can be expected of a socket.
-const FACTS: [&str; 8] =
-    ["state", "connections", "bytes_read", "bytes_written", "receive_queue", "local", "peer", "backlog"];
+const FACTS: [&str; 9] =
+    ["state", "tcp_state", "connections", "bytes_read", "bytes_written", "receive_queue", "local", "peer", "backlog"];
 
 const TRANSPORTS: [(&str, Transport); 2] = [("tcp", Transport::Tcp), ("udp", Transport::Udp)];
 const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
@@ -451,6 +452,7 @@ impl Words<'_, '_> {
         }
         let facts = Facts {
             state: self.checker.word(file.state.as_ref(), &SocketState::ALL.map(|state| (state.name(), state))),
+            tcp_state: self.checker.word(file.tcp_state.as_ref(), &TcpState::ALL.map(|state| (state.name(), state))),
             connections: file.connections.as_ref().map(|count| count.value),
             bytes_read: file.bytes_read.as_ref().map(|bytes| bytes.value),
             bytes_written: file.bytes_written.as_ref().map(|bytes| bytes.value),
@@ -459,10 +461,9 @@ impl Words<'_, '_> {
             peer: self.checker.optional_template(file.peer.as_ref()),
             backlog: file.backlog.as_ref().map(|backlog| backlog.value),
         };
-        if facts == Facts::default() && file.state.is_none() {
+        if facts == Facts::default() && file.state.is_none() && file.tcp_state.is_none() {
             let message = format!("nothing is expected of `{}`", socket.value);
-            let help =
-                "say what: event, state, connections, bytes_read, bytes_written, receive_queue, local, peer, or quiet";
+            let help = "say what: event, state, tcp_state, connections, bytes_read, bytes_written, receive_queue, local, peer, or quiet";
             self.checker.wrong_with_help(span(&socket.referenced), message, help);
             return None;
         }

@@ -33,6 +33,12 @@ async fn the_tutorials_pass_on_embedded_agents() {
     assert!(!ran.out.contains('✗'));
 }
 
+#[tokio::test]
+async fn the_exercises_on_sockets_pass_on_embedded_agents() {
+    let ran = run_farsock(&["run", "-q", "tests/exercises/sockets"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+}
+
 /// The second mode: the same files on agents in processes of their own, each on a loopback address of its own, one reached by TCP with its
 /// token, the other by its Unix socket.
 #[tokio::test]
