@@ -128,7 +128,9 @@ impl Runner<'_> {
                     self.await_accepted(step, bindings, listener, name, peer).await
                 }
             }
-            Verb::Write { socket, payload, written } => self.write(step, bindings, socket, payload, *written).await,
+            Verb::Write { socket, payload, flags, written } => {
+                self.write(step, bindings, socket, (payload, *flags), *written).await
+            }
             Verb::Send { socket, to, reply_to, payload } => {
                 self.send(step, bindings, socket, (to.as_ref(), reply_to.as_deref()), payload).await
             }

@@ -11,7 +11,7 @@ use crate::exercise::template::Template;
 use crate::model::address::Transport;
 use crate::model::id::SocketId;
 use crate::model::limits::{Defaults, READ_SIZE};
-use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Taken, Yield};
+use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Taken, WriteFlags, Yield};
 use crate::model::socket::{Conduct, Delivery, DeliveryMode, Kind, SocketSpec, TcpRole, TcpSpec, UdpSpec};
 
 impl Runner<'_> {
@@ -36,7 +36,7 @@ impl Runner<'_> {
         step: &Step,
         bindings: &Bindings<'_>,
         name: &str,
-        payload: &Payload,
+        (payload, flags): (&Payload, WriteFlags),
         written: Option<u32>,
     ) -> Done {
         let socket = bindings.socket(name).map_err(Trouble::unable)?;
@@ -45,7 +45,7 @@ impl Runner<'_> {
             return Err(Trouble::unable("there is nothing to write"));
         }
         let length = payload.len();
-        let action = self.on(&socket.id, SocketAction::Write { payload, expected_offset: None });
+        let action = self.on(&socket.id, SocketAction::Write { payload, expected_offset: None, flags });
         let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
         let Some(wanted) = written else { return self.judge(step, &outcome) };
         let handed = match outcome.yielded {

@@ -55,9 +55,9 @@ impl EventCheck {
             return Err(format!("`{}` happened", event.kind()));
         }
         if let Some(wanted) = &self.payload {
-            match event.payload() {
-                Some(got) if got == wanted => {}
-                Some(got) => return Err(payload_difference(wanted, got)),
+            match carried(event) {
+                Some(got) if got == *wanted => {}
+                Some(got) => return Err(payload_difference(wanted, &got)),
                 None => return Err(format!("`{}` carries no bytes", self.kind)),
             }
         }
@@ -66,6 +66,14 @@ impl EventCheck {
         same("peer", self.peer.clone(), peer(event), String::clone)?;
         same("reason", self.reason, reason(event), |reason| reason.name().to_owned())?;
         same("error", self.errno.clone(), error(event), String::clone)
+    }
+}
+
+/// The bytes that an event tells.
+fn carried(event: &Event) -> Option<Bytes> {
+    match event {
+        Event::UrgentReceived { byte, .. } => byte.map(|byte| Bytes::copy_from_slice(&[byte])),
+        _ => event.payload().cloned(),
     }
 }
 
@@ -81,7 +89,9 @@ fn size(event: &Event) -> Option<u32> {
 
 fn offset(event: &Event) -> Option<u64> {
     match event {
-        Event::Received { offset, .. } | Event::Written { offset, .. } => Some(*offset),
+        Event::Received { offset, .. } | Event::UrgentReceived { offset, .. } | Event::Written { offset, .. } => {
+            Some(*offset)
+        }
         _ => None,
     }
 }

@@ -179,6 +179,10 @@ step_file! {
     size: u32,
     /// Where they stand in the stream.
     offset: u64,
+    /// Whether the last byte that is written is urgent.
+    urgent: bool,
+    /// Whether more will be written soon.
+    more: bool,
     /// Take at least so many bytes at once.
     at_least: u32,
     /// Take at most so many bytes.

@@ -1,5 +1,7 @@
 //! Events in a few plain words, for people who read along.
 
+use bytes::Bytes;
+
 use crate::exercise::expectation::{bytes_text, quoted};
 use crate::exercise::plan::{Expectation, Facts, Question, Verb};
 use crate::model::event::{AcceptPause, Event};
@@ -38,6 +40,10 @@ pub fn describe(event: &Event) -> String {
         Event::Received { offset, payload } => {
             format!("received {} at {offset}: {}", bytes_text(payload.len() as u64), quoted(payload))
         }
+        Event::UrgentReceived { offset, byte: Some(byte) } => {
+            format!("received an urgent byte at {offset}: {}", quoted(&Bytes::copy_from_slice(&[*byte])))
+        }
+        Event::UrgentReceived { offset, byte: None } => format!("came to the urgent byte at {offset}"),
         Event::DatagramReceived(datagram) => {
             let source = datagram.source.as_ref().map(|source| format!(" from {source}")).unwrap_or_default();
             let cut = if datagram.truncated() { ", truncated" } else { "" };

@@ -4,6 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
+
 use crate::exercise::expectation::quoted;
 use crate::exercise::narration::describe;
 use crate::exercise::timeline::Moment;
@@ -202,6 +204,9 @@ fn look(event: &Event) -> Option<Look> {
         Event::Accepted { .. } => look('●', "connect", String::new()),
         Event::ConnectionDropped { .. } => look('✗', "dropped (RST)", String::new()),
         Event::Received { payload, .. } => look('●', &format!("{} B", payload.len()), quoted(payload)),
+        Event::UrgentReceived { byte, .. } => {
+            look('●', "urgent", byte.map(|byte| quoted(&Bytes::copy_from_slice(&[byte]))).unwrap_or_default())
+        }
         Event::DatagramReceived(datagram) => {
             let cut = if datagram.truncated() { ", truncated" } else { "" };
             look('●', &format!("{} B{cut}", datagram.size), quoted(&datagram.payload))

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::exercise::template::Template;
 use crate::model::address::{Family, Transport};
-use crate::model::operation::ShutdownHow;
+use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::SocketOption;
 use crate::model::socket::{AcceptPolicy, CloseReason, DeliveryChange, Direction, HalfOpenPolicy, SocketState};
 use crate::model::tcp::TcpState;
@@ -98,6 +98,8 @@ pub enum Verb {
         socket: String,
         /// The bytes.
         payload: Payload,
+        /// How they are handed over.
+        flags: WriteFlags,
         /// How many of them must be handed over; all where absent.
         written: Option<u32>,
     },

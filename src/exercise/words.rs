@@ -13,7 +13,7 @@ use crate::model::address::{Family, Transport};
 use crate::model::errno::{Errno, LookupErrno};
 use crate::model::event::Event;
 use crate::model::limits::READ_SIZE;
-use crate::model::operation::ShutdownHow;
+use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{
     AcceptPolicy, CloseReason, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy, SocketState,
@@ -255,7 +255,7 @@ impl Words<'_, '_> {
     }
 
     fn write(&mut self, socket: &Spanned<String>) -> Option<Verb> {
-        self.checker.only(self.file, "write", &["text", "encoding", "hex", "pattern", "written"]);
+        self.checker.only(self.file, "write", &["text", "encoding", "hex", "pattern", "urgent", "more", "written"]);
         self.checker.use_socket_of(self.number, self.host, socket, Transport::Tcp)?;
         let written = self.file.written.as_ref().map(|written| written.value);
         let payload = self.payload();
@@ -267,7 +267,11 @@ impl Words<'_, '_> {
             }
             return None;
         };
-        Some(Verb::Write { socket: socket.value.clone(), payload, written })
+        let flags = WriteFlags {
+            urgent: self.file.urgent.as_ref().is_some_and(|urgent| urgent.value),
+            more: self.file.more.as_ref().is_some_and(|more| more.value),
+        };
+        Some(Verb::Write { socket: socket.value.clone(), payload, flags, written })
     }
 
     fn send(&mut self, socket: &Spanned<String>) -> Option<Verb> {

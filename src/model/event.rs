@@ -113,6 +113,8 @@ kinds! {
     AcceptFailed { error: SocketError } => "accept_failed", false;
     /// Bytes were read.
     Received { offset: u64, payload: Bytes } => "received", false;
+    /// Reading has come to an urgent byte; without the byte, that is the next one of the stream.
+    UrgentReceived { offset: u64, byte: Option<u8> } => "urgent_received", false;
     /// A datagram was read.
     DatagramReceived(Box<Datagram>) => "datagram_received", false;
     /// Bytes were handed to the kernel.

@@ -92,6 +92,15 @@ impl ShutdownHow {
     }
 }
 
+/// How bytes are handed to the kernel. send(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct WriteFlags {
+    /// The last byte is urgent: MSG_OOB.
+    pub urgent: bool,
+    /// More will come soon: MSG_MORE.
+    pub more: bool,
+}
+
 /// When to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Start {
@@ -198,6 +207,8 @@ pub enum SocketAction {
         payload: Bytes,
         /// How many bytes must have been written before.
         expected_offset: Option<u64>,
+        /// How they are handed over.
+        flags: WriteFlags,
     },
     /// Send datagrams.
     Send(Vec<OutgoingDatagram>),

@@ -388,6 +388,7 @@ impl SocketStatus {
             Event::Accepted { .. } => self.listener.get_or_insert_default().accepted_total += 1,
             Event::ConnectionDropped { .. } => self.listener.get_or_insert_default().dropped_total += 1,
             Event::Received { payload, .. } => self.totals.bytes_read += payload.len() as u64,
+            Event::UrgentReceived { byte, .. } => self.totals.bytes_read += u64::from(byte.is_some()),
             Event::DatagramReceived(datagram) => {
                 self.totals.bytes_read += datagram.payload.len() as u64;
                 self.totals.datagrams_received += 1;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::model::error::SocketError;
 use crate::model::id::{RequestId, SocketId};
-use crate::model::operation::{ShutdownHow, Taken};
+use crate::model::operation::{ShutdownHow, Taken, WriteFlags};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{CloseReason, DeliveryChange};
@@ -40,6 +40,7 @@ pub(super) enum Order {
     Write {
         payload: Bytes,
         expected_offset: Option<u64>,
+        flags: WriteFlags,
     },
     Send(Vec<ReadyDatagram>),
     Receive {

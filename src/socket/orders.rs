@@ -20,7 +20,9 @@ impl Driver {
             Order::Accept => self.accept_one(ticket),
             Order::Connect { remote, last } => self.connect(ticket, remote, last),
             Order::Disconnect => self.disconnect(ticket),
-            Order::Write { payload, expected_offset } => self.enqueue_write(ticket, payload, expected_offset),
+            Order::Write { payload, expected_offset, flags } => {
+                self.enqueue_write(ticket, payload, expected_offset, flags);
+            }
             Order::Send(datagrams) => self.enqueue_send(ticket, datagrams),
             Order::Receive { max_bytes, min_bytes } => self.receive(ticket, max_bytes, min_bytes),
             Order::Shutdown(how) => self.shut_down(ticket, how),

@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
             SocketAction::Listen { backlog } => Order::Listen(backlog),
             SocketAction::Accept => Order::Accept,
             SocketAction::Disconnect => Order::Disconnect,
-            SocketAction::Write { payload, expected_offset } => Order::Write { payload, expected_offset },
+            SocketAction::Write { payload, expected_offset, flags } => Order::Write { payload, expected_offset, flags },
             SocketAction::Shutdown(how) => Order::Shutdown(how),
             SocketAction::Close { linger, .. } => Order::Close { linger },
             SocketAction::Abort { .. } => Order::Abort,

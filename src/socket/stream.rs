@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::model::errno::Errno;
 use crate::model::error::SocketError;
 use crate::model::event::Event;
-use crate::model::operation::{Operation, ShutdownHow, Taken};
+use crate::model::operation::{Operation, ShutdownHow, Taken, WriteFlags};
 use crate::model::refusal::{Quota, Refusal};
 use crate::model::socket::{CloseReason, Direction, HalfOpenPolicy};
 use crate::socket::buffer::read_with;
@@ -32,6 +32,8 @@ pub(super) struct Stream {
     waited: bool,
     last_activity: Instant,
     idle_told: bool,
+    /// Where the urgent byte stands that was told last and is a part of the stream.
+    mark_told: Option<u64>,
 }
 
 /// What goes out, in order.
@@ -54,6 +56,21 @@ pub(super) struct Write {
     payload: Bytes,
     /// How many of them the kernel has.
     handed: usize,
+    flags: WriteFlags,
+}
+
+impl Write {
+    /// What the kernel is to take next. Each send(2) makes its own last byte urgent, and may take only a part: so the one that is meant
+    /// goes alone, and what stands before it waits for it.
+    fn next(&self) -> (&[u8], WriteFlags) {
+        let rest = &self.payload[self.handed..];
+        match rest.split_last() {
+            Some((_, before)) if self.flags.urgent && !before.is_empty() => {
+                (before, WriteFlags { urgent: false, more: true })
+            }
+            _ => (rest, self.flags),
+        }
+    }
 }
 
 impl Outgoing {
@@ -88,6 +105,7 @@ impl Driver {
             waited: false,
             last_activity: Instant::now(),
             idle_told: false,
+            mark_told: None,
         });
         self.tell_if_paused();
         self.read_now = true;
@@ -97,7 +115,13 @@ impl Driver {
 
     // === Out ===
 
-    pub(super) fn enqueue_write(&mut self, ticket: Ticket, payload: Bytes, expected_offset: Option<u64>) {
+    pub(super) fn enqueue_write(
+        &mut self,
+        ticket: Ticket,
+        payload: Bytes,
+        expected_offset: Option<u64>,
+        flags: WriteFlags,
+    ) {
         let waiting = self.unwritten_bytes();
         let offset = self.cell.status().totals.bytes_written + u64::from(waiting);
         if expected_offset.is_some_and(|expected| expected != offset) {
@@ -108,7 +132,7 @@ impl Driver {
             let quota = Quota { limit: "limits.pending_write_bytes", value: limit.into() };
             return ticket.refuse(Refusal::QuotaExceeded(quota));
         }
-        self.enqueue(Outgoing::Write(Write { ticket, payload, handed: 0 }));
+        self.enqueue(Outgoing::Write(Write { ticket, payload, handed: 0, flags }));
     }
 
     pub(super) fn enqueue(&mut self, outgoing: Outgoing) {
@@ -168,7 +192,8 @@ impl Driver {
     /// Hands the bytes of one write to the kernel; gives back what must wait.
     fn hand_over(&mut self, mut write: Write) -> Option<Write> {
         loop {
-            match self.socket.send(&write.payload[write.handed..]) {
+            let (bytes, flags) = write.next();
+            match self.socket.send(bytes, flags) {
                 Ok(taken) => {
                     write.handed += taken;
                     self.note_activity();
@@ -268,6 +293,12 @@ impl Driver {
                 Some(receive) => receive.max_bytes,
                 None => self.cell.conduct().delivery.read_size as usize,
             };
+            let ready = self.socket.readiness();
+            if ready.priority {
+                self.come_to_mark();
+            } else if !ready.readable && !ready.hung_up && !ready.failed {
+                return Flow::Drained;
+            }
             match read_with(|buffer| self.socket.receive(buffer, max)) {
                 Ok((0, _)) => {
                     self.end_of_stream();
@@ -289,7 +320,28 @@ impl Driver {
         if min_bytes <= 1 || self.socket.queues().receive_bytes >= min_bytes {
             return false;
         }
-        !self.socket.readiness().hung_up
+        let ready = self.socket.readiness();
+        !ready.hung_up && !ready.priority && !self.socket.at_mark()
+    }
+
+    /// An urgent byte has arrived. When everything before it has been read, it is told, and taken where it is no part of the stream.
+    ///
+    /// Reading on would take it away, so the kernel is asked before each read, and read only when it says that something is there: a byte
+    /// that becomes urgent meanwhile stands behind that, and a read never goes across it.
+    fn come_to_mark(&mut self) {
+        let offset = self.cell.status().totals.bytes_read;
+        let Role::Stream(stream) = &mut self.role else { return };
+        if stream.mark_told == Some(offset) || !self.socket.at_mark() {
+            return;
+        }
+        match self.socket.receive_urgent() {
+            Ok(byte) => self.record(Event::UrgentReceived { offset, byte: Some(byte) }),
+            Err(Errno::EINVAL) => {
+                stream.mark_told = Some(offset);
+                self.record(Event::UrgentReceived { offset, byte: None });
+            }
+            Err(_) => {}
+        }
     }
 
     fn deliver(&mut self, payload: Bytes) {
@@ -403,7 +455,7 @@ impl Driver {
         stream.broken.get_or_insert(errno);
         stream.hung_up = true;
         stream.departure_told = true;
-        let all_read = stream.peer_closed || self.socket.queues().receive_bytes == 0;
+        let all_read = stream.peer_closed || (self.socket.queues().receive_bytes == 0 && !self.socket.at_mark());
         if all_read {
             return self.break_off(errno, operation, syscall);
         }

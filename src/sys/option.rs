@@ -107,6 +107,14 @@ pub(super) fn unsent(socket: impl AsFd) -> u32 {
     answer.ok().and_then(|bytes| bytes.try_into().ok()).unwrap_or(0)
 }
 
+/// Whether reading has come to the urgent byte. sockatmark(3): SIOCATMARK.
+pub(super) fn at_mark(socket: impl AsFd) -> bool {
+    const SIOCATMARK: rustix::ioctl::Opcode = 0x8905;
+    // SAFETY: SIOCATMARK writes one int, which is what this getter has room for.
+    let answer = unsafe { rustix::ioctl::ioctl(socket, rustix::ioctl::Getter::<SIOCATMARK, c_int>::new()) };
+    answer.is_ok_and(|at| at != 0)
+}
+
 /// Lets bind(2) with port 0 leave the port to connect(2). ip(7).
 pub(super) fn bind_address_no_port(socket: impl AsFd) -> Result<(), Errno> {
     set_raw(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &1_i32.to_ne_bytes())

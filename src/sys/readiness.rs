@@ -4,6 +4,7 @@
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::model::errno::Errno;
@@ -20,7 +21,9 @@ impl Owner for ClockWatch {}
 ///
 /// Must be called on a tokio runtime. A registration never forgets that its descriptor was hung up or failed once.
 pub(crate) fn watch<T: Owner>(owner: T) -> Result<AsyncFd<T>, Errno> {
+    // Urgent bytes of TCP: tokio tells them as readable, too.
+    let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
     // SAFETY: an owner keeps its descriptor open, and never exchanges it; `AsyncFd` keeps the owner.
-    unsafe { AsyncFd::register(owner) }
+    unsafe { AsyncFd::register_with_interest(owner, interest) }
         .map_err(|error| Errno::new(std::io::Error::from(error).raw_os_error().unwrap_or(libc::EIO)))
 }

@@ -13,7 +13,7 @@ use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, T
 
 use crate::model::address::{Family, Transport, socket_addr};
 use crate::model::errno::Errno;
-use crate::model::operation::ShutdownHow;
+use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::{OptionSpec, OptionValue};
 use crate::model::socket::{Queues, Readiness};
 use crate::model::tcp::{TcpInfo, TcpState};
@@ -115,9 +115,23 @@ impl Socket {
         })
     }
 
+    /// Takes the urgent byte out of the stream. recv(2) with MSG_OOB: EINVAL says that there is none, or that it stays in the stream.
+    pub fn receive_urgent(&self) -> Result<u8, Errno> {
+        let mut byte = BytesMut::new();
+        retry(|| buffer::fill(&mut byte, 1, |spare| self.0.recv_out_of_band(spare)))?;
+        byte.first().copied().ok_or(Errno::EINVAL)
+    }
+
+    /// Whether the next byte to be read is the urgent one, or stands where it stood. sockatmark(3).
+    pub fn at_mark(&self) -> bool {
+        option::at_mark(&self.0)
+    }
+
     /// Hands bytes to the kernel, and tells how many it took. send(2).
-    pub fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        retry(|| self.0.send_with_flags(bytes, libc::MSG_NOSIGNAL))
+    pub fn send(&self, bytes: &[u8], flags: WriteFlags) -> Result<usize, Errno> {
+        let urgent = if flags.urgent { libc::MSG_OOB } else { 0 };
+        let more = if flags.more { libc::MSG_MORE } else { 0 };
+        retry(|| self.0.send_with_flags(bytes, libc::MSG_NOSIGNAL | urgent | more))
     }
 
     /// Hands a datagram to the kernel, to the remote address or another one, from this local address where it matters. sendmsg(2).

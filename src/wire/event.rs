@@ -137,6 +137,9 @@ fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
             let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             Body::Received(pb::ReceivedEvent { offset: Some(*offset), size, payload, cut })
         }
+        Event::UrgentReceived { offset, byte } => {
+            Body::UrgentReceived(pb::UrgentReceivedEvent { offset: Some(*offset), byte: byte.map(u32::from) })
+        }
         Event::DatagramReceived(datagram) => Body::DatagramReceived(show_datagram(datagram, view)),
         Event::Written { offset, size, asked_size } => {
             Body::Written(pb::WrittenEvent { offset: Some(*offset), size: *size, asked_size: *asked_size })
@@ -254,6 +257,9 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         Body::Written(e) => Event::Written { offset: e.offset(), size: e.size, asked_size: e.asked_size },
         Body::Sent(e) => {
             Event::Sent { size: e.size(), destination: endpoint(e.destination), reply_to_event: e.reply_to_event }
+        }
+        Body::UrgentReceived(e) => {
+            Event::UrgentReceived { offset: e.offset(), byte: e.byte.and_then(|byte| u8::try_from(byte).ok()) }
         }
         Body::Writable(_) => Event::Writable,
         Body::ShutDown(e) => Event::ShutDown {

@@ -75,9 +75,14 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
         SocketAction::Accept => request!(AcceptSocket, AcceptSocketRequest {}),
         SocketAction::Connect(remote) => request!(ConnectSocket, ConnectSocketRequest { remote: remote.to_string() }),
         SocketAction::Disconnect => request!(DisconnectSocket, DisconnectSocketRequest {}),
-        SocketAction::Write { payload, expected_offset } => request!(
+        SocketAction::Write { payload, expected_offset, flags } => request!(
             WriteSocket,
-            WriteSocketRequest { payload: Some(data(payload)), expected_offset: *expected_offset }
+            WriteSocketRequest {
+                payload: Some(data(payload)),
+                expected_offset: *expected_offset,
+                urgent: flags.urgent,
+                more: flags.more
+            }
         ),
         SocketAction::Send(datagrams) => {
             request!(SendDatagrams, SendDatagramsRequest { datagrams: datagrams.iter().map(write_datagram).collect() })
@@ -327,7 +332,7 @@ mod tests {
     use crate::model::address::{AddressText, Family};
     use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
     use crate::model::limits::{Defaults, Limits};
-    use crate::model::operation::ShutdownHow;
+    use crate::model::operation::{ShutdownHow, WriteFlags};
     use crate::model::option::OptionValue;
     use crate::model::socket::{Delivery, TcpSpec, UdpSpec};
     use crate::model::time::Timestamp;
@@ -404,14 +409,18 @@ mod tests {
         let datagram = (of(address()), bytes(0), of(1..9_u64)).prop_map(|(destination, payload, reply_to_event)| {
             OutgoingDatagram { destination, payload, reply_to_event }
         });
+        let flags = (any::<bool>(), any::<bool>()).prop_map(|(urgent, more)| WriteFlags { urgent, more });
         prop_oneof![
             address().prop_map(SocketAction::Bind),
             of(1..65_536_u32).prop_map(|backlog| SocketAction::Listen { backlog }),
             Just(SocketAction::Accept),
             address().prop_map(SocketAction::Connect),
             Just(SocketAction::Disconnect),
-            (bytes(1), of(any::<u64>()))
-                .prop_map(|(payload, expected_offset)| SocketAction::Write { payload, expected_offset }),
+            (bytes(1), of(any::<u64>()), flags).prop_map(|(payload, expected_offset, flags)| SocketAction::Write {
+                payload,
+                expected_offset,
+                flags
+            }),
             prop::collection::vec(datagram, 1..4).prop_map(SocketAction::Send),
             (of(5..9_u32), of(1..5_u32))
                 .prop_map(|(max_bytes, min_bytes)| SocketAction::Receive { max_bytes, min_bytes }),

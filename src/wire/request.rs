@@ -1,7 +1,7 @@
 //! Changing requests: each becomes an action, the way in which to carry it out, and the view of what it answers.
 
 use crate::model::id::{SessionId, SocketId};
-use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Target};
+use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Target, WriteFlags};
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
 use crate::wire::socket::Bounds;
@@ -142,7 +142,8 @@ fn write(request: pb::WriteSocketRequest, bounds: Bounds<'_>) -> Result<SocketAc
     if payload.is_empty() {
         return Err(Violation::new("payload", "at least one byte is needed: TCP has no empty messages"));
     }
-    Ok(SocketAction::Write { payload, expected_offset: request.expected_offset })
+    let flags = WriteFlags { urgent: request.urgent, more: request.more };
+    Ok(SocketAction::Write { payload, expected_offset: request.expected_offset, flags })
 }
 
 fn datagrams(datagrams: Vec<pb::Datagram>, bounds: Bounds<'_>) -> Result<Vec<OutgoingDatagram>, Violation> {

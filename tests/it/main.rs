@@ -50,6 +50,7 @@ mod tcp_listen;
 mod tcp_pause;
 mod tcp_states;
 mod tcp_stream;
+mod tcp_urgent;
 mod udp_connect;
 mod udp_options;
 mod udp_receive;

@@ -279,7 +279,18 @@ impl Dice {
             10 => pb::DisconnectSocketRequest { session_id, socket_id, socket_uid, call }.into(),
             11 => {
                 let (payload, expected_offset) = (self.maybe(Self::payload), self.maybe(Self::big));
-                pb::WriteSocketRequest { session_id, socket_id, payload, expected_offset, socket_uid, call }.into()
+                let (urgent, more) = (self.flag(), self.flag());
+                pb::WriteSocketRequest {
+                    session_id,
+                    socket_id,
+                    payload,
+                    expected_offset,
+                    urgent,
+                    more,
+                    socket_uid,
+                    call,
+                }
+                .into()
             }
             12 | 13 => {
                 let datagrams = self.many(Self::datagram);
