@@ -31,8 +31,8 @@ async fn told(agent: &Agent, id: &str) -> String {
             other => panic!("{other:?}"),
         },
         pb::event::Body::UrgentReceived(urgent) => {
-            let byte = u8::try_from(urgent.byte.unwrap()).unwrap();
-            Some(format!("{}:[{}]", urgent.offset.unwrap(), char::from(byte)))
+            let byte = urgent.byte.map(|byte| char::from(u8::try_from(byte).unwrap()));
+            Some(format!("{}:[{}]", urgent.offset.unwrap(), byte.map(String::from).unwrap_or_default()))
         }
         _ => None,
     });
@@ -109,6 +109,35 @@ async fn no_urgent_byte_is_lost_between_two_reads() {
         });
         let expected: Vec<_> = (0..300).map(|round| (3 * round + 1, u32::from(b'U'))).collect();
         assert_eq!(urgent.collect::<Vec<_>>(), expected);
+    }
+}
+
+/// With SO_OOBINLINE the byte stays in the stream, and its place is told before it is read.
+#[tokio::test]
+async fn an_urgent_byte_can_stay_in_the_stream() {
+    let agent = Agent::start().await;
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        let id = format!("line-{at}");
+        let (listener, address) = TcpPeer::listen(ip).await;
+        let value = Some(pb::socket_option::Value::Enabled(true));
+        let options = vec![pb::SocketOption { name: "SO_OOBINLINE".into(), value }];
+        agent.connect_with(&id, &address.to_string(), pb::TcpSocketSpec { options, ..Default::default() }).await;
+        let peer = TcpPeer::accept(&listener).await;
+        peer.send(b"ab", MSG_MORE);
+        peer.send(b"U", MSG_OOB);
+        peer.send(b"cd", MSG_MORE);
+        peer.send(b"V", MSG_OOB);
+        agent.until(&id, "six bytes", |socket| socket.bytes_read() == 6).await;
+        let places = agent.events_of(&id, "urgent_received").await.into_iter().map(|body| match body {
+            pb::event::Body::UrgentReceived(urgent) => (urgent.offset.unwrap(), urgent.byte),
+            other => panic!("{other:?}"),
+        });
+        // The second may come before the first has been read, which is no urgent one any more then.
+        let places: Vec<_> = places.collect();
+        assert!(places.ends_with(&[(5, None)]) && places.iter().all(|place| [(2, None), (5, None)].contains(place)));
+        let text: String = told(&agent, &id).await;
+        let text = text.split(' ').filter_map(|word| word.split_once(':')).map(|(_, bytes)| bytes);
+        assert_eq!(text.filter(|bytes| *bytes != "[]").collect::<String>(), "abUcdV");
     }
 }
 
