@@ -94,6 +94,7 @@ impl Driver {
         let answer = match &self.role {
             // Linux answers this, and ends the direction all the same: the socket would be mute, or always ready with nothing to read.
             Role::Datagrams(datagrams) if !datagrams.connected => Err(Errno::ENOTCONN),
+            Role::Idle => Err(Errno::ENOTCONN),
             _ => self.socket.shutdown(how),
         };
         if let Err(errno) = answer {

@@ -84,7 +84,7 @@ pub fn get(socket: impl AsFd, spec: &OptionSpec) -> Result<Option<OptionValue>, 
 }
 
 /// The kernel's TCP state. tcp(7): TCP_INFO, whose first byte it is.
-pub(super) fn tcp_state(socket: impl AsFd) -> Option<TcpState> {
+pub fn tcp_state(socket: impl AsFd) -> Option<TcpState> {
     let mut state = [0_u8; 1];
     get_raw(&socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).ok()?;
     TcpState::from_number(state[0])

@@ -29,6 +29,7 @@ mod events_wait;
 mod events_watch;
 mod floors;
 mod harness;
+mod oracle;
 mod request_errors;
 mod request_random;
 mod session_create;
