@@ -159,7 +159,8 @@ impl Place {
                 taken = Taken { end: true, ..Taken::default() };
             }
             Event::PeerReset { error } => return Some(Received::Error(error.clone())),
-            Event::Failed { error } if error.operation == Operation::Receive => {
+            // What another ReceiveSocket has caused was its answer.
+            Event::Failed { error } if error.operation == Operation::Receive && record.request.is_none() => {
                 return Some(Received::Error(error.clone()));
             }
             Event::Closed(_) => {
