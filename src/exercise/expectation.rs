@@ -191,6 +191,8 @@ impl FactsCheck {
         same("tcp_state", facts.tcp_state, socket.tcp_state, |state| state.name().to_owned())?;
         let connections = socket.listener.map(|listener| listener.connection_count);
         same("connections", facts.connections, connections, u32::to_string)?;
+        let dropped = Some(status.totals.datagrams_dropped);
+        same("datagrams_dropped", facts.datagrams_dropped, dropped, u64::to_string)?;
         same("bytes_read", facts.bytes_read, Some(status.totals.bytes_read), u64::to_string)?;
         same("bytes_written", facts.bytes_written, Some(status.totals.bytes_written), u64::to_string)?;
         let queue = socket.queues.map(|queues| queues.receive_bytes);

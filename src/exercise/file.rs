@@ -207,6 +207,8 @@ step_file! {
     bytes_written: u64,
     /// How many bytes wait to be read.
     receive_queue: u32,
+    /// How many datagrams the kernel dropped.
+    datagrams_dropped: u64,
     /// Why a socket was closed.
     reason: String,
     /// What a text is: `ipv4`, `ipv6` or `none`.

@@ -50,6 +50,9 @@ pub fn describe(event: &Event) -> String {
             let size = bytes_text(datagram.size.into());
             format!("received a datagram of {size}{source}{cut}: {}", quoted(&datagram.payload))
         }
+        Event::DatagramsDropped { count, .. } => {
+            format!("the kernel dropped {count} datagrams, the receive buffer being full")
+        }
         Event::Written { size, asked_size, .. } if size < asked_size => {
             format!("wrote {} of {}", bytes_text((*size).into()), bytes_text((*asked_size).into()))
         }
@@ -120,7 +123,8 @@ pub fn finding(verb: &Verb) -> Option<String> {
 }
 
 fn facts_text(facts: &Facts) -> String {
-    let Facts { state, tcp_state, connections, bytes_read, bytes_written, receive_queue, local, peer, backlog } = facts;
+    let Facts { state, tcp_state, connections, bytes_read, bytes_written, receive_queue, .. } = facts;
+    let Facts { datagrams_dropped, local, peer, backlog, .. } = facts;
     let texts = [
         state.map(|state| state.name().to_owned()),
         tcp_state.map(|state| state.name().to_owned()),
@@ -128,6 +132,7 @@ fn facts_text(facts: &Facts) -> String {
         bytes_read.map(|count| format!("{} read", bytes_text(count))),
         bytes_written.map(|count| format!("{} written", bytes_text(count))),
         receive_queue.map(|count| format!("{} unread", bytes_text(count.into()))),
+        datagrams_dropped.map(|count| format!("{count} datagrams dropped")),
         local.as_ref().map(|_| "local address as it should be".to_owned()),
         peer.as_ref().map(|_| "peer as it should be".to_owned()),
         backlog.map(|backlog| format!("backlog {backlog}")),

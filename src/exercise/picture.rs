@@ -211,6 +211,7 @@ fn look(event: &Event) -> Option<Look> {
             let cut = if datagram.truncated() { ", truncated" } else { "" };
             look('●', &format!("{} B{cut}", datagram.size), quoted(&datagram.payload))
         }
+        Event::DatagramsDropped { count, .. } => look('✗', &format!("{count} dropped"), String::new()),
         Event::Written { size, .. } => look('●', &format!("write {size} B"), String::new()),
         Event::Sent { size, .. } => look('●', &format!("send {size} B"), String::new()),
         Event::ShutDown { .. } => look('●', "shut down", String::new()),

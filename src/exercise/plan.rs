@@ -378,6 +378,8 @@ pub struct Facts {
     pub bytes_written: Option<u64>,
     /// How many bytes wait to be read.
     pub receive_queue: Option<u32>,
+    /// How many datagrams the kernel dropped.
+    pub datagrams_dropped: Option<u64>,
     /// Its local address.
     pub local: Option<Template>,
     /// Its remote address.

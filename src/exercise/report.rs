@@ -138,6 +138,7 @@ fn body_json(event: &Event) -> Value {
             "source": end(&datagram.source), "destination": end(&datagram.destination), "size": datagram.size,
             "truncated": datagram.truncated(), "hex": to_hex(&datagram.payload),
         }),
+        Event::DatagramsDropped { count, total } => json!({ "count": count, "total": total }),
         Event::Written { offset, size, .. } => json!({ "offset": offset, "size": size }),
         Event::Sent { destination, size, .. } => json!({ "destination": end(destination), "size": size }),
         Event::PeerReset { error } | Event::Failed { error } | Event::AcceptFailed { error } => {

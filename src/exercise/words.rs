@@ -56,8 +56,18 @@ const RECEIVED: [&str; 12] =
 /// What can be expected of an event.
 const EVENT: [&str; 10] = ["event", "text", "encoding", "hex", "pattern", "size", "offset", "peer", "reason", "quiet"];
 /// What can be expected of a socket.
-const FACTS: [&str; 9] =
-    ["state", "tcp_state", "connections", "bytes_read", "bytes_written", "receive_queue", "local", "peer", "backlog"];
+const FACTS: [&str; 10] = [
+    "state",
+    "tcp_state",
+    "connections",
+    "bytes_read",
+    "bytes_written",
+    "receive_queue",
+    "datagrams_dropped",
+    "local",
+    "peer",
+    "backlog",
+];
 
 const TRANSPORTS: [(&str, Transport); 2] = [("tcp", Transport::Tcp), ("udp", Transport::Udp)];
 const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
@@ -461,13 +471,14 @@ impl Words<'_, '_> {
             bytes_read: file.bytes_read.as_ref().map(|bytes| bytes.value),
             bytes_written: file.bytes_written.as_ref().map(|bytes| bytes.value),
             receive_queue: file.receive_queue.as_ref().map(|bytes| bytes.value),
+            datagrams_dropped: file.datagrams_dropped.as_ref().map(|count| count.value),
             local: self.checker.optional_template(file.local.as_ref()),
             peer: self.checker.optional_template(file.peer.as_ref()),
             backlog: file.backlog.as_ref().map(|backlog| backlog.value),
         };
         if facts == Facts::default() && file.state.is_none() && file.tcp_state.is_none() {
             let message = format!("nothing is expected of `{}`", socket.value);
-            let help = "say what: event, state, tcp_state, connections, bytes_read, bytes_written, receive_queue, local, peer, or quiet";
+            let help = "say what: event, state, tcp_state, connections, bytes_read, bytes_written, receive_queue, datagrams_dropped, local, peer, or quiet";
             self.checker.wrong_with_help(span(&socket.referenced), message, help);
             return None;
         }

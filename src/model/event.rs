@@ -117,6 +117,8 @@ kinds! {
     UrgentReceived { offset: u64, byte: Option<u8> } => "urgent_received", false;
     /// A datagram was read.
     DatagramReceived(Box<Datagram>) => "datagram_received", false;
+    /// The kernel dropped datagrams.
+    DatagramsDropped { count: u64, total: u64 } => "datagrams_dropped", false;
     /// Bytes were handed to the kernel.
     Written { offset: u64, size: u32, asked_size: u32 } => "written", false;
     /// A datagram was handed to the kernel.

@@ -72,6 +72,8 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "A mark on packets sent, for routing and firewall rules of this host; it needs CAP_NET_ADMIN.";
     SO_MAX_PACING_RATE SOL_SOCKET Number None, None, ReadWrite, (-1, i32::MAX),
         "The most bytes a second that TCP sends; -1 is no limit.";
+    SO_RXQ_OVFL SOL_SOCKET Enabled UDP, None, ReadWrite, FLAG,
+        "Tell with each datagram how many were dropped before it; on unless it is turned off.";
     SO_TYPE SOL_SOCKET Number None, None, ReadOnly, ANY_SIZE,
         "SOCK_STREAM is 1, SOCK_DGRAM is 2.";
     SO_DOMAIN SOL_SOCKET Number None, None, ReadOnly, ANY_SIZE,

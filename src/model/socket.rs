@@ -298,6 +298,8 @@ pub struct Totals {
     pub datagrams_received: u64,
     /// Datagrams handed to the kernel.
     pub datagrams_sent: u64,
+    /// Datagrams that the kernel dropped.
+    pub datagrams_dropped: u64,
 }
 
 /// The end of a socket.
@@ -393,6 +395,7 @@ impl SocketStatus {
                 self.totals.bytes_read += datagram.payload.len() as u64;
                 self.totals.datagrams_received += 1;
             }
+            Event::DatagramsDropped { total, .. } => self.totals.datagrams_dropped = *total,
             Event::Written { size, .. } => self.totals.bytes_written += u64::from(*size),
             Event::Sent { size, .. } => {
                 self.totals.bytes_written += u64::from(*size);

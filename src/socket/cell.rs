@@ -50,6 +50,8 @@ pub(super) struct Cell {
     /// Woken when the delivery changes.
     pub(super) delivery_changed: Notify,
     pub(super) pending_write_bytes: AtomicU32,
+    /// How many dropped datagrams of the kernel's count have been told of.
+    pub(super) drops_told: Mutex<u32>,
     open_children: AtomicU32,
     conduct: Mutex<Conduct>,
     status: Mutex<SocketStatus>,
@@ -93,6 +95,7 @@ impl Cell {
             receiver: Receiver::default(),
             delivery_changed: Notify::new(),
             pending_write_bytes: AtomicU32::new(0),
+            drops_told: Mutex::new(0),
             open_children: AtomicU32::new(0),
             conduct: Mutex::new(birth.conduct),
             status: Mutex::new(SocketStatus::default()),
@@ -165,8 +168,13 @@ impl Cell {
 
     /// The socket as it is now, with what the kernel holds for it.
     pub(super) fn view_with_kernel(&self) -> SocketView {
+        // Held until what the kernel told is in the log, which then is before `closed`.
+        let socket = lock(&self.socket);
+        if let Some(socket) = &*socket {
+            self.tell_latest_drops(socket);
+        }
         let mut view = self.view();
-        if let Some(socket) = &*lock(&self.socket) {
+        if let Some(socket) = &*socket {
             let mut queues = socket.queues();
             queues.pending_write_bytes = self.pending_write_bytes.load(Ordering::Acquire);
             view.queues = Some(queues);

@@ -540,6 +540,9 @@ impl Driver {
         self.end_sends(&canceled(Operation::Send), |_| true);
         self.end_receives(&canceled(Operation::Receive), |_| true);
 
+        // From here on nobody else tells what the kernel says of it.
+        self.cell.retire();
+        self.cell.tell_latest_drops(&self.socket);
         let (totals, had_error) = {
             let status = self.cell.status();
             (status.totals, status.had_error)
@@ -554,7 +557,6 @@ impl Driver {
         let linger = self.set_linger(end.reason, end.linger);
         let Self { session, cell, socket, io, commands: mut orders, .. } = *self;
         orders.close();
-        cell.retire();
         let farewell = Farewell { session, cell, ticket: end.ticket, closing, orders };
         let descriptor = (io, socket);
         match linger {

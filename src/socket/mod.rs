@@ -10,6 +10,7 @@ mod cell;
 mod command;
 mod create;
 mod driver;
+mod drops;
 mod farewell;
 mod listener;
 mod lookup;

@@ -126,10 +126,16 @@ impl Driver {
             };
             match read_with(|buffer| self.socket.receive_datagram(buffer, max)) {
                 Ok((head, payload)) => {
+                    if let Some(counted) = head.ancillary.dropped {
+                        self.cell.tell_drops(counted);
+                    }
                     let datagram = self.datagram(head, payload);
                     self.deliver_datagram(datagram);
                 }
-                Err(errno) if errno.would_block() => return Flow::Drained,
+                Err(errno) if errno.would_block() => {
+                    self.cell.tell_latest_drops(&self.socket);
+                    return Flow::Drained;
+                }
                 Err(errno) => {
                     // An ICMP error about an earlier datagram, for instance. The socket goes on.
                     let error = self.error(errno, Operation::Receive, "recvmsg");

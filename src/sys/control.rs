@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const HEADER: usize = size_of::<usize>() + 8;
 const ALIGN: usize = size_of::<usize>();
 
-/// Room for everything that this module asks the kernel for: packet info, hop limit, traffic class.
-pub(super) const RECEIVE_ROOM: usize = 3 * (HEADER + ALIGN) + 24;
+/// Room for everything that this module asks the kernel for: packet info, hop limit, traffic class, drops.
+pub(super) const RECEIVE_ROOM: usize = 4 * (HEADER + ALIGN) + 24;
 
 /// What the kernel tells of a datagram beside its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +24,8 @@ pub struct Ancillary {
     pub hop_limit: Option<u8>,
     /// Its type-of-service or traffic class byte.
     pub traffic_class: Option<u8>,
+    /// How many datagrams the socket had dropped when this one was queued, modulo 2³²; absent where there were none.
+    pub dropped: Option<u32>,
 }
 
 impl Ancillary {
@@ -66,6 +68,7 @@ impl Ancillary {
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
                 self.traffic_class = array(data, 0).and_then(|int| i32::from_ne_bytes(int).try_into().ok());
             }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => self.dropped = array(data, 0).map(u32::from_ne_bytes),
             _ => {}
         }
     }
@@ -116,11 +119,13 @@ mod tests {
             message(libc::SOL_SOCKET, 99, b"unknown"),
             message(libc::IPPROTO_IP, libc::IP_TTL, &64_i32.to_ne_bytes()),
             message(libc::IPPROTO_IP, libc::IP_TOS, &[0xb8]),
+            message(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &191_u32.to_ne_bytes()),
         ];
         let told = Ancillary::parse(&v4.concat());
         assert_eq!(told.destination, Some("224.0.0.1".parse().unwrap()));
         assert_eq!(told.local, Some("127.0.0.9".parse().unwrap()));
         assert_eq!((told.interface_index, told.hop_limit, told.traffic_class), (7, Some(64), Some(0xb8)));
+        assert_eq!(told.dropped, Some(191));
 
         let source = "2001:db8::1".parse().unwrap();
         let told = Ancillary::parse(&packet_info(source));

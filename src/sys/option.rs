@@ -115,6 +115,17 @@ pub(super) fn at_mark(socket: impl AsFd) -> bool {
     answer.is_ok_and(|at| at != 0)
 }
 
+/// How many datagrams the kernel has dropped that had come to the socket, modulo 2³². socket(7): SO_MEMINFO, Linux 4.12.
+pub(super) fn dropped(socket: impl AsFd) -> Option<u32> {
+    /// SK_MEMINFO_DROPS, linux/sock_diag.h.
+    const INDEX: usize = 8;
+    const DROPS: usize = INDEX * size_of::<u32>();
+    let mut figures = [0_u8; DROPS + size_of::<u32>()];
+    let length = get_raw(&socket, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut figures).ok()?;
+    let drops = figures[..length].get(DROPS..)?.try_into().ok()?;
+    Some(u32::from_ne_bytes(drops))
+}
+
 /// Lets bind(2) with port 0 leave the port to connect(2). ip(7).
 pub(super) fn bind_address_no_port(socket: impl AsFd) -> Result<(), Errno> {
     set_raw(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &1_i32.to_ne_bytes())

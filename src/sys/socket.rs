@@ -217,6 +217,12 @@ impl Socket {
         }
     }
 
+    /// How many datagrams that had come to it the kernel has dropped so far, modulo 2³²; absent where the kernel does not tell. socket(7):
+    /// SO_MEMINFO.
+    pub fn dropped(&self) -> Option<u32> {
+        option::dropped(&self.0)
+    }
+
     /// What can be done with it at once. poll(2).
     pub fn readiness(&self) -> Readiness {
         let asked = PollFlags::IN | PollFlags::OUT | PollFlags::PRI | PollFlags::RDHUP;

@@ -141,6 +141,9 @@ fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
             Body::UrgentReceived(pb::UrgentReceivedEvent { offset: Some(*offset), byte: byte.map(u32::from) })
         }
         Event::DatagramReceived(datagram) => Body::DatagramReceived(show_datagram(datagram, view)),
+        Event::DatagramsDropped { count, total } => {
+            Body::DatagramsDropped(pb::DatagramsDroppedEvent { count: *count, total: *total })
+        }
         Event::Written { offset, size, asked_size } => {
             Body::Written(pb::WrittenEvent { offset: Some(*offset), size: *size, asked_size: *asked_size })
         }
@@ -254,6 +257,7 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         Body::AcceptFailed(e) => Event::AcceptFailed { error: error(e.error)? },
         Body::Received(e) => Event::Received { offset: e.offset(), payload: payload::read_data(e.payload) },
         Body::DatagramReceived(e) => Event::DatagramReceived(Box::new(read_datagram(e))),
+        Body::DatagramsDropped(e) => Event::DatagramsDropped { count: e.count, total: e.total },
         Body::Written(e) => Event::Written { offset: e.offset(), size: e.size, asked_size: e.asked_size },
         Body::Sent(e) => {
             Event::Sent { size: e.size(), destination: endpoint(e.destination), reply_to_event: e.reply_to_event }

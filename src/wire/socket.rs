@@ -162,6 +162,7 @@ impl From<&SocketView> for pb::Socket {
             bytes_written: Some(totals.bytes_written),
             datagrams_received: totals.datagrams_received,
             datagrams_sent: totals.datagrams_sent,
+            datagrams_dropped: totals.datagrams_dropped,
             queues: view.queues.map(|queues| pb::SocketQueues {
                 receive_bytes: Some(queues.receive_bytes),
                 send_bytes: Some(queues.send_bytes),
@@ -220,6 +221,7 @@ impl From<&Closing> for pb::SocketClosed {
             bytes_written: Some(closing.totals.bytes_written),
             datagrams_received: closing.totals.datagrams_received,
             datagrams_sent: closing.totals.datagrams_sent,
+            datagrams_dropped: closing.totals.datagrams_dropped,
             unread_bytes: closing.unread_bytes,
             unwritten_bytes: closing.unwritten_bytes,
         }
@@ -277,6 +279,7 @@ pub(super) fn read_closing(sent: &pb::SocketClosed) -> Option<Closing> {
             bytes_written: sent.bytes_written(),
             datagrams_received: sent.datagrams_received,
             datagrams_sent: sent.datagrams_sent,
+            datagrams_dropped: sent.datagrams_dropped,
         },
         unread_bytes: sent.unread_bytes,
         unwritten_bytes: sent.unwritten_bytes,
@@ -326,6 +329,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
                 bytes_written: sent.bytes_written(),
                 datagrams_received: sent.datagrams_received,
                 datagrams_sent: sent.datagrams_sent,
+                datagrams_dropped: sent.datagrams_dropped,
             },
             listener: listener.map(|listener| ListenerStatus {
                 backlog: listener.backlog,
