@@ -113,6 +113,12 @@ impl<'a> Bindings<'a> {
         AddressText::parse_with_port(&text).map_err(|problem| problem.to_string())
     }
 
+    /// A local address without a port.
+    pub(super) fn literal(&self, template: &Template) -> Result<AddressText, String> {
+        let text = self.text(template)?;
+        AddressText::parse(&text).map_err(|problem| problem.to_string())
+    }
+
     pub(super) fn bytes(&self, payload: &Payload) -> Result<Bytes, String> {
         match payload {
             Payload::Bytes(bytes) => Ok(bytes.clone()),

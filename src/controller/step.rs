@@ -131,8 +131,8 @@ impl Runner<'_> {
             Verb::Write { socket, payload, flags, written } => {
                 self.write(step, bindings, socket, (payload, *flags), *written).await
             }
-            Verb::Send { socket, to, reply_to, payload } => {
-                self.send(step, bindings, socket, (to.as_ref(), reply_to.as_deref()), payload).await
+            Verb::Send { socket, to, reply_to, marks, payload } => {
+                self.send(step, bindings, socket, (to.as_ref(), reply_to.as_deref(), marks), payload).await
             }
             Verb::Receive { socket, transport, wanted, name } => {
                 self.receive(step, bindings, socket, *transport, wanted, name.as_deref()).await

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::controller::bindings::Bindings;
 use crate::controller::step::{Done, Runner, Trouble, shown};
 use crate::exercise::expectation::{TakenCheck, bytes_text};
-use crate::exercise::plan::{Payload, Role, SocketPlan, Step, Wanted};
+use crate::exercise::plan::{Marks, Payload, Role, SocketPlan, Step, Wanted};
 use crate::exercise::template::Template;
 use crate::model::address::Transport;
 use crate::model::id::SocketId;
@@ -64,7 +64,7 @@ impl Runner<'_> {
         step: &Step,
         bindings: &mut Bindings<'_>,
         name: &str,
-        (to, reply_to): (Option<&Template>, Option<&str>),
+        (to, reply_to, marks): (Option<&Template>, Option<&str>, &Marks),
         payload: &Payload,
     ) -> Done {
         let socket = bindings.socket(name).map_err(Trouble::unable)?;
@@ -78,7 +78,10 @@ impl Runner<'_> {
             })?),
         };
         let payload = bindings.bytes(payload).map_err(Trouble::unable)?;
-        let datagram = OutgoingDatagram { destination, payload, reply_to_event };
+        let source =
+            marks.source.as_ref().map(|source| bindings.literal(source)).transpose().map_err(Trouble::unable)?;
+        let Marks { hop_limit, traffic_class, .. } = *marks;
+        let datagram = OutgoingDatagram { destination, payload, reply_to_event, hop_limit, traffic_class, source };
         let action = self.on(&socket.id, SocketAction::Send(vec![datagram]));
         let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
         if let Yield::Sent { socket: view, .. } = &outcome.yielded {
@@ -110,6 +113,8 @@ impl Runner<'_> {
             end: wanted.end,
             truncated: wanted.truncated,
             peer: bindings.optional_text(wanted.peer.as_ref()).map_err(Trouble::unable)?,
+            hop_limit: wanted.hop_limit,
+            traffic_class: wanted.traffic_class,
         };
         let mut options = self.options(step);
         if let Some(quiet) = wanted.quiet {

@@ -147,6 +147,10 @@ pub struct TakenCheck {
     pub truncated: Option<bool>,
     /// Who sent the datagram.
     pub peer: Option<String>,
+    /// Its time-to-live or hop limit.
+    pub hop_limit: Option<u8>,
+    /// Its type-of-service or traffic class byte.
+    pub traffic_class: Option<u8>,
 }
 
 impl TakenCheck {
@@ -165,6 +169,8 @@ impl TakenCheck {
         }
         same("size", self.size, Some(taken.size), |n| bytes_text(u64::from(*n)))?;
         same("offset", self.offset, Some(taken.offset), u64::to_string)?;
+        same("hop_limit", self.hop_limit, taken.hop_limit, u8::to_string)?;
+        same("traffic_class", self.traffic_class, taken.traffic_class, u8::to_string)?;
         same("truncated", self.truncated, Some(taken.truncated), bool::to_string)?;
         let source = taken.source.as_ref().map(ToString::to_string);
         same("peer", self.peer.clone(), source, String::clone)

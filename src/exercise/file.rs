@@ -137,6 +137,12 @@ step_file! {
     peer: String,
     /// The message that a datagram answers.
     reply_to: String,
+    /// The local address that a datagram leaves from.
+    source: String,
+    /// The time-to-live or hop limit of a datagram.
+    hop_limit: u32,
+    /// The type-of-service or traffic class byte of a datagram.
+    traffic_class: u32,
 
     // Settings of a socket.
     /// The IP version of a new socket.

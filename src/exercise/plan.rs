@@ -111,6 +111,8 @@ pub enum Verb {
         to: Option<Template>,
         /// The message that it answers.
         reply_to: Option<String>,
+        /// What of it is not as the socket has it.
+        marks: Marks,
         /// The bytes.
         payload: Payload,
     },
@@ -301,12 +303,27 @@ pub struct Wanted {
     pub truncated: Option<bool>,
     /// Who sent the datagram.
     pub peer: Option<Template>,
+    /// Its time-to-live or hop limit.
+    pub hop_limit: Option<u8>,
+    /// Its type-of-service or traffic class byte.
+    pub traffic_class: Option<u8>,
     /// Take at least so many bytes at once.
     pub at_least: Option<u32>,
     /// Take at most so many bytes.
     pub at_most: Option<u32>,
     /// Nothing must come for so long.
     pub quiet: Option<Duration>,
+}
+
+/// What of a datagram that is sent is not as its socket has it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Marks {
+    /// The local address that it leaves from.
+    pub source: Option<Template>,
+    /// Its time-to-live or hop limit.
+    pub hop_limit: Option<u8>,
+    /// Its type-of-service or traffic class byte.
+    pub traffic_class: Option<u8>,
 }
 
 /// What is looked up.

@@ -34,6 +34,11 @@ impl Words<'_, '_> {
         None
     }
 
+    /// A number that must be one byte.
+    pub(super) fn byte(&mut self, field: &str, value: Option<&Spanned<u32>>) -> Option<u8> {
+        self.in_range(field, value, 0..=u8::MAX.into()).and_then(|byte| byte.try_into().ok())
+    }
+
     /// A field that a verb cannot do without.
     pub(super) fn needed<'f>(
         &mut self,

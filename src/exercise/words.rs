@@ -7,7 +7,7 @@ use serde_saphyr::Spanned;
 use crate::exercise::check::Checker;
 use crate::exercise::file::{ResolveFile, StepFile, span};
 use crate::exercise::plan::{
-    EventWanted, Expectation, Facts, Found, Payload, Question, Role, SocketPlan, Verb, Wanted,
+    EventWanted, Expectation, Facts, Found, Marks, Payload, Question, Role, SocketPlan, Verb, Wanted,
 };
 use crate::model::address::{Family, Transport};
 use crate::model::errno::{Errno, LookupErrno};
@@ -50,9 +50,26 @@ const TCP_SOCKET: [&str; 13] = [
 ];
 /// What goes with a UDP socket that is made.
 const UDP_SOCKET: [&str; 8] = ["r#as", "local", "family", "direction", "delivery", "paused", "read_size", "options"];
+/// What goes with a datagram that is sent.
+const SENT: [&str; 9] =
+    ["text", "encoding", "hex", "pattern", "to", "reply_to", "source", "hop_limit", "traffic_class"];
 /// What can be expected of what is received.
-const RECEIVED: [&str; 12] =
-    ["text", "encoding", "hex", "pattern", "size", "offset", "end", "truncated", "peer", "at_least", "at_most", "r#as"];
+const RECEIVED: [&str; 14] = [
+    "text",
+    "encoding",
+    "hex",
+    "pattern",
+    "size",
+    "offset",
+    "end",
+    "truncated",
+    "peer",
+    "hop_limit",
+    "traffic_class",
+    "at_least",
+    "at_most",
+    "r#as",
+];
 /// What can be expected of an event.
 const EVENT: [&str; 10] = ["event", "text", "encoding", "hex", "pattern", "size", "offset", "peer", "reason", "quiet"];
 /// What can be expected of a socket.
@@ -285,16 +302,21 @@ impl Words<'_, '_> {
     }
 
     fn send(&mut self, socket: &Spanned<String>) -> Option<Verb> {
-        self.checker.only(self.file, "send", &["text", "encoding", "hex", "pattern", "to", "reply_to"]);
+        self.checker.only(self.file, "send", &SENT);
         self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
         let to = self.file.to.as_ref().map(|to| self.address(to));
         let reply_to = match &self.file.reply_to {
             Some(name) => Some(self.checker.use_message(self.host, name)?),
             None => None,
         };
+        let marks = Marks {
+            source: self.checker.optional_template(self.file.source.as_ref()),
+            hop_limit: self.byte("hop_limit", self.file.hop_limit.as_ref()),
+            traffic_class: self.byte("traffic_class", self.file.traffic_class.as_ref()),
+        };
         // Without a payload, a datagram of zero bytes is sent.
         let payload = self.payload().unwrap_or_else(|| Payload::Bytes(bytes::Bytes::new()));
-        Some(Verb::Send { socket: socket.value.clone(), to, reply_to, payload })
+        Some(Verb::Send { socket: socket.value.clone(), to, reply_to, marks, payload })
     }
 
     fn receive(&mut self, socket: &Spanned<String>) -> Option<Verb> {
@@ -311,6 +333,8 @@ impl Words<'_, '_> {
             end: file.end.as_ref().is_some_and(|end| end.value),
             truncated: file.truncated.as_ref().map(|truncated| truncated.value),
             peer: self.checker.optional_template(file.peer.as_ref()),
+            hop_limit: self.byte("hop_limit", file.hop_limit.as_ref()),
+            traffic_class: self.byte("traffic_class", file.traffic_class.as_ref()),
             at_least: self.in_range("at_least", file.at_least.as_ref(), 1..=READ_SIZE),
             at_most: self.in_range("at_most", file.at_most.as_ref(), 1..=READ_SIZE),
             quiet: self.checker.duration(file.quiet.as_ref()),

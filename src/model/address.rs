@@ -348,6 +348,14 @@ pub fn socket_addr(ip: IpAddr, port: u16, scope_id: u32) -> SocketAddr {
     }
 }
 
+/// The index of the interface that a socket address belongs to; 0 where it has none.
+pub const fn scope_of(addr: SocketAddr) -> u32 {
+    match addr {
+        SocketAddr::V4(_) => 0,
+        SocketAddr::V6(v6) => v6.scope_id(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -260,6 +260,9 @@ impl Errno {
             (libc::EHOSTUNREACH, _) => {
                 "no host answers there on the last link, or a router or firewall said so by ICMP"
             }
+            (libc::ENETUNREACH, Operation::Send) => {
+                "this host has no route to it, or the source is no address of this host: see GetRoute"
+            }
             (libc::ENETUNREACH, _) => "this host has no route to it: see GetRoute",
             (libc::ENOTCONN, _) => "it has no remote address: connect it first",
             (libc::EISCONN, _) => "it is connected already: make another socket for another connection",
@@ -274,6 +277,9 @@ impl Errno {
             (libc::EINVAL, Operation::Accept) => "it does not listen",
             (libc::EINVAL, Operation::Connect) => {
                 "it listens, a blackhole route swallows that address, or a link-local address lacks its zone"
+            }
+            (libc::EINVAL, Operation::Send) => {
+                "the source is no address of this host, the destination is no host's, or a link-local one lacks its zone"
             }
             (libc::EMFILE | libc::ENFILE, _) => {
                 "too many descriptors are open: close sockets, or raise the limit (ulimit -n)"

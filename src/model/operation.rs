@@ -142,7 +142,7 @@ pub struct Target {
 }
 
 /// A datagram to be sent.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct OutgoingDatagram {
     /// Where to.
     pub destination: Option<AddressText>,
@@ -150,6 +150,12 @@ pub struct OutgoingDatagram {
     pub payload: Bytes,
     /// The event that it answers.
     pub reply_to_event: Option<u64>,
+    /// Its time-to-live or hop limit, where that is not the socket's.
+    pub hop_limit: Option<u8>,
+    /// Its type-of-service or traffic class byte, where that is not the socket's.
+    pub traffic_class: Option<u8>,
+    /// The local address that it leaves from: a literal without a port.
+    pub source: Option<AddressText>,
 }
 
 /// What is to be done.
@@ -337,6 +343,10 @@ pub struct Taken {
     pub source: Option<Endpoint>,
     /// Where it was sent to.
     pub destination: Option<Endpoint>,
+    /// The datagram's time-to-live or hop limit.
+    pub hop_limit: Option<u8>,
+    /// The datagram's type-of-service or traffic class byte.
+    pub traffic_class: Option<u8>,
     /// Bytes of the datagram are lost, because fewer were asked for.
     pub truncated: bool,
     /// The stream has ended, and everything has been taken.

@@ -1,6 +1,6 @@
 //! What a driver is told to do, and how it answers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -12,6 +12,7 @@ use crate::model::operation::{ShutdownHow, Taken, WriteFlags};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{CloseReason, DeliveryChange};
+use crate::sys::control::Marks;
 
 /// An order to a driver.
 #[derive(Debug)]
@@ -65,8 +66,8 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct ReadyDatagram {
     pub(super) destination: Option<SocketAddr>,
-    /// The local address that it leaves from, where that matters.
-    pub(super) source: Option<IpAddr>,
+    /// What of it is not as the socket has it.
+    pub(super) marks: Marks,
     pub(super) payload: Bytes,
     pub(super) reply_to_event: u64,
 }

@@ -119,6 +119,14 @@ impl Sockets {
     }
 }
 
+/// The address that a literal means to a socket of this family, which must be its own.
+pub(super) fn local_literal(text: &AddressText, family: Family, field: &str) -> Result<SocketAddr, Refusal> {
+    match &text.host {
+        Host::Ip(ip, zone) if Family::of(*ip) == family => Ok(socket_addr(*ip, 0, scope_id(zone.as_ref(), field)?)),
+        _ => Err(Refusal::invalid(field, format!("the socket is for {family}: an address of that version is needed"))),
+    }
+}
+
 fn scope_id(zone: Option<&Zone>, field: &str) -> Result<u32, Refusal> {
     let (found, text) = match zone {
         None => return Ok(0),

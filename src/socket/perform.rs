@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::eventlog::hub::From as Begin;
-use crate::model::address::{AddressText, Transport};
+use crate::model::address::{AddressText, Transport, scope_of};
 use crate::model::error::SocketError;
 use crate::model::event::{Event, EventFilter, SocketPattern};
 use crate::model::id::{Principal, SessionId, SocketId};
@@ -18,9 +18,10 @@ use crate::session::names::Found as Name;
 use crate::socket::calls::CallHandle;
 use crate::socket::cell::{Cell, lock};
 use crate::socket::command::{Brought, Command, Done, EventRange, Order, ReadyDatagram, Ticket};
-use crate::socket::lookup::{Answer, Purpose, Wanted};
+use crate::socket::lookup::{Answer, Purpose, Wanted, local_literal};
 use crate::socket::receive::Received;
 use crate::socket::sockets::{Session, Sockets, closed};
+use crate::sys::control::Marks;
 
 /// One operation under way.
 pub(super) struct Run<'a> {
@@ -348,7 +349,8 @@ impl<'a> Run<'a> {
 
     /// Finds the addresses of a datagram.
     async fn ready(&mut self, cell: &Cell, at: usize, datagram: OutgoingDatagram) -> Result<ReadyDatagram, Stop> {
-        let mut ready = ReadyDatagram { destination: None, source: None, payload: datagram.payload, reply_to_event: 0 };
+        let marks = Marks { hop_limit: datagram.hop_limit, traffic_class: datagram.traffic_class, ..Marks::default() };
+        let mut ready = ReadyDatagram { destination: None, marks, payload: datagram.payload, reply_to_event: 0 };
         if let Some(event_seq) = datagram.reply_to_event {
             let record = self.session.hub.get(event_seq);
             let Some(Event::DatagramReceived(answered)) = record.as_deref().map(|record| &record.event) else {
@@ -356,11 +358,16 @@ impl<'a> Run<'a> {
             };
             ready.reply_to_event = event_seq;
             ready.destination = answered.source.as_ref().map(|source| source.addr);
-            ready.source = answered.answer_from;
+            ready.marks.source = answered.answer_from;
         }
         if let Some(destination) = &datagram.destination {
             let field = format!("datagrams[{at}].destination");
             ready.destination = self.addresses(cell, destination, Purpose::Reach, &field).await?.first().copied();
+        }
+        if let Some(source) = &datagram.source {
+            let source = local_literal(source, cell.family, &format!("datagrams[{at}].source"))?;
+            ready.marks.source = Some(source.ip());
+            ready.marks.interface_index = scope_of(source);
         }
         Ok(ready)
     }

@@ -153,6 +153,7 @@ impl Place {
                 taken.truncated = datagram.size as usize > taken.payload.len();
                 taken.source.clone_from(&datagram.source);
                 taken.destination.clone_from(&datagram.destination);
+                (taken.hop_limit, taken.traffic_class) = (datagram.hop_limit, datagram.traffic_class);
             }
             Event::PeerClosed { .. } | Event::ShutDown { how: ShutdownHow::Receive | ShutdownHow::Both } => {
                 self.end = Some(End::Closed);

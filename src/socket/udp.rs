@@ -1,9 +1,9 @@
 //! UDP sockets: datagrams in and out, one system call each.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::model::address::{Transport, socket_addr};
+use crate::model::address::{Family, Transport, socket_addr};
 use crate::model::errno::Errno;
 use crate::model::event::{Datagram, Event};
 use crate::model::operation::{Operation, Taken};
@@ -76,8 +76,13 @@ impl Driver {
                 }
                 Err(errno) => {
                     let mut error = self.error(errno, Operation::Send, "sendmsg");
-                    if let Some(destination) = send.datagrams[send.sent].destination {
+                    let datagram = &send.datagrams[send.sent];
+                    if let Some(destination) = datagram.destination {
                         error.remote = Some(self.endpoint(destination));
+                    }
+                    if let Some(source) = datagram.marks.source {
+                        let port = error.local.map_or(0, |local| local.addr.port());
+                        error.local = Some(self.endpoint(socket_addr(source, port, datagram.marks.interface_index)));
                     }
                     let brought = send.brought();
                     self.fail(send.ticket, error, brought);
@@ -89,7 +94,8 @@ impl Driver {
 
     fn send_all(&self, send: &mut PendingSend) -> Result<(), Errno> {
         while let Some(datagram) = send.datagrams.get(send.sent) {
-            self.socket.send_datagram(&datagram.payload, datagram.destination, datagram.source)?;
+            let family = self.packet_family(datagram.destination);
+            self.socket.send_datagram(&datagram.payload, datagram.destination, &datagram.marks, family)?;
             let size = u32::try_from(datagram.payload.len()).unwrap_or(u32::MAX);
             let destination = match datagram.destination {
                 Some(destination) => Some(self.endpoint(destination)),
@@ -101,6 +107,16 @@ impl Driver {
             self.record_for(&mut send.ticket, event);
         }
         Ok(())
+    }
+
+    /// The IP version in which a datagram leaves: IPv4 also from an IPv6 socket, to a mapped address.
+    fn packet_family(&self, destination: Option<SocketAddr>) -> Family {
+        let remote = || self.cell.status().remote.as_ref().map(|remote| remote.addr);
+        match destination.or_else(remote).map(|addr| addr.ip().to_canonical()) {
+            Some(IpAddr::V4(_)) => Family::Ipv4,
+            Some(IpAddr::V6(_)) => Family::Ipv6,
+            None => self.cell.family,
+        }
     }
 
     /// Ends sends that wait for room.
@@ -153,7 +169,7 @@ impl Driver {
         let told = head.ancillary;
         let port = self.cell.status().local.as_ref().map_or(0, |local| local.addr.port());
         let destination = told.destination.map(|ip| {
-            let link_local = matches!(ip, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_multicast());
+            let link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_multicast());
             self.endpoint(socket_addr(ip, port, if link_local { told.interface_index } else { 0 }))
         });
         Datagram {
@@ -197,6 +213,8 @@ impl Driver {
             payload: datagram.payload,
             source: datagram.source,
             destination: datagram.destination,
+            hop_limit: datagram.hop_limit,
+            traffic_class: datagram.traffic_class,
             ..Taken::default()
         };
         receive.ticket.finish(Ending::Done, Brought::Taken(taken));

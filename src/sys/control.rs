@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::model::address::Family;
+
 /// `struct cmsghdr`: the length as `size_t`, then level and type.
 const HEADER: usize = size_of::<usize>() + 8;
 const ALIGN: usize = size_of::<usize>();
@@ -88,14 +90,47 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-/// The control message that makes a datagram leave from this local address, by whichever interface leads there.
-pub(super) fn packet_info(source: IpAddr) -> Vec<u8> {
-    const ANY_INTERFACE: [u8; 4] = [0; 4];
-    match source {
-        IpAddr::V4(ip) => {
-            message(libc::IPPROTO_IP, libc::IP_PKTINFO, &[&ANY_INTERFACE[..], &ip.octets(), &[0; 4]].concat())
+/// What of a datagram that is sent is not as its socket has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// The local address that it leaves from.
+    pub source: Option<IpAddr>,
+    /// The interface that it leaves by, where the source needs one; 0: whichever leads there.
+    pub interface_index: u32,
+    /// Its time-to-live or hop limit.
+    pub hop_limit: Option<u8>,
+    /// Its type-of-service or traffic class byte.
+    pub traffic_class: Option<u8>,
+}
+
+impl Marks {
+    /// The control messages that say so of a packet of this family; nothing where nothing is to be said.
+    pub(super) fn control(&self, family: Family) -> Vec<u8> {
+        let (level, hop_limit, traffic_class) = match family {
+            Family::Ipv4 => (libc::IPPROTO_IP, libc::IP_TTL, libc::IP_TOS),
+            Family::Ipv6 => (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, libc::IPV6_TCLASS),
+        };
+        let number = |kind: i32, byte: u8| message(level, kind, &i32::from(byte).to_ne_bytes());
+        let mut control = Vec::new();
+        if let Some(source) = self.source {
+            control.extend(packet_info(source, self.interface_index));
         }
-        IpAddr::V6(ip) => message(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &[&ip.octets()[..], &ANY_INTERFACE].concat()),
+        if let Some(hops) = self.hop_limit {
+            control.extend(number(hop_limit, hops));
+        }
+        if let Some(class) = self.traffic_class {
+            control.extend(number(traffic_class, class));
+        }
+        control
+    }
+}
+
+/// The control message that makes a datagram leave from this local address, by this interface.
+fn packet_info(source: IpAddr, interface_index: u32) -> Vec<u8> {
+    let index = interface_index.to_ne_bytes();
+    match source {
+        IpAddr::V4(ip) => message(libc::IPPROTO_IP, libc::IP_PKTINFO, &[&index[..], &ip.octets(), &[0; 4]].concat()),
+        IpAddr::V6(ip) => message(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &[&ip.octets()[..], &index].concat()),
     }
 }
 
@@ -128,10 +163,23 @@ mod tests {
         assert_eq!(told.dropped, Some(191));
 
         let source = "2001:db8::1".parse().unwrap();
-        let told = Ancillary::parse(&packet_info(source));
-        assert_eq!((told.destination, told.local, told.interface_index), (Some(source), Some(source), 0));
-        let told = Ancillary::parse(&packet_info("ff02::1".parse().unwrap()));
+        let told = Ancillary::parse(&packet_info(source, 3));
+        assert_eq!((told.destination, told.local, told.interface_index), (Some(source), Some(source), 3));
+        let told = Ancillary::parse(&packet_info("ff02::1".parse().unwrap(), 0));
         assert_eq!(told.local, None, "nobody answers from a group");
+    }
+
+    /// Sent and received messages are of one form, but for the type-of-service byte, which is sent as an `int`.
+    #[test]
+    fn what_is_sent_reads_as_what_is_received() {
+        let marks = Marks { source: None, interface_index: 0, hop_limit: Some(9), traffic_class: Some(0x2e) };
+        assert!(Marks::default().control(Family::Ipv6).is_empty());
+        let told = Ancillary::parse(&marks.control(Family::Ipv6));
+        assert_eq!((told.hop_limit, told.traffic_class, told.local), (Some(9), Some(0x2e), None));
+        assert_eq!(Ancillary::parse(&marks.control(Family::Ipv4)).hop_limit, Some(9));
+        let source = "192.0.2.1".parse().unwrap();
+        let told = Ancillary::parse(&Marks { source: Some(source), ..marks }.control(Family::Ipv4));
+        assert_eq!((told.hop_limit, told.local), (Some(9), Some(source)));
     }
 
     proptest! {

@@ -17,7 +17,7 @@ use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::{OptionSpec, OptionValue};
 use crate::model::socket::{Queues, Readiness};
 use crate::model::tcp::{TcpInfo, TcpState};
-use crate::sys::control::{Ancillary, RECEIVE_ROOM, packet_info};
+use crate::sys::control::{Ancillary, Marks, RECEIVE_ROOM};
 use crate::sys::{buffer, option};
 
 /// A TCP or UDP socket.
@@ -134,22 +134,23 @@ impl Socket {
         retry(|| self.0.send_with_flags(bytes, libc::MSG_NOSIGNAL | urgent | more))
     }
 
-    /// Hands a datagram to the kernel, to the remote address or another one, from this local address where it matters. sendmsg(2).
+    /// Hands a datagram to the kernel, to the remote address or another one, with what of it is not as the socket has it. sendmsg(2).
     pub fn send_datagram(
         &self,
         bytes: &[u8],
         destination: Option<SocketAddr>,
-        source: Option<IpAddr>,
+        marks: &Marks,
+        family: Family,
     ) -> Result<usize, Errno> {
         let buffers = [IoSlice::new(bytes)];
         let destination = destination.map(SockAddr::from);
-        let control = source.map(packet_info);
+        let control = marks.control(family);
         let mut header = MsgHdr::new().with_buffers(&buffers);
         if let Some(destination) = &destination {
             header = header.with_addr(destination);
         }
-        if let Some(control) = &control {
-            header = header.with_control(control);
+        if !control.is_empty() {
+            header = header.with_control(&control);
         }
         retry(|| self.0.sendmsg(&header, libc::MSG_NOSIGNAL))
     }

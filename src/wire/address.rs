@@ -87,6 +87,21 @@ pub(super) fn optional_address(field: &str, text: &str) -> Result<Option<Address
     if text.is_empty() { Ok(None) } else { address(field, text).map(Some) }
 }
 
+/// An IP literal of a request, with its zone and without a port; empty text means that there is none.
+pub(super) fn optional_literal(field: &str, text: &str) -> Result<Option<AddressText>, Violation> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let literal = AddressText::parse(text).map_err(|problem| Violation { field: field.to_owned(), problem })?;
+    match (&literal.host, &literal.port) {
+        (Host::Ip(..), Port::Absent) => Ok(Some(literal)),
+        _ => {
+            let problem = format!("`{}` is not an IP address alone, such as 10.0.0.2 or fe80::2%eth0", shorten(text));
+            Err(Violation::new(field, problem))
+        }
+    }
+}
+
 /// An IP literal of a request, without port and zone.
 pub fn literal(field: &str, text: &str) -> Result<IpAddr, Violation> {
     text.parse().map_err(|_| {

@@ -204,6 +204,9 @@ fn write_datagram(datagram: &OutgoingDatagram) -> pb::Datagram {
         destination: datagram.destination.as_ref().map(ToString::to_string).unwrap_or_default(),
         payload: Some(data(&datagram.payload)),
         reply_to_event: datagram.reply_to_event.unwrap_or(0),
+        hop_limit: datagram.hop_limit.map(u32::from),
+        traffic_class: datagram.traffic_class.map(u32::from),
+        source: datagram.source.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -318,6 +321,8 @@ fn read_taken(sent: pb::ReceiveSocketResponse) -> Option<Outcome> {
         source: sent.source.as_ref().and_then(address::read_endpoint),
         destination: sent.destination.as_ref().and_then(address::read_endpoint),
         truncated: sent.truncated,
+        hop_limit: sent.hop_limit.and_then(|hops| hops.try_into().ok()),
+        traffic_class: sent.traffic_class.and_then(|class| class.try_into().ok()),
         end: sent.end,
         event_seq: (sent.event_seq > 0).then_some(sent.event_seq),
         lost_bytes: sent.lost_bytes,
@@ -406,9 +411,13 @@ mod tests {
 
     fn socket_action() -> impl Strategy<Value = SocketAction> {
         let how = select(vec![ShutdownHow::Receive, ShutdownHow::Send, ShutdownHow::Both]);
-        let datagram = (of(address()), bytes(0), of(1..9_u64)).prop_map(|(destination, payload, reply_to_event)| {
-            OutgoingDatagram { destination, payload, reply_to_event }
-        });
+        let source = select(vec!["10.0.0.1", "[::1]", "[fe80::1%eth0]"]).prop_map(|s| AddressText::parse(s).unwrap());
+        let marks = (of(any::<u8>()), of(any::<u8>()), of(source));
+        let datagram =
+            (of(address()), bytes(0), of(1..9_u64), marks).prop_map(|(destination, payload, answered, marks)| {
+                let (hop_limit, traffic_class, source) = marks;
+                OutgoingDatagram { destination, payload, reply_to_event: answered, hop_limit, traffic_class, source }
+            });
         let flags = (any::<bool>(), any::<bool>()).prop_map(|(urgent, more)| WriteFlags { urgent, more });
         prop_oneof![
             address().prop_map(SocketAction::Bind),

@@ -173,9 +173,19 @@ fn datagrams(datagrams: Vec<pb::Datagram>, bounds: Bounds<'_>) -> Result<Vec<Out
             destination: address::optional_address("destination", &datagram.destination).map_err(within)?,
             payload,
             reply_to_event: (datagram.reply_to_event > 0).then_some(datagram.reply_to_event),
+            hop_limit: byte("hop_limit", datagram.hop_limit).map_err(within)?,
+            traffic_class: byte("traffic_class", datagram.traffic_class).map_err(within)?,
+            source: address::optional_literal("source", &datagram.source).map_err(within)?,
         });
     }
     Ok(outgoing)
+}
+
+fn byte(field: &str, number: Option<u32>) -> Result<Option<u8>, Violation> {
+    let byte = |number: u32| {
+        number.try_into().map_err(|_| Violation::new(field, format!("it is one byte, 0 to 255, and this is {number}")))
+    };
+    number.map(byte).transpose()
 }
 
 fn linger(linger: Option<&prost_types::Duration>) -> Result<Option<u16>, Violation> {
@@ -259,6 +269,14 @@ mod tests {
         assert_eq!(field(send(vec![])), "datagrams");
         assert_eq!(field(send(vec![pb::Datagram::default(); 1025])), "datagrams");
         assert_eq!(field(send(vec![datagram(":1"), datagram("nope")])), "datagrams[1].destination");
+        let ttl = pb::Datagram { hop_limit: Some(256), ..datagram(":1") };
+        assert_eq!(field(send(vec![ttl])), "datagrams[0].hop_limit");
+        let class = pb::Datagram { traffic_class: Some(256), ..datagram(":1") };
+        assert_eq!(field(send(vec![class])), "datagrams[0].traffic_class");
+        for source in ["10.0.0.1:80", "lab-b", ":80", "10.0.0.1%eth0", "[::1"] {
+            let from = pb::Datagram { source: source.into(), ..datagram(":1") };
+            assert_eq!(field(send(vec![from])), "datagrams[0].source", "{source}");
+        }
         let bad_payload = pb::Datagram { payload: Some(hex), ..datagram(":1") };
         assert_eq!(field(send(vec![bad_payload])), "datagrams[0].payload.hex");
         let receive = |max, min| pb::ReceiveSocketRequest {

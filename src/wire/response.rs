@@ -97,6 +97,8 @@ impl Answer for pb::ReceiveSocketResponse {
             source: address::endpoint(taken.source.as_ref()),
             destination: address::endpoint(taken.destination.as_ref()),
             truncated: taken.truncated,
+            hop_limit: taken.hop_limit.map(u32::from),
+            traffic_class: taken.traffic_class.map(u32::from),
             end: taken.end,
             event_seq: taken.event_seq.unwrap_or(0),
             lost_bytes: taken.lost_bytes,

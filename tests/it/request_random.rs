@@ -248,7 +248,15 @@ impl Dice {
 
     fn datagram(&mut self) -> pb::Datagram {
         let reply_to_event = if self.flag() { self.big() } else { 0 };
-        pb::Datagram { destination: self.address(), payload: self.maybe(Self::payload), reply_to_event }
+        let sources = ["", "", "", "127.0.0.1", "::1", "192.0.2.1", "fe80::1%lo", "127.0.0.1:80", "0.0.0.0"];
+        pb::Datagram {
+            destination: self.address(),
+            payload: self.maybe(Self::payload),
+            reply_to_event,
+            hop_limit: self.maybe(Self::number),
+            traffic_class: self.maybe(Self::number),
+            source: self.one(&sources).to_owned(),
+        }
     }
 
     fn request(&mut self) -> AnyRequest {
