@@ -106,6 +106,7 @@ fn peer(event: &Event) -> Option<String> {
         Event::ConnectionDropped { remote, .. } | Event::Created { remote, .. } => remote.as_ref(),
         Event::DatagramReceived(datagram) => datagram.source.as_ref(),
         Event::Sent { destination, .. } => destination.as_ref(),
+        Event::IcmpReceived(message) => message.destination.as_ref(),
         _ => None,
     };
     endpoint.map(ToString::to_string)
@@ -126,6 +127,7 @@ fn error(event: &Event) -> Option<String> {
         | Event::AcceptPaused { error, .. }
         | Event::PeerGone { error } => error.as_ref(),
         Event::AcceptFailed { error } | Event::PeerReset { error } | Event::Failed { error } => Some(error),
+        Event::IcmpReceived(message) => Some(&message.error),
         Event::OptionSet(result) => result.error.as_ref(),
         _ => None,
     };

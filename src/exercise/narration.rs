@@ -53,6 +53,10 @@ pub fn describe(event: &Event) -> String {
         Event::DatagramsDropped { count, .. } => {
             format!("the kernel dropped {count} datagrams, the receive buffer being full")
         }
+        Event::IcmpReceived(message) => {
+            let offender = message.offender_text().unwrap_or_default();
+            format!("{offender} says by ICMP, type {} code {}: {}", message.kind, message.code, message.error)
+        }
         Event::Written { size, asked_size, .. } if size < asked_size => {
             format!("wrote {} of {}", bytes_text((*size).into()), bytes_text((*asked_size).into()))
         }

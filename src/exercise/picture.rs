@@ -212,6 +212,9 @@ fn look(event: &Event) -> Option<Look> {
             look('●', &format!("{} B{cut}", datagram.size), quoted(&datagram.payload))
         }
         Event::DatagramsDropped { count, .. } => look('✗', &format!("{count} dropped"), String::new()),
+        Event::IcmpReceived(message) => {
+            look('✗', &format!("ICMP {}/{}", message.kind, message.code), message.error.cause.name())
+        }
         Event::Written { size, .. } => look('●', &format!("write {size} B"), String::new()),
         Event::Sent { size, .. } => look('●', &format!("send {size} B"), String::new()),
         Event::ShutDown { .. } => look('●', "shut down", String::new()),

@@ -139,6 +139,10 @@ fn body_json(event: &Event) -> Value {
             "truncated": datagram.truncated(), "hex": to_hex(&datagram.payload),
         }),
         Event::DatagramsDropped { count, total } => json!({ "count": count, "total": total }),
+        Event::IcmpReceived(message) => json!({
+            "destination": end(&message.destination), "offender": message.offender_text(), "icmp_type": message.kind,
+            "icmp_code": message.code, "error": error_json(&message.error),
+        }),
         Event::Written { offset, size, .. } => json!({ "offset": offset, "size": size }),
         Event::Sent { destination, size, .. } => json!({ "destination": end(destination), "size": size }),
         Event::PeerReset { error } | Event::Failed { error } | Event::AcceptFailed { error } => {

@@ -55,6 +55,8 @@ pub struct SocketError {
     pub remote: Option<Endpoint>,
     /// What the error is about where it is no address: a host name, an option.
     pub subject: Option<Box<str>>,
+    /// Of EMSGSIZE: how many bytes a packet may have on that path, where that is known.
+    pub path_mtu: Option<u32>,
 }
 
 /// The calls that errors name.
@@ -84,7 +86,15 @@ impl SocketError {
 
     /// An error of a system call.
     pub fn new(errno: Errno, operation: Operation, syscall: &'static str) -> Self {
-        Self { cause: Cause::Errno(errno), operation, syscall, local: None, remote: None, subject: None }
+        Self {
+            cause: Cause::Errno(errno),
+            operation,
+            syscall,
+            local: None,
+            remote: None,
+            subject: None,
+            path_mtu: None,
+        }
     }
 
     /// An error of the resolver about a name.
@@ -96,6 +106,7 @@ impl SocketError {
             local: None,
             remote: None,
             subject: Some(name.into()),
+            path_mtu: None,
         }
     }
 
@@ -152,7 +163,11 @@ impl fmt::Display for SocketError {
             (Some(local), None) => write!(f, " on {local}")?,
             (None, None) => {}
         }
-        write!(f, ": {} ({})", self.cause.text(), self.cause.name())
+        write!(f, ": {}", self.cause.text())?;
+        if let Some(mtu) = self.path_mtu {
+            write!(f, ", the path takes packets of {mtu} bytes")?;
+        }
+        write!(f, " ({})", self.cause.name())
     }
 }
 

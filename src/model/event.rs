@@ -46,6 +46,30 @@ pub struct Datagram {
     pub traffic_class: Option<u8>,
 }
 
+/// An ICMP message about a datagram that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IcmpMessage {
+    /// Where the datagram was sent to. Absent where the kernel does not tell.
+    pub destination: Option<Endpoint>,
+    /// Who says so, with port 0. Absent where the kernel does not tell.
+    pub offender: Option<Endpoint>,
+    /// Its type.
+    pub kind: u8,
+    /// Its code.
+    pub code: u8,
+    /// What the kernel makes of it.
+    pub error: SocketError,
+}
+
+impl IcmpMessage {
+    /// Who says so: an address without a port.
+    pub fn offender_text(&self) -> Option<String> {
+        let offender = self.offender.as_ref()?;
+        let zone = offender.zone_text().map(|zone| format!("%{zone}")).unwrap_or_default();
+        Some(format!("{}{zone}", offender.addr.ip()))
+    }
+}
+
 impl Datagram {
     /// Whether bytes of it are lost, because the read was shorter.
     pub fn truncated(&self) -> bool {
@@ -119,6 +143,8 @@ kinds! {
     DatagramReceived(Box<Datagram>) => "datagram_received", false;
     /// The kernel dropped datagrams.
     DatagramsDropped { count: u64, total: u64 } => "datagrams_dropped", false;
+    /// An ICMP message came.
+    IcmpReceived(Box<IcmpMessage>) => "icmp_received", false;
     /// Bytes were handed to the kernel.
     Written { offset: u64, size: u32, asked_size: u32 } => "written", false;
     /// A datagram was handed to the kernel.

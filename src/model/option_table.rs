@@ -132,6 +132,8 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "Tell the time-to-live of each datagram; on unless it is turned off.";
     IP_RECVTOS IPPROTO_IP Enabled UDP, V4, ReadWrite, FLAG,
         "Tell the type-of-service byte of each datagram; on unless it is turned off.";
+    IP_RECVERR IPPROTO_IP Enabled UDP, V4, ReadWrite, FLAG,
+        "Tell every ICMP message about a datagram that was sent, by `icmp_received`, and let it fail nothing else.";
     IP_MULTICAST_TTL IPPROTO_IP Number UDP, V4, ReadWrite, BYTE,
         "The time-to-live of multicast datagrams sent, in hops; 1 keeps them on the link.";
     IP_MULTICAST_LOOP IPPROTO_IP Enabled UDP, V4, ReadWrite, FLAG,
@@ -160,6 +162,8 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "Tell the hop limit of each datagram; on unless it is turned off.";
     IPV6_RECVTCLASS IPPROTO_IPV6 Enabled UDP, V6, ReadWrite, FLAG,
         "Tell the traffic class byte of each datagram; on unless it is turned off.";
+    IPV6_RECVERR IPPROTO_IPV6 Enabled UDP, V6, ReadWrite, FLAG,
+        "Tell every ICMP message about a datagram that was sent, by `icmp_received`, and let it fail nothing else.";
     IPV6_MULTICAST_HOPS IPPROTO_IPV6 Number UDP, V6, ReadWrite, (-1, 255),
         "The hop limit of multicast datagrams sent; -1 is the kernel's default.";
     IPV6_MULTICAST_LOOP IPPROTO_IPV6 Enabled UDP, V6, ReadWrite, FLAG,

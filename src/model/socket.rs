@@ -416,6 +416,7 @@ impl SocketStatus {
                 self.closed = Some(*closing);
             }
             Event::LookedUp { .. }
+            | Event::IcmpReceived(_)
             | Event::AcceptPaused { .. }
             | Event::AcceptFailed { .. }
             | Event::Writable

@@ -294,6 +294,7 @@ impl Driver {
         let mut register_anew = false;
         if attention == Attention::Departure && closed {
             if matches!(self.role, Role::Datagrams(_)) {
+                self.notice_icmp();
                 // An error of a UDP socket makes it neither readable nor hung up; reading tells what it is.
                 self.read_now = true;
                 register_anew = true;
@@ -360,6 +361,7 @@ impl Driver {
             Role::Stream(_) if self.read_attention() == Attention::Work => Attention::None,
             Role::Stream(_) => Attention::Departure,
             Role::Datagrams(_) if !self.sends.is_empty() => Attention::Work,
+            Role::Datagrams(datagrams) if datagrams.icmp.heard => Attention::Departure,
             Role::Datagrams(datagrams) if datagrams.connected && self.read_attention() == Attention::Work => {
                 Attention::Departure
             }

@@ -159,7 +159,7 @@ impl Driver {
         }
     }
 
-    fn set_options(&self, mut ticket: Ticket, options: &[SocketOption]) {
+    fn set_options(&mut self, mut ticket: Ticket, options: &[SocketOption]) {
         let mut results = Vec::with_capacity(options.len());
         for SocketOption { spec, value } in options {
             let asked = Some(value.clone());
@@ -177,6 +177,7 @@ impl Driver {
             self.record_for(&mut ticket, event);
             results.push(result);
         }
+        self.learn_icmp();
         let ending = match results.iter().find_map(|result| result.error.clone()) {
             Some(error) => Ending::Error(error),
             None => Ending::Done,

@@ -10,14 +10,20 @@ use crate::model::operation::{Operation, Taken};
 use crate::socket::buffer::read_with;
 use crate::socket::command::{Brought, Ending, ReadyDatagram, Ticket};
 use crate::socket::driver::{CALLS_PER_ROUND, Driver, Flow, Role};
+use crate::socket::icmp::Icmp;
 use crate::sys::interface;
 use crate::sys::socket::DatagramHead;
+
+/// How often a datagram is handed to the kernel when errors of earlier ones get in between.
+const TRIES: usize = 16;
 
 /// What only a UDP socket needs.
 #[derive(Default)]
 pub(super) struct Datagrams {
     /// It has a remote address, so that the kernel tells it of ICMP errors.
     pub(super) connected: bool,
+    /// ICMP messages, where they are asked for.
+    pub(super) icmp: Icmp,
     /// The name of the interface that the last datagram came in by: asking the kernel for each one would double the work.
     last_interface: Option<(u32, Arc<str>)>,
 }
@@ -84,6 +90,9 @@ impl Driver {
                         let port = error.local.map_or(0, |local| local.addr.port());
                         error.local = Some(self.endpoint(socket_addr(source, port, datagram.marks.interface_index)));
                     }
+                    if errno == Errno::EMSGSIZE {
+                        error.path_mtu = self.path_mtu(datagram);
+                    }
                     let brought = send.brought();
                     self.fail(send.ticket, error, brought);
                 }
@@ -92,10 +101,9 @@ impl Driver {
         Flow::Enough
     }
 
-    fn send_all(&self, send: &mut PendingSend) -> Result<(), Errno> {
+    fn send_all(&mut self, send: &mut PendingSend) -> Result<(), Errno> {
         while let Some(datagram) = send.datagrams.get(send.sent) {
-            let family = self.packet_family(datagram.destination);
-            self.socket.send_datagram(&datagram.payload, datagram.destination, &datagram.marks, family)?;
+            self.send_datagram(datagram)?;
             let size = u32::try_from(datagram.payload.len()).unwrap_or(u32::MAX);
             let destination = match datagram.destination {
                 Some(destination) => Some(self.endpoint(destination)),
@@ -109,8 +117,22 @@ impl Driver {
         Ok(())
     }
 
+    /// Hands one datagram to the kernel; again, where it has only met the error of an earlier one.
+    fn send_datagram(&mut self, datagram: &ReadyDatagram) -> Result<usize, Errno> {
+        let ReadyDatagram { destination, marks, payload, .. } = datagram;
+        let family = self.packet_family(*destination);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.socket.send_datagram(payload, *destination, marks, family) {
+                Err(errno) if !errno.would_block() && self.met_icmp(errno) && tries < TRIES => {}
+                answer => return answer,
+            }
+        }
+    }
+
     /// The IP version in which a datagram leaves: IPv4 also from an IPv6 socket, to a mapped address.
-    fn packet_family(&self, destination: Option<SocketAddr>) -> Family {
+    pub(super) fn packet_family(&self, destination: Option<SocketAddr>) -> Family {
         let remote = || self.cell.status().remote.as_ref().map(|remote| remote.addr);
         match destination.or_else(remote).map(|addr| addr.ip().to_canonical()) {
             Some(IpAddr::V4(_)) => Family::Ipv4,
@@ -152,6 +174,7 @@ impl Driver {
                     self.cell.tell_latest_drops(&self.socket);
                     return Flow::Drained;
                 }
+                Err(errno) if self.met_icmp(errno) => {}
                 Err(errno) => {
                     // An ICMP error about an earlier datagram, for instance. The socket goes on.
                     let error = self.error(errno, Operation::Receive, "recvmsg");

@@ -2,9 +2,10 @@
 //!
 //! Read and written field by field, so that no byte that the kernel sends is ever taken for a pointer or trusted as a length.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::model::address::Family;
+use crate::model::address::{Family, socket_addr};
+use crate::model::errno::Errno;
 
 /// `struct cmsghdr`: the length as `size_t`, then level and type.
 const HEADER: usize = size_of::<usize>() + 8;
@@ -12,6 +13,9 @@ const ALIGN: usize = size_of::<usize>();
 
 /// Room for everything that this module asks the kernel for: packet info, hop limit, traffic class, drops.
 pub(super) const RECEIVE_ROOM: usize = 4 * (HEADER + ALIGN) + 24;
+
+/// Room for what an error queue tells beside: `struct sock_extended_err` and a socket address.
+pub(super) const ERROR_ROOM: usize = RECEIVE_ROOM + HEADER + 16 + 32;
 
 /// What the kernel tells of a datagram beside its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +32,21 @@ pub struct Ancillary {
     pub traffic_class: Option<u8>,
     /// How many datagrams the socket had dropped when this one was queued, modulo 2³²; absent where there were none.
     pub dropped: Option<u32>,
+    /// Out of an error queue: what is wrong with a datagram that was sent.
+    pub error: Option<QueuedError>,
+}
+
+/// An error out of an error queue. ip(7): IP_RECVERR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuedError {
+    /// What the kernel makes of it.
+    pub errno: Errno,
+    /// An ICMP message said so: its type and code. Absent: this host did.
+    pub icmp: Option<(u8, u8)>,
+    /// With EMSGSIZE, how many bytes a packet may have.
+    pub info: u32,
+    /// Who said so.
+    pub offender: Option<SocketAddr>,
 }
 
 impl Ancillary {
@@ -71,8 +90,38 @@ impl Ancillary {
                 self.traffic_class = array(data, 0).and_then(|int| i32::from_ne_bytes(int).try_into().ok());
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => self.dropped = array(data, 0).map(u32::from_ne_bytes),
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+                self.error = queued_error(data);
+            }
             _ => {}
         }
+    }
+}
+
+/// Reads `struct sock_extended_err { u32 ee_errno; u8 ee_origin, ee_type, ee_code, ee_pad; u32 ee_info, ee_data; }` and the address of
+/// the offender behind it.
+fn queued_error(data: &[u8]) -> Option<QueuedError> {
+    const FROM_ICMP: [u8; 2] = [libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6];
+    let errno = i32::from_ne_bytes(array(data, 0)?);
+    let [origin, kind, code, _] = array(data, 4)?;
+    let info = u32::from_ne_bytes(array(data, 8)?);
+    Some(QueuedError {
+        errno: Errno::new(errno),
+        icmp: FROM_ICMP.contains(&origin).then_some((kind, code)),
+        info,
+        offender: data.get(16..).and_then(offender),
+    })
+}
+
+/// Reads `struct sockaddr_in` or `struct sockaddr_in6`, whose port means nothing here.
+fn offender(address: &[u8]) -> Option<SocketAddr> {
+    match i32::from(u16::from_ne_bytes(array(address, 0)?)) {
+        libc::AF_INET => Some(socket_addr(Ipv4Addr::from(array::<4>(address, 4)?).into(), 0, 0)),
+        libc::AF_INET6 => {
+            let scope = u32::from_ne_bytes(array(address, 24)?);
+            Some(socket_addr(Ipv6Addr::from(array::<16>(address, 8)?).into(), 0, scope))
+        }
+        _ => None,
     }
 }
 
@@ -167,6 +216,27 @@ mod tests {
         assert_eq!((told.destination, told.local, told.interface_index), (Some(source), Some(source), 3));
         let told = Ancillary::parse(&packet_info("ff02::1".parse().unwrap(), 0));
         assert_eq!(told.local, None, "nobody answers from a group");
+    }
+
+    #[test]
+    fn an_error_is_read_with_its_offender() {
+        let error = |origin, info: u32| {
+            [&113_i32.to_ne_bytes()[..], &[origin, 11, 1, 0], &info.to_ne_bytes(), &[0; 4]].concat()
+        };
+        let v4 = [&2_u16.to_ne_bytes()[..], &[0, 0], &[10, 0, 0, 1], &[0; 8]].concat();
+        let told = Ancillary::parse(&message(libc::IPPROTO_IP, libc::IP_RECVERR, &[error(2, 0), v4].concat()));
+        let offender = Some("10.0.0.1:0".parse().unwrap());
+        let wanted = QueuedError { errno: Errno::EHOSTUNREACH, icmp: Some((11, 1)), info: 0, offender };
+        assert_eq!(told.error, Some(wanted));
+
+        let v6 = [&10_u16.to_ne_bytes()[..], &[0; 6], &Ipv6Addr::LOCALHOST.octets(), &7_u32.to_ne_bytes()].concat();
+        let told = Ancillary::parse(&message(libc::IPPROTO_IPV6, libc::IPV6_RECVERR, &[error(3, 0), v6].concat()));
+        assert_eq!(told.error.unwrap().offender, Some(socket_addr(Ipv6Addr::LOCALHOST.into(), 0, 7)));
+
+        let told =
+            Ancillary::parse(&message(libc::IPPROTO_IP, libc::IP_RECVERR, &[error(1, 1280), vec![0; 16]].concat()));
+        let error = told.error.unwrap();
+        assert_eq!((error.icmp, error.info, error.offender), (None, 1280, None), "said by this host");
     }
 
     /// Sent and received messages are of one form, but for the type-of-service byte, which is sent as an `int`.

@@ -115,6 +115,25 @@ pub(super) fn at_mark(socket: impl AsFd) -> bool {
     answer.is_ok_and(|at| at != 0)
 }
 
+/// Whether ICMP messages are kept in the error queue. ip(7), ipv6(7).
+pub(super) fn hears_icmp(socket: impl AsFd) -> bool {
+    let on = |level, number| {
+        let mut value = [0; size_of::<c_int>()];
+        get_raw(&socket, level, number, &mut value).is_ok() && c_int::from_ne_bytes(value) != 0
+    };
+    on(libc::IPPROTO_IP, libc::IP_RECVERR) || on(libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+}
+
+/// How many bytes a packet of a connected socket may have; absent while it is not connected. ip(7), ipv6(7).
+pub(super) fn path_mtu(socket: impl AsFd) -> Option<u32> {
+    let read = |level, number| {
+        let mut value = [0; size_of::<c_int>()];
+        get_raw(&socket, level, number, &mut value).ok()?;
+        u32::try_from(c_int::from_ne_bytes(value)).ok()
+    };
+    read(libc::IPPROTO_IPV6, libc::IPV6_MTU).or_else(|| read(libc::IPPROTO_IP, libc::IP_MTU))
+}
+
 /// How many datagrams the kernel has dropped that had come to the socket, modulo 2³². socket(7): SO_MEMINFO, Linux 4.12.
 pub(super) fn dropped(socket: impl AsFd) -> Option<u32> {
     /// SK_MEMINFO_DROPS, linux/sock_diag.h.

@@ -17,7 +17,7 @@ use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::{OptionSpec, OptionValue};
 use crate::model::socket::{Queues, Readiness};
 use crate::model::tcp::{TcpInfo, TcpState};
-use crate::sys::control::{Ancillary, Marks, RECEIVE_ROOM};
+use crate::sys::control::{Ancillary, ERROR_ROOM, Marks, QueuedError, RECEIVE_ROOM};
 use crate::sys::{buffer, option};
 
 /// A TCP or UDP socket.
@@ -125,6 +125,30 @@ impl Socket {
     /// Whether the next byte to be read is the urgent one, or stands where it stood. sockatmark(3).
     pub fn at_mark(&self) -> bool {
         option::at_mark(&self.0)
+    }
+
+    /// Takes the oldest error from the error queue, and where the datagram was sent to that it is about; EAGAIN when there is none.
+    /// recvmsg(2): MSG_ERRQUEUE.
+    pub fn receive_error(&self) -> Result<(Option<QueuedError>, Option<SocketAddr>), Errno> {
+        retry(|| {
+            let mut destination = SockAddr::from(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
+            let mut control = [MaybeUninit::uninit(); ERROR_ROOM];
+            let mut header = MsgHdrMut::new().with_addr(&mut destination).with_control(&mut control);
+            self.0.recvmsg(&mut header, libc::MSG_ERRQUEUE)?;
+            let filled = header.control_len();
+            let ancillary = Ancillary::parse(buffer::assume_filled(&control, filled));
+            Ok((ancillary.error, destination.as_socket()))
+        })
+    }
+
+    /// Whether ICMP messages about its datagrams come to the error queue. ip(7): IP_RECVERR, IPV6_RECVERR.
+    pub fn hears_icmp(&self) -> bool {
+        option::hears_icmp(&self.0)
+    }
+
+    /// How many bytes a packet may have on the path to its remote address. ip(7): IP_MTU, IPV6_MTU.
+    pub fn path_mtu(&self) -> Option<u32> {
+        option::path_mtu(&self.0)
     }
 
     /// Hands bytes to the kernel, and tells how many it took. send(2).

@@ -137,6 +137,7 @@ pub fn error(error: &SocketError) -> pb::SocketError {
         local: address::endpoint(error.local.as_ref()),
         remote: address::endpoint(error.remote.as_ref()),
         subject: error.subject.as_deref().unwrap_or_default().to_owned(),
+        path_mtu: error.path_mtu,
         message: error.to_string(),
         hint: error.hint().to_owned(),
     }
@@ -167,6 +168,7 @@ pub fn read_error(sent: &pb::SocketError) -> Option<SocketError> {
         local: sent.local.as_ref().and_then(address::read_endpoint),
         remote: sent.remote.as_ref().and_then(address::read_endpoint),
         subject: (!sent.subject.is_empty()).then(|| sent.subject.as_str().into()),
+        path_mtu: sent.path_mtu,
     })
 }
 

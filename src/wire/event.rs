@@ -1,8 +1,10 @@
 //! Events: out in the view of whoever reads them, and in for clients of ours.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::model::event::{AcceptPause, Datagram, Event, EventFilter, EventRecord, Gap, SocketPattern};
+use crate::model::address::Endpoint;
+use crate::model::event::{AcceptPause, Datagram, Event, EventFilter, EventRecord, Gap, IcmpMessage, SocketPattern};
 use crate::model::id::{RequestId, SocketId, SocketUid, shorten};
 use crate::model::operation::ShutdownHow;
 use crate::model::payload::PayloadView;
@@ -144,6 +146,13 @@ fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
         Event::DatagramsDropped { count, total } => {
             Body::DatagramsDropped(pb::DatagramsDroppedEvent { count: *count, total: *total })
         }
+        Event::IcmpReceived(message) => Body::IcmpReceived(pb::IcmpReceivedEvent {
+            destination: address::endpoint(message.destination.as_ref()),
+            offender: message.offender_text().unwrap_or_default(),
+            r#type: message.kind.into(),
+            code: message.code.into(),
+            error: Some(call::error(&message.error)),
+        }),
         Event::Written { offset, size, asked_size } => {
             Body::Written(pb::WrittenEvent { offset: Some(*offset), size: *size, asked_size: *asked_size })
         }
@@ -258,6 +267,7 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         Body::Received(e) => Event::Received { offset: e.offset(), payload: payload::read_data(e.payload) },
         Body::DatagramReceived(e) => Event::DatagramReceived(Box::new(read_datagram(e))),
         Body::DatagramsDropped(e) => Event::DatagramsDropped { count: e.count, total: e.total },
+        Body::IcmpReceived(e) => Event::IcmpReceived(Box::new(read_icmp(&e)?)),
         Body::Written(e) => Event::Written { offset: e.offset(), size: e.size, asked_size: e.asked_size },
         Body::Sent(e) => {
             Event::Sent { size: e.size(), destination: endpoint(e.destination), reply_to_event: e.reply_to_event }
@@ -290,6 +300,20 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         }
         Body::AgentDraining(e) => Event::AgentDraining { grace: call::read_span(e.grace.as_ref()) },
         Body::SessionReset(e) => Event::SessionReset { closed_sockets: e.closed_sockets() },
+    })
+}
+
+fn read_icmp(sent: &pb::IcmpReceivedEvent) -> Option<IcmpMessage> {
+    let (ip, zone) = match sent.offender.split_once('%') {
+        Some((ip, zone)) => (ip, Some(Arc::from(zone))),
+        None => (sent.offender.as_str(), None),
+    };
+    Some(IcmpMessage {
+        destination: sent.destination.as_ref().and_then(address::read_endpoint),
+        offender: ip.parse().ok().map(|ip| Endpoint { addr: SocketAddr::new(ip, 0), zone }),
+        kind: sent.r#type.try_into().ok()?,
+        code: sent.code.try_into().ok()?,
+        error: call::read_error(sent.error.as_ref()?)?,
     })
 }
 

@@ -5,6 +5,7 @@ mod calls;
 mod datagrams;
 pub mod frames;
 mod names;
+pub mod namespaces;
 mod peer;
 mod process;
 mod requests;
