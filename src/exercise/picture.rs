@@ -259,7 +259,7 @@ mod tests {
     }
 
     fn received(text: &'static str) -> Event {
-        Event::Received { offset: 0, payload: bytes::Bytes::from_static(text.as_bytes()) }
+        Event::Received { offset: 0, payload: Bytes::from_static(text.as_bytes()) }
     }
 
     #[test]
