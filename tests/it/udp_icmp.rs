@@ -283,3 +283,78 @@ fn one_hop(to: &str) -> pb::Datagram {
 fn too_big(to: &str) -> pb::Datagram {
     datagram(to, &"x".repeat(1420))
 }
+
+// === What a path takes ===
+
+/// Sends packets that nobody may cut on the way.
+fn whole(ip: IpAddr) -> pb::SocketOption {
+    let name = if ip.is_ipv4() { "IP_MTU_DISCOVER" } else { "IPV6_MTU_DISCOVER" };
+    pb::SocketOption { name: name.into(), value: Some(pb::socket_option::Value::Text("do".into())) }
+}
+
+/// One datagram, or what the kernel says of it: its errno, and what the path takes.
+async fn try_one(agent: &Agent, id: &str, to: &str, size: usize) -> Option<(String, Option<u32>)> {
+    let sent = agent.try_send(id, vec![datagram(to, &"x".repeat(size))]).await.unwrap();
+    let error = sent.report.unwrap().error?;
+    let in_words = error.path_mtu.is_some_and(|mtu| error.message.contains(&format!("packets of {mtu} bytes")));
+    assert_eq!(in_words, error.path_mtu.is_some(), "{}", error.message);
+    Some((error.name, error.path_mtu))
+}
+
+fn too_long(path_mtu: Option<u32>) -> Option<(String, Option<u32>)> {
+    Some(("EMSGSIZE".to_owned(), path_mtu))
+}
+
+#[test]
+fn a_datagram_that_the_path_does_not_take_is_refused_with_what_it_takes() {
+    let Some(lab) = Lab::new() else { return };
+    lab.client.within(|| async {
+        let agent = Agent::start().await;
+        for (ip, to, headers) in [(LOOPBACKS[0], "10.77.2.2:9", 28), (LOOPBACKS[1], "[fd77:2::2]:9", 48)] {
+            let id = |id: &str| format!("{id}-{headers}");
+            let create = async |id: &str, options: Vec<pb::SocketOption>| {
+                let bind = if ip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                let spec = pb::UdpSocketSpec { bind: bind.into(), options, ..Default::default() };
+                agent.create_udp(id, spec).await.unwrap();
+            };
+            // The first one leaves, and the router says that it goes no further.
+            let told = id("told");
+            create(&told, vec![whole(ip), hears(ip, true)]).await;
+            assert_eq!(try_one(&agent, &told, to, 1500 - headers).await, None);
+            let (_, message) = icmp_after(&agent, &told, 0).await;
+            assert_eq!(message.error.unwrap().path_mtu, Some(1400));
+            // From then on this host knows.
+            assert_eq!(try_one(&agent, &told, to, 1500 - headers).await, too_long(Some(1400)));
+            assert_eq!(try_one(&agent, &told, to, 1400 - headers + 1).await, too_long(Some(1400)));
+            assert_eq!(try_one(&agent, &told, to, 1400 - headers).await, None);
+
+            // It is told to connected sockets as well, and to others not at all.
+            let (connected, other) = (id("connected"), id("other"));
+            create(&connected, vec![whole(ip)]).await;
+            agent.connect_udp(&connected, to).await;
+            assert_eq!(try_one(&agent, &connected, "", 1400 - headers + 1).await, too_long(Some(1400)));
+            create(&other, vec![whole(ip)]).await;
+            assert_eq!(try_one(&agent, &other, to, 1400 - headers + 1).await, too_long(None));
+
+            // Where it may be cut, it goes.
+            let cut = id("cut");
+            create(&cut, vec![]).await;
+            assert_eq!(try_one(&agent, &cut, to, 4000).await, None);
+        }
+    });
+}
+
+/// More than UDP can say of itself is not the fault of a path.
+#[tokio::test]
+async fn a_datagram_that_is_too_long_for_any_path_blames_none() {
+    for (ip, longest) in [(LOOPBACKS[0], 65_507), (LOOPBACKS[1], 65_527)] {
+        let agent = Agent::start().await;
+        let peer = UdpPeer::bind(ip).await;
+        agent.udp_with("s", ip, hearing(ip)).await;
+        assert_eq!(try_one(&agent, "s", &peer.text(), longest + 1).await, too_long(None));
+        agent.connect_udp("s", &peer.text()).await;
+        assert_eq!(try_one(&agent, "s", "", longest + 1).await, too_long(None));
+        assert_eq!(try_one(&agent, "s", "", longest).await, None);
+        assert_eq!(peer.receive().await.0.len(), longest);
+    }
+}
