@@ -125,6 +125,10 @@ impl AgentClient {
             Request::AbortSocket(request) => read(sockets.abort_socket(request).await?),
             Request::SetSocketDelivery(request) => read(sockets.set_socket_delivery(request).await?),
             Request::SetSocketOptions(request) => read(sockets.set_socket_options(request).await?),
+            Request::JoinGroup(request) => read(sockets.join_group(request).await?),
+            Request::LeaveGroup(request) => read(sockets.leave_group(request).await?),
+            Request::BlockSource(request) => read(sockets.block_source(request).await?),
+            Request::UnblockSource(request) => read(sockets.unblock_source(request).await?),
         }
     }
 

@@ -224,6 +224,7 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
                 Role::Connect(address) => Some(bindings.address(address)?),
                 Role::Idle | Role::Listen(_) => None,
             },
+            groups: Vec::new(),
         }),
     };
     Ok(SocketSpec {

@@ -79,6 +79,10 @@ pub fn describe(event: &Event) -> String {
             let effective = result.effective.as_ref().map(|value| format!(" to {value}")).unwrap_or_default();
             format!("{} set{effective}", result.spec.name)
         }
+        Event::GroupJoined(membership) => format!("joined {membership}"),
+        Event::GroupLeft(membership) => format!("left {membership}"),
+        Event::SourceBlocked(membership) => format!("blocked {membership}"),
+        Event::SourceUnblocked(membership) => format!("unblocked {membership}"),
         Event::Aborted => "reset the connection (RST)".to_owned(),
         Event::Closed(closing) => {
             let unread = match closing.unread_bytes {

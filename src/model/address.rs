@@ -128,6 +128,15 @@ pub enum Zone {
     Index(u32),
 }
 
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Index(index) => write!(f, "{index}"),
+        }
+    }
+}
+
 /// The host part of an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {

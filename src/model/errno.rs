@@ -232,6 +232,12 @@ impl Errno {
             (libc::EADDRINUSE, Operation::Bind | Operation::Listen | Operation::Create) => {
                 "another socket of this host has the address; port 0 takes a free one, `ss -tulnp` tells who has it"
             }
+            (libc::EADDRINUSE, Operation::Join) => "the socket has joined the group there already",
+            (libc::EADDRNOTAVAIL, Operation::Leave) => "the socket has not joined the group there: see its `groups`",
+            (libc::ENODEV, Operation::Join) => "no route tells an interface for the group: name one",
+            (libc::ENOBUFS, Operation::Join | Operation::Block) => {
+                "a limit of the kernel: net.ipv4.igmp_max_memberships for groups, net.ipv4.igmp_max_msf for sources"
+            }
             (libc::EADDRNOTAVAIL, Operation::Bind) => "the address is not one of this host's: see ListInterfaces",
             (libc::EADDRNOTAVAIL, Operation::Connect) => "this host has no ephemeral port left for that address",
             (libc::EACCES, Operation::Bind) => "ports below 1024 need CAP_NET_BIND_SERVICE",

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::model::address::{Endpoint, Family, Transport};
 use crate::model::error::SocketError;
+use crate::model::group::Membership;
 use crate::model::id::{RequestId, SocketId, SocketUid};
 use crate::model::operation::ShutdownHow;
 use crate::model::option::OptionResult;
@@ -167,6 +168,14 @@ kinds! {
     ReadResumed => "read_resumed", false;
     /// An option was set.
     OptionSet(Box<OptionResult>) => "option_set", false;
+    /// A multicast group was joined.
+    GroupJoined(Box<Membership>) => "group_joined", false;
+    /// A multicast group was left.
+    GroupLeft(Box<Membership>) => "group_left", true;
+    /// A source of a group is not wanted any more.
+    SourceBlocked(Box<Membership>) => "source_blocked", false;
+    /// A source of a group is wanted again.
+    SourceUnblocked(Box<Membership>) => "source_unblocked", false;
     /// Something failed.
     Failed { error: SocketError } => "failed", true;
     /// A connection was reset from here.

@@ -61,6 +61,8 @@ limits! {
     datagrams_per_call: 1024, 1..=1 << 16;
     /// Options of one request.
     options_per_call: 64, 1..=1024;
+    /// Memberships of one socket in multicast groups, and sources that it blocks: above the kernel's own limits, which are to be seen.
+    groups: 512, 0..=1 << 16;
     /// Bytes read from a socket at a time, and so of one event's payload.
     read_size: READ_SIZE, 1..=READ_SIZE;
     /// Bytes of one socket's writes that wait for room in the kernel.

@@ -8,6 +8,7 @@ pub mod encoding;
 pub mod errno;
 pub mod error;
 pub mod event;
+pub mod group;
 pub mod host;
 pub mod id;
 pub mod limits;

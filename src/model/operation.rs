@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::model::address::{AddressText, Endpoint};
 use crate::model::error::SocketError;
+use crate::model::group::{GroupAsked, GroupChange, GroupResult};
 use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::socket::{DeliveryChange, SocketSpec, SocketView};
@@ -48,6 +49,14 @@ pub enum Operation {
     GetOption,
     /// Looking up a route.
     Route,
+    /// setsockopt(2) with MCAST_JOIN_GROUP or MCAST_JOIN_SOURCE_GROUP.
+    Join,
+    /// setsockopt(2) with MCAST_LEAVE_GROUP or MCAST_LEAVE_SOURCE_GROUP.
+    Leave,
+    /// setsockopt(2) with MCAST_BLOCK_SOURCE.
+    Block,
+    /// setsockopt(2) with MCAST_UNBLOCK_SOURCE.
+    Unblock,
 }
 
 impl fmt::Display for Operation {
@@ -69,6 +78,10 @@ impl fmt::Display for Operation {
             Self::SetOption => "set option",
             Self::GetOption => "get option",
             Self::Route => "route",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Block => "block",
+            Self::Unblock => "unblock",
         })
     }
 }
@@ -243,6 +256,8 @@ pub enum SocketAction {
     SetDelivery(DeliveryChange),
     /// Set options.
     SetOptions(Vec<SocketOption>),
+    /// Join or leave a multicast group, block or unblock a source of one.
+    Group(GroupChange, GroupAsked),
 }
 
 impl Action {
@@ -285,6 +300,10 @@ impl Action {
                 SocketAction::Abort { .. } => Method::AbortSocket,
                 SocketAction::SetDelivery(_) => Method::SetSocketDelivery,
                 SocketAction::SetOptions(_) => Method::SetSocketOptions,
+                SocketAction::Group(GroupChange::Join, _) => Method::JoinGroup,
+                SocketAction::Group(GroupChange::Leave, _) => Method::LeaveGroup,
+                SocketAction::Group(GroupChange::Block, _) => Method::BlockSource,
+                SocketAction::Group(GroupChange::Unblock, _) => Method::UnblockSource,
             },
         }
     }
@@ -311,6 +330,10 @@ pub enum Method {
     AbortSocket,
     SetSocketDelivery,
     SetSocketOptions,
+    JoinGroup,
+    LeaveGroup,
+    BlockSource,
+    UnblockSource,
 }
 
 /// A session as it is at one moment.
@@ -386,6 +409,8 @@ pub enum Yield {
     Taken(SocketId, Taken),
     /// Options.
     Options(Vec<OptionResult>),
+    /// A socket, and what became of its memberships.
+    Groups(Box<SocketView>, Vec<GroupResult>),
 }
 
 /// How an operation went.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::model::address::{AddressText, Endpoint, Family, Transport};
 use crate::model::event::Event;
+use crate::model::group::{GroupAsked, Memberships};
 use crate::model::id::{SessionId, SocketId, SocketUid};
 use crate::model::operation::ShutdownHow;
 use crate::model::option::SocketOption;
@@ -174,6 +175,8 @@ pub struct TcpSpec {
 pub struct UdpSpec {
     /// The remote address.
     pub connect: Option<AddressText>,
+    /// Multicast groups to be joined, in order.
+    pub groups: Vec<GroupAsked>,
 }
 
 /// What is particular to a transport.
@@ -206,6 +209,14 @@ impl SocketSpec {
         match self.kind {
             Kind::Tcp(_) => Transport::Tcp,
             Kind::Udp(_) => Transport::Udp,
+        }
+    }
+
+    /// The family of the multicast groups that it is to join, if there are any.
+    pub fn group_family(&self) -> Option<Family> {
+        match &self.kind {
+            Kind::Udp(udp) => udp.groups.first().map(GroupAsked::family),
+            Kind::Tcp(_) => None,
         }
     }
 }
@@ -349,6 +360,8 @@ pub struct SocketStatus {
     pub totals: Totals,
     /// What only a listener has.
     pub listener: Option<ListenerStatus>,
+    /// The multicast groups that it has joined.
+    pub groups: Memberships,
     /// Its end.
     pub closed: Option<Closing>,
 }
@@ -411,7 +424,13 @@ impl SocketStatus {
             Event::ShutDown { how } => self.shut_down |= how.ends_sending(),
             Event::PeerClosed { .. } => self.peer_closed = true,
             Event::PeerReset { .. } => self.had_error = true,
+            Event::GroupJoined(membership) => self.groups.join(membership),
+            Event::GroupLeft(membership) => self.groups.leave(membership),
+            Event::SourceBlocked(membership) => self.groups.block(membership),
+            Event::SourceUnblocked(membership) => self.groups.unblock(membership),
             Event::Closed(closing) => {
+                // The kernel leaves them with the socket.
+                self.groups = Memberships::default();
                 self.state = SocketState::Closed;
                 self.closed = Some(*closing);
             }

@@ -112,6 +112,34 @@ impl SocketService for SocketRpcs {
         carry_out(&self.0, request).await
     }
 
+    async fn join_group(
+        &self,
+        request: Request<pb::JoinGroupRequest>,
+    ) -> Result<Response<pb::JoinGroupResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn leave_group(
+        &self,
+        request: Request<pb::LeaveGroupRequest>,
+    ) -> Result<Response<pb::LeaveGroupResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn block_source(
+        &self,
+        request: Request<pb::BlockSourceRequest>,
+    ) -> Result<Response<pb::BlockSourceResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn unblock_source(
+        &self,
+        request: Request<pb::UnblockSourceRequest>,
+    ) -> Result<Response<pb::UnblockSourceResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
     async fn get_socket_options(
         &self,
         request: Request<pb::GetSocketOptionsRequest>,

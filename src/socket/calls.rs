@@ -19,6 +19,7 @@ use crate::model::refusal::Refusal;
 use crate::session::calls::Begun;
 use crate::socket::cell::lock;
 use crate::socket::command::EventRange;
+use crate::socket::group;
 use crate::socket::perform::{Performed, Run};
 use crate::socket::sockets::{Session, Sockets};
 
@@ -282,6 +283,7 @@ fn operation_of(action: &Action) -> Operation {
             SocketAction::Close { .. } => Operation::Close,
             SocketAction::Abort { .. } => Operation::Abort,
             SocketAction::SetOptions(_) => Operation::SetOption,
+            SocketAction::Group(change, _) => group::operation(*change),
         },
     }
 }

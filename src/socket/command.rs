@@ -7,11 +7,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::model::error::SocketError;
+use crate::model::group::GroupResult;
 use crate::model::id::{RequestId, SocketId};
 use crate::model::operation::{ShutdownHow, Taken, WriteFlags};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{CloseReason, DeliveryChange};
+use crate::socket::group::GroupOrder;
 use crate::sys::control::Marks;
 
 /// An order to a driver.
@@ -58,6 +60,7 @@ pub(super) enum Order {
     End(CloseReason),
     SetDelivery(DeliveryChange),
     SetOptions(Vec<SocketOption>),
+    Group(GroupOrder),
     /// End the operation of this name, if it is waiting here.
     Cancel(RequestId),
 }
@@ -126,6 +129,7 @@ pub(super) enum Brought {
     },
     Taken(Taken),
     Options(Vec<OptionResult>),
+    Groups(Vec<GroupResult>),
 }
 
 /// How an order ended.

@@ -13,6 +13,7 @@ use crate::model::refusal::Refusal;
 use crate::model::socket::{Kind, SocketSpec, TcpRole};
 use crate::socket::cell::{Cell, ListenerSpec, lock};
 use crate::socket::command::{Brought, EventRange, Order};
+use crate::socket::group::GroupOrder;
 use crate::socket::lookup::{Answer, Purpose, Wanted};
 use crate::socket::perform::{Performed, Run, Stop};
 use crate::socket::sockets::NewSocket;
@@ -41,6 +42,10 @@ impl Run<'_> {
                 return Performed::stopped(stop, Yield::Nothing);
             }
         };
+        let groups = match &spec.kind {
+            Kind::Udp(udp) => self.first_groups(&udp.groups, addresses.family)?,
+            Kind::Tcp(_) => Vec::new(),
+        };
         let socket = match Socket::new(spec.transport(), addresses.family) {
             Ok(socket) => socket,
             Err(errno) => {
@@ -52,7 +57,7 @@ impl Run<'_> {
         set_own_options(&socket, &spec, addresses.family);
         let cell = self.open(id, &spec, &addresses, socket)?;
         let mut options = Vec::new();
-        let stopped = self.first_steps(&cell, &spec, &addresses, &mut options).await.err();
+        let stopped = self.first_steps(&cell, &spec, &addresses, groups, &mut options).await.err();
         let yielded = Yield::Socket(Box::new(cell.view_with_kernel()), options);
         match stopped {
             None => Ok(Performed::succeeded(yielded)),
@@ -104,12 +109,13 @@ impl Run<'_> {
         Ok(cell)
     }
 
-    /// Options, then the local address, then the role.
+    /// Options, then the local address, then groups, then the role.
     async fn first_steps(
         &mut self,
         cell: &Cell,
         spec: &SocketSpec,
         addresses: &Addresses,
+        groups: Vec<GroupOrder>,
         options: &mut Vec<OptionResult>,
     ) -> Result<(), Stop> {
         if !spec.options.is_empty() {
@@ -123,6 +129,9 @@ impl Run<'_> {
         }
         if let Some(local) = addresses.local {
             self.step(cell, Order::Bind(local)).await?;
+        }
+        for group in groups {
+            self.step(cell, Order::Group(group)).await?;
         }
         if let Kind::Tcp(tcp) = &spec.kind
             && let TcpRole::Listen(_) = tcp.role
@@ -151,7 +160,8 @@ impl Run<'_> {
             ),
         };
         // A literal decides the family; a name is then asked for addresses of that family only.
-        let literal = [bind, remote].into_iter().flatten().find_map(|(text, _)| text.family());
+        let literal =
+            [bind, remote].into_iter().flatten().find_map(|(text, _)| text.family()).or_else(|| spec.group_family());
         let mut family = spec.family.or(literal);
         let mut local = None;
         if let Some((text, field)) = bind {

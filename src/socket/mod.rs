@@ -12,6 +12,7 @@ mod create;
 mod driver;
 mod drops;
 mod farewell;
+mod group;
 mod icmp;
 mod listener;
 mod lookup;

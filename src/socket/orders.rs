@@ -31,6 +31,7 @@ impl Driver {
             Order::End(reason) => self.end = Some(End::asked(reason, ticket)),
             Order::SetDelivery(change) => self.set_delivery(ticket, change),
             Order::SetOptions(options) => self.set_options(ticket, &options),
+            Order::Group(order) => self.change_group(ticket, order),
             Order::Cancel(request) => {
                 self.cancel(&request);
                 ticket.finish(Ending::Done, Brought::Nothing);

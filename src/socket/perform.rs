@@ -156,6 +156,7 @@ impl<'a> Run<'a> {
             SocketAction::Connect(remote) => return self.connect(&cell, &remote).await,
             SocketAction::Send(datagrams) => return self.send(&cell, datagrams).await,
             SocketAction::Receive { max_bytes, min_bytes } => return self.receive(&cell, max_bytes, min_bytes).await,
+            SocketAction::Group(change, asked) => return self.change_group(&cell, change, &asked).await,
             SocketAction::Listen { backlog } => Order::Listen(backlog),
             SocketAction::Accept => Order::Accept,
             SocketAction::Disconnect => Order::Disconnect,
@@ -464,6 +465,7 @@ fn check_fit(cell: &Cell, action: &SocketAction) -> Result<(), Refusal> {
         }
         (SocketAction::Write { .. }, Transport::Udp) => wrong_transport("is a UDP socket: SendDatagrams is meant"),
         (SocketAction::Send(_), Transport::Tcp) => wrong_transport("is a TCP socket: WriteSocket is meant"),
+        (SocketAction::Group(..), Transport::Tcp) => wrong_transport("is a TCP socket: only UDP has multicast"),
         (SocketAction::Disconnect, Transport::Tcp) => {
             wrong_transport("is a TCP socket: ShutdownSocket, CloseSocket or AbortSocket is meant")
         }

@@ -8,6 +8,7 @@ mod buffer;
 pub mod clock;
 pub mod control;
 pub mod diag;
+pub mod group;
 pub mod interface;
 pub mod option;
 pub mod process;

@@ -177,7 +177,7 @@ fn set_bytes(socket: impl AsFd, spec: &OptionSpec, value: &[u8]) -> Result<(), E
     set_raw(&socket, spec.level, spec.number, value)
 }
 
-fn set_raw(socket: &impl AsFd, level: c_int, number: c_int, value: &[u8]) -> Result<(), Errno> {
+pub(super) fn set_raw(socket: &impl AsFd, level: c_int, number: c_int, value: &[u8]) -> Result<(), Errno> {
     let length = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
     // SAFETY: the descriptor is open while it is borrowed, and the kernel reads no more than `length` bytes from `value`.
     let answer = unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, number, value.as_ptr().cast(), length) };
@@ -189,7 +189,8 @@ fn get_bytes<'a>(socket: &impl AsFd, spec: &OptionSpec, buffer: &'a mut [u8]) ->
     Ok(&buffer[..length])
 }
 
-fn get_raw(socket: &impl AsFd, level: c_int, number: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
+/// Reads an option into a buffer, which some options read from, too, and tells how long it is.
+pub(super) fn get_raw(socket: &impl AsFd, level: c_int, number: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
     let mut length = libc::socklen_t::try_from(buffer.len()).map_err(|_| Errno::EINVAL)?;
     // SAFETY: the descriptor is open while it is borrowed, and the kernel writes no more than `length` bytes to `buffer`.
     let answer = unsafe {

@@ -13,11 +13,13 @@ use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, T
 
 use crate::model::address::{Family, Transport, socket_addr};
 use crate::model::errno::Errno;
+use crate::model::group::GroupChange;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::{OptionSpec, OptionValue};
 use crate::model::socket::{Queues, Readiness};
 use crate::model::tcp::{TcpInfo, TcpState};
 use crate::sys::control::{Ancillary, ERROR_ROOM, Marks, QueuedError, RECEIVE_ROOM};
+use crate::sys::group::{self, GroupFilter};
 use crate::sys::{buffer, option};
 
 /// A TCP or UDP socket.
@@ -215,6 +217,22 @@ impl Socket {
     /// Reads an option; absent where the kernel does not tell. getsockopt(2).
     pub fn option(&self, spec: &OptionSpec) -> Result<Option<OptionValue>, Errno> {
         option::get(self, spec)
+    }
+
+    /// Changes a multicast membership. setsockopt(2): MCAST_JOIN_GROUP and its kin.
+    pub fn change_group(
+        &self,
+        change: GroupChange,
+        interface: u32,
+        group: IpAddr,
+        source: Option<IpAddr>,
+    ) -> Result<(), Errno> {
+        group::change(self, change, interface, group, source)
+    }
+
+    /// From whom it receives what is sent to a group on an interface; absent where it has not joined. getsockopt(2): MCAST_MSFILTER.
+    pub fn group_filter(&self, interface: u32, group: IpAddr) -> Option<GroupFilter> {
+        group::filter(self, interface, group)
     }
 
     /// Whether the kernel has done with the connection: state CLOSE. tcp(7): TCP_INFO.

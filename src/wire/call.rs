@@ -189,11 +189,11 @@ macro_rules! pairs {
 pairs! {
     Operation, pb::Operation,
     Create, LookUp, Bind, Listen, Accept, Connect, Disconnect, Write, Send, Receive, Shutdown, Close, Abort, SetOption, GetOption,
-    Route
+    Route, Join, Leave, Block, Unblock
 }
 
 fn read_operation(number: i32) -> Option<Operation> {
-    const ALL: [Operation; 16] = [
+    const ALL: [Operation; 20] = [
         Operation::Create,
         Operation::LookUp,
         Operation::Bind,
@@ -210,6 +210,10 @@ fn read_operation(number: i32) -> Option<Operation> {
         Operation::SetOption,
         Operation::GetOption,
         Operation::Route,
+        Operation::Join,
+        Operation::Leave,
+        Operation::Block,
+        Operation::Unblock,
     ];
     ALL.into_iter().find(|operation| i32::from(pb::Operation::from(*operation)) == number)
 }

@@ -9,7 +9,7 @@ use crate::model::id::{RequestId, SocketId, SocketUid, shorten};
 use crate::model::operation::ShutdownHow;
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
-use crate::wire::{address, call, option, payload, pb, socket};
+use crate::wire::{address, call, group, option, payload, pb, socket};
 
 // === Filter ===
 
@@ -170,6 +170,12 @@ fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
         Event::ReadPaused => Body::ReadPaused(pb::ReadPausedEvent {}),
         Event::ReadResumed => Body::ReadResumed(pb::ReadResumedEvent {}),
         Event::OptionSet(result) => Body::OptionSet(pb::OptionSetEvent { result: Some((&**result).into()) }),
+        Event::GroupJoined(m) => Body::GroupJoined(pb::GroupJoinedEvent { membership: Some((&**m).into()) }),
+        Event::GroupLeft(m) => Body::GroupLeft(pb::GroupLeftEvent { membership: Some((&**m).into()) }),
+        Event::SourceBlocked(m) => Body::SourceBlocked(pb::SourceBlockedEvent { membership: Some((&**m).into()) }),
+        Event::SourceUnblocked(m) => {
+            Body::SourceUnblocked(pb::SourceUnblockedEvent { membership: Some((&**m).into()) })
+        }
         Event::Failed { error } => Body::Failed(pb::FailedEvent { error: Some(call::error(error)) }),
         Event::Aborted => Body::Aborted(pb::AbortedEvent {}),
         Event::Closed(closing) => Body::Closed(closing.into()),
@@ -226,6 +232,7 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
 
     let endpoint = |sent: Option<pb::Endpoint>| sent.as_ref().and_then(address::read_endpoint);
     let error = |sent: Option<pb::SocketError>| sent.as_ref().and_then(call::read_error);
+    let membership = |sent: Option<pb::GroupMembership>| group::read(sent.as_ref()).map(Box::new);
     Some(match body {
         Body::Created(e) => Event::Created {
             transport: address::transport("", e.transport).ok()??,
@@ -290,6 +297,10 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         Body::ReadPaused(_) => Event::ReadPaused,
         Body::ReadResumed(_) => Event::ReadResumed,
         Body::OptionSet(e) => Event::OptionSet(Box::new(option::read_result(&e.result?)?)),
+        Body::GroupJoined(e) => Event::GroupJoined(membership(e.membership)?),
+        Body::GroupLeft(e) => Event::GroupLeft(membership(e.membership)?),
+        Body::SourceBlocked(e) => Event::SourceBlocked(membership(e.membership)?),
+        Body::SourceUnblocked(e) => Event::SourceUnblocked(membership(e.membership)?),
         Body::Failed(e) => Event::Failed { error: error(e.error)? },
         Body::Aborted(_) => Event::Aborted,
         Body::Closed(e) => Event::Closed(socket::read_closing(&e)?),

@@ -7,6 +7,7 @@ pub mod address;
 pub mod agent;
 pub mod call;
 pub mod event;
+pub mod group;
 pub mod option;
 pub mod outgoing;
 pub mod payload;

@@ -1,6 +1,7 @@
 //! Changing requests as a client sends them, and their answers as it reads them: the other direction of
 //! [`request`](crate::wire::request) and [`response`](crate::wire::response).
 
+use crate::model::group::GroupChange;
 use crate::model::operation::{
     Action, CallOptions, Outcome, OutgoingDatagram, SessionView, SocketAction, Start, Taken, Target, Yield,
 };
@@ -8,7 +9,7 @@ use crate::model::option::SocketOption;
 use crate::model::socket::{
     AcceptPolicy, Conduct, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy, Kind, SocketSpec, TcpRole,
 };
-use crate::wire::{address, call, option, payload, pb, socket};
+use crate::wire::{address, call, group, option, payload, pb, socket};
 
 /// A changing request, as the RPC of its method takes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +32,10 @@ pub enum Request {
     AbortSocket(pb::AbortSocketRequest),
     SetSocketDelivery(pb::SetSocketDeliveryRequest),
     SetSocketOptions(pb::SetSocketOptionsRequest),
+    JoinGroup(pb::JoinGroupRequest),
+    LeaveGroup(pb::LeaveGroupRequest),
+    BlockSource(pb::BlockSourceRequest),
+    UnblockSource(pb::UnblockSourceRequest),
 }
 
 /// Writes a request.
@@ -110,6 +115,23 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
         SocketAction::SetOptions(options) => {
             request!(SetSocketOptions, SetSocketOptionsRequest { options: write_options(options) })
         }
+        SocketAction::Group(change, asked) => {
+            let (group, interface, source) = group::write(asked);
+            match change {
+                GroupChange::Join => {
+                    request!(JoinGroup, JoinGroupRequest { group: group, interface: interface, source: source })
+                }
+                GroupChange::Leave => {
+                    request!(LeaveGroup, LeaveGroupRequest { group: group, interface: interface, source: source })
+                }
+                GroupChange::Block => {
+                    request!(BlockSource, BlockSourceRequest { group: group, interface: interface, source: source })
+                }
+                GroupChange::Unblock => {
+                    request!(UnblockSource, UnblockSourceRequest { group: group, interface: interface, source: source })
+                }
+            }
+        }
     }
 }
 
@@ -152,6 +174,7 @@ fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
             options,
             family,
             direction,
+            groups: udp.groups.iter().map(group::write_spec).collect(),
         }),
         Kind::Tcp(tcp) => pb::create_socket_request::Kind::Tcp(pb::TcpSocketSpec {
             bind,
@@ -242,6 +265,16 @@ fn with_socket(sent: Option<&pb::Socket>, options: &[pb::OptionResult], report: 
     outcome(yielded, report)
 }
 
+fn with_groups(sent: Option<&pb::Socket>, groups: &[pb::GroupResult], report: Option<pb::Report>) -> Option<Outcome> {
+    let yielded = match sent {
+        None => Yield::Nothing,
+        Some(sent) => {
+            Yield::Groups(Box::new(socket::read(sent)?), groups.iter().filter_map(group::read_result).collect())
+        }
+    };
+    outcome(yielded, report)
+}
+
 fn with_session(sent: Option<&pb::Session>, closed: &[pb::Socket], report: Option<pb::Report>) -> Option<Outcome> {
     let yielded = match sent {
         None => Yield::Nothing,
@@ -287,6 +320,10 @@ answers! {
     CloseSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
     AbortSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
     SetSocketDeliveryResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
+    JoinGroupResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
+    LeaveGroupResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
+    BlockSourceResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
+    UnblockSourceResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
     SetSocketOptionsResponse, |sent| {
         outcome(Yield::Options(sent.options.iter().filter_map(option::read_result).collect()), sent.report)
     };
@@ -335,6 +372,7 @@ fn read_taken(sent: pb::ReceiveSocketResponse) -> Option<Outcome> {
 mod tests {
     use super::*;
     use crate::model::address::{AddressText, Family};
+    use crate::model::group::{GroupAsked, InterfaceText};
     use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
     use crate::model::limits::{Defaults, Limits};
     use crate::model::operation::{ShutdownHow, WriteFlags};
@@ -366,6 +404,17 @@ mod tests {
         })
     }
 
+    /// With a source, so that it can be blocked, too.
+    fn membership() -> impl Strategy<Value = GroupAsked> {
+        let interface = select(vec!["", "all", "eth0", "7", "10.0.0.1", "fe80::1"]);
+        let ips = select(vec![("239.1.2.3", "10.0.0.2"), ("ff15::7", "fd00::2")]);
+        (ips, interface).prop_map(|((group, source), interface)| GroupAsked {
+            group: group.parse().unwrap(),
+            interface: InterfaceText::parse(interface).unwrap(),
+            source: source.parse().ok(),
+        })
+    }
+
     fn sockopts() -> impl Strategy<Value = Vec<SocketOption>> {
         let one = select(vec![
             ("SO_KEEPALIVE", OptionValue::Enabled(true)),
@@ -389,7 +438,8 @@ mod tests {
             (role, 1..65_536_u32, of(any::<u32>()), accept).prop_map(|(role, backlog, max_connections, accept)| {
                 Kind::Tcp(TcpSpec { role, backlog, max_connections, accept })
             });
-        let udp = of(address()).prop_map(|connect| Kind::Udp(UdpSpec { connect }));
+        let groups = prop::collection::vec(membership(), 0..3);
+        let udp = (of(address()), groups).prop_map(|(connect, groups)| Kind::Udp(UdpSpec { connect, groups }));
         let direction = select(vec![Direction::Both, Direction::ReceiveOnly, Direction::SendOnly]);
         let half_open = select(vec![HalfOpenPolicy::Allow, HalfOpenPolicy::AutoEnd]);
         let conduct = (change(), direction, half_open, 0..100_u64);
@@ -439,6 +489,8 @@ mod tests {
             any::<bool>().prop_map(|allow_missing| SocketAction::Abort { allow_missing }),
             change().prop_map(SocketAction::SetDelivery),
             sockopts().prop_map(SocketAction::SetOptions),
+            (select(GroupChange::ALL.to_vec()), membership())
+                .prop_map(|(change, asked)| SocketAction::Group(change, asked)),
         ]
     }
 
@@ -501,6 +553,10 @@ mod tests {
             Request::AbortSocket(request) => request.check(bounds),
             Request::SetSocketDelivery(request) => request.check(bounds),
             Request::SetSocketOptions(request) => request.check(bounds),
+            Request::JoinGroup(request) => request.check(bounds),
+            Request::LeaveGroup(request) => request.check(bounds),
+            Request::BlockSource(request) => request.check(bounds),
+            Request::UnblockSource(request) => request.check(bounds),
         }
         .unwrap()
     }

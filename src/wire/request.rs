@@ -1,11 +1,12 @@
 //! Changing requests: each becomes an action, the way in which to carry it out, and the view of what it answers.
 
+use crate::model::group::GroupChange;
 use crate::model::id::{SessionId, SocketId};
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Target, WriteFlags};
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
 use crate::wire::socket::Bounds;
-use crate::wire::{address, call, option, payload, pb, socket};
+use crate::wire::{address, call, group, option, payload, pb, socket};
 
 /// A changing request, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,23 @@ on_socket!(SetSocketOptionsRequest, |request, bounds| {
     }
     SocketAction::SetOptions(option::options("options", &request.options, bounds.limits.options_per_call)?)
 });
+
+/// The requests about a multicast group.
+macro_rules! on_group {
+    ($($message:ident => $change:ident,)*) => {
+        $(on_socket!($message, |request, _bounds| SocketAction::Group(
+            GroupChange::$change,
+            group::asked(GroupChange::$change, &request.group, &request.interface, &request.source)?
+        ));)*
+    };
+}
+
+on_group! {
+    JoinGroupRequest => Join,
+    LeaveGroupRequest => Leave,
+    BlockSourceRequest => Block,
+    UnblockSourceRequest => Unblock,
+}
 
 impl Ask for pb::ReceiveSocketRequest {
     fn check(self, bounds: Bounds<'_>) -> Result<Asked, Violation> {

@@ -15,7 +15,9 @@ pub trait Answer {
 
 fn socket(outcome: &Outcome) -> Option<pb::Socket> {
     match &outcome.yielded {
-        Yield::Socket(socket, _) | Yield::Sent { socket, .. } => Some(pb::Socket::from(&**socket)),
+        Yield::Socket(socket, _) | Yield::Sent { socket, .. } | Yield::Groups(socket, _) => {
+            Some(pb::Socket::from(&**socket))
+        }
         _ => None,
     }
 }
@@ -23,6 +25,13 @@ fn socket(outcome: &Outcome) -> Option<pb::Socket> {
 fn options(outcome: &Outcome) -> Vec<pb::OptionResult> {
     match &outcome.yielded {
         Yield::Socket(_, options) | Yield::Options(options) => options.iter().map(pb::OptionResult::from).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn groups(outcome: &Outcome) -> Vec<pb::GroupResult> {
+    match &outcome.yielded {
+        Yield::Groups(_, groups) => groups.iter().map(pb::GroupResult::from).collect(),
         _ => Vec::new(),
     }
 }
@@ -58,6 +67,10 @@ answers! {
     AbortSocketResponse { socket: socket(outcome) } from outcome;
     SetSocketDeliveryResponse { socket: socket(outcome) } from outcome;
     SetSocketOptionsResponse { options: options(outcome) } from outcome;
+    JoinGroupResponse { socket: socket(outcome), groups: groups(outcome) } from outcome;
+    LeaveGroupResponse { socket: socket(outcome), groups: groups(outcome) } from outcome;
+    BlockSourceResponse { socket: socket(outcome), groups: groups(outcome) } from outcome;
+    UnblockSourceResponse { socket: socket(outcome), groups: groups(outcome) } from outcome;
     CreateSessionResponse { session: session(outcome).0 } from outcome;
     ResetSessionResponse { session: session(outcome).0, closed_sockets: session(outcome).1 } from outcome;
     DeleteSessionResponse { session: session(outcome).0, closed_sockets: session(outcome).1 } from outcome;
@@ -156,5 +169,9 @@ fn response(method: Method, outcome: &Outcome) -> prost_types::Any {
         Method::AbortSocket => packed::<pb::AbortSocketResponse>(method, outcome),
         Method::SetSocketDelivery => packed::<pb::SetSocketDeliveryResponse>(method, outcome),
         Method::SetSocketOptions => packed::<pb::SetSocketOptionsResponse>(method, outcome),
+        Method::JoinGroup => packed::<pb::JoinGroupResponse>(method, outcome),
+        Method::LeaveGroup => packed::<pb::LeaveGroupResponse>(method, outcome),
+        Method::BlockSource => packed::<pb::BlockSourceResponse>(method, outcome),
+        Method::UnblockSource => packed::<pb::UnblockSourceResponse>(method, outcome),
     }
 }

@@ -9,7 +9,7 @@ use crate::model::socket::{
     Kind, ListenerStatus, ListenerView, Queues, Readiness, SocketSpec, SocketState, SocketStatus, SocketView, TcpRole,
     TcpSpec, Totals, UdpSpec,
 };
-use crate::wire::{address, call, known, option, pb, tcp};
+use crate::wire::{address, call, group, known, option, pb, tcp};
 
 /// What a request is measured against.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +57,10 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
 
 pub(super) fn udp_spec(spec: &pb::UdpSocketSpec, bounds: Bounds<'_>) -> Result<SocketSpec, Violation> {
     Ok(SocketSpec {
-        kind: Kind::Udp(UdpSpec { connect: address::optional_address("connect", &spec.connect)? }),
+        kind: Kind::Udp(UdpSpec {
+            connect: address::optional_address("connect", &spec.connect)?,
+            groups: group::specs("groups", &spec.groups, bounds.limits.groups)?,
+        }),
         family: address::family("family", spec.family)?,
         bind: address::optional_address("bind", &spec.bind)?,
         conduct: conduct(spec.delivery.as_ref(), spec.direction, bounds)?,
@@ -176,6 +179,7 @@ impl From<&SocketView> for pb::Socket {
                 failed: ready.failed,
             }),
             listener: listener(view),
+            groups: status.groups.0.iter().map(pb::GroupMembership::from).collect(),
             closed: status.closed.as_ref().map(pb::SocketClosed::from),
             tcp_state: view.tcp_state.map_or(pb::TcpState::Unspecified, pb::TcpState::from).into(),
         }
@@ -336,6 +340,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
                 accepted_total: listener.accepted_total(),
                 dropped_total: listener.dropped_total(),
             }),
+            groups: group::read_all(&sent.groups),
             closed: sent.closed.as_ref().and_then(read_closing),
         },
         listener: listener.map(|listener| ListenerView {

@@ -54,6 +54,7 @@ mod tcp_stream;
 mod tcp_urgent;
 mod udp_connect;
 mod udp_drops;
+mod udp_groups;
 mod udp_icmp;
 mod udp_marks;
 mod udp_options;

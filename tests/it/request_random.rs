@@ -243,7 +243,24 @@ impl Dice {
             options: self.many(Self::option),
             family: self.value(),
             direction: self.value(),
+            groups: if self.flag() { self.many(Self::group) } else { Vec::new() },
         }
+    }
+
+    /// Never a group that another machine could hear of.
+    fn group(&mut self) -> pb::GroupSpec {
+        let (group, interface) = self.one(&[
+            ("239.77.9.1", "lo"),
+            ("239.77.9.1", "127.0.0.1"),
+            ("ff15::7791", "lo"),
+            ("ff15::7791", "::1"),
+            ("239.77.9.1", "nope"),
+            ("10.0.0.1", "all"),
+            ("ff15::7791", "l\0"),
+            ("", ""),
+        ]);
+        let source = self.one(&["", "", "127.0.0.1", "::1", "x", "239.1.2.3"]);
+        pb::GroupSpec { group: group.into(), interface: interface.into(), source: source.into() }
     }
 
     fn datagram(&mut self) -> pb::Datagram {
@@ -267,7 +284,7 @@ impl Dice {
         let (session_id, socket_id) = (self.session(), self.id());
         let (socket_uid, call) =
             (self.one(&[None, None, None, Some(0), Some(1), Some(u64::MAX)]), self.maybe(Self::call));
-        match self.below(19) {
+        match self.below(23) {
             0 => pb::CreateSessionRequest { session_id, call }.into(),
             1 if self.flag() => pb::ResetSessionRequest { session_id, call }.into(),
             2 if self.flag() => pb::DeleteSessionRequest { session_id, allow_missing: self.flag(), call }.into(),
@@ -335,6 +352,22 @@ impl Dice {
                 call,
             }
             .into(),
+            19 => {
+                let pb::GroupSpec { group, interface, source } = self.group();
+                pb::JoinGroupRequest { session_id, socket_id, group, interface, source, socket_uid, call }.into()
+            }
+            20 => {
+                let pb::GroupSpec { group, interface, source } = self.group();
+                pb::LeaveGroupRequest { session_id, socket_id, group, interface, source, socket_uid, call }.into()
+            }
+            21 => {
+                let pb::GroupSpec { group, interface, source } = self.group();
+                pb::BlockSourceRequest { session_id, socket_id, group, interface, source, socket_uid, call }.into()
+            }
+            22 => {
+                let pb::GroupSpec { group, interface, source } = self.group();
+                pb::UnblockSourceRequest { session_id, socket_id, group, interface, source, socket_uid, call }.into()
+            }
             _ => pb::AbortSocketRequest { session_id, socket_id, allow_missing: self.flag(), socket_uid, call }.into(),
         }
     }

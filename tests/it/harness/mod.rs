@@ -4,6 +4,7 @@ mod agent;
 mod calls;
 mod datagrams;
 pub mod frames;
+mod groups;
 mod names;
 pub mod namespaces;
 mod peer;
@@ -15,6 +16,7 @@ pub mod tcp;
 pub use agent::{Agent, Refused, error_name, text};
 pub use calls::{detached, filter, millis, named, nanos, patient, response};
 pub use datagrams::{UdpPeer, any_port, datagram};
+pub use groups::{group, told};
 pub use names::Names;
 pub use peer::{LOOPBACKS, TcpPeer, within};
 pub use process::{
