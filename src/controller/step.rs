@@ -13,9 +13,11 @@ use crate::exercise::expectation::{EventCheck, FactsCheck, quoted};
 use crate::exercise::narration::describe;
 use crate::exercise::outcome::{Failure, StepOutcome, StepResult};
 use crate::exercise::plan::{EventWanted, Expectation, Facts, Found, Question, Step, Verb};
+use crate::exercise::template::Template;
 use crate::model::address::Family;
 use crate::model::error::SocketError;
 use crate::model::event::{Event, EventRecord};
+use crate::model::group::GroupAsked;
 use crate::model::id::SocketId;
 use crate::model::operation::{Action, CallOptions, Outcome, SocketAction, Target, Yield};
 
@@ -120,6 +122,10 @@ impl Runner<'_> {
                 }
                 self.act(step, bindings, socket, SocketAction::SetOptions(options.clone())).await
             }
+            Verb::Group { socket, change, group, interface, source } => {
+                let asked = group_asked(bindings, group, interface.as_ref(), source.as_ref());
+                self.act(step, bindings, socket, SocketAction::Group(*change, asked.map_err(Trouble::unable)?)).await
+            }
             Verb::Accept { listener, name, peer, manual } => {
                 let peer = bindings.optional_text(peer.as_ref()).map_err(Trouble::unable)?;
                 if *manual {
@@ -173,7 +179,7 @@ impl Runner<'_> {
         let socket = bindings.socket(name).map_err(Trouble::unable)?;
         let action = self.on(&socket.id, action);
         let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
-        if let Yield::Socket(view, _) = &outcome.yielded {
+        if let Yield::Socket(view, _) | Yield::Groups(view, _) = &outcome.yielded {
             bindings.learn(name, view);
         }
         self.judge(step, &outcome)
@@ -408,6 +414,18 @@ impl Runner<'_> {
             }
         }
     }
+}
+
+/// A membership as the exercise names it, with everything put in that it refers to.
+fn group_asked(
+    bindings: &Bindings<'_>,
+    group: &Template,
+    interface: Option<&Template>,
+    source: Option<&Template>,
+) -> Result<GroupAsked, String> {
+    let text = |template: Option<&Template>| bindings.optional_text(template).map(Option::unwrap_or_default);
+    GroupAsked::read(&bindings.text(group)?, &text(interface)?, &text(source)?)
+        .map_err(|violation| format!("`{}`: {}", violation.field, violation.problem))
 }
 
 /// Whether an event is about a socket.

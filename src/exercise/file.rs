@@ -119,6 +119,10 @@ step_file! {
     abort: String,
     /// Change how a socket behaves.
     set: String,
+    /// Join a multicast group.
+    join: String,
+    /// Leave a multicast group.
+    leave: String,
     /// Look up a name.
     resolve: ResolveFile,
     /// Say what a text is as an address.
@@ -143,6 +147,14 @@ step_file! {
     hop_limit: u32,
     /// The type-of-service or traffic class byte of a datagram.
     traffic_class: u32,
+
+    // Multicast.
+    /// The group.
+    group: String,
+    /// The interface: a name, an index, an address, or `all`.
+    interface: String,
+    /// The only source that is wanted.
+    source: String,
 
     // Settings of a socket.
     /// The IP version of a new socket.

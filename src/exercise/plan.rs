@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::exercise::template::Template;
 use crate::model::address::{Family, Transport};
+use crate::model::group::GroupChange;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::SocketOption;
 use crate::model::socket::{AcceptPolicy, CloseReason, DeliveryChange, Direction, HalfOpenPolicy, SocketState};
@@ -155,6 +156,19 @@ pub enum Verb {
         /// Options.
         options: Vec<SocketOption>,
     },
+    /// Joins or leaves a multicast group.
+    Group {
+        /// The socket.
+        socket: String,
+        /// What is done.
+        change: GroupChange,
+        /// The group.
+        group: Template,
+        /// The interface; of the kernel's choice where absent.
+        interface: Option<Template>,
+        /// The only source; any where absent.
+        source: Option<Template>,
+    },
     /// Looks up a name.
     Resolve {
         /// What is looked up.
@@ -198,6 +212,10 @@ impl Verb {
             Self::Close { .. } => "close",
             Self::Abort { .. } => "abort",
             Self::Set { .. } => "set",
+            Self::Group { change: GroupChange::Join, .. } => "join",
+            Self::Group { change: GroupChange::Leave, .. } => "leave",
+            Self::Group { change: GroupChange::Block, .. } => "block",
+            Self::Group { change: GroupChange::Unblock, .. } => "unblock",
             Self::Resolve { .. } => "resolve",
             Self::Parse { .. } => "parse",
             Self::Expect { .. } => "expect",
@@ -230,6 +248,7 @@ impl Verb {
             | Self::Close { socket, .. }
             | Self::Abort { socket }
             | Self::Set { socket, .. }
+            | Self::Group { socket, .. }
             | Self::Expect { socket, .. } => Some(socket),
             Self::Accept { listener, .. } => Some(listener),
             Self::Resolve { .. } | Self::Parse { .. } => None,

@@ -9,9 +9,11 @@ use crate::exercise::file::{ResolveFile, StepFile, span};
 use crate::exercise::plan::{
     EventWanted, Expectation, Facts, Found, Marks, Payload, Question, Role, SocketPlan, Verb, Wanted,
 };
+use crate::exercise::template::Template;
 use crate::model::address::{Family, Transport};
 use crate::model::errno::{Errno, LookupErrno};
 use crate::model::event::Event;
+use crate::model::group::{GroupAsked, GroupChange};
 use crate::model::limits::READ_SIZE;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::refusal::Refusal;
@@ -21,9 +23,9 @@ use crate::model::socket::{
 use crate::model::tcp::TcpState;
 
 /// The verbs.
-pub(super) const VERBS: [&str; 15] = [
+pub(super) const VERBS: [&str; 17] = [
     "create", "bind", "listen", "accept", "connect", "write", "send", "receive", "shutdown", "close", "abort", "set",
-    "resolve", "parse", "expect",
+    "join", "leave", "resolve", "parse", "expect",
 ];
 
 /// The most connections that listen(2) lets wait.
@@ -128,6 +130,10 @@ pub(super) fn verb(checker: &mut Checker<'_>, number: usize, host: usize, file: 
         words.abort(socket)
     } else if let Some(socket) = &file.set {
         words.set(socket)
+    } else if let Some(socket) = &file.join {
+        words.group("join", GroupChange::Join, socket)
+    } else if let Some(socket) = &file.leave {
+        words.group("leave", GroupChange::Leave, socket)
     } else if let Some(question) = &file.resolve {
         words.resolve(question)
     } else if let Some(text) = &file.parse {
@@ -391,6 +397,29 @@ impl Words<'_, '_> {
             return None;
         }
         Some(Verb::Set { socket: socket.value.clone(), delivery, options })
+    }
+
+    fn group(&mut self, verb: &'static str, change: GroupChange, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, verb, &["group", "interface", "source"]);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
+        let typed = self.needed(verb, "group", self.file.group.as_ref(), socket)?;
+        let group = self.checker.template(typed);
+        let interface = self.checker.optional_template(self.file.interface.as_ref());
+        let source = self.checker.optional_template(self.file.source.as_ref());
+        let literal = |template: &Option<Template>| template.as_ref().map_or(Some(String::new()), Template::literal);
+        // What is put in when it runs is checked then.
+        if let (Some(group), Some(interface), Some(source)) = (group.literal(), literal(&interface), literal(&source))
+            && let Err(violation) = GroupAsked::read(&group, &interface, &source)
+        {
+            let at = match violation.field.as_str() {
+                "interface" => self.file.interface.as_ref(),
+                "source" => self.file.source.as_ref(),
+                _ => None,
+            };
+            self.checker.wrong(span(&at.unwrap_or(typed).referenced), violation.problem.to_string());
+            return None;
+        }
+        Some(Verb::Group { socket: socket.value.clone(), change, group, interface, source })
     }
 
     // === Questions ===

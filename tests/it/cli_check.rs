@@ -53,6 +53,25 @@ const STEPS: &[(&[&str], &str)] = &[
     ),
     (&["on: a, connect: '${c}:1', as: line"], "23 ${c} is not known here | there is a, b"),
     (&[DOOR, "on: b, connect: '${door.prt}', as: line"], "23 `door` has no `prt` | did you mean `port`?"),
+    // Groups.
+    (&[UDP, "on: a, join: u"], "20 `join` needs `group` | "),
+    (&[UDP, "on: a, leave: u"], "21 `leave` needs `group` | "),
+    (
+        &[LINE, "on: a, join: line, group: 239.1.2.3"],
+        "20 `line` is a TCP socket, and this is for UDP | `write` is for TCP",
+    ),
+    (
+        &[UDP, "on: a, join: u, group: 10.0.0.1"],
+        "30 `10.0.0.1` is not a multicast group, such as 239.1.2.3 or ff15::7 | ",
+    ),
+    (
+        &[UDP, "on: a, join: u, group: 239.1.2.3, source: b"],
+        "49 `b` is not the IP address of a host, such as 10.0.0.2 | ",
+    ),
+    (
+        &[UDP, "on: a, join: u, group: 239.1.2.3, interface: eth/0"],
+        "52 `eth/0` is not an interface: a name such as eth0, an index from 1, an address such as 10.0.0.1, or all | ",
+    ),
     // Words and numbers.
     (&["on: a, listen: ':70000', as: door"], "22 port 70000 is out of range: ports go up to 65535 | "),
     (
@@ -126,7 +145,7 @@ const FILES: &[(&str, &str)] = &[
     (
         "exercise: x\nhosts: { a: }\nsteps:\n  - { on: a }\n",
         "4:11 the step does nothing | a step has one of create, bind, \
-      listen, accept, connect, write, send, receive, shutdown, close, abort, set, resolve, parse, expect",
+      listen, accept, connect, write, send, receive, shutdown, close, abort, set, join, leave, resolve, parse, expect",
     ),
     (
         "exercise: x\nhosts: { a: }\nsteps:\n  - on: a\n      listen: ':0'\n    as: door\n",
