@@ -57,6 +57,8 @@ mod udp_drops;
 mod udp_groups;
 mod udp_icmp;
 mod udp_marks;
+mod udp_matrix;
+mod udp_multicast;
 mod udp_options;
 mod udp_receive;
 mod udp_send;

@@ -7,6 +7,7 @@ pub mod frames;
 mod groups;
 mod names;
 pub mod namespaces;
+mod namespace;
 mod peer;
 mod process;
 mod requests;
@@ -18,6 +19,7 @@ pub use calls::{detached, filter, millis, named, nanos, patient, response};
 pub use datagrams::{UdpPeer, any_port, datagram};
 pub use groups::{group, told};
 pub use names::Names;
+pub use namespace::Lab;
 pub use peer::{LOOPBACKS, TcpPeer, within};
 pub use process::{
     AgentProcess, QUESTION, Ran, Running, farsock, memory_channel, run, run_farsock, tcp_channel, with_token,
