@@ -141,7 +141,7 @@ step_file! {
     peer: String,
     /// The message that a datagram answers.
     reply_to: String,
-    /// The local address that a datagram leaves from.
+    /// The local address that a datagram leaves from, or the only source that is wanted of a group.
     source: String,
     /// The time-to-live or hop limit of a datagram.
     hop_limit: u32,
@@ -153,8 +153,6 @@ step_file! {
     group: String,
     /// The interface: a name, an index, an address, or `all`.
     interface: String,
-    /// The only source that is wanted.
-    source: String,
 
     // Settings of a socket.
     /// The IP version of a new socket.
