@@ -136,7 +136,7 @@ pub(crate) struct GetSocket {
 
 impl GetSocket {
     fn request(&self) -> pb::GetSocketRequest {
-        pb::GetSocketRequest { session_id: String::new(), socket_id: self.id.to_owned() }
+        pb::GetSocketRequest { socket_id: self.id.to_owned(), ..pb::GetSocketRequest::default() }
     }
 
     /// How many bytes the question and its answer have.

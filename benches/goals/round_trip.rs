@@ -7,7 +7,7 @@ use bytes::Bytes;
 use farsock::client::{AgentClient, Watch, WatchItem};
 use farsock::model::event::Event;
 use farsock::model::id::{SessionId, SocketId};
-use farsock::model::operation::{Action, CallOptions, SocketAction, Target};
+use farsock::model::operation::{Action, CallOptions, SocketAction, Target, WriteFlags};
 use farsock::wire::pb::tcp_socket_spec::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -72,7 +72,11 @@ impl Line {
             let session = SessionId::default();
             let watch = client.watch(&session).await.unwrap();
             let target = Target { session, socket: SocketId::parse("line").unwrap(), uid: None };
-            let write = SocketAction::Write { payload: Bytes::from_static(PAYLOAD), expected_offset: None };
+            let write = SocketAction::Write {
+                payload: Bytes::from_static(PAYLOAD),
+                expected_offset: None,
+                flags: WriteFlags::default(),
+            };
             Self { client, watch, write: Action::Socket(target, write) }
         })
     }

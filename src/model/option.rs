@@ -124,7 +124,7 @@ impl OptionSpec {
     /// How many units of this option a time is.
     fn units(&self, time: Duration) -> Result<i64, Violation> {
         let unit = self.kind.unit().unwrap_or(Duration::from_nanos(1)).as_nanos();
-        if time.as_nanos() % unit != 0 {
+        if !time.as_nanos().is_multiple_of(unit) {
             let problem = format!("{} is kept in units of {:?}", self.name, self.kind.unit().unwrap_or_default());
             return Err(Violation::new("duration", problem));
         }

@@ -56,6 +56,8 @@ struct Worlds {
     ip: IpAddr,
     plain: [Option<Socket>; SLOTS],
     ids: [String; SLOTS],
+    /// Which of them have a port because they were bound: what a failed connect leaves behind is anybody's.
+    bound: [bool; SLOTS],
     made: usize,
     transcript: Vec<String>,
 }
@@ -67,6 +69,7 @@ impl Worlds {
             ip,
             plain: Default::default(),
             ids: Default::default(),
+            bound: Default::default(),
             made: 0,
             transcript: Vec::new(),
         }
@@ -82,7 +85,7 @@ impl Worlds {
         }
         let other = dice.below(SLOTS);
         let free = (0..SLOTS).find(|slot| self.plain[*slot].is_none());
-        let step = match (dice.below(16), self.plain[other].is_some(), free) {
+        let step = match (dice.below(16), self.holds_its_port(other), free) {
             (0, ..) => Step::Bind,
             (1, true, _) => Step::BindTo(other),
             (2 | 3, ..) => Step::Listen,
@@ -164,6 +167,7 @@ impl Worlds {
                 ("ok".to_owned(), went(&self.agent.abort_socket(request).await))
             }
         };
+        self.bound[slot] |= matches!(step, Step::Bind) && near == "ok";
         self.transcript.push(format!("{slot} {step:?}: {near} / {far}"));
         if !same(&near, &far) {
             let told = self.agent.kinds(&self.ids[slot]).await;
@@ -176,6 +180,7 @@ impl Worlds {
     async fn create(&mut self, slot: usize) -> (String, String) {
         self.made += 1;
         self.ids[slot] = format!("s{}", self.made);
+        self.bound[slot] = false;
         let socket = plain_tcp(self.ip);
         if self.ip.is_ipv6() {
             socket.set_only_v6(true).unwrap();
@@ -215,6 +220,7 @@ impl Worlds {
         if let (Ok((socket, _)), Ok(pb::AcceptSocketResponse { socket: Some(accepted), .. })) = (near, &far) {
             socket.set_nonblocking(true).unwrap();
             self.plain[into] = Some(socket);
+            self.bound[into] = false;
             self.ids[into] = accepted.socket_id.clone();
         }
         words
@@ -242,6 +248,11 @@ impl Worlds {
             Ok(received) if received.went() == "ok" => format!("ok {}", received.size()),
             other => went(&other),
         }
+    }
+
+    /// Whether nobody else on this machine can have the port of a socket.
+    fn holds_its_port(&self, slot: usize) -> bool {
+        self.plain[slot].as_ref().is_some_and(|socket| self.bound[slot] || tcp_state(socket) != pb::TcpState::Closed)
     }
 
     fn plain(&self, slot: usize) -> &Socket {

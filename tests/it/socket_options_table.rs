@@ -56,7 +56,7 @@ fn value(spec: &OptionSpec) -> String {
 }
 
 fn of(spec: &OptionSpec) -> String {
-    let transport = spec.transport.map_or("TCP, UDP".to_owned(), |transport| transport.to_string());
+    let transport = spec.transport.map_or_else(|| "TCP, UDP".to_owned(), |transport| transport.to_string());
     let family = spec.family.map_or(String::new(), |family| format!(" over {family}"));
     format!("{transport}{family}")
 }
