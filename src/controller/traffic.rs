@@ -207,7 +207,7 @@ impl Runner<'_> {
 
 /// What an agent is asked for.
 fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String> {
-    let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: READ_SIZE };
+    let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: READ_SIZE, hash: false };
     let kind = match plan.transport {
         Transport::Tcp => Kind::Tcp(TcpSpec {
             role: match &plan.role {

@@ -254,11 +254,12 @@ impl Words<'_, '_> {
     /// What the step says about delivery; nothing if it says nothing.
     fn delivery(&mut self) -> Option<DeliveryChange> {
         let file = self.file;
-        let words = [("events", DeliveryMode::Events), ("pull", DeliveryMode::Pull)];
+        let words = [("events", DeliveryMode::Events), ("pull", DeliveryMode::Pull), ("count", DeliveryMode::Count)];
         let change = DeliveryChange {
             mode: self.checker.word(file.delivery.as_ref(), &words),
             paused: file.paused.as_ref().map(|paused| paused.value),
             read_size: self.in_range("read_size", file.read_size.as_ref(), 1..=READ_SIZE),
+            hash: None,
         };
         (change != DeliveryChange::default()).then_some(change)
     }

@@ -90,6 +90,8 @@ pub enum DeliveryMode {
     Events,
     /// To ReceiveSocket, when it asks.
     Pull,
+    /// Nowhere: they are counted.
+    Count,
 }
 
 /// How received bytes are read and handed on.
@@ -101,6 +103,8 @@ pub struct Delivery {
     pub paused: bool,
     /// Bytes read at a time.
     pub read_size: u32,
+    /// Bytes are hashed, each way. TCP only.
+    pub hash: bool,
 }
 
 /// A change of delivery: what is absent stays.
@@ -112,6 +116,8 @@ pub struct DeliveryChange {
     pub paused: Option<bool>,
     /// Bytes read at a time from now on.
     pub read_size: Option<u32>,
+    /// Whether bytes are hashed from now on.
+    pub hash: Option<bool>,
 }
 
 impl Delivery {
@@ -122,6 +128,7 @@ impl Delivery {
             mode: change.mode.unwrap_or(self.mode),
             paused: change.paused.unwrap_or(self.paused),
             read_size: change.read_size.unwrap_or(self.read_size),
+            hash: change.hash.unwrap_or(self.hash),
         }
     }
 }
@@ -453,6 +460,15 @@ impl SocketStatus {
     }
 }
 
+/// The SHA-256 of all that went through a connection, each way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hashes {
+    /// Of what the agent has read.
+    pub received: [u8; 32],
+    /// Of what was handed to the kernel.
+    pub written: [u8; 32],
+}
+
 /// Bytes on their way through a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Queues {
@@ -513,6 +529,8 @@ pub struct SocketView {
     pub status: SocketStatus,
     /// Of a TCP socket: what it does as a listener.
     pub listener: Option<ListenerView>,
+    /// Of a TCP socket whose delivery asks for it: what went through it.
+    pub hashes: Option<Hashes>,
     /// What the kernel holds for it, where it was asked.
     pub queues: Option<Queues>,
     /// What poll(2) says of it, where it was asked.

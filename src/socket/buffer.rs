@@ -24,6 +24,14 @@ pub(super) fn read_with<T>(read: impl FnOnce(&mut BytesMut) -> Result<T, Errno>)
     })
 }
 
+/// Takes bytes out of the kernel by `discard`, which only borrows the thread's buffer.
+pub(super) fn discard_with(discard: impl FnOnce(&mut BytesMut) -> Result<usize, Errno>) -> Result<usize, Errno> {
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.clear();
+        discard(buffer)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sha2::Digest;
 use tokio::sync::{Notify, mpsc};
 
 use crate::eventlog::hub::{Appender, Hub};
@@ -19,6 +20,7 @@ use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
 use crate::model::{error::SocketError, operation::Operation};
 use crate::socket::command::Command;
+use crate::socket::digest::Digests;
 use crate::socket::receive::Receiver;
 use crate::sys::socket::Socket;
 
@@ -55,6 +57,8 @@ pub(super) struct Cell {
     open_children: AtomicU32,
     conduct: Mutex<Conduct>,
     status: Mutex<SocketStatus>,
+    /// What went through it, where its delivery asks for that.
+    digests: Mutex<Option<Box<Digests>>>,
     /// Taken out when the driver closes it.
     socket: Mutex<Option<Arc<Socket>>>,
 }
@@ -97,6 +101,7 @@ impl Cell {
             pending_write_bytes: AtomicU32::new(0),
             drops_told: Mutex::new(0),
             open_children: AtomicU32::new(0),
+            digests: Mutex::new(digests(&birth.conduct)),
             conduct: Mutex::new(birth.conduct),
             status: Mutex::new(SocketStatus::default()),
             socket: Mutex::new(Some(birth.socket)),
@@ -126,8 +131,25 @@ impl Cell {
 
     /// Changes how it behaves.
     pub(super) fn set_conduct(&self, conduct: Conduct) {
-        *lock(&self.conduct) = conduct;
+        let before = std::mem::replace(&mut *lock(&self.conduct), conduct);
+        if before.delivery.hash != conduct.delivery.hash {
+            *lock(&self.digests) = digests(&conduct);
+        }
         self.delivery_changed.notify_waiters();
+    }
+
+    /// Takes bytes that were read into the hash, where there is one.
+    pub(super) fn hash_received(&self, bytes: &[u8]) {
+        if let Some(digests) = &mut *lock(&self.digests) {
+            digests.received.update(bytes);
+        }
+    }
+
+    /// Takes bytes that were handed to the kernel into the hash, where there is one.
+    pub(super) fn hash_written(&self, bytes: &[u8]) {
+        if let Some(digests) = &mut *lock(&self.digests) {
+            digests.written.update(bytes);
+        }
     }
 
     /// How many connections of this listener are open.
@@ -160,6 +182,7 @@ impl Cell {
                 max_connections: spec.max_connections,
                 connection_count: self.open_children(),
             }),
+            hashes: lock(&self.digests).as_deref().map(Digests::now),
             queues: None,
             readiness: None,
             tcp_state: None,
@@ -208,6 +231,10 @@ impl Cell {
         };
         Some(all.into_iter().map(read).collect())
     }
+}
+
+fn digests(conduct: &Conduct) -> Option<Box<Digests>> {
+    conduct.delivery.hash.then(Box::default)
 }
 
 /// Locks what no panic can leave half changed: every critical section here is a few assignments.

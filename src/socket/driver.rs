@@ -42,7 +42,7 @@ pub(super) const CALLS_PER_ROUND: usize = 32;
 
 /// How many bytes a driver reads before it lets others run: as many as a batch of events carries, so that whoever reads the log can keep
 /// up with it.
-const BYTES_PER_TURN: usize = 256 * 1024;
+pub(super) const BYTES_PER_TURN: usize = 256 * 1024;
 
 /// A driver, from its start to its end.
 #[must_use = "a driver must be spawned for its socket to function"]
@@ -372,7 +372,8 @@ impl Driver {
     /// Whether bytes are to be taken out of the kernel now.
     pub(super) fn wants_to_read(&self) -> bool {
         let conduct = self.cell.conduct();
-        let asked = conduct.delivery.mode == DeliveryMode::Events || !self.receives.is_empty();
+        let always = matches!(conduct.delivery.mode, DeliveryMode::Events | DeliveryMode::Count);
+        let asked = always || !self.receives.is_empty();
         asked && !conduct.delivery.paused && conduct.direction != Direction::SendOnly
     }
 

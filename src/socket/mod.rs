@@ -9,6 +9,7 @@ mod calls;
 mod cell;
 mod command;
 mod create;
+mod digest;
 mod driver;
 mod drops;
 mod farewell;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::model::address::Transport;
 use crate::model::errno::Errno;
 use crate::model::event::Event;
 use crate::model::operation::{Operation, ShutdownHow};
@@ -143,6 +144,9 @@ impl Driver {
 
     fn set_delivery(&mut self, mut ticket: Ticket, change: DeliveryChange) {
         let before = self.cell.conduct();
+        if let Some(refusal) = self.refuse_hash(before.delivery.hash, change.hash) {
+            return ticket.refuse(refusal);
+        }
         let after = before.delivery.changed(change);
         self.cell.set_conduct(Conduct { delivery: after, ..before });
         if before.delivery.paused != after.paused {
@@ -151,6 +155,22 @@ impl Driver {
         self.read_now = true;
         self.deadline_added();
         ticket.finish(Ending::Done, Brought::Nothing);
+    }
+
+    /// A hash is that of a whole stream, or there is none.
+    fn refuse_hash(&self, before: bool, asked: Option<bool>) -> Option<Refusal> {
+        let socket = self.cell.id.clone();
+        let totals = self.cell.status().totals;
+        match asked {
+            Some(true) if self.cell.transport == Transport::Udp => {
+                Some(Refusal::WrongTransport { socket, instead: "is a UDP socket: only a TCP stream has a hash" })
+            }
+            Some(true) if !before && totals.bytes_read + totals.bytes_written > 0 => {
+                let why = "has read or written bytes already: delivery.hash must be set before the first one";
+                Some(Refusal::WrongState { socket, why })
+            }
+            _ => None,
+        }
     }
 
     /// Tells that a socket that begins its life paused does so.

@@ -76,8 +76,13 @@ impl Cell {
             if let Some(received) = self.take(&mut place, max_bytes)? {
                 return Ok(received);
             }
-            if self.conduct().delivery.mode == DeliveryMode::Pull {
-                return Ok(Received::AskKernel);
+            match self.conduct().delivery.mode {
+                DeliveryMode::Events => {}
+                DeliveryMode::Pull => return Ok(Received::AskKernel),
+                DeliveryMode::Count => {
+                    let why = "counts and discards what it receives: SetSocketDelivery to EVENTS or PULL comes first";
+                    return Err(Refusal::WrongState { socket: self.id.clone(), why });
+                }
             }
             let Some(cursor) = &mut place.cursor else { return Err(Refusal::Internal("a receiver without a cursor")) };
             tokio::select! {

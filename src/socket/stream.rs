@@ -11,10 +11,10 @@ use crate::model::error::SocketError;
 use crate::model::event::Event;
 use crate::model::operation::{Operation, ShutdownHow, Taken, WriteFlags};
 use crate::model::refusal::{Quota, Refusal};
-use crate::model::socket::{CloseReason, Direction, HalfOpenPolicy};
-use crate::socket::buffer::read_with;
+use crate::model::socket::{CloseReason, DeliveryMode, Direction, HalfOpenPolicy};
+use crate::socket::buffer::{discard_with, read_with};
 use crate::socket::command::{Brought, Ending, Ticket};
-use crate::socket::driver::{CALLS_PER_ROUND, Driver, End, Flow, Role};
+use crate::socket::driver::{BYTES_PER_TURN, CALLS_PER_ROUND, Driver, End, Flow, Role};
 
 /// What only a connection needs.
 pub(super) struct Stream {
@@ -195,6 +195,7 @@ impl Driver {
             let (bytes, flags) = write.next();
             match self.socket.send(bytes, flags) {
                 Ok(taken) => {
+                    self.cell.hash_written(&write.payload[write.handed..write.handed + taken]);
                     write.handed += taken;
                     self.note_activity();
                     if write.handed == write.payload.len() {
@@ -288,6 +289,12 @@ impl Driver {
             if self.turn == 0 || !self.wants_to_read() || self.receive_shut {
                 return Flow::Enough;
             }
+            if self.counts() {
+                match self.count() {
+                    Some(flow) => return flow,
+                    None => continue,
+                }
+            }
             let max = match self.receives.front() {
                 Some(receive) if self.must_wait_for(receive.min_bytes) => return Flow::Drained,
                 Some(receive) => receive.max_bytes,
@@ -313,6 +320,33 @@ impl Driver {
             }
         }
         Flow::Enough
+    }
+
+    /// Whether bytes are to be discarded without being looked at.
+    fn counts(&self) -> bool {
+        let delivery = self.cell.conduct().delivery;
+        delivery.mode == DeliveryMode::Count && !delivery.hash && self.receives.is_empty()
+    }
+
+    /// Takes bytes out of the kernel and keeps only their number; says when to stop.
+    fn count(&mut self) -> Option<Flow> {
+        match discard_with(|room| self.socket.discard(room, BYTES_PER_TURN)) {
+            Ok(0) => {
+                self.end_of_stream();
+                Some(Flow::Enough)
+            }
+            Ok(size) => {
+                self.note_activity();
+                self.spend(size);
+                self.cell.status().totals.bytes_read += size as u64;
+                None
+            }
+            Err(errno) if errno.would_block() => Some(Flow::Drained),
+            Err(errno) => {
+                self.receive_failed(errno);
+                Some(Flow::Enough)
+            }
+        }
     }
 
     /// Whether fewer bytes are there than a reader wants at once, while more may come.
@@ -347,11 +381,14 @@ impl Driver {
     fn deliver(&mut self, payload: Bytes) {
         self.note_activity();
         self.spend(payload.len());
+        self.cell.hash_received(&payload);
         let offset = self.cell.status().totals.bytes_read;
-        let Some(receive) = self.receives.pop_front() else {
+        let receive = self.receives.pop_front();
+        if receive.is_none() && self.cell.conduct().delivery.mode == DeliveryMode::Events {
             return self.record(Event::Received { offset, payload });
-        };
+        }
         self.cell.status().totals.bytes_read += payload.len() as u64;
+        let Some(receive) = receive else { return };
         let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let taken = Taken { payload, size, offset, ..Taken::default() };
         receive.ticket.finish(Ending::Done, Brought::Taken(taken));

@@ -7,6 +7,7 @@ use crate::model::address::{Family, Transport, socket_addr};
 use crate::model::errno::Errno;
 use crate::model::event::{Datagram, Event};
 use crate::model::operation::{Operation, Taken};
+use crate::model::socket::DeliveryMode;
 use crate::socket::buffer::read_with;
 use crate::socket::command::{Brought, Ending, ReadyDatagram, Ticket};
 use crate::socket::driver::{CALLS_PER_ROUND, Driver, Flow, Role};
@@ -160,6 +161,7 @@ impl Driver {
             }
             let max = match self.receives.front() {
                 Some(receive) => receive.max_bytes,
+                None if self.cell.conduct().delivery.mode == DeliveryMode::Count => 0,
                 None => self.cell.conduct().delivery.read_size as usize,
             };
             match read_with(|buffer| self.socket.receive_datagram(buffer, max)) {
@@ -221,15 +223,20 @@ impl Driver {
     }
 
     fn deliver_datagram(&mut self, datagram: Datagram) {
-        self.spend(datagram.payload.len());
-        let Some(receive) = self.receives.pop_front() else {
+        let counts = self.cell.conduct().delivery.mode == DeliveryMode::Count;
+        let receive = self.receives.pop_front();
+        // One that is only counted counts whole, though nothing of it was copied.
+        let size = if counts && receive.is_none() { datagram.size as usize } else { datagram.payload.len() };
+        self.spend(size);
+        if receive.is_none() && !counts {
             return self.record(Event::DatagramReceived(Box::new(datagram)));
-        };
+        }
         {
             let totals = &mut self.cell.status().totals;
-            totals.bytes_read += datagram.payload.len() as u64;
+            totals.bytes_read += size as u64;
             totals.datagrams_received += 1;
         }
+        let Some(receive) = receive else { return };
         let taken = Taken {
             size: datagram.size,
             truncated: datagram.truncated(),

@@ -97,6 +97,13 @@ impl Socket {
         retry(|| buffer::fill(into, max, |spare| self.0.recv(spare)))
     }
 
+    /// Takes at most `max` bytes of a stream out of the kernel without copying them, and tells how many; 0 at the end. `room` is only lent:
+    /// it stays as it is. tcp(7): MSG_TRUNC.
+    pub fn discard(&self, room: &mut BytesMut, max: usize) -> Result<usize, Errno> {
+        room.reserve(max);
+        retry(|| self.0.recv_with_flags(&mut room.spare_capacity_mut()[..max], libc::MSG_TRUNC))
+    }
+
     /// Reads a datagram, at most `max` bytes of it, into `into`. recvmsg(2).
     pub fn receive_datagram(&self, into: &mut BytesMut, max: usize) -> Result<DatagramHead, Errno> {
         retry(|| {

@@ -157,6 +157,7 @@ fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
         mode: Some(delivery.mode),
         paused: Some(delivery.paused),
         read_size: Some(delivery.read_size),
+        hash: delivery.hash.then_some(true),
     }));
     let options = write_options(&spec.options);
     let family = spec.family.map_or(pb::Family::Unspecified, pb::Family::from).into();
@@ -211,10 +212,12 @@ fn write_delivery(change: DeliveryChange) -> pb::Delivery {
             None => pb::DeliveryMode::Unspecified,
             Some(DeliveryMode::Events) => pb::DeliveryMode::Events,
             Some(DeliveryMode::Pull) => pb::DeliveryMode::Pull,
+            Some(DeliveryMode::Count) => pb::DeliveryMode::Count,
         }
         .into(),
         paused: change.paused,
         read_size: change.read_size,
+        hash: change.hash,
     }
 }
 
@@ -396,12 +399,9 @@ mod tests {
     }
 
     fn change() -> impl Strategy<Value = DeliveryChange> {
-        let mode = of(select(vec![DeliveryMode::Events, DeliveryMode::Pull]));
-        (mode, of(any::<bool>()), of(1..65_536_u32)).prop_map(|(mode, paused, read_size)| DeliveryChange {
-            mode,
-            paused,
-            read_size,
-        })
+        let mode = of(select(vec![DeliveryMode::Events, DeliveryMode::Pull, DeliveryMode::Count]));
+        (mode, of(any::<bool>()), of(1..65_536_u32), of(any::<bool>()))
+            .prop_map(|(mode, paused, read_size, hash)| DeliveryChange { mode, paused, read_size, hash })
     }
 
     /// With a source, so that it can be blocked, too.
@@ -446,10 +446,11 @@ mod tests {
         let family = of(select(vec![Family::Ipv4, Family::Ipv6]));
         (prop_oneof![tcp, udp], family, of(address()), conduct, sockopts()).prop_map(
             |(kind, family, bind, (change, direction, half_open, idle), options)| {
-                let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: 65_536 };
-                let delivery = usual.changed(change);
+                let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: 65_536, hash: false };
+                let mut delivery = usual.changed(change);
                 let bound_already = matches!(&kind, Kind::Tcp(tcp) if matches!(tcp.role, TcpRole::Listen(Some(_))));
                 let tcp = matches!(kind, Kind::Tcp(_));
+                delivery.hash &= tcp;
                 // UDP has neither, and says so by the values that mean nothing.
                 let half_open = if tcp { half_open } else { HalfOpenPolicy::Allow };
                 let idle_timeout = Duration::from_secs(if tcp { idle } else { 0 });

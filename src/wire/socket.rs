@@ -3,11 +3,12 @@
 use crate::model::id::{SessionId, SocketId, SocketUid};
 use crate::model::limits::{Defaults, Limits};
 use crate::model::operation::SessionView;
+use crate::model::payload::{parse_hex, to_hex};
 use crate::model::refusal::Violation;
 use crate::model::socket::{
     AcceptPolicy, CloseReason, Closing, Conduct, Delivery, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy,
-    Kind, ListenerStatus, ListenerView, Queues, Readiness, SocketSpec, SocketState, SocketStatus, SocketView, TcpRole,
-    TcpSpec, Totals, UdpSpec,
+    Hashes, Kind, ListenerStatus, ListenerView, Queues, Readiness, SocketSpec, SocketState, SocketStatus, SocketView,
+    TcpRole, TcpSpec, Totals, UdpSpec,
 };
 use crate::wire::{address, call, group, known, option, pb, tcp};
 
@@ -56,6 +57,9 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
 }
 
 pub(super) fn udp_spec(spec: &pb::UdpSocketSpec, bounds: Bounds<'_>) -> Result<SocketSpec, Violation> {
+    if spec.delivery.as_ref().is_some_and(|delivery| delivery.hash()) {
+        return Err(Violation::new("delivery.hash", "datagrams are no stream: only TCP sockets are hashed"));
+    }
     Ok(SocketSpec {
         kind: Kind::Udp(UdpSpec {
             connect: address::optional_address("connect", &spec.connect)?,
@@ -69,7 +73,7 @@ pub(super) fn udp_spec(spec: &pb::UdpSocketSpec, bounds: Bounds<'_>) -> Result<S
 }
 
 fn conduct(delivery: Option<&pb::Delivery>, direction: i32, bounds: Bounds<'_>) -> Result<Conduct, Violation> {
-    let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: bounds.limits.read_size };
+    let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: bounds.limits.read_size, hash: false };
     Ok(Conduct {
         delivery: usual.changed(delivery_change(delivery, bounds)?),
         direction: match known("direction", direction)? {
@@ -93,9 +97,11 @@ pub(super) fn delivery_change(
             pb::DeliveryMode::Unspecified => None,
             pb::DeliveryMode::Events => Some(DeliveryMode::Events),
             pb::DeliveryMode::Pull => Some(DeliveryMode::Pull),
+            pb::DeliveryMode::Count => Some(DeliveryMode::Count),
         },
         paused: delivery.paused,
         read_size: delivery.read_size.map(|size| in_range("delivery.read_size", size, limit)).transpose()?,
+        hash: delivery.hash,
     })
 }
 
@@ -146,11 +152,15 @@ impl From<&SocketView> for pb::Socket {
                 mode: match conduct.delivery.mode {
                     DeliveryMode::Events => pb::DeliveryMode::Events,
                     DeliveryMode::Pull => pb::DeliveryMode::Pull,
+                    DeliveryMode::Count => pb::DeliveryMode::Count,
                 }
                 .into(),
                 paused: Some(conduct.delivery.paused),
                 read_size: Some(conduct.delivery.read_size),
+                hash: tcp.then_some(conduct.delivery.hash),
             }),
+            received_sha256: view.hashes.map(|hashes| to_hex(&hashes.received)).unwrap_or_default(),
+            written_sha256: view.hashes.map(|hashes| to_hex(&hashes.written)).unwrap_or_default(),
             half_open: match conduct.half_open {
                 _ if !tcp => pb::HalfOpenPolicy::Unspecified,
                 HalfOpenPolicy::Allow => pb::HalfOpenPolicy::Allow,
@@ -307,10 +317,12 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             delivery: Delivery {
                 mode: match delivery.mode() {
                     pb::DeliveryMode::Pull => DeliveryMode::Pull,
+                    pb::DeliveryMode::Count => DeliveryMode::Count,
                     pb::DeliveryMode::Events | pb::DeliveryMode::Unspecified => DeliveryMode::Events,
                 },
                 paused: delivery.paused(),
                 read_size: delivery.read_size(),
+                hash: delivery.hash(),
             },
             direction: match sent.direction() {
                 pb::Direction::Unspecified | pb::Direction::Both => Direction::Both,
@@ -351,6 +363,9 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             max_connections: listener.max_connections,
             connection_count: listener.connection_count(),
         }),
+        hashes: read_hash(&sent.received_sha256)
+            .zip(read_hash(&sent.written_sha256))
+            .map(|(received, written)| Hashes { received, written }),
         queues: sent.queues.as_ref().map(|queues| Queues {
             receive_bytes: queues.receive_bytes(),
             send_bytes: queues.send_bytes(),
@@ -365,6 +380,10 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
         }),
         tcp_state: tcp::read_state(sent.tcp_state()),
     })
+}
+
+fn read_hash(text: &str) -> Option<[u8; 32]> {
+    <[u8; 32]>::try_from(&*parse_hex(text).ok()?).ok()
 }
 
 fn read_state(state: pb::SocketState) -> Option<SocketState> {

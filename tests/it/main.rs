@@ -42,6 +42,7 @@ mod socket_options_table;
 mod tcp_bind;
 mod tcp_cancel;
 mod tcp_connect;
+mod tcp_count;
 mod tcp_direction;
 mod tcp_endings;
 mod tcp_half_close;

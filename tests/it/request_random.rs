@@ -186,7 +186,12 @@ impl Dice {
     }
 
     fn delivery(&mut self) -> pb::Delivery {
-        pb::Delivery { mode: self.value(), paused: self.maybe(Self::flag), read_size: self.maybe(Self::number) }
+        pb::Delivery {
+            mode: self.value(),
+            paused: self.maybe(Self::flag),
+            read_size: self.maybe(Self::number),
+            hash: self.maybe(Self::flag),
+        }
     }
 
     fn option(&mut self) -> pb::SocketOption {

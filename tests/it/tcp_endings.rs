@@ -14,7 +14,7 @@ async fn line(agent: &Agent, ip: IpAddr, id: &str, spec: pb::TcpSocketSpec) -> T
 }
 
 fn held(mode: pb::DeliveryMode, paused: bool) -> pb::TcpSocketSpec {
-    let delivery = Some(pb::Delivery { mode: mode.into(), paused: Some(paused), read_size: None });
+    let delivery = Some(pb::Delivery { mode: mode.into(), paused: Some(paused), ..Default::default() });
     pb::TcpSocketSpec { delivery, ..Default::default() }
 }
 

@@ -215,6 +215,7 @@ async fn accepted_connections_inherit_from_their_listener() {
                 mode: pb::DeliveryMode::Pull.into(),
                 paused: Some(true),
                 read_size: Some(1234),
+                ..Default::default()
             }),
             idle_timeout: Some(prost_types::Duration { seconds: 99, nanos: 0 }),
             direction: pb::Direction::ReceiveOnly.into(),

@@ -11,7 +11,7 @@ use crate::harness::{Agent, LOOPBACKS, TcpPeer, within};
 /// The ways in which a socket is not read, by name.
 fn unread() -> [(&'static str, pb::TcpSocketSpec); 3] {
     let held = |mode: pb::DeliveryMode, paused| {
-        let delivery = Some(pb::Delivery { mode: mode.into(), paused: Some(paused), read_size: None });
+        let delivery = Some(pb::Delivery { mode: mode.into(), paused: Some(paused), ..Default::default() });
         pb::TcpSocketSpec { delivery, ..Default::default() }
     };
     [

@@ -290,3 +290,34 @@ async fn min_bytes_is_for_streams() {
     let refused = Refused::from(agent.sockets().receive_socket(request).await.unwrap_err());
     assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "WRONG_STATE"));
 }
+
+/// Nothing of them is kept, and yet they count whole.
+#[tokio::test]
+async fn datagrams_can_just_be_counted() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let counted = pb::Delivery { mode: pb::DeliveryMode::Count.into(), ..Default::default() };
+        let local = agent.udp_with("s", ip, delivery(counted)).await;
+        let peer = UdpPeer::bind(ip).await;
+        for payload in [&[1; 1000][..], b"", b"hola"] {
+            peer.send(&local, payload).await;
+        }
+        let socket = agent.until("s", "three datagrams", |socket| socket.datagrams_received == 3).await;
+        assert_eq!(socket.bytes_read(), 1004);
+        assert_eq!(agent.kinds("s").await, ["created", "bound"]);
+        assert_eq!(receive_now(&agent, "s").await.unwrap_err().reason, "WRONG_STATE");
+        // There is no stream that could be hashed.
+        let hashed = Some(pb::Delivery { hash: Some(true), ..Default::default() });
+        let refused =
+            agent.create_udp("t", pb::UdpSocketSpec { delivery: hashed, ..Default::default() }).await.unwrap_err();
+        assert_eq!(
+            (refused.code, refused.message.split(':').next()),
+            (Code::InvalidArgument, Some("udp.delivery.hash"))
+        );
+        let request = pb::SetSocketDeliveryRequest { socket_id: "s".into(), delivery: hashed, ..Default::default() };
+        assert_eq!(
+            Refused::from(agent.sockets().set_socket_delivery(request).await.unwrap_err()).reason,
+            "WRONG_TRANSPORT"
+        );
+    }
+}
