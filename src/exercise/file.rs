@@ -167,7 +167,7 @@ step_file! {
     accepting: String,
     /// `both`, `receive_only` or `send_only`.
     direction: String,
-    /// `events` or `pull`.
+    /// `events`, `pull` or `count`.
     delivery: String,
     /// Whether nothing is read for now.
     paused: bool,

@@ -83,6 +83,11 @@ pub fn describe(event: &Event) -> String {
         Event::GroupLeft(membership) => format!("left {membership}"),
         Event::SourceBlocked(membership) => format!("blocked {membership}"),
         Event::SourceUnblocked(membership) => format!("unblocked {membership}"),
+        Event::Attached => "taken over by a stream".to_owned(),
+        Event::Detached { to_client, from_client, lost } => {
+            let lost = if *lost > 0 { format!(", {} lost", bytes_text(*lost)) } else { String::new() };
+            format!("given back by its stream: {} out, {} in{lost}", bytes_text(*from_client), bytes_text(*to_client))
+        }
         Event::Aborted => "reset the connection (RST)".to_owned(),
         Event::Closed(closing) => {
             let unread = match closing.unread_bytes {

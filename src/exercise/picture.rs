@@ -190,6 +190,8 @@ fn look(event: &Event) -> Option<Look> {
         | Event::LookedUp { error: None, .. }
         | Event::OptionSet(_)
         | Event::Writable
+        | Event::Attached
+        | Event::Detached { .. }
         | Event::ReadPaused
         | Event::ReadResumed => None,
         Event::Closed(closing)

@@ -182,6 +182,10 @@ kinds! {
     Aborted => "aborted", true;
     /// A socket is gone.
     Closed(Closing) => "closed", true;
+    /// A stream has taken a connection over.
+    Attached => "attached", false;
+    /// A stream has given a connection back.
+    Detached { to_client: u64, from_client: u64, lost: u64 } => "detached", true;
     /// The host's clock was set.
     ClockStepped { ahead_nanos: i64 } => "clock_stepped", true;
     /// The agent is stopping.

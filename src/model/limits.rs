@@ -67,6 +67,9 @@ limits! {
     read_size: READ_SIZE, 1..=READ_SIZE;
     /// Bytes of one socket's writes that wait for room in the kernel.
     pending_write_bytes: 4 << 20, 1..=1 << 30;
+    /// Bytes that one TransferSocket takes from its client before the kernel has them. With those of others on the same connection this
+    /// should stay below its HTTP/2 window of 4 MiB, or they wait for each other.
+    transfer_bytes: 512 << 10, 1..=1 << 30;
     /// Events in the log of a session.
     log_events: 1 << 16, 1..=1 << 24;
     /// Bytes of payload in the log of a session.

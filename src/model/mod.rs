@@ -21,3 +21,4 @@ pub mod refusal;
 pub mod socket;
 pub mod tcp;
 pub mod time;
+pub mod transfer;

@@ -90,6 +90,8 @@ pub enum DeliveryMode {
     Events,
     /// To ReceiveSocket, when it asks.
     Pull,
+    /// To the stream that has the socket.
+    Transfer,
     /// Nowhere: they are counted.
     Count,
 }
@@ -453,6 +455,8 @@ impl SocketStatus {
             | Event::OptionSet(_)
             | Event::Failed { .. }
             | Event::Aborted
+            | Event::Attached
+            | Event::Detached { .. }
             | Event::ClockStepped { .. }
             | Event::AgentDraining { .. }
             | Event::SessionReset { .. } => {}

@@ -4,6 +4,7 @@ pub mod agent_service;
 pub mod event_service;
 pub mod session_service;
 pub mod socket_service;
+mod transfer;
 
 use tonic::{Request, Response, Status};
 

@@ -1,8 +1,9 @@
 //! `SocketService`.
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::model::id::SocketUid;
+use crate::service::transfer::{self, TransferStream};
 use crate::service::{carry_out, next_page, page_size, page_token, principal, refused};
 use crate::socket::Sockets;
 use crate::wire::pb::socket_service_server::SocketService;
@@ -14,6 +15,8 @@ pub struct SocketRpcs(pub Sockets);
 
 #[tonic::async_trait]
 impl SocketService for SocketRpcs {
+    type TransferSocketStream = TransferStream;
+
     async fn create_socket(
         &self,
         request: Request<pb::CreateSocketRequest>,
@@ -75,6 +78,13 @@ impl SocketService for SocketRpcs {
         request: Request<pb::ReceiveSocketRequest>,
     ) -> Result<Response<pb::ReceiveSocketResponse>, Status> {
         carry_out(&self.0, request).await
+    }
+
+    async fn transfer_socket(
+        &self,
+        request: Request<Streaming<pb::TransferSocketRequest>>,
+    ) -> Result<Response<TransferStream>, Status> {
+        transfer::transfer(&self.0, request)
     }
 
     async fn shutdown_socket(

@@ -14,6 +14,7 @@ use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{CloseReason, DeliveryChange};
 use crate::socket::group::GroupOrder;
+use crate::socket::transfer::Attachment;
 use crate::sys::control::Marks;
 
 /// An order to a driver.
@@ -61,6 +62,8 @@ pub(super) enum Order {
     SetDelivery(DeliveryChange),
     SetOptions(Vec<SocketOption>),
     Group(GroupOrder),
+    /// Let a stream have the connection.
+    Attach(Box<Attachment>),
     /// End the operation of this name, if it is waiting here.
     Cancel(RequestId),
 }

@@ -30,6 +30,7 @@ use crate::socket::listener::Listener;
 use crate::socket::sockets::{Session, Sockets};
 use crate::socket::stream::{Outgoing, Stream};
 use crate::socket::tcp::Connecting;
+use crate::socket::transfer::Attached;
 use crate::socket::udp::{Datagrams, PendingSend};
 use crate::sys::socket::Socket;
 use crate::sys::{interface, readiness};
@@ -71,6 +72,8 @@ pub(super) struct Driver {
     pub(super) sends: VecDeque<PendingSend>,
     /// Reads that wait for bytes. PULL delivery only.
     pub(super) receives: VecDeque<PendingReceive>,
+    /// The stream that has the connection. TCP only.
+    pub(super) attached: Option<Box<Attached>>,
     /// Nothing will be read any more, because that direction was ended from here.
     pub(super) receive_shut: bool,
     /// Reading is to be tried without waiting for readiness.
@@ -161,6 +164,7 @@ impl DriverTask {
             outgoing: VecDeque::new(),
             sends: VecDeque::new(),
             receives: VecDeque::new(),
+            attached: None,
             receive_shut: false,
             read_now: false,
             turn: 0,
@@ -233,7 +237,11 @@ impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.turn = BYTES_PER_TURN;
         for _ in 0..ROUNDS {
-            let busy = self.poll_commands(cx) | self.poll_read(cx) | self.poll_write(cx) | self.poll_timer(cx);
+            let busy = self.poll_commands(cx)
+                | self.poll_transfer(cx)
+                | self.poll_read(cx)
+                | self.poll_write(cx)
+                | self.poll_timer(cx);
             if let Some(end) = self.end.take() {
                 return Poll::Ready(end);
             }
@@ -373,7 +381,7 @@ impl Driver {
     pub(super) fn wants_to_read(&self) -> bool {
         let conduct = self.cell.conduct();
         let always = matches!(conduct.delivery.mode, DeliveryMode::Events | DeliveryMode::Count);
-        let asked = always || !self.receives.is_empty();
+        let asked = always || !self.receives.is_empty() || self.attached.as_ref().is_some_and(|a| a.wants_bytes());
         asked && !conduct.delivery.paused && conduct.direction != Direction::SendOnly
     }
 
@@ -558,9 +566,10 @@ impl Driver {
             unwritten_bytes,
         };
         let linger = self.set_linger(end.reason, end.linger);
-        let Self { session, cell, socket, io, commands: mut orders, .. } = *self;
+        let Self { session, cell, socket, io, commands: mut orders, attached, .. } = *self;
         orders.close();
-        let farewell = Farewell { session, cell, ticket: end.ticket, closing, orders };
+        let outlet = attached.map(|attached| attached.into_outlet());
+        let farewell = Farewell { session, cell, ticket: end.ticket, closing, orders, outlet };
         let descriptor = (io, socket);
         match linger {
             None => {

@@ -15,6 +15,7 @@ mod drops;
 mod farewell;
 mod group;
 mod icmp;
+mod link;
 mod listener;
 mod lookup;
 mod orders;
@@ -23,6 +24,9 @@ mod receive;
 mod sockets;
 mod stream;
 mod tcp;
+mod transfer;
 mod udp;
 
+pub use link::{Arriving, Inflow, Leaving, Outflow, Outlet, link};
 pub use sockets::{Config, Sockets, Watch};
+pub use transfer::not_opened;

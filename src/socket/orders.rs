@@ -33,6 +33,7 @@ impl Driver {
             Order::SetDelivery(change) => self.set_delivery(ticket, change),
             Order::SetOptions(options) => self.set_options(ticket, &options),
             Order::Group(order) => self.change_group(ticket, order),
+            Order::Attach(attachment) => self.attach(ticket, *attachment),
             Order::Cancel(request) => {
                 self.cancel(&request);
                 ticket.finish(Ending::Done, Brought::Nothing);
@@ -65,6 +66,9 @@ impl Driver {
     }
 
     fn receive(&mut self, ticket: Ticket, max_bytes: Option<u32>, min_bytes: Option<u32>) {
+        if let Some(refusal) = self.refuse_attached() {
+            return ticket.refuse(refusal);
+        }
         let read_size = self.cell.conduct().delivery.read_size;
         let max_bytes = max_bytes.unwrap_or(read_size).min(self.sockets.limits().read_size);
         self.receives.push_back(PendingReceive {
@@ -144,7 +148,10 @@ impl Driver {
 
     fn set_delivery(&mut self, mut ticket: Ticket, change: DeliveryChange) {
         let before = self.cell.conduct();
-        if let Some(refusal) = self.refuse_hash(before.delivery.hash, change.hash) {
+        if let Some(refusal) = self.refuse_attached().filter(|_| change.mode.is_some()) {
+            return ticket.refuse(refusal);
+        }
+        if let Some(refusal) = self.refuse_delivery(before.delivery.hash, change) {
             return ticket.refuse(refusal);
         }
         let after = before.delivery.changed(change);
@@ -157,15 +164,20 @@ impl Driver {
         ticket.finish(Ending::Done, Brought::Nothing);
     }
 
-    /// A hash is that of a whole stream, or there is none.
-    fn refuse_hash(&self, before: bool, asked: Option<bool>) -> Option<Refusal> {
+    /// Datagrams are no stream, and a hash is that of a whole stream, or there is none.
+    fn refuse_delivery(&self, hashed: bool, change: DeliveryChange) -> Option<Refusal> {
         let socket = self.cell.id.clone();
         let totals = self.cell.status().totals;
-        match asked {
-            Some(true) if self.cell.transport == Transport::Udp => {
+        let udp = self.cell.transport == Transport::Udp;
+        match change.hash {
+            _ if udp && change.mode == Some(DeliveryMode::Transfer) => {
+                let instead = "is a UDP socket: TransferSocket is for TCP; EVENTS, PULL and COUNT are for both";
+                Some(Refusal::WrongTransport { socket, instead })
+            }
+            Some(true) if udp => {
                 Some(Refusal::WrongTransport { socket, instead: "is a UDP socket: only a TCP stream has a hash" })
             }
-            Some(true) if !before && totals.bytes_read + totals.bytes_written > 0 => {
+            Some(true) if !hashed && totals.bytes_read + totals.bytes_written > 0 => {
                 let why = "has read or written bytes already: delivery.hash must be set before the first one";
                 Some(Refusal::WrongState { socket, why })
             }
@@ -214,6 +226,7 @@ impl Driver {
             _ => (Event::Failed { error: error.clone() }, CloseReason::Failed),
         };
         self.record(event);
+        self.tell_stream_error(&error);
         let ending = Ending::Error(error);
         self.end_outgoing(ending.clone(), |_| true);
         self.end_receives(&ending, |_| true);
@@ -223,7 +236,8 @@ impl Driver {
     /// Whether somebody may still take bytes out of the kernel by asking for them.
     pub(super) fn may_read_later(&self) -> bool {
         let conduct = self.cell.conduct();
-        let held = conduct.delivery.mode == DeliveryMode::Pull || conduct.delivery.paused;
+        let in_kernel = matches!(conduct.delivery.mode, DeliveryMode::Pull | DeliveryMode::Transfer);
+        let held = in_kernel || conduct.delivery.paused;
         held && conduct.direction != Direction::SendOnly && !self.receive_shut
     }
 

@@ -205,22 +205,7 @@ impl<'a> Run<'a> {
 
     /// Waits for a connection that an open listener has not accepted yet.
     async fn arrival(&mut self, id: &SocketId, listener: &Cell) -> Result<Arc<Cell>, Stop> {
-        let filter = EventFilter {
-            sockets: vec![SocketPattern::Is(id.clone()), SocketPattern::Number(listener.uid)],
-            kinds: vec!["created", "closed"],
-        };
-        let mut cursor = self.session.hub.cursor(Begin::Now, filter)?;
-        loop {
-            // Looked for after the cursor was placed, so that it cannot come unseen in between.
-            match self.session.named(id) {
-                Named::Open(cell) => return Ok(cell),
-                Named::Expected(_) => {}
-                // It came and has gone already, or its listener has.
-                Named::Closed(cell) => return Ok(cell),
-                Named::Nothing => return Err(Refusal::SocketNotFound(id.clone()).into()),
-            }
-            self.patiently(Operation::Accept, cursor.next()).await?;
-        }
+        Ok(self.patiently(Operation::Accept, self.session.arrival(id, listener)).await??)
     }
 
     // === Orders ===
@@ -423,7 +408,27 @@ pub(super) enum Named {
 }
 
 impl Session {
-    fn named(&self, id: &SocketId) -> Named {
+    /// Waits for a connection that an open listener has not accepted yet.
+    pub(super) async fn arrival(&self, id: &SocketId, listener: &Cell) -> Result<Arc<Cell>, Refusal> {
+        let filter = EventFilter {
+            sockets: vec![SocketPattern::Is(id.clone()), SocketPattern::Number(listener.uid)],
+            kinds: vec!["created", "closed"],
+        };
+        let mut cursor = self.hub.cursor(Begin::Now, filter)?;
+        loop {
+            // Looked for after the cursor was placed, so that it cannot come unseen in between.
+            match self.named(id) {
+                Named::Open(cell) => return Ok(cell),
+                Named::Expected(_) => {}
+                // It came and has gone already, or its listener has.
+                Named::Closed(cell) => return Ok(cell),
+                Named::Nothing => return Err(Refusal::SocketNotFound(id.clone())),
+            }
+            cursor.next().await;
+        }
+    }
+
+    pub(super) fn named(&self, id: &SocketId) -> Named {
         let names = lock(&self.names);
         let listener = id.parent().and_then(|parent| match names.find(&parent) {
             Name::Open(cell) if cell.status().state == SocketState::Listening => Some(cell),

@@ -79,6 +79,11 @@ impl Cell {
             match self.conduct().delivery.mode {
                 DeliveryMode::Events => {}
                 DeliveryMode::Pull => return Ok(Received::AskKernel),
+                DeliveryMode::Transfer => {
+                    let why =
+                        "keeps what it receives for TransferSocket: SetSocketDelivery to EVENTS or PULL comes first";
+                    return Err(Refusal::WrongState { socket: self.id.clone(), why });
+                }
                 DeliveryMode::Count => {
                     let why = "counts and discards what it receives: SetSocketDelivery to EVENTS or PULL comes first";
                     return Err(Refusal::WrongState { socket: self.id.clone(), why });

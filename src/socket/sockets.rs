@@ -1,5 +1,6 @@
 //! All sockets of an agent, by principal and session.
 
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -459,6 +460,11 @@ impl Sockets {
     pub async fn finished(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// Lets a task work for a socket: an agent that stops waits for it.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(task);
     }
 
     /// How many tasks work for sockets and operations.

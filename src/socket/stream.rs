@@ -27,9 +27,9 @@ pub(super) struct Stream {
     /// The kernel has no room for what is outgoing.
     pub(super) blocked: bool,
     /// The connection is broken by this, but bytes that came before may still be read.
-    broken: Option<Errno>,
+    pub(super) broken: Option<Errno>,
     /// Something has waited for room since `writable` was told last.
-    waited: bool,
+    pub(super) waited: bool,
     last_activity: Instant,
     idle_told: bool,
     /// Where the urgent byte stands that was told last and is a part of the stream.
@@ -39,6 +39,8 @@ pub(super) struct Stream {
 /// What goes out, in order.
 pub(super) enum Outgoing {
     Write(Write),
+    /// Bytes of a stream that has the connection.
+    Transferred(Bytes),
     Shutdown {
         /// Absent when the half-open policy asks.
         ticket: Option<Ticket>,
@@ -78,6 +80,7 @@ impl Outgoing {
         match self {
             Self::Write(Write { ticket, .. }) | Self::Close { ticket, .. } => Some(ticket),
             Self::Shutdown { ticket, .. } => ticket.as_ref(),
+            Self::Transferred(_) => None,
         }
     }
 
@@ -88,6 +91,7 @@ impl Outgoing {
     fn waiting_bytes(&self) -> usize {
         match self {
             Self::Write(write) => write.payload.len() - write.handed,
+            Self::Transferred(bytes) => bytes.len(),
             Self::Shutdown { .. } | Self::Close { .. } => 0,
         }
     }
@@ -122,6 +126,9 @@ impl Driver {
         expected_offset: Option<u64>,
         flags: WriteFlags,
     ) {
+        if let Some(refusal) = self.refuse_attached() {
+            return ticket.refuse(refusal);
+        }
         let waiting = self.unwritten_bytes();
         let offset = self.cell.status().totals.bytes_written + u64::from(waiting);
         if expected_offset.is_some_and(|expected| expected != offset) {
@@ -138,7 +145,9 @@ impl Driver {
     pub(super) fn enqueue(&mut self, outgoing: Outgoing) {
         self.outgoing.push_back(outgoing);
         // What is outgoing during a handshake waits for its end: the kernel answers EAGAIN then.
-        if !matches!(&self.role, Role::Stream(stream) if stream.blocked) {
+        if matches!(&self.role, Role::Stream(stream) if stream.blocked) {
+            self.cell.pending_write_bytes.store(self.unwritten_bytes(), Ordering::Release);
+        } else {
             self.flush();
         }
         if !self.outgoing.is_empty() {
@@ -179,6 +188,14 @@ impl Driver {
                     }
                     self.tell_if_writable();
                 }
+                Some(Outgoing::Transferred(bytes)) => {
+                    if let Some(rest) = self.hand_on(bytes) {
+                        self.outgoing.push_front(Outgoing::Transferred(rest));
+                        return Flow::Drained;
+                    }
+                }
+                // The half-open policy and a stream have both asked for it.
+                Some(Outgoing::Shutdown { ticket: None, .. }) if self.cell.status().shut_down => {}
                 Some(Outgoing::Shutdown { ticket, how }) => self.shut_down_now(ticket, how),
                 Some(Outgoing::Close { ticket, linger }) => {
                     self.end = Some(End { linger, ..End::asked(CloseReason::Closed, ticket) });
@@ -258,7 +275,7 @@ impl Driver {
                 Some(Outgoing::Close { ticket, .. }) => {
                     ticket.finish(for_operation(&ending, Operation::Close), Brought::Nothing);
                 }
-                Some(Outgoing::Shutdown { ticket: None, .. }) | None => {}
+                Some(Outgoing::Shutdown { ticket: None, .. } | Outgoing::Transferred(_)) | None => {}
             }
         }
         if let Role::Stream(stream) = &mut self.role {
@@ -289,16 +306,10 @@ impl Driver {
             if self.turn == 0 || !self.wants_to_read() || self.receive_shut {
                 return Flow::Enough;
             }
-            if self.counts() {
-                match self.count() {
-                    Some(flow) => return flow,
-                    None => continue,
-                }
-            }
             let max = match self.receives.front() {
                 Some(receive) if self.must_wait_for(receive.min_bytes) => return Flow::Drained,
                 Some(receive) => receive.max_bytes,
-                None => self.cell.conduct().delivery.read_size as usize,
+                None => self.read_limit(),
             };
             let ready = self.socket.readiness();
             if ready.priority {
@@ -306,12 +317,24 @@ impl Driver {
             } else if !ready.readable && !ready.hung_up && !ready.failed {
                 return Flow::Drained;
             }
+            if self.counts() {
+                match self.count() {
+                    Some(flow) => return flow,
+                    None => continue,
+                }
+            }
             match read_with(|buffer| self.socket.receive(buffer, max)) {
                 Ok((0, _)) => {
                     self.end_of_stream();
                     return Flow::Enough;
                 }
-                Ok((_, payload)) => self.deliver(payload),
+                Ok((_, payload)) => {
+                    self.deliver(payload);
+                    if self.departure_told() && self.is_drained_for_stream() {
+                        self.end_of_stream();
+                        return Flow::Enough;
+                    }
+                }
                 Err(errno) if errno.would_block() => return Flow::Drained,
                 Err(errno) => {
                     self.receive_failed(errno);
@@ -382,6 +405,7 @@ impl Driver {
         self.note_activity();
         self.spend(payload.len());
         self.cell.hash_received(&payload);
+        let Some(payload) = self.deliver_to_stream(payload) else { return };
         let offset = self.cell.status().totals.bytes_read;
         let receive = self.receives.pop_front();
         if receive.is_none() && self.cell.conduct().delivery.mode == DeliveryMode::Events {
@@ -409,6 +433,7 @@ impl Driver {
 
     /// Answers those who still want to read: there is nothing more.
     pub(super) fn end_of_stream_told(&mut self) {
+        self.tell_stream_end();
         for receive in self.receives.drain(..) {
             let taken = Taken { end: true, ..Taken::default() };
             receive.ticket.finish(Ending::Done, Brought::Taken(taken));
@@ -466,6 +491,7 @@ impl Driver {
         stream.departure_told = true;
         match pending {
             Some(errno) => self.break_down(errno, Operation::Receive, "recv"),
+            None if self.is_drained_for_stream() => self.end_of_stream(),
             None => {
                 self.record(Event::PeerGone { error: None });
                 if self.cell.conduct().direction == Direction::SendOnly {
@@ -473,6 +499,10 @@ impl Driver {
                 }
             }
         }
+    }
+
+    fn departure_told(&self) -> bool {
+        matches!(&self.role, Role::Stream(stream) if stream.departure_told)
     }
 
     /// Both directions are over, or the connection is broken.
@@ -497,6 +527,7 @@ impl Driver {
             return self.break_off(errno, operation, syscall);
         }
         if self.may_read_later() {
+            self.read_now |= self.wants_to_read();
             if !told {
                 let error = self.error(errno, operation, syscall);
                 self.record(Event::PeerGone { error: Some(error) });
@@ -510,7 +541,7 @@ impl Driver {
 
     // === Silence ===
 
-    fn note_activity(&mut self) {
+    pub(super) fn note_activity(&mut self) {
         if let Role::Stream(stream) = &mut self.role {
             stream.last_activity = Instant::now();
             if std::mem::take(&mut stream.idle_told) {

@@ -29,6 +29,7 @@ impl From<&Limits> for pb::Limits {
             connections,
             marks,
             message_bytes,
+            transfer_bytes,
         } = *limits;
         Self {
             sockets,
@@ -52,6 +53,7 @@ impl From<&Limits> for pb::Limits {
             connections,
             marks,
             message_bytes,
+            transfer_bytes,
         }
     }
 }

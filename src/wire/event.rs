@@ -178,6 +178,12 @@ fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
         }
         Event::Failed { error } => Body::Failed(pb::FailedEvent { error: Some(call::error(error)) }),
         Event::Aborted => Body::Aborted(pb::AbortedEvent {}),
+        Event::Attached => Body::Attached(pb::AttachedEvent {}),
+        Event::Detached { to_client, from_client, lost } => Body::Detached(pb::DetachedEvent {
+            bytes_to_client: Some(*to_client),
+            bytes_from_client: Some(*from_client),
+            bytes_lost: *lost,
+        }),
         Event::Closed(closing) => Body::Closed(closing.into()),
         Event::ClockStepped { ahead_nanos } => {
             Body::ClockStepped(pb::ClockSteppedEvent { ahead: Some(call::signed_span(*ahead_nanos)) })
@@ -303,6 +309,10 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         Body::SourceUnblocked(e) => Event::SourceUnblocked(membership(e.membership)?),
         Body::Failed(e) => Event::Failed { error: error(e.error)? },
         Body::Aborted(_) => Event::Aborted,
+        Body::Attached(_) => Event::Attached,
+        Body::Detached(e) => {
+            Event::Detached { to_client: e.bytes_to_client(), from_client: e.bytes_from_client(), lost: e.bytes_lost }
+        }
         Body::Closed(e) => Event::Closed(socket::read_closing(&e)?),
         Body::ClockStepped(e) => {
             let ahead = e.ahead.unwrap_or_default();

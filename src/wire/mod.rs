@@ -16,6 +16,7 @@ pub mod response;
 pub mod socket;
 pub mod status;
 pub mod tcp;
+pub mod transfer;
 
 /// The generated messages, clients and servers of `farsock.v1`.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, elided_lifetimes_in_paths, reason = "generated code")]

@@ -212,6 +212,7 @@ fn write_delivery(change: DeliveryChange) -> pb::Delivery {
             None => pb::DeliveryMode::Unspecified,
             Some(DeliveryMode::Events) => pb::DeliveryMode::Events,
             Some(DeliveryMode::Pull) => pb::DeliveryMode::Pull,
+            Some(DeliveryMode::Transfer) => pb::DeliveryMode::Transfer,
             Some(DeliveryMode::Count) => pb::DeliveryMode::Count,
         }
         .into(),

@@ -57,6 +57,12 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
 }
 
 pub(super) fn udp_spec(spec: &pb::UdpSocketSpec, bounds: Bounds<'_>) -> Result<SocketSpec, Violation> {
+    if spec.delivery.as_ref().is_some_and(|delivery| delivery.mode() == pb::DeliveryMode::Transfer) {
+        return Err(Violation::new(
+            "delivery.mode",
+            "TransferSocket is for TCP: EVENTS, PULL and COUNT are for UDP, too",
+        ));
+    }
     if spec.delivery.as_ref().is_some_and(|delivery| delivery.hash()) {
         return Err(Violation::new("delivery.hash", "datagrams are no stream: only TCP sockets are hashed"));
     }
@@ -97,6 +103,7 @@ pub(super) fn delivery_change(
             pb::DeliveryMode::Unspecified => None,
             pb::DeliveryMode::Events => Some(DeliveryMode::Events),
             pb::DeliveryMode::Pull => Some(DeliveryMode::Pull),
+            pb::DeliveryMode::Transfer => Some(DeliveryMode::Transfer),
             pb::DeliveryMode::Count => Some(DeliveryMode::Count),
         },
         paused: delivery.paused,
@@ -152,6 +159,7 @@ impl From<&SocketView> for pb::Socket {
                 mode: match conduct.delivery.mode {
                     DeliveryMode::Events => pb::DeliveryMode::Events,
                     DeliveryMode::Pull => pb::DeliveryMode::Pull,
+                    DeliveryMode::Transfer => pb::DeliveryMode::Transfer,
                     DeliveryMode::Count => pb::DeliveryMode::Count,
                 }
                 .into(),
@@ -317,6 +325,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             delivery: Delivery {
                 mode: match delivery.mode() {
                     pb::DeliveryMode::Pull => DeliveryMode::Pull,
+                    pb::DeliveryMode::Transfer => DeliveryMode::Transfer,
                     pb::DeliveryMode::Count => DeliveryMode::Count,
                     pb::DeliveryMode::Events | pb::DeliveryMode::Unspecified => DeliveryMode::Events,
                 },

@@ -13,6 +13,7 @@ mod process;
 mod requests;
 mod resolver;
 pub mod tcp;
+pub mod transfer;
 
 pub use agent::{Agent, Refused, error_name, text};
 pub use calls::{detached, filter, millis, named, nanos, patient, response};

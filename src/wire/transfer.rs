@@ -1,0 +1,164 @@
+//! The frames of TransferSocket, in and out.
+
+use crate::model::operation::{Action, Target};
+use crate::model::refusal::Violation;
+use crate::model::socket::{DeliveryMode, Kind, TcpRole};
+use crate::model::transfer::{FromAgent, FromClient, Mistake, Opened};
+use crate::wire::pb::transfer_socket_request::Frame;
+use crate::wire::pb::transfer_socket_response::Frame as Answer;
+use crate::wire::request::{Ask, Asked};
+use crate::wire::socket::Bounds;
+use crate::wire::{address, call, pb};
+
+/// What the first frame asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begin {
+    /// A connection that is there.
+    Open(Target),
+    /// A new one.
+    Create(Box<Asked>),
+}
+
+/// Reads the first frame.
+pub fn begin(first: pb::TransferSocketRequest, bounds: Bounds<'_>) -> Result<Begin, Violation> {
+    match first.frame {
+        Some(Frame::Open(open)) => {
+            let target = address::target(&open.session_id, &open.socket_id, open.socket_uid);
+            Ok(Begin::Open(target.map_err(|violation| violation.within("open"))?))
+        }
+        Some(Frame::Create(create)) => {
+            let asked = create_request(create, bounds).map_err(|violation| violation.within("create"))?;
+            Ok(Begin::Create(Box::new(asked)))
+        }
+        other => {
+            let field = other.map_or("frame", |frame| field(&frame));
+            Err(Violation::new(field, Mistake::NotOpen.to_string()))
+        }
+    }
+}
+
+fn create_request(create: pb::TransferCreate, bounds: Bounds<'_>) -> Result<Asked, Violation> {
+    let Some(mut tcp) = create.tcp else {
+        return Err(Violation::new("tcp", "the connection is needed, such as {\"connect\":\"10.0.0.1:80\"}"));
+    };
+    let mut delivery = tcp.delivery.unwrap_or_default();
+    if !matches!(delivery.mode(), pb::DeliveryMode::Unspecified | pb::DeliveryMode::Transfer) {
+        return Err(Violation::new("tcp.delivery.mode", "it is TRANSFER here: leave it out"));
+    }
+    delivery.set_mode(pb::DeliveryMode::Transfer);
+    tcp.delivery = Some(delivery);
+    let request = pb::CreateSocketRequest {
+        session_id: create.session_id,
+        socket_id: create.socket_id,
+        kind: Some(pb::create_socket_request::Kind::Tcp(tcp)),
+        call: create.call,
+    };
+    let asked = request.check(bounds)?;
+    if asked.options.detach {
+        return Err(Violation::new("call.detach", "the stream is answered when the connection is there"));
+    }
+    match &asked.action {
+        Action::CreateSocket { spec, .. } if is_connecting(&spec.kind) => {
+            debug_assert_eq!(spec.conduct.delivery.mode, DeliveryMode::Transfer);
+            Ok(asked)
+        }
+        _ => Err(Violation::new("tcp.connect", "the remote address is needed, such as \"10.0.0.1:80\"")),
+    }
+}
+
+fn is_connecting(kind: &Kind) -> bool {
+    matches!(kind, Kind::Tcp(tcp) if matches!(tcp.role, TcpRole::Connect(_)))
+}
+
+/// Reads a frame after the first one.
+pub fn frame(sent: pb::TransferSocketRequest) -> Result<FromClient, Violation> {
+    match sent.frame {
+        Some(Frame::Data(bytes)) => Ok(FromClient::Data(bytes)),
+        Some(Frame::Window(size)) => Ok(FromClient::Window(size)),
+        Some(Frame::End(_)) => Ok(FromClient::End),
+        Some(Frame::Abort(_)) => Ok(FromClient::Abort),
+        Some(frame @ (Frame::Open(_) | Frame::Create(_))) => {
+            Err(Violation::new(field(&frame), Mistake::OpenTwice.to_string()))
+        }
+        None => Err(Violation::new("frame", "one of `data`, `window`, `end` and `abort` is needed")),
+    }
+}
+
+fn field(frame: &Frame) -> &'static str {
+    match frame {
+        Frame::Open(_) => "open",
+        Frame::Create(_) => "create",
+        Frame::Data(_) => "data",
+        Frame::Window(_) => "window",
+        Frame::End(_) => "end",
+        Frame::Abort(_) => "abort",
+    }
+}
+
+impl From<FromAgent> for pb::TransferSocketResponse {
+    fn from(frame: FromAgent) -> Self {
+        let frame = match frame {
+            FromAgent::Opened(opened) => Answer::Opened(show_opened(&opened)),
+            FromAgent::Data(bytes) => Answer::Data(bytes),
+            FromAgent::Window(size) => Answer::Window(size),
+            FromAgent::End => Answer::End(pb::TransferEnd {}),
+            FromAgent::Error(error) => Answer::Error(call::error(&error)),
+            FromAgent::Closed(closing) => Answer::Closed((&closing).into()),
+        };
+        Self { frame: Some(frame) }
+    }
+}
+
+fn show_opened(opened: &Opened) -> pb::TransferOpened {
+    pb::TransferOpened {
+        socket: opened.socket.as_deref().map(pb::Socket::from),
+        window: opened.window,
+        options: opened.options.iter().map(pb::OptionResult::from).collect(),
+        report: opened.report.as_deref().map(pb::Report::from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::limits::{Defaults, Limits};
+
+    fn begun(frame: Frame) -> Result<Begin, Violation> {
+        let (limits, defaults) = (Limits::default(), Defaults::default());
+        let bounds = Bounds { limits: &limits, defaults: &defaults };
+        begin(pb::TransferSocketRequest { frame: Some(frame) }, bounds)
+    }
+
+    fn create(tcp: pb::TcpSocketSpec) -> Frame {
+        Frame::Create(pb::TransferCreate { tcp: Some(tcp), ..Default::default() })
+    }
+
+    #[test]
+    fn every_mistake_of_a_frame_names_its_field() {
+        use pb::tcp_socket_spec::Role;
+
+        let field = |frame| begun(frame).unwrap_err().field;
+        assert_eq!(field(Frame::Data("hola".into())), "data");
+        assert_eq!(field(Frame::Open(pb::TransferOpen::default())), "open.socket_id");
+        assert_eq!(field(Frame::Create(pb::TransferCreate::default())), "create.tcp");
+        assert_eq!(field(create(pb::TcpSocketSpec::default())), "create.tcp.connect");
+        let listen = pb::TcpSocketSpec { role: Some(Role::Listen(":0".into())), ..Default::default() };
+        assert_eq!(field(create(listen)), "create.tcp.connect");
+        let line = || pb::TcpSocketSpec { role: Some(Role::Connect("127.0.0.1:80".into())), ..Default::default() };
+        let pull = pb::Delivery { mode: pb::DeliveryMode::Pull.into(), ..Default::default() };
+        assert_eq!(field(create(pb::TcpSocketSpec { delivery: Some(pull), ..line() })), "create.tcp.delivery.mode");
+        let call = Some(pb::Call { detach: true, ..Default::default() });
+        let detached = pb::TransferCreate { tcp: Some(line()), call, ..Default::default() };
+        assert_eq!(field(Frame::Create(detached)), "create.call.detach");
+        assert!(matches!(begun(create(line())), Ok(Begin::Create(_))));
+
+        let later = |frame| frame_of(frame).unwrap_err().field;
+        assert_eq!(later(Some(Frame::Open(pb::TransferOpen::default()))), "open");
+        assert_eq!(later(None), "frame");
+        assert_eq!(frame_of(Some(Frame::Window(7))), Ok(FromClient::Window(7)));
+    }
+
+    fn frame_of(sent: Option<Frame>) -> Result<FromClient, Violation> {
+        frame(pb::TransferSocketRequest { frame: sent })
+    }
+}
