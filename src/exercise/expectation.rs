@@ -205,6 +205,8 @@ impl FactsCheck {
         same("bytes_written", facts.bytes_written, Some(status.totals.bytes_written), u64::to_string)?;
         let queue = socket.queues.map(|queues| queues.receive_bytes);
         same("receive_queue", facts.receive_queue, queue, u32::to_string)?;
+        let queue = socket.listener.and_then(|listener| listener.queue).map(|queue| queue.length);
+        same("queue", facts.queue, queue, u32::to_string)?;
         same("backlog", facts.backlog, status.listener.map(|listener| listener.backlog), u32::to_string)?;
         same("local", self.local.clone(), status.local.as_ref().map(ToString::to_string), String::clone)?;
         same("peer", self.peer.clone(), status.remote.as_ref().map(ToString::to_string), String::clone)

@@ -217,6 +217,8 @@ step_file! {
     tcp_state: String,
     /// How many connections a listener has open.
     connections: u32,
+    /// How many connections wait to be accepted.
+    queue: u32,
     /// How many bytes were read.
     bytes_read: u64,
     /// How many bytes were written.

@@ -136,12 +136,13 @@ pub fn finding(verb: &Verb) -> Option<String> {
 }
 
 fn facts_text(facts: &Facts) -> String {
-    let Facts { state, tcp_state, connections, bytes_read, bytes_written, receive_queue, .. } = facts;
+    let Facts { state, tcp_state, connections, queue, bytes_read, bytes_written, receive_queue, .. } = facts;
     let Facts { datagrams_dropped, local, peer, backlog, .. } = facts;
     let texts = [
         state.map(|state| state.name().to_owned()),
         tcp_state.map(|state| state.name().to_owned()),
         connections.map(|count| if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") }),
+        queue.map(|count| format!("{count} in the queue")),
         bytes_read.map(|count| format!("{} read", bytes_text(count))),
         bytes_written.map(|count| format!("{} written", bytes_text(count))),
         receive_queue.map(|count| format!("{} unread", bytes_text(count.into()))),

@@ -422,4 +422,6 @@ pub struct Facts {
     pub peer: Option<Template>,
     /// How many connections may wait.
     pub backlog: Option<u32>,
+    /// How many connections wait.
+    pub queue: Option<u32>,
 }

@@ -75,10 +75,11 @@ const RECEIVED: [&str; 14] = [
 /// What can be expected of an event.
 const EVENT: [&str; 10] = ["event", "text", "encoding", "hex", "pattern", "size", "offset", "peer", "reason", "quiet"];
 /// What can be expected of a socket.
-const FACTS: [&str; 10] = [
+const FACTS: [&str; 11] = [
     "state",
     "tcp_state",
     "connections",
+    "queue",
     "bytes_read",
     "bytes_written",
     "receive_queue",
@@ -524,6 +525,7 @@ impl Words<'_, '_> {
             connections: file.connections.as_ref().map(|count| count.value),
             bytes_read: file.bytes_read.as_ref().map(|bytes| bytes.value),
             bytes_written: file.bytes_written.as_ref().map(|bytes| bytes.value),
+            queue: file.queue.as_ref().map(|count| count.value),
             receive_queue: file.receive_queue.as_ref().map(|bytes| bytes.value),
             datagrams_dropped: file.datagrams_dropped.as_ref().map(|count| count.value),
             local: self.checker.optional_template(file.local.as_ref()),
@@ -532,7 +534,7 @@ impl Words<'_, '_> {
         };
         if facts == Facts::default() && file.state.is_none() && file.tcp_state.is_none() {
             let message = format!("nothing is expected of `{}`", socket.value);
-            let help = "say what: event, state, tcp_state, connections, bytes_read, bytes_written, receive_queue, datagrams_dropped, local, peer, or quiet";
+            let help = "say what: event, state, tcp_state, connections, queue, bytes_read, bytes_written, receive_queue, datagrams_dropped, local, peer, or quiet";
             self.checker.wrong_with_help(span(&socket.referenced), message, help);
             return None;
         }

@@ -499,6 +499,15 @@ pub struct Readiness {
     pub failed: bool,
 }
 
+/// The kernel's queue of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptQueue {
+    /// How many connections wait.
+    pub length: u32,
+    /// How many may wait.
+    pub limit: u32,
+}
+
 /// What a listener was told about its connections, and how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerView {
@@ -508,6 +517,8 @@ pub struct ListenerView {
     pub max_connections: Option<u32>,
     /// Connections that are open now.
     pub connection_count: u32,
+    /// Connections that wait to be accepted, where the kernel was asked.
+    pub queue: Option<AcceptQueue>,
 }
 
 /// A socket as it is at one moment.

@@ -181,6 +181,7 @@ impl Cell {
                 accept: spec.accept,
                 max_connections: spec.max_connections,
                 connection_count: self.open_children(),
+                queue: None,
             }),
             hashes: lock(&self.digests).as_deref().map(Digests::now),
             queues: None,
@@ -204,6 +205,9 @@ impl Cell {
             view.readiness = Some(socket.readiness());
             if self.transport == Transport::Tcp {
                 view.tcp_state = socket.tcp_state();
+            }
+            if let Some(listener) = &mut view.listener {
+                listener.queue = socket.accept_queue();
             }
         }
         view

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::model::errno::Errno;
 use crate::model::option::{Access, OptionSpec, OptionType, OptionValue, PATH_MTU_WORDS, port_range};
+use crate::model::socket::AcceptQueue;
 use crate::model::tcp::{TcpInfo, TcpState};
 use crate::sys::interface;
 
@@ -96,6 +97,17 @@ pub(super) fn tcp_info(socket: impl AsFd) -> Result<TcpInfo, Errno> {
     let mut info = [0_u8; 512];
     let size = get_raw(&socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
     Ok(TcpInfo::parse(&info[..size]))
+}
+
+/// The queue of a listener. tcp(7): TCP_INFO, which tells it in two fields that mean something else of a connection.
+pub(super) fn accept_queue(socket: impl AsFd) -> Option<AcceptQueue> {
+    const TCP_LISTEN: u8 = 10;
+    const UNACKED: usize = 24;
+    const SACKED: usize = 28;
+    let mut info = [0_u8; SACKED + 4];
+    let length = get_raw(&socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).ok()?;
+    let field = |at: usize| Some(u32::from_ne_bytes(info[..length].get(at..at + 4)?.try_into().ok()?));
+    (info[0] == TCP_LISTEN).then_some(AcceptQueue { length: field(UNACKED)?, limit: field(SACKED)? })
 }
 
 /// How many bytes the kernel holds that were not acknowledged (TCP) or not sent (UDP) yet. tcp(7), udp(7): SIOCOUTQ.

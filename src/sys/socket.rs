@@ -16,7 +16,7 @@ use crate::model::errno::Errno;
 use crate::model::group::GroupChange;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::{OptionSpec, OptionValue};
-use crate::model::socket::{Queues, Readiness};
+use crate::model::socket::{AcceptQueue, Queues, Readiness};
 use crate::model::tcp::{TcpInfo, TcpState};
 use crate::sys::control::{Ancillary, ERROR_ROOM, Marks, QueuedError, RECEIVE_ROOM};
 use crate::sys::group::{self, GroupFilter};
@@ -255,6 +255,11 @@ impl Socket {
     /// What the kernel knows of a TCP connection. tcp(7): TCP_INFO.
     pub fn tcp_info(&self) -> Result<TcpInfo, Errno> {
         option::tcp_info(self)
+    }
+
+    /// How many connections wait to be accepted, and how many may; absent where it does not listen. tcp(7): TCP_INFO.
+    pub fn accept_queue(&self) -> Option<AcceptQueue> {
+        option::accept_queue(self)
     }
 
     /// What the kernel holds for it. tcp(7), udp(7): SIOCINQ, SIOCOUTQ.

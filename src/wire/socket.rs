@@ -6,9 +6,9 @@ use crate::model::operation::SessionView;
 use crate::model::payload::{parse_hex, to_hex};
 use crate::model::refusal::Violation;
 use crate::model::socket::{
-    AcceptPolicy, CloseReason, Closing, Conduct, Delivery, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy,
-    Hashes, Kind, ListenerStatus, ListenerView, Queues, Readiness, SocketSpec, SocketState, SocketStatus, SocketView,
-    TcpRole, TcpSpec, Totals, UdpSpec,
+    AcceptPolicy, AcceptQueue, CloseReason, Closing, Conduct, Delivery, DeliveryChange, DeliveryMode, Direction,
+    HalfOpenPolicy, Hashes, Kind, ListenerStatus, ListenerView, Queues, Readiness, SocketSpec, SocketState,
+    SocketStatus, SocketView, TcpRole, TcpSpec, Totals, UdpSpec,
 };
 use crate::wire::{address, call, group, known, option, pb, tcp};
 
@@ -213,6 +213,8 @@ fn listener(view: &SocketView) -> Option<pb::Listener> {
         connection_count: Some(told.connection_count),
         accepted_total: Some(status.accepted_total),
         dropped_total: Some(status.dropped_total),
+        queue_length: told.queue.map(|queue| queue.length),
+        queue_limit: told.queue.map(|queue| queue.limit),
         accept: match told.accept {
             AcceptPolicy::Auto => pb::AcceptPolicy::Auto,
             AcceptPolicy::Manual => pb::AcceptPolicy::Manual,
@@ -371,6 +373,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             },
             max_connections: listener.max_connections,
             connection_count: listener.connection_count(),
+            queue: listener.queue_length.zip(listener.queue_limit).map(|(length, limit)| AcceptQueue { length, limit }),
         }),
         hashes: read_hash(&sent.received_sha256)
             .zip(read_hash(&sent.written_sha256))

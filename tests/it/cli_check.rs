@@ -120,7 +120,8 @@ const STEPS: &[(&[&str], &str)] = &[
     (&[LINE, "on: a, set: line"], "19 there is nothing to set | `set` takes delivery, paused, read_size and options"),
     (
         &[DOOR, "on: a, expect: door"],
-        "22 nothing is expected of `door` | say what: event, state, tcp_state, connections, bytes_read, bytes_written, receive_queue, datagrams_dropped, local, \
+        "22 nothing is expected of `door` | say what: event, state, tcp_state, connections, queue, bytes_read, bytes_written, \
+         receive_queue, datagrams_dropped, local, \
          peer, or quiet",
     ),
     (

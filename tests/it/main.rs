@@ -50,6 +50,7 @@ mod tcp_idle;
 mod tcp_kernel;
 mod tcp_listen;
 mod tcp_pause;
+mod tcp_queue;
 mod tcp_states;
 mod tcp_stream;
 mod tcp_transfer;
