@@ -1,5 +1,7 @@
 //! The steps that make sockets and move bytes.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
@@ -218,6 +220,8 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
             backlog: plan.backlog.unwrap_or_else(|| Defaults::default().backlog),
             max_connections: plan.max_connections,
             accept: plan.accept,
+            max_accepts: None,
+            accept_delay: Duration::ZERO,
         }),
         Transport::Udp => Kind::Udp(UdpSpec {
             connect: match &plan.role {
@@ -236,6 +240,8 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
             direction: plan.direction,
             half_open: plan.half_open,
             idle_timeout: plan.idle_timeout,
+            read_delay: Duration::ZERO,
+            close_delay: Duration::ZERO,
         },
         options: plan.options.clone(),
     })

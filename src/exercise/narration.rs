@@ -34,6 +34,9 @@ pub fn describe(event: &Event) -> String {
             format!("dropped a connection{from}")
         }
         Event::AcceptPaused { reason: AcceptPause::SocketLimit, .. } => "accepts no more: too many sockets".to_owned(),
+        Event::AcceptPaused { reason: AcceptPause::AcceptLimit, .. } => {
+            "accepts no more: as many as it was told to".to_owned()
+        }
         Event::AcceptPaused { reason: AcceptPause::OutOfResources, .. } => {
             "accepts no more for now: out of resources".to_owned()
         }

@@ -24,6 +24,8 @@ pub enum AcceptPause {
     SocketLimit,
     /// EMFILE, ENFILE, ENOBUFS, ENOMEM.
     OutOfResources,
+    /// It has accepted as many as it was told to.
+    AcceptLimit,
 }
 
 /// A datagram, with what the kernel told about it.

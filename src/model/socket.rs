@@ -146,6 +146,10 @@ pub struct Conduct {
     pub half_open: HalfOpenPolicy,
     /// The silence that is announced. TCP only; zero: never.
     pub idle_timeout: Duration,
+    /// How long a new connection is not read. TCP only.
+    pub read_delay: Duration,
+    /// How long the answer to the peer's end is put off. TCP only.
+    pub close_delay: Duration,
 }
 
 impl Conduct {
@@ -177,6 +181,10 @@ pub struct TcpSpec {
     pub max_connections: Option<u32>,
     /// Who accepts.
     pub accept: AcceptPolicy,
+    /// Connections that are accepted at all.
+    pub max_accepts: Option<u32>,
+    /// How long each connection waits to be accepted.
+    pub accept_delay: Duration,
 }
 
 /// A UDP socket to be made.

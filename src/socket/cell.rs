@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sha2::Digest;
 use tokio::sync::{Notify, mpsc};
@@ -30,6 +31,8 @@ pub(super) struct ListenerSpec {
     pub(super) backlog: u32,
     pub(super) max_connections: Option<u32>,
     pub(super) accept: AcceptPolicy,
+    pub(super) max_accepts: Option<u32>,
+    pub(super) accept_delay: Duration,
 }
 
 /// Identity, status and descriptor of one socket, shared by its driver, its session's names and whoever asks.

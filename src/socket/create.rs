@@ -82,9 +82,13 @@ impl Run<'_> {
         socket: Socket,
     ) -> Result<Arc<Cell>, Refusal> {
         let listener = match &spec.kind {
-            Kind::Tcp(tcp) => {
-                Some(ListenerSpec { backlog: tcp.backlog, max_connections: tcp.max_connections, accept: tcp.accept })
-            }
+            Kind::Tcp(tcp) => Some(ListenerSpec {
+                backlog: tcp.backlog,
+                max_connections: tcp.max_connections,
+                accept: tcp.accept,
+                max_accepts: tcp.max_accepts,
+                accept_delay: tcp.accept_delay,
+            }),
             Kind::Udp(_) => None,
         };
         let new = NewSocket {

@@ -382,7 +382,8 @@ impl Driver {
         let conduct = self.cell.conduct();
         let always = matches!(conduct.delivery.mode, DeliveryMode::Events | DeliveryMode::Count);
         let asked = always || !self.receives.is_empty() || self.attached.as_ref().is_some_and(|a| a.wants_bytes());
-        asked && !conduct.delivery.paused && conduct.direction != Direction::SendOnly
+        let delayed = matches!(&self.role, Role::Stream(stream) if stream.read_from.is_some());
+        asked && !delayed && !conduct.delivery.paused && conduct.direction != Direction::SendOnly
     }
 
     /// Counts bytes that were read.
@@ -441,7 +442,7 @@ impl Driver {
             Role::Idle | Role::Datagrams(_) => None,
             Role::Connecting(connecting) => Some(connecting.ticket.deadline),
             Role::Listener(listener) => listener.next_deadline(),
-            Role::Stream(stream) => self.idle_deadline(stream),
+            Role::Stream(stream) => self.stream_deadline(stream),
         };
         let of_outgoing = self.outgoing.iter().filter_map(Outgoing::deadline).min();
         let of_sends = self.sends.iter().map(|send| send.ticket.deadline).min();
@@ -453,7 +454,7 @@ impl Driver {
         match &self.role {
             Role::Connecting(connecting) if connecting.ticket.deadline <= now => self.give_up_connect(Ending::TimedOut),
             Role::Listener(_) => self.expire_listener(now),
-            Role::Stream(_) => self.expire_idle(now),
+            Role::Stream(_) => self.expire_stream(now),
             _ => {}
         }
         self.end_outgoing(Ending::TimedOut, |ticket| ticket.deadline <= now);

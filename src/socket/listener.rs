@@ -31,6 +31,17 @@ pub(super) struct Listener {
     pause: Option<Pause>,
     /// The kernel accepts no more here: the listener was shut down.
     over: bool,
+    /// How many more connections the agent may accept by itself; absent: all.
+    left: Option<u32>,
+    /// A connection is there, and its turn has not come or has just come.
+    delay: Option<Delay>,
+}
+
+/// A connection waits for its turn.
+struct Delay {
+    until: Instant,
+    /// The turn has come.
+    over: bool,
 }
 
 /// Something has run out. It stays so until a connection has been accepted again.
@@ -45,13 +56,19 @@ impl Listener {
     pub(super) fn attention(&self) -> Attention {
         let wanted = self.policy == AcceptPolicy::Auto || !self.accepts.is_empty();
         let paused = self.pause.as_ref().is_some_and(|pause| !pause.over);
-        if wanted && !paused && !self.over { Attention::Work } else { Attention::None }
+        let delayed = self.delay.as_ref().is_some_and(|delay| !delay.over);
+        if wanted && !paused && !delayed && !self.over && self.left != Some(0) {
+            Attention::Work
+        } else {
+            Attention::None
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let accepts = self.accepts.iter().map(|ticket| ticket.deadline);
         let pause = self.pause.iter().filter(|pause| !pause.over).map(|pause| pause.until);
-        accepts.chain(pause).min()
+        let delay = self.delay.iter().filter(|delay| !delay.over).map(|delay| delay.until);
+        accepts.chain(pause).chain(delay).min()
     }
 
     /// Ends waiting accepts.
@@ -96,10 +113,13 @@ impl Driver {
                             children: 0,
                             pause: None,
                             over: false,
+                            left: None,
+                            delay: None,
                         });
                         self.watch();
                     }
                 }
+                self.limit_accepts(spec.max_accepts);
                 ticket.finish(Ending::Done, Brought::Nothing);
             }
             Err(errno) => {
@@ -141,9 +161,14 @@ impl Driver {
                 self.pause_accepting(AcceptPause::SocketLimit, None);
                 return Flow::Enough;
             }
+            if let Some(flow) = self.await_turn() {
+                return flow;
+            }
             match self.socket.accept() {
                 Ok((socket, remote)) => {
-                    self.admit(socket, remote);
+                    if self.admit(socket, remote) {
+                        self.count_accept();
+                    }
                     if let Role::Listener(listener) = &mut self.role {
                         listener.pause = None;
                     }
@@ -160,6 +185,40 @@ impl Driver {
             }
         }
         Flow::Enough
+    }
+
+    /// Lets the agent accept so many connections from now on.
+    fn limit_accepts(&mut self, max: Option<u32>) {
+        let Role::Listener(listener) = &mut self.role else { return };
+        listener.left = max;
+        if max == Some(0) {
+            self.record(Event::AcceptPaused { reason: AcceptPause::AcceptLimit, error: None });
+        }
+        self.read_now = true;
+    }
+
+    /// One more was accepted, which may be the last one.
+    fn count_accept(&mut self) {
+        let Role::Listener(Listener { left: Some(left), .. }) = &mut self.role else { return };
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.record(Event::AcceptPaused { reason: AcceptPause::AcceptLimit, error: None });
+        }
+    }
+
+    /// Puts the connection off that is there, if each is to wait and its turn has not come.
+    fn await_turn(&mut self) -> Option<Flow> {
+        let length = self.cell.listener.map_or(Duration::ZERO, |spec| spec.accept_delay);
+        let Role::Listener(listener) = &mut self.role else { return None };
+        if length.is_zero() || listener.delay.take().is_some_and(|delay| delay.over) {
+            return None;
+        }
+        if !self.socket.readiness().readable {
+            return Some(Flow::Drained);
+        }
+        listener.delay = Some(Delay { until: Instant::now() + length, over: false });
+        self.deadline_added();
+        Some(Flow::Enough)
     }
 
     /// The listener was shut down: whoever waits for a connection is told what accept(2) says then. It may listen again.
@@ -196,18 +255,25 @@ impl Driver {
             pause.over = true;
             self.read_now = true;
         }
+        if let Some(delay) = &mut listener.delay
+            && delay.until <= now
+        {
+            delay.over = true;
+            self.read_now = true;
+        }
     }
 
-    /// Gives a connection a name and a driver, or drops it when there are too many.
-    fn admit(&mut self, socket: Socket, remote: Option<SocketAddr>) {
+    /// Gives a connection a name and a driver, or drops it when there are too many; tells which.
+    fn admit(&mut self, socket: Socket, remote: Option<SocketAddr>) -> bool {
         let local = socket.local().map(|addr| self.endpoint(addr));
         let remote = remote.map(|addr| self.endpoint(addr));
         let max = self.cell.listener.and_then(|spec| spec.max_connections);
         let full = max.is_some_and(|max| self.cell.open_children() >= max);
         let (Some(local), Some(remote), false) = (&local, &remote, full) else {
-            return self.drop_connection(socket, local, remote);
+            self.drop_connection(socket, local, remote);
+            return false;
         };
-        let Role::Listener(listener) = &mut self.role else { return };
+        let Role::Listener(listener) = &mut self.role else { return false };
         let request = listener.accepts.front().and_then(|ticket| ticket.request.clone());
         let arrival =
             Arrival { socket, local: local.clone(), remote: remote.clone(), request, number: &mut listener.children };
@@ -217,6 +283,7 @@ impl Driver {
             ticket.caused(adopted.accepted);
             ticket.finish(Ending::Done, Brought::Accepted(adopted.id));
         }
+        true
     }
 
     fn drop_connection(&self, socket: Socket, local: Option<Endpoint>, remote: Option<Endpoint>) {

@@ -236,8 +236,9 @@ impl Driver {
     /// Whether somebody may still take bytes out of the kernel by asking for them.
     pub(super) fn may_read_later(&self) -> bool {
         let conduct = self.cell.conduct();
+        let delayed = matches!(&self.role, Role::Stream(stream) if stream.read_from.is_some());
         let in_kernel = matches!(conduct.delivery.mode, DeliveryMode::Pull | DeliveryMode::Transfer);
-        let held = in_kernel || conduct.delivery.paused;
+        let held = in_kernel || conduct.delivery.paused || delayed;
         held && conduct.direction != Direction::SendOnly && !self.receive_shut
     }
 

@@ -30,6 +30,10 @@ pub(super) struct Stream {
     pub(super) broken: Option<Errno>,
     /// Something has waited for room since `writable` was told last.
     pub(super) waited: bool,
+    /// Nothing is read before.
+    pub(super) read_from: Option<Instant>,
+    /// When the end of the peer's direction is answered.
+    answer_at: Option<Instant>,
     last_activity: Instant,
     idle_told: bool,
     /// Where the urgent byte stands that was told last and is a part of the stream.
@@ -100,6 +104,7 @@ impl Outgoing {
 impl Driver {
     /// The socket is connected from now on, and watched already.
     pub(super) fn become_stream(&mut self) {
+        let (now, read_delay) = (Instant::now(), self.cell.conduct().read_delay);
         self.role = Role::Stream(Stream {
             peer_closed: false,
             departure_told: false,
@@ -107,7 +112,9 @@ impl Driver {
             blocked: false,
             broken: None,
             waited: false,
-            last_activity: Instant::now(),
+            read_from: (!read_delay.is_zero()).then(|| now + read_delay),
+            answer_at: None,
+            last_activity: now,
             idle_told: false,
             mark_told: None,
         });
@@ -442,7 +449,18 @@ impl Driver {
 
     /// Does what the half-open policy says about a peer that has ended its direction.
     fn answer_departure(&mut self) {
-        if self.cell.conduct().half_open == HalfOpenPolicy::AutoEnd {
+        let conduct = self.cell.conduct();
+        if conduct.half_open == HalfOpenPolicy::AutoEnd {
+            if let (Role::Stream(stream), false) = (&mut self.role, conduct.close_delay.is_zero()) {
+                stream.answer_at = Some(Instant::now() + conduct.close_delay);
+                return self.deadline_added();
+            }
+            self.answer_departure_now();
+        }
+    }
+
+    fn answer_departure_now(&mut self) {
+        if self.end.is_none() {
             if !self.cell.status().shut_down {
                 self.enqueue(Outgoing::Shutdown { ticket: None, how: ShutdownHow::Send });
             }
@@ -456,7 +474,7 @@ impl Driver {
         let send_only = self.cell.conduct().direction == Direction::SendOnly;
         let peer_closed = stream.peer_closed || self.receive_shut || (send_only && stream.departure_told);
         let auto_end = self.cell.conduct().half_open == HalfOpenPolicy::AutoEnd;
-        if auto_end && peer_closed && self.cell.status().shut_down {
+        if auto_end && peer_closed && stream.answer_at.is_none() && self.cell.status().shut_down {
             self.end.get_or_insert_with(|| End::because(CloseReason::Ended));
         }
     }
@@ -550,13 +568,26 @@ impl Driver {
         }
     }
 
-    pub(super) fn idle_deadline(&self, stream: &Stream) -> Option<Instant> {
+    pub(super) fn stream_deadline(&self, stream: &Stream) -> Option<Instant> {
         let timeout = self.cell.conduct().idle_timeout;
-        (timeout > Duration::ZERO && !stream.idle_told).then(|| stream.last_activity + timeout)
+        let idle = (timeout > Duration::ZERO && !stream.idle_told).then(|| stream.last_activity + timeout);
+        [idle, stream.read_from, stream.answer_at].into_iter().flatten().min()
+    }
+
+    /// Does what was put off until now.
+    pub(super) fn expire_stream(&mut self, now: Instant) {
+        self.expire_idle(now);
+        let Role::Stream(stream) = &mut self.role else { return };
+        if stream.read_from.take_if(|from| *from <= now).is_some() {
+            self.read_now = true;
+        }
+        if stream.answer_at.take_if(|at| *at <= now).is_some() {
+            self.answer_departure_now();
+        }
     }
 
     /// The timer is not moved at each byte: when it expires it may be early.
-    pub(super) fn expire_idle(&mut self, now: Instant) {
+    fn expire_idle(&mut self, now: Instant) {
         let Role::Stream(stream) = &mut self.role else { return };
         let timeout = self.cell.conduct().idle_timeout;
         let idle = now.saturating_duration_since(stream.last_activity);

@@ -129,6 +129,7 @@ fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
             reason: match reason {
                 AcceptPause::SocketLimit => pb::AcceptPauseReason::SocketLimit,
                 AcceptPause::OutOfResources => pb::AcceptPauseReason::OutOfResources,
+                AcceptPause::AcceptLimit => pb::AcceptPauseReason::AcceptLimit,
             }
             .into(),
             error: error(e),
@@ -270,6 +271,7 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         Body::AcceptPaused(e) => Event::AcceptPaused {
             reason: match e.reason() {
                 pb::AcceptPauseReason::SocketLimit => AcceptPause::SocketLimit,
+                pb::AcceptPauseReason::AcceptLimit => AcceptPause::AcceptLimit,
                 pb::AcceptPauseReason::Unspecified | pb::AcceptPauseReason::OutOfResources => {
                     AcceptPause::OutOfResources
                 }

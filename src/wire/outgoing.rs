@@ -1,6 +1,8 @@
 //! Changing requests as a client sends them, and their answers as it reads them: the other direction of
 //! [`request`](crate::wire::request) and [`response`](crate::wire::response).
 
+use std::time::Duration;
+
 use crate::model::group::GroupChange;
 use crate::model::operation::{
     Action, CallOptions, Outcome, OutgoingDatagram, SessionView, SocketAction, Start, Taken, Target, Yield,
@@ -151,7 +153,7 @@ fn write_call(options: &CallOptions) -> pb::Call {
 }
 
 fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
-    let Conduct { delivery, direction, half_open, idle_timeout } = spec.conduct;
+    let Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay } = spec.conduct;
     let bind = spec.bind.as_ref().map(ToString::to_string).unwrap_or_default();
     let delivery = Some(write_delivery(DeliveryChange {
         mode: Some(delivery.mode),
@@ -160,6 +162,7 @@ fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
         hash: delivery.hash.then_some(true),
     }));
     let options = write_options(&spec.options);
+    let delay = |delay: Duration| (!delay.is_zero()).then(|| call::span(delay));
     let family = spec.family.map_or(pb::Family::Unspecified, pb::Family::from).into();
     let direction = match direction {
         Direction::Both => pb::Direction::Both,
@@ -201,7 +204,11 @@ fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
             options,
             family,
             direction,
-            idle_timeout: (!idle_timeout.is_zero()).then(|| call::span(idle_timeout)),
+            idle_timeout: delay(idle_timeout),
+            max_accepts: tcp.max_accepts,
+            accept_delay: delay(tcp.accept_delay),
+            read_delay: delay(read_delay),
+            close_delay: delay(close_delay),
         }),
     }
 }
@@ -388,7 +395,6 @@ mod tests {
     use proptest::option::of;
     use proptest::prelude::*;
     use proptest::sample::select;
-    use std::time::Duration;
 
     fn address() -> impl Strategy<Value = AddressText> {
         select(vec!["10.0.0.2:80", "[::1]:0", "[fe80::2%eth0]:http", "lab-b:65535", ":8888"])
@@ -435,10 +441,13 @@ mod tests {
             address().prop_map(TcpRole::Connect),
         ];
         let accept = select(vec![AcceptPolicy::Auto, AcceptPolicy::Manual]);
-        let tcp =
-            (role, 1..65_536_u32, of(any::<u32>()), accept).prop_map(|(role, backlog, max_connections, accept)| {
-                Kind::Tcp(TcpSpec { role, backlog, max_connections, accept })
-            });
+        let numbers = (1..65_536_u32, of(any::<u32>()), of(any::<u32>()), 0..100_u64);
+        let tcp = (role, numbers, accept).prop_map(|(role, (backlog, max_connections, max_accepts, delay), accept)| {
+            let auto = accept == AcceptPolicy::Auto;
+            let accept_delay = Duration::from_millis(if auto { delay } else { 0 });
+            let max_accepts = max_accepts.filter(|_| auto);
+            Kind::Tcp(TcpSpec { role, backlog, max_connections, accept, max_accepts, accept_delay })
+        });
         let groups = prop::collection::vec(membership(), 0..3);
         let udp = (of(address()), groups).prop_map(|(connect, groups)| Kind::Udp(UdpSpec { connect, groups }));
         let direction = select(vec![Direction::Both, Direction::ReceiveOnly, Direction::SendOnly]);
@@ -455,7 +464,9 @@ mod tests {
                 // UDP has neither, and says so by the values that mean nothing.
                 let half_open = if tcp { half_open } else { HalfOpenPolicy::Allow };
                 let idle_timeout = Duration::from_secs(if tcp { idle } else { 0 });
-                let conduct = Conduct { delivery, direction, half_open, idle_timeout };
+                let read_delay = idle_timeout / 2;
+                let close_delay = if half_open == HalfOpenPolicy::AutoEnd { idle_timeout } else { Duration::ZERO };
+                let conduct = Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay };
                 SocketSpec { kind, family, bind: bind.filter(|_| !bound_already), conduct, options }
             },
         )

@@ -267,6 +267,12 @@ mod tests {
         );
         let negative = Some(prost_types::Duration { seconds: -1, nanos: 0 });
         assert_eq!(field(create(pb::TcpSocketSpec { idle_timeout: negative, ..tcp() })), "tcp.idle_timeout");
+        let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+        assert_eq!(field(create(pb::TcpSocketSpec { close_delay: second, ..tcp() })), "tcp.close_delay");
+        assert_eq!(field(create(pb::TcpSocketSpec { read_delay: negative, ..tcp() })), "tcp.read_delay");
+        let manual = || pb::TcpSocketSpec { accept: pb::AcceptPolicy::Manual.into(), ..tcp() };
+        assert_eq!(field(create(pb::TcpSocketSpec { accept_delay: second, ..manual() })), "tcp.accept_delay");
+        assert_eq!(field(create(pb::TcpSocketSpec { max_accepts: Some(0), ..manual() })), "tcp.max_accepts");
         let udp = Kind::Udp(pb::UdpSocketSpec { bind: "x:y:z".into(), ..Default::default() });
         assert_eq!(field(pb::CreateSocketRequest { kind: Some(udp), ..Default::default() }), "udp.bind");
 

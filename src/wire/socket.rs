@@ -1,5 +1,7 @@
 //! Sockets and sessions: how they are asked for, and how they are shown.
 
+use std::time::Duration;
+
 use crate::model::id::{SessionId, SocketId, SocketUid};
 use crate::model::limits::{Defaults, Limits};
 use crate::model::operation::SessionView;
@@ -37,18 +39,39 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
         }
     };
     let idle_timeout = call::optional_duration("idle_timeout", spec.idle_timeout.as_ref())?.unwrap_or_default();
+    let delay = |field, delay| Ok(call::optional_duration(field, delay)?.unwrap_or_default());
+    let close_delay = delay("close_delay", spec.close_delay.as_ref())?;
+    let half_open = half_open(spec.half_open)?;
+    if !close_delay.is_zero() && half_open != HalfOpenPolicy::AutoEnd {
+        return Err(Violation::new("close_delay", "the agent closes by itself only with `half_open` AUTO_END"));
+    }
     let conduct = Conduct {
-        half_open: half_open(spec.half_open)?,
+        half_open,
         idle_timeout,
+        read_delay: delay("read_delay", spec.read_delay.as_ref())?,
+        close_delay,
         ..conduct(spec.delivery.as_ref(), spec.direction, bounds)?
     };
     let accept = match known("accept", spec.accept)? {
         pb::AcceptPolicy::Unspecified | pb::AcceptPolicy::Auto => AcceptPolicy::Auto,
         pb::AcceptPolicy::Manual => AcceptPolicy::Manual,
     };
+    let accept_delay = delay("accept_delay", spec.accept_delay.as_ref())?;
+    let unasked = [("max_accepts", spec.max_accepts.is_some()), ("accept_delay", !accept_delay.is_zero())];
+    if let (AcceptPolicy::Manual, Some((field, _))) = (accept, unasked.into_iter().find(|(_, there)| *there)) {
+        return Err(Violation::new(field, "with `accept` MANUAL the agent accepts nobody by itself"));
+    }
     let backlog = backlog(spec.backlog)?.unwrap_or(bounds.defaults.backlog);
+    let max_connections = spec.max_connections;
     Ok(SocketSpec {
-        kind: Kind::Tcp(TcpSpec { role, backlog, max_connections: spec.max_connections, accept }),
+        kind: Kind::Tcp(TcpSpec {
+            role,
+            backlog,
+            max_connections,
+            accept,
+            max_accepts: spec.max_accepts,
+            accept_delay,
+        }),
         family: address::family("family", spec.family)?,
         bind,
         conduct,
@@ -88,7 +111,9 @@ fn conduct(delivery: Option<&pb::Delivery>, direction: i32, bounds: Bounds<'_>) 
             pb::Direction::SendOnly => Direction::SendOnly,
         },
         half_open: HalfOpenPolicy::Allow,
-        idle_timeout: std::time::Duration::ZERO,
+        idle_timeout: Duration::ZERO,
+        read_delay: Duration::ZERO,
+        close_delay: Duration::ZERO,
     })
 }
 
@@ -342,6 +367,9 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             },
             half_open: half_open(sent.half_open).ok()?,
             idle_timeout: call::read_span(sent.idle_timeout.as_ref()),
+            // They are not shown.
+            read_delay: Duration::ZERO,
+            close_delay: Duration::ZERO,
         },
         status: SocketStatus {
             state: read_state(sent.state())?,

@@ -43,6 +43,7 @@ mod tcp_bind;
 mod tcp_cancel;
 mod tcp_connect;
 mod tcp_count;
+mod tcp_delays;
 mod tcp_direction;
 mod tcp_endings;
 mod tcp_half_close;

@@ -237,6 +237,10 @@ impl Dice {
             family: self.value(),
             direction: self.value(),
             idle_timeout: self.maybe(Self::span),
+            max_accepts: self.maybe(Self::number),
+            accept_delay: self.maybe(Self::span),
+            read_delay: self.maybe(Self::span),
+            close_delay: self.maybe(Self::span),
         }
     }
 
