@@ -20,6 +20,7 @@ use crate::model::event::{Event, EventRecord};
 use crate::model::group::GroupAsked;
 use crate::model::id::SocketId;
 use crate::model::operation::{Action, CallOptions, Outcome, SocketAction, Target, Yield};
+use crate::model::socket::Attempts;
 
 /// How long a step may take that does not say.
 const USUAL: Duration = Duration::from_secs(5);
@@ -103,7 +104,8 @@ impl Runner<'_> {
             }
             Verb::Connect { socket, to } => {
                 let to = bindings.address(to).map_err(Trouble::unable)?;
-                self.act(step, bindings, socket, SocketAction::Connect(to)).await
+                self.act(step, bindings, socket, SocketAction::Connect { remote: to, attempts: Attempts::default() })
+                    .await
             }
             Verb::Shutdown { socket, how } => self.act(step, bindings, socket, SocketAction::Shutdown(*how)).await,
             Verb::Close { socket, linger } => {

@@ -14,7 +14,7 @@ use crate::model::address::Transport;
 use crate::model::id::SocketId;
 use crate::model::limits::{Defaults, READ_SIZE};
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Taken, WriteFlags, Yield};
-use crate::model::socket::{Conduct, Delivery, DeliveryMode, Kind, SocketSpec, TcpRole, TcpSpec, UdpSpec};
+use crate::model::socket::{Attempts, Conduct, Delivery, DeliveryMode, Kind, SocketSpec, TcpRole, TcpSpec, UdpSpec};
 
 impl Runner<'_> {
     pub(super) async fn create(&self, step: &Step, plan: &SocketPlan, bindings: &mut Bindings<'_>) -> Done {
@@ -222,6 +222,7 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
             accept: plan.accept,
             max_accepts: None,
             accept_delay: Duration::ZERO,
+            attempts: Attempts::default(),
         }),
         Transport::Udp => Kind::Udp(UdpSpec {
             connect: match &plan.role {

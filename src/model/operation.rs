@@ -11,7 +11,7 @@ use crate::model::error::SocketError;
 use crate::model::group::{GroupAsked, GroupChange, GroupResult};
 use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
 use crate::model::option::{OptionResult, SocketOption};
-use crate::model::socket::{DeliveryChange, SocketSpec, SocketView};
+use crate::model::socket::{Attempts, DeliveryChange, SocketSpec, SocketView};
 use crate::model::time::Timestamp;
 
 /// An operation, as errors name it.
@@ -217,7 +217,12 @@ pub enum SocketAction {
     /// Take a connection.
     Accept,
     /// Connect.
-    Connect(AddressText),
+    Connect {
+        /// Where to.
+        remote: AddressText,
+        /// How long and how often.
+        attempts: Attempts,
+    },
     /// Take the remote address away.
     Disconnect,
     /// Write bytes.
@@ -290,7 +295,7 @@ impl Action {
                 SocketAction::Bind(_) => Method::BindSocket,
                 SocketAction::Listen { .. } => Method::ListenSocket,
                 SocketAction::Accept => Method::AcceptSocket,
-                SocketAction::Connect(_) => Method::ConnectSocket,
+                SocketAction::Connect { .. } => Method::ConnectSocket,
                 SocketAction::Disconnect => Method::DisconnectSocket,
                 SocketAction::Write { .. } => Method::WriteSocket,
                 SocketAction::Send(_) => Method::SendDatagrams,

@@ -170,6 +170,24 @@ pub enum TcpRole {
     Connect(AddressText),
 }
 
+/// How long and how often a connect is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Attempts {
+    /// How long each address has to answer; absent: as long as the whole operation.
+    pub timeout: Option<Duration>,
+    /// How it is tried again.
+    pub retry: Option<Retry>,
+}
+
+/// How something is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Retry {
+    /// How often in all; zero: as long as there is time.
+    pub attempts: u32,
+    /// How long to wait in between.
+    pub interval: Duration,
+}
+
 /// A TCP socket to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TcpSpec {
@@ -185,6 +203,8 @@ pub struct TcpSpec {
     pub max_accepts: Option<u32>,
     /// How long each connection waits to be accepted.
     pub accept_delay: Duration,
+    /// How it connects.
+    pub attempts: Attempts,
 }
 
 /// A UDP socket to be made.

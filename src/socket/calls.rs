@@ -274,7 +274,7 @@ fn operation_of(action: &Action) -> Operation {
             SocketAction::Bind(_) => Operation::Bind,
             SocketAction::Listen { .. } => Operation::Listen,
             SocketAction::Accept => Operation::Accept,
-            SocketAction::Connect(_) => Operation::Connect,
+            SocketAction::Connect { .. } => Operation::Connect,
             SocketAction::Disconnect => Operation::Disconnect,
             SocketAction::Write { .. } => Operation::Write,
             SocketAction::Send(_) => Operation::Send,

@@ -37,8 +37,10 @@ pub(super) enum Order {
     Accept,
     Connect {
         remote: SocketAddr,
-        /// No other address is tried when this one does not answer.
+        /// No other address is tried when this one refuses.
         last: bool,
+        /// Another one is tried when this one stays silent until the ticket's deadline.
+        goes_on: bool,
     },
     Disconnect,
     Write {

@@ -10,7 +10,7 @@ use crate::model::id::SocketId;
 use crate::model::operation::{Operation, Yield};
 use crate::model::option::{OptionResult, OptionSpec, OptionValue};
 use crate::model::refusal::Refusal;
-use crate::model::socket::{Kind, SocketSpec, TcpRole};
+use crate::model::socket::{Attempts, Kind, SocketSpec, TcpRole};
 use crate::socket::cell::{Cell, ListenerSpec, lock};
 use crate::socket::command::{Brought, EventRange, Order};
 use crate::socket::group::GroupOrder;
@@ -143,7 +143,11 @@ impl Run<'_> {
             self.step(cell, Order::Listen(None)).await?;
         }
         if !addresses.remote.is_empty() {
-            self.connect_one_of(cell, &addresses.remote).await?;
+            let attempts = match &spec.kind {
+                Kind::Tcp(tcp) => tcp.attempts,
+                Kind::Udp(_) => Attempts::default(),
+            };
+            self.connect_one_of(cell, &addresses.remote, attempts).await?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! it and walks through its steps ([`perform`]); a step is an order to the socket's [`driver`], the task that owns its descriptor.
 //! What can be known of a socket without asking its driver stands in its [`cell`].
 
+mod attempts;
 mod buffer;
 mod calls;
 mod cell;

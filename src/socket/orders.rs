@@ -19,7 +19,7 @@ impl Driver {
             Order::Bind(local) => self.bind(ticket, local),
             Order::Listen(backlog) => self.listen(ticket, backlog),
             Order::Accept => self.accept_one(ticket),
-            Order::Connect { remote, last } => self.connect(ticket, remote, last),
+            Order::Connect { remote, last, goes_on } => self.connect(ticket, remote, (last, goes_on)),
             Order::Disconnect => self.disconnect(ticket),
             Order::Write { payload, expected_offset, flags } => {
                 self.enqueue_write(ticket, payload, expected_offset, flags);

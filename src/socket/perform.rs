@@ -64,6 +64,17 @@ impl From<SocketError> for Stop {
     }
 }
 
+impl Done {
+    /// The same, where an error or a timeout stops the operation.
+    pub(super) fn or_stop(mut self) -> Result<Self, Stop> {
+        match self.error.take() {
+            Some(error) => Err(error.into()),
+            None if self.timed_out => Err(Stop::TimedOut),
+            None => Ok(self),
+        }
+    }
+}
+
 impl Performed {
     pub(super) fn of(yielded: Yield, done: Done) -> Self {
         let Done { error, timed_out, events, ended, brought: _ } = done;
@@ -153,7 +164,7 @@ impl<'a> Run<'a> {
         let is_accept = matches!(action, SocketAction::Accept);
         let order = match action {
             SocketAction::Bind(local) => return self.bind(&cell, &local).await,
-            SocketAction::Connect(remote) => return self.connect(&cell, &remote).await,
+            SocketAction::Connect { remote, attempts } => return self.connect(&cell, &remote, attempts).await,
             SocketAction::Send(datagrams) => return self.send(&cell, datagrams).await,
             SocketAction::Receive { max_bytes, min_bytes } => return self.receive(&cell, max_bytes, min_bytes).await,
             SocketAction::Group(change, asked) => return self.change_group(&cell, change, &asked).await,
@@ -212,7 +223,12 @@ impl<'a> Run<'a> {
 
     /// Gives an order to a driver, and waits for what comes of it.
     pub(super) async fn order(&mut self, cell: &Cell, order: Order) -> Result<Done, Refusal> {
-        let (ticket, mut answer) = Ticket::new(Some(self.handle.request.clone()), self.deadline);
+        self.order_by(cell, order, self.deadline).await
+    }
+
+    /// The same, where the driver is to wait no longer than until then.
+    pub(super) async fn order_by(&mut self, cell: &Cell, order: Order, deadline: Instant) -> Result<Done, Refusal> {
+        let (ticket, mut answer) = Ticket::new(Some(self.handle.request.clone()), deadline);
         let command = Box::new(Command { order, ticket });
         cell.commands.send(command).await.map_err(|_| closed(cell))?;
         let answered = tokio::select! {
@@ -234,12 +250,7 @@ impl<'a> Run<'a> {
 
     /// The same, where an error or a timeout stops the operation.
     pub(super) async fn step(&mut self, cell: &Cell, order: Order) -> Result<Done, Stop> {
-        let mut done = self.order(cell, order).await?;
-        match done.error.take() {
-            Some(error) => Err(error.into()),
-            None if done.timed_out => Err(Stop::TimedOut),
-            None => Ok(done),
-        }
+        self.order(cell, order).await?.or_stop()
     }
 
     /// Waits for something that is not a driver's, until the deadline or until it is cancelled.
@@ -285,32 +296,6 @@ impl<'a> Run<'a> {
         let addresses = self.addresses(cell, local, Purpose::Bind, field).await?;
         let first = *addresses.first().ok_or(Refusal::Internal("a lookup without an address"))?;
         self.step(cell, Order::Bind(first)).await
-    }
-
-    async fn connect(&mut self, cell: &Cell, remote: &AddressText) -> Result<Performed, Refusal> {
-        match self.connect_steps(cell, remote, "remote").await {
-            Ok(done) => Ok(Performed::of(view(cell), done)),
-            Err(stop) => Performed::stopped(stop, view(cell)),
-        }
-    }
-
-    /// Tries one address after the other, until one answers.
-    pub(super) async fn connect_steps(&mut self, cell: &Cell, remote: &AddressText, field: &str) -> Result<Done, Stop> {
-        let addresses = self.addresses(cell, remote, Purpose::Reach, field).await?;
-        self.connect_one_of(cell, &addresses).await
-    }
-
-    pub(super) async fn connect_one_of(&mut self, cell: &Cell, addresses: &[SocketAddr]) -> Result<Done, Stop> {
-        let mut last = Stop::Refused(Refusal::Internal("a lookup without an address"));
-        for (at, address) in addresses.iter().enumerate() {
-            let order = Order::Connect { remote: *address, last: at + 1 == addresses.len() };
-            match self.step(cell, order).await {
-                Err(Stop::Failed(error)) if self.handle.is_canceled() => return Err(Stop::Failed(error)),
-                Err(Stop::Failed(error)) => last = Stop::Failed(error),
-                other => return other,
-            }
-        }
-        Err(last)
     }
 
     async fn send(&mut self, cell: &Cell, datagrams: Vec<OutgoingDatagram>) -> Result<Performed, Refusal> {

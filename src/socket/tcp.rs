@@ -15,12 +15,14 @@ use crate::socket::driver::{Driver, Flow, Role};
 pub(super) struct Connecting {
     pub(super) ticket: Ticket,
     remote: Endpoint,
-    /// No other address is tried when this one does not answer.
+    /// No other address is tried when this one refuses.
     last: bool,
+    /// Another one is tried when this one stays silent.
+    goes_on: bool,
 }
 
 impl Driver {
-    pub(super) fn connect(&mut self, mut ticket: Ticket, remote: SocketAddr, last: bool) {
+    pub(super) fn connect(&mut self, mut ticket: Ticket, remote: SocketAddr, (last, goes_on): (bool, bool)) {
         let remote = self.endpoint(remote);
         let state = self.cell.status().state;
         let attempt = matches!(state, SocketState::Unbound | SocketState::Bound);
@@ -41,7 +43,7 @@ impl Driver {
                 self.connected(ticket, remote);
             }
             Err(Errno::EINPROGRESS) => {
-                self.role = Role::Connecting(Connecting { ticket, remote, last });
+                self.role = Role::Connecting(Connecting { ticket, remote, last, goes_on });
                 self.watch();
                 self.deadline_added();
             }
@@ -91,7 +93,8 @@ impl Driver {
         if matches!(answer, Err(Errno::EALREADY | Errno::EINPROGRESS)) {
             return Flow::Drained;
         }
-        if let Role::Connecting(Connecting { ticket, remote, last }) = std::mem::replace(&mut self.role, Role::Idle) {
+        if let Role::Connecting(Connecting { ticket, remote, last, .. }) = std::mem::replace(&mut self.role, Role::Idle)
+        {
             match answer {
                 Ok(()) => self.connected(ticket, remote),
                 // Before the handshake a RST is ECONNREFUSED. These say that it was done, and the connection reset since.
@@ -138,7 +141,8 @@ impl Driver {
 
     /// Ends an attempt that has waited long enough, or that nobody wants any more.
     pub(super) fn give_up_connect(&mut self, ending: Ending) {
-        let Role::Connecting(Connecting { mut ticket, remote, .. }) = std::mem::replace(&mut self.role, Role::Idle)
+        let Role::Connecting(Connecting { mut ticket, remote, goes_on, .. }) =
+            std::mem::replace(&mut self.role, Role::Idle)
         else {
             return;
         };
@@ -153,8 +157,11 @@ impl Driver {
         let error = if let Ending::Error(error) = &ending { Some(error.clone()) } else { None };
         let local = self.local();
         self.record_for(&mut ticket, Event::ConnectFailed { remote, local, error });
+        let next = goes_on && matches!(ending, Ending::TimedOut);
         ticket.finish(ending, Brought::Nothing);
-        self.end_waiting_for_connection();
+        if !next {
+            self.end_waiting_for_connection();
+        }
     }
 
     /// Ends an attempt because the socket is being closed: `closed` will tell.

@@ -80,7 +80,13 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
         SocketAction::Bind(local) => request!(BindSocket, BindSocketRequest { local: local.to_string() }),
         SocketAction::Listen { backlog } => request!(ListenSocket, ListenSocketRequest { backlog: *backlog }),
         SocketAction::Accept => request!(AcceptSocket, AcceptSocketRequest {}),
-        SocketAction::Connect(remote) => request!(ConnectSocket, ConnectSocketRequest { remote: remote.to_string() }),
+        SocketAction::Connect { remote, attempts } => {
+            let (attempt_timeout, retry) = socket::write_attempts(*attempts);
+            request!(
+                ConnectSocket,
+                ConnectSocketRequest { remote: remote.to_string(), attempt_timeout: attempt_timeout, retry: retry }
+            )
+        }
         SocketAction::Disconnect => request!(DisconnectSocket, DisconnectSocketRequest {}),
         SocketAction::Write { payload, expected_offset, flags } => request!(
             WriteSocket,
@@ -206,6 +212,8 @@ fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
             direction,
             idle_timeout: delay(idle_timeout),
             max_accepts: tcp.max_accepts,
+            attempt_timeout: socket::write_attempts(tcp.attempts).0,
+            retry: socket::write_attempts(tcp.attempts).1,
             accept_delay: delay(tcp.accept_delay),
             read_delay: delay(read_delay),
             close_delay: delay(close_delay),
@@ -388,7 +396,7 @@ mod tests {
     use crate::model::limits::{Defaults, Limits};
     use crate::model::operation::{ShutdownHow, WriteFlags};
     use crate::model::option::OptionValue;
-    use crate::model::socket::{Delivery, TcpSpec, UdpSpec};
+    use crate::model::socket::{Attempts, Delivery, Retry, TcpSpec, UdpSpec};
     use crate::model::time::Timestamp;
     use crate::wire::request::{Ask, Asked};
     use crate::wire::socket::Bounds;
@@ -433,6 +441,13 @@ mod tests {
             .prop_map(|all| all.into_iter().map(|(name, value)| SocketOption::new(name, value).unwrap()).collect())
     }
 
+    fn attempts() -> impl Strategy<Value = Attempts> {
+        let retry = (0..1000_u32, 10..5000_u64)
+            .prop_map(|(attempts, interval)| Retry { attempts, interval: Duration::from_millis(interval) });
+        (of(1..5000_u64), of(retry))
+            .prop_map(|(timeout, retry)| Attempts { timeout: timeout.map(Duration::from_millis), retry })
+    }
+
     fn spec() -> impl Strategy<Value = SocketSpec> {
         let role = prop_oneof![
             Just(TcpRole::Idle),
@@ -442,11 +457,14 @@ mod tests {
         ];
         let accept = select(vec![AcceptPolicy::Auto, AcceptPolicy::Manual]);
         let numbers = (1..65_536_u32, of(any::<u32>()), of(any::<u32>()), 0..100_u64);
-        let tcp = (role, numbers, accept).prop_map(|(role, (backlog, max_connections, max_accepts, delay), accept)| {
+        let tcp = (role, numbers, accept, attempts()).prop_map(|(role, numbers, accept, attempts)| {
+            let (backlog, max_connections, max_accepts, delay) = numbers;
+            let connects = matches!(role, TcpRole::Connect(_));
+            let attempts = if connects { attempts } else { Attempts::default() };
             let auto = accept == AcceptPolicy::Auto;
             let accept_delay = Duration::from_millis(if auto { delay } else { 0 });
             let max_accepts = max_accepts.filter(|_| auto);
-            Kind::Tcp(TcpSpec { role, backlog, max_connections, accept, max_accepts, accept_delay })
+            Kind::Tcp(TcpSpec { role, backlog, max_connections, accept, max_accepts, accept_delay, attempts })
         });
         let groups = prop::collection::vec(membership(), 0..3);
         let udp = (of(address()), groups).prop_map(|(connect, groups)| Kind::Udp(UdpSpec { connect, groups }));
@@ -486,7 +504,7 @@ mod tests {
             address().prop_map(SocketAction::Bind),
             of(1..65_536_u32).prop_map(|backlog| SocketAction::Listen { backlog }),
             Just(SocketAction::Accept),
-            address().prop_map(SocketAction::Connect),
+            (address(), attempts()).prop_map(|(remote, attempts)| SocketAction::Connect { remote, attempts }),
             Just(SocketAction::Disconnect),
             (bytes(1), of(any::<u64>()), flags).prop_map(|(payload, expected_offset, flags)| SocketAction::Write {
                 payload,

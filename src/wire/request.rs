@@ -48,10 +48,10 @@ macro_rules! on_socket {
 on_socket!(BindSocketRequest, |request, _bounds| SocketAction::Bind(address::address("local", &request.local)?));
 on_socket!(ListenSocketRequest, |request, _bounds| SocketAction::Listen { backlog: socket::backlog(request.backlog)? });
 on_socket!(AcceptSocketRequest, |request, _bounds| SocketAction::Accept);
-on_socket!(ConnectSocketRequest, |request, _bounds| SocketAction::Connect(address::address(
-    "remote",
-    &request.remote
-)?));
+on_socket!(ConnectSocketRequest, |request, _bounds| SocketAction::Connect {
+    remote: address::address("remote", &request.remote)?,
+    attempts: socket::attempts(request.attempt_timeout.as_ref(), request.retry.as_ref())?,
+});
 on_socket!(DisconnectSocketRequest, |request, _bounds| SocketAction::Disconnect);
 on_socket!(WriteSocketRequest, |request, bounds| write(request, bounds)?);
 on_socket!(SendDatagramsRequest, |request, bounds| SocketAction::Send(datagrams(request.datagrams, bounds)?));
@@ -270,6 +270,13 @@ mod tests {
         let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
         assert_eq!(field(create(pb::TcpSocketSpec { close_delay: second, ..tcp() })), "tcp.close_delay");
         assert_eq!(field(create(pb::TcpSocketSpec { read_delay: negative, ..tcp() })), "tcp.read_delay");
+        assert_eq!(field(create(pb::TcpSocketSpec { attempt_timeout: second, ..listen(":0") })), "tcp.attempt_timeout");
+        let retry = |attempts, interval| Some(pb::ConnectRetry { attempts, interval });
+        assert_eq!(field(create(pb::TcpSocketSpec { retry: retry(1, None), ..tcp() })), "tcp.retry");
+        let often = retry(1001, None);
+        assert_eq!(field(create(pb::TcpSocketSpec { retry: often, ..connect(":1") })), "tcp.retry.attempts");
+        let fast = retry(1, Some(prost_types::Duration { seconds: 0, nanos: 9_999_999 }));
+        assert_eq!(field(create(pb::TcpSocketSpec { retry: fast, ..connect(":1") })), "tcp.retry.interval");
         let manual = || pb::TcpSocketSpec { accept: pb::AcceptPolicy::Manual.into(), ..tcp() };
         assert_eq!(field(create(pb::TcpSocketSpec { accept_delay: second, ..manual() })), "tcp.accept_delay");
         assert_eq!(field(create(pb::TcpSocketSpec { max_accepts: Some(0), ..manual() })), "tcp.max_accepts");

@@ -8,9 +8,9 @@ use crate::model::operation::SessionView;
 use crate::model::payload::{parse_hex, to_hex};
 use crate::model::refusal::Violation;
 use crate::model::socket::{
-    AcceptPolicy, AcceptQueue, CloseReason, Closing, Conduct, Delivery, DeliveryChange, DeliveryMode, Direction,
-    HalfOpenPolicy, Hashes, Kind, ListenerStatus, ListenerView, Queues, Readiness, SocketSpec, SocketState,
-    SocketStatus, SocketView, TcpRole, TcpSpec, Totals, UdpSpec,
+    AcceptPolicy, AcceptQueue, Attempts, CloseReason, Closing, Conduct, Delivery, DeliveryChange, DeliveryMode,
+    Direction, HalfOpenPolicy, Hashes, Kind, ListenerStatus, ListenerView, Queues, Readiness, Retry, SocketSpec,
+    SocketState, SocketStatus, SocketView, TcpRole, TcpSpec, Totals, UdpSpec,
 };
 use crate::wire::{address, call, group, known, option, pb, tcp};
 
@@ -22,6 +22,13 @@ pub struct Bounds<'a> {
     /// What it uses where a request is silent.
     pub defaults: &'a Defaults,
 }
+
+/// How long to wait before a connect is tried again, usually and at least.
+const USUAL_INTERVAL: Duration = Duration::from_secs(1);
+const LEAST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How often a connect may be tried by number.
+const MOST_ATTEMPTS: u32 = 1000;
 
 // === In ===
 
@@ -61,6 +68,11 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
     if let (AcceptPolicy::Manual, Some((field, _))) = (accept, unasked.into_iter().find(|(_, there)| *there)) {
         return Err(Violation::new(field, "with `accept` MANUAL the agent accepts nobody by itself"));
     }
+    let attempts = attempts(spec.attempt_timeout.as_ref(), spec.retry.as_ref())?;
+    if attempts != Attempts::default() && !matches!(role, TcpRole::Connect(_)) {
+        let field = if attempts.retry.is_some() { "retry" } else { "attempt_timeout" };
+        return Err(Violation::new(field, "it says how to connect: it goes with `connect`, or with ConnectSocket"));
+    }
     let backlog = backlog(spec.backlog)?.unwrap_or(bounds.defaults.backlog);
     let max_connections = spec.max_connections;
     Ok(SocketSpec {
@@ -71,6 +83,7 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
             accept,
             max_accepts: spec.max_accepts,
             accept_delay,
+            attempts,
         }),
         family: address::family("family", spec.family)?,
         bind,
@@ -142,6 +155,31 @@ fn half_open(number: i32) -> Result<HalfOpenPolicy, Violation> {
         pb::HalfOpenPolicy::Unspecified | pb::HalfOpenPolicy::Allow => HalfOpenPolicy::Allow,
         pb::HalfOpenPolicy::AutoEnd => HalfOpenPolicy::AutoEnd,
     })
+}
+
+pub(super) fn attempts(
+    timeout: Option<&prost_types::Duration>,
+    retry: Option<&pb::ConnectRetry>,
+) -> Result<Attempts, Violation> {
+    let timeout = call::optional_duration("attempt_timeout", timeout)?.filter(|timeout| !timeout.is_zero());
+    let Some(retry) = retry else { return Ok(Attempts { timeout, retry: None }) };
+    let interval = call::optional_duration("retry.interval", retry.interval.as_ref())?.unwrap_or(USUAL_INTERVAL);
+    if interval < LEAST_INTERVAL {
+        return Err(Violation::new("retry.interval", "it goes from 10 ms on"));
+    }
+    if retry.attempts > MOST_ATTEMPTS {
+        let problem = format!("it goes up to {MOST_ATTEMPTS}, and this is {}", retry.attempts);
+        return Err(Violation::new("retry.attempts", problem));
+    }
+    Ok(Attempts { timeout, retry: Some(Retry { attempts: retry.attempts, interval }) })
+}
+
+/// Attempts as a request carries them.
+pub(super) fn write_attempts(attempts: Attempts) -> (Option<prost_types::Duration>, Option<pb::ConnectRetry>) {
+    let retry = attempts
+        .retry
+        .map(|retry| pb::ConnectRetry { attempts: retry.attempts, interval: Some(call::span(retry.interval)) });
+    (attempts.timeout.map(call::span), retry)
 }
 
 pub(super) fn backlog(backlog: Option<u32>) -> Result<Option<u32>, Violation> {

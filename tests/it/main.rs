@@ -39,6 +39,7 @@ mod session_reset;
 mod socket_list;
 mod socket_options;
 mod socket_options_table;
+mod tcp_attempts;
 mod tcp_bind;
 mod tcp_cancel;
 mod tcp_connect;

@@ -241,7 +241,13 @@ impl Dice {
             accept_delay: self.maybe(Self::span),
             read_delay: self.maybe(Self::span),
             close_delay: self.maybe(Self::span),
+            attempt_timeout: self.maybe(Self::span),
+            retry: self.maybe(Self::retry),
         }
+    }
+
+    fn retry(&mut self) -> pb::ConnectRetry {
+        pb::ConnectRetry { attempts: self.number(), interval: self.maybe(Self::span) }
     }
 
     fn udp(&mut self) -> pb::UdpSocketSpec {
@@ -309,7 +315,16 @@ impl Dice {
             7 => pb::ListenSocketRequest { session_id, socket_id, backlog: self.maybe(Self::number), socket_uid, call }
                 .into(),
             8 => pb::AcceptSocketRequest { session_id, socket_id, socket_uid, call }.into(),
-            9 => pb::ConnectSocketRequest { session_id, socket_id, remote: self.address(), socket_uid, call }.into(),
+            9 => pb::ConnectSocketRequest {
+                session_id,
+                socket_id,
+                remote: self.address(),
+                attempt_timeout: self.maybe(Self::span),
+                retry: self.maybe(Self::retry),
+                socket_uid,
+                call,
+            }
+            .into(),
             10 => pb::DisconnectSocketRequest { session_id, socket_id, socket_uid, call }.into(),
             11 => {
                 let (payload, expected_offset) = (self.maybe(Self::payload), self.maybe(Self::big));

@@ -1,0 +1,107 @@
+//! Connecting to whoever has several addresses, or is not there yet: one attempt after the other.
+
+use std::net::SocketAddr;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::model::address::AddressText;
+use crate::model::errno::Errno;
+use crate::model::error::{Cause, SocketError};
+use crate::model::operation::Operation;
+use crate::model::refusal::Refusal;
+use crate::model::socket::Attempts;
+use crate::socket::cell::Cell;
+use crate::socket::command::{Done, Order};
+use crate::socket::lookup::Purpose;
+use crate::socket::perform::{Performed, Run, Stop, view};
+
+impl Run<'_> {
+    pub(super) async fn connect(
+        &mut self,
+        cell: &Cell,
+        remote: &AddressText,
+        attempts: Attempts,
+    ) -> Result<Performed, Refusal> {
+        match self.connect_steps(cell, remote, attempts).await {
+            Ok(done) => Ok(Performed::of(view(cell), done)),
+            Err(stop) => Performed::stopped(stop, view(cell)),
+        }
+    }
+
+    async fn connect_steps(&mut self, cell: &Cell, remote: &AddressText, attempts: Attempts) -> Result<Done, Stop> {
+        let addresses = self.addresses(cell, remote, Purpose::Reach, "remote").await?;
+        self.connect_one_of(cell, &addresses, attempts).await
+    }
+
+    /// Tries all addresses, and does so again as long as it is wanted and makes sense.
+    pub(super) async fn connect_one_of(
+        &mut self,
+        cell: &Cell,
+        addresses: &[SocketAddr],
+        attempts: Attempts,
+    ) -> Result<Done, Stop> {
+        let mut tried = 0;
+        loop {
+            let stop = match self.connect_in_order(cell, addresses, attempts).await {
+                Ok(done) => return Ok(done),
+                Err(stop) => stop,
+            };
+            tried += 1;
+            match attempts.retry {
+                Some(retry) if self.may_go_away(&stop) && (retry.attempts == 0 || tried < retry.attempts) => {
+                    self.patiently(Operation::Connect, sleep_until(Instant::now() + retry.interval)).await?;
+                }
+                _ => return Err(stop),
+            }
+        }
+    }
+
+    /// Tries one address after the other, until one answers.
+    async fn connect_in_order(
+        &mut self,
+        cell: &Cell,
+        addresses: &[SocketAddr],
+        attempts: Attempts,
+    ) -> Result<Done, Stop> {
+        let mut stopped = Stop::Refused(Refusal::Internal("a lookup without an address"));
+        for (at, address) in addresses.iter().enumerate() {
+            let deadline =
+                attempts.timeout.map_or(self.deadline, |timeout| self.deadline.min(Instant::now() + timeout));
+            let last = at + 1 == addresses.len();
+            let goes_on = !last && deadline < self.deadline;
+            let order = Order::Connect { remote: *address, last, goes_on };
+            match self.order_by(cell, order, deadline).await?.or_stop() {
+                Err(Stop::Failed(error)) if !self.handle.is_canceled() => stopped = Stop::Failed(error),
+                Err(Stop::TimedOut) if goes_on => stopped = Stop::TimedOut,
+                other => return other,
+            }
+        }
+        Err(stopped)
+    }
+
+    /// Whether it may be different the next time, and there is a next time.
+    fn may_go_away(&self, stop: &Stop) -> bool {
+        let passing = match stop {
+            Stop::Failed(error) => is_passing(error),
+            Stop::TimedOut => true,
+            Stop::Refused(_) => false,
+        };
+        passing && Instant::now() < self.deadline && !self.handle.is_canceled()
+    }
+}
+
+/// Whether the network has said it, and may say something else later.
+fn is_passing(error: &SocketError) -> bool {
+    matches!(
+        error.cause,
+        Cause::Errno(
+            Errno::ECONNREFUSED
+                | Errno::ECONNRESET
+                | Errno::ETIMEDOUT
+                | Errno::EHOSTUNREACH
+                | Errno::ENETUNREACH
+                | Errno::EHOSTDOWN
+                | Errno::ENETDOWN
+        )
+    )
+}
