@@ -120,6 +120,7 @@ impl AgentClient {
             Request::WriteSocket(request) => read(sockets.write_socket(request).await?),
             Request::SendDatagrams(request) => read(sockets.send_datagrams(request).await?),
             Request::ReceiveSocket(request) => read(sockets.receive_socket(request).await?),
+            Request::FlushSocket(request) => read(sockets.flush_socket(request).await?),
             Request::ShutdownSocket(request) => read(sockets.shutdown_socket(request).await?),
             Request::CloseSocket(request) => read(sockets.close_socket(request).await?),
             Request::AbortSocket(request) => read(sockets.abort_socket(request).await?),

@@ -243,6 +243,8 @@ pub enum SocketAction {
         /// At least so many bytes.
         min_bytes: Option<u32>,
     },
+    /// Wait until the peer has everything.
+    Flush,
     /// End a direction.
     Shutdown(ShutdownHow),
     /// Close.
@@ -300,6 +302,7 @@ impl Action {
                 SocketAction::Write { .. } => Method::WriteSocket,
                 SocketAction::Send(_) => Method::SendDatagrams,
                 SocketAction::Receive { .. } => Method::ReceiveSocket,
+                SocketAction::Flush => Method::FlushSocket,
                 SocketAction::Shutdown(_) => Method::ShutdownSocket,
                 SocketAction::Close { .. } => Method::CloseSocket,
                 SocketAction::Abort { .. } => Method::AbortSocket,
@@ -330,6 +333,7 @@ pub enum Method {
     WriteSocket,
     SendDatagrams,
     ReceiveSocket,
+    FlushSocket,
     ShutdownSocket,
     CloseSocket,
     AbortSocket,

@@ -87,6 +87,13 @@ impl SocketService for SocketRpcs {
         transfer::transfer(&self.0, request)
     }
 
+    async fn flush_socket(
+        &self,
+        request: Request<pb::FlushSocketRequest>,
+    ) -> Result<Response<pb::FlushSocketResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
     async fn shutdown_socket(
         &self,
         request: Request<pb::ShutdownSocketRequest>,

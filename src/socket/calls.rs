@@ -276,7 +276,7 @@ fn operation_of(action: &Action) -> Operation {
             SocketAction::Accept => Operation::Accept,
             SocketAction::Connect { .. } => Operation::Connect,
             SocketAction::Disconnect => Operation::Disconnect,
-            SocketAction::Write { .. } => Operation::Write,
+            SocketAction::Write { .. } | SocketAction::Flush => Operation::Write,
             SocketAction::Send(_) => Operation::Send,
             SocketAction::Receive { .. } | SocketAction::SetDelivery(_) => Operation::Receive,
             SocketAction::Shutdown(_) => Operation::Shutdown,

@@ -53,6 +53,7 @@ pub(super) enum Order {
         max_bytes: Option<u32>,
         min_bytes: Option<u32>,
     },
+    Flush,
     Shutdown(ShutdownHow),
     /// Close after everything that is queued.
     Close {

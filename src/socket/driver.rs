@@ -485,6 +485,7 @@ impl Driver {
             _ => {}
         }
         self.end_outgoing(canceled(Operation::Write), this);
+        self.end_flushes(&canceled(Operation::Write), this);
         self.go_on();
         self.end_sends(&canceled(Operation::Send), this);
         self.end_receives(&canceled(Operation::Receive), this);
@@ -549,6 +550,7 @@ impl Driver {
         }
         let unwritten_bytes = self.unwritten_bytes();
         self.end_outgoing(operation, |_| true);
+        self.end_flushes(&canceled(Operation::Write), |_| true);
         self.end_sends(&canceled(Operation::Send), |_| true);
         self.end_receives(&canceled(Operation::Receive), |_| true);
 

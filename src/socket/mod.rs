@@ -14,6 +14,7 @@ mod digest;
 mod driver;
 mod drops;
 mod farewell;
+mod flush;
 mod group;
 mod icmp;
 mod link;

@@ -26,6 +26,7 @@ impl Driver {
             }
             Order::Send(datagrams) => self.enqueue_send(ticket, datagrams),
             Order::Receive { max_bytes, min_bytes } => self.receive(ticket, max_bytes, min_bytes),
+            Order::Flush => self.enqueue(Outgoing::Flush(ticket)),
             Order::Shutdown(how) => self.shut_down(ticket, how),
             Order::Close { linger } => self.enqueue(Outgoing::Close { ticket, linger }),
             Order::Abort => self.abort(ticket),
@@ -229,6 +230,7 @@ impl Driver {
         self.tell_stream_error(&error);
         let ending = Ending::Error(error);
         self.end_outgoing(ending.clone(), |_| true);
+        self.end_flushes(&ending, |_| true);
         self.end_receives(&ending, |_| true);
         self.end.get_or_insert_with(|| End::because(reason));
     }

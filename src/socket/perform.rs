@@ -172,6 +172,7 @@ impl<'a> Run<'a> {
             SocketAction::Accept => Order::Accept,
             SocketAction::Disconnect => Order::Disconnect,
             SocketAction::Write { payload, expected_offset, flags } => Order::Write { payload, expected_offset, flags },
+            SocketAction::Flush => Order::Flush,
             SocketAction::Shutdown(how) => Order::Shutdown(how),
             SocketAction::Close { linger, .. } => Order::Close { linger },
             SocketAction::Abort { .. } => Order::Abort,
@@ -454,6 +455,7 @@ fn check_fit(cell: &Cell, action: &SocketAction) -> Result<(), Refusal> {
             wrong_transport("is a UDP socket: it has no connections, and receives once it is bound")
         }
         (SocketAction::Write { .. }, Transport::Udp) => wrong_transport("is a UDP socket: SendDatagrams is meant"),
+        (SocketAction::Flush, Transport::Udp) => wrong_transport("is a UDP socket: nobody acknowledges datagrams"),
         (SocketAction::Send(_), Transport::Tcp) => wrong_transport("is a TCP socket: WriteSocket is meant"),
         (SocketAction::Group(..), Transport::Tcp) => wrong_transport("is a TCP socket: only UDP has multicast"),
         (SocketAction::Disconnect, Transport::Tcp) => {

@@ -15,6 +15,7 @@ use crate::model::socket::{CloseReason, DeliveryMode, Direction, HalfOpenPolicy}
 use crate::socket::buffer::{discard_with, read_with};
 use crate::socket::command::{Brought, Ending, Ticket};
 use crate::socket::driver::{BYTES_PER_TURN, CALLS_PER_ROUND, Driver, End, Flow, Role};
+use crate::socket::flush::Flushes;
 
 /// What only a connection needs.
 pub(super) struct Stream {
@@ -34,6 +35,7 @@ pub(super) struct Stream {
     pub(super) read_from: Option<Instant>,
     /// When the end of the peer's direction is answered.
     answer_at: Option<Instant>,
+    pub(super) flushes: Flushes,
     last_activity: Instant,
     idle_told: bool,
     /// Where the urgent byte stands that was told last and is a part of the stream.
@@ -54,6 +56,8 @@ pub(super) enum Outgoing {
         ticket: Ticket,
         linger: Option<u16>,
     },
+    /// Once everything before it has gone out, the waiting for the peer begins.
+    Flush(Ticket),
 }
 
 /// Bytes on their way to the kernel.
@@ -82,7 +86,7 @@ impl Write {
 impl Outgoing {
     fn ticket(&self) -> Option<&Ticket> {
         match self {
-            Self::Write(Write { ticket, .. }) | Self::Close { ticket, .. } => Some(ticket),
+            Self::Write(Write { ticket, .. }) | Self::Close { ticket, .. } | Self::Flush(ticket) => Some(ticket),
             Self::Shutdown { ticket, .. } => ticket.as_ref(),
             Self::Transferred(_) => None,
         }
@@ -96,7 +100,7 @@ impl Outgoing {
         match self {
             Self::Write(write) => write.payload.len() - write.handed,
             Self::Transferred(bytes) => bytes.len(),
-            Self::Shutdown { .. } | Self::Close { .. } => 0,
+            Self::Shutdown { .. } | Self::Close { .. } | Self::Flush(_) => 0,
         }
     }
 }
@@ -114,6 +118,7 @@ impl Driver {
             waited: false,
             read_from: (!read_delay.is_zero()).then(|| now + read_delay),
             answer_at: None,
+            flushes: Flushes::default(),
             last_activity: now,
             idle_told: false,
             mark_told: None,
@@ -204,6 +209,11 @@ impl Driver {
                 // The half-open policy and a stream have both asked for it.
                 Some(Outgoing::Shutdown { ticket: None, .. }) if self.cell.status().shut_down => {}
                 Some(Outgoing::Shutdown { ticket, how }) => self.shut_down_now(ticket, how),
+                Some(Outgoing::Flush(ticket)) if matches!(self.role, Role::Connecting(_)) => {
+                    self.outgoing.push_front(Outgoing::Flush(ticket));
+                    return Flow::Drained;
+                }
+                Some(Outgoing::Flush(ticket)) => self.begin_flush(ticket),
                 Some(Outgoing::Close { ticket, linger }) => {
                     self.end = Some(End { linger, ..End::asked(CloseReason::Closed, ticket) });
                 }
@@ -282,6 +292,9 @@ impl Driver {
                 Some(Outgoing::Close { ticket, .. }) => {
                     ticket.finish(for_operation(&ending, Operation::Close), Brought::Nothing);
                 }
+                Some(Outgoing::Flush(ticket)) => {
+                    ticket.finish(for_operation(&ending, Operation::Write), Brought::Nothing);
+                }
                 Some(Outgoing::Shutdown { ticket: None, .. } | Outgoing::Transferred(_)) | None => {}
             }
         }
@@ -294,10 +307,22 @@ impl Driver {
     /// What stood behind writes that have ended is not theirs to wait for: it needs no room.
     pub(super) fn go_on(&mut self) {
         if self.end.is_none()
-            && matches!(self.outgoing.front(), Some(Outgoing::Shutdown { .. } | Outgoing::Close { .. }))
+            && matches!(
+                self.outgoing.front(),
+                Some(Outgoing::Shutdown { .. } | Outgoing::Close { .. } | Outgoing::Flush(_))
+            )
         {
             self.flush();
         }
+    }
+
+    /// How many bytes the kernel has got in all, also of a write that has not ended.
+    pub(super) fn handed_bytes(&self) -> u64 {
+        let of_front = match self.outgoing.front() {
+            Some(Outgoing::Write(write)) => write.handed as u64,
+            _ => 0,
+        };
+        self.cell.status().totals.bytes_written + of_front
     }
 
     pub(super) fn unwritten_bytes(&self) -> u32 {
@@ -571,12 +596,13 @@ impl Driver {
     pub(super) fn stream_deadline(&self, stream: &Stream) -> Option<Instant> {
         let timeout = self.cell.conduct().idle_timeout;
         let idle = (timeout > Duration::ZERO && !stream.idle_told).then(|| stream.last_activity + timeout);
-        [idle, stream.read_from, stream.answer_at].into_iter().flatten().min()
+        [idle, stream.read_from, stream.answer_at, stream.flushes.deadline()].into_iter().flatten().min()
     }
 
     /// Does what was put off until now.
     pub(super) fn expire_stream(&mut self, now: Instant) {
         self.expire_idle(now);
+        self.look_at_flushes(now);
         let Role::Stream(stream) = &mut self.role else { return };
         if stream.read_from.take_if(|from| *from <= now).is_some() {
             self.read_now = true;

@@ -29,6 +29,7 @@ pub enum Request {
     WriteSocket(pb::WriteSocketRequest),
     SendDatagrams(pb::SendDatagramsRequest),
     ReceiveSocket(pb::ReceiveSocketRequest),
+    FlushSocket(pb::FlushSocketRequest),
     ShutdownSocket(pb::ShutdownSocketRequest),
     CloseSocket(pb::CloseSocketRequest),
     AbortSocket(pb::AbortSocketRequest),
@@ -104,6 +105,7 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
             ReceiveSocket,
             ReceiveSocketRequest { max_bytes: *max_bytes, min_bytes: *min_bytes, view: Some(data_view()) }
         ),
+        SocketAction::Flush => request!(FlushSocket, FlushSocketRequest {}),
         SocketAction::Shutdown(how) => {
             request!(ShutdownSocket, ShutdownSocketRequest { how: pb::ShutdownHow::from(*how).into() })
         }
@@ -335,6 +337,7 @@ answers! {
     AcceptSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
     ConnectSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
     DisconnectSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
+    FlushSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
     ShutdownSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
     CloseSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
     AbortSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
@@ -514,6 +517,7 @@ mod tests {
             prop::collection::vec(datagram, 1..4).prop_map(SocketAction::Send),
             (of(5..9_u32), of(1..5_u32))
                 .prop_map(|(max_bytes, min_bytes)| SocketAction::Receive { max_bytes, min_bytes }),
+            Just(SocketAction::Flush),
             how.prop_map(SocketAction::Shutdown),
             (of(any::<u16>()), any::<bool>())
                 .prop_map(|(linger, allow_missing)| SocketAction::Close { linger, allow_missing }),
@@ -579,6 +583,7 @@ mod tests {
             Request::WriteSocket(request) => request.check(bounds),
             Request::SendDatagrams(request) => request.check(bounds),
             Request::ReceiveSocket(request) => request.check(bounds),
+            Request::FlushSocket(request) => request.check(bounds),
             Request::ShutdownSocket(request) => request.check(bounds),
             Request::CloseSocket(request) => request.check(bounds),
             Request::AbortSocket(request) => request.check(bounds),

@@ -55,6 +55,7 @@ on_socket!(ConnectSocketRequest, |request, _bounds| SocketAction::Connect {
 on_socket!(DisconnectSocketRequest, |request, _bounds| SocketAction::Disconnect);
 on_socket!(WriteSocketRequest, |request, bounds| write(request, bounds)?);
 on_socket!(SendDatagramsRequest, |request, bounds| SocketAction::Send(datagrams(request.datagrams, bounds)?));
+on_socket!(FlushSocketRequest, |request, _bounds| SocketAction::Flush);
 on_socket!(ShutdownSocketRequest, |request, _bounds| {
     SocketAction::Shutdown(call::shutdown_how("how", request.how)?)
 });
@@ -358,7 +359,7 @@ mod tests {
             try_all! {
                 CreateSocketRequest BindSocketRequest ListenSocketRequest AcceptSocketRequest ConnectSocketRequest
                 DisconnectSocketRequest WriteSocketRequest SendDatagramsRequest ReceiveSocketRequest ShutdownSocketRequest
-                CloseSocketRequest AbortSocketRequest SetSocketDeliveryRequest SetSocketOptionsRequest CreateSessionRequest
+                FlushSocketRequest CloseSocketRequest AbortSocketRequest SetSocketDeliveryRequest SetSocketOptionsRequest CreateSessionRequest
                 ResetSessionRequest DeleteSessionRequest
             }
         }

@@ -62,6 +62,7 @@ answers! {
     AcceptSocketResponse { socket: socket(outcome) } from outcome;
     ConnectSocketResponse { socket: socket(outcome) } from outcome;
     DisconnectSocketResponse { socket: socket(outcome) } from outcome;
+    FlushSocketResponse { socket: socket(outcome) } from outcome;
     ShutdownSocketResponse { socket: socket(outcome) } from outcome;
     CloseSocketResponse { socket: socket(outcome) } from outcome;
     AbortSocketResponse { socket: socket(outcome) } from outcome;
@@ -164,6 +165,7 @@ fn response(method: Method, outcome: &Outcome) -> prost_types::Any {
         Method::WriteSocket => packed::<pb::WriteSocketResponse>(method, outcome),
         Method::SendDatagrams => packed::<pb::SendDatagramsResponse>(method, outcome),
         Method::ReceiveSocket => packed::<pb::ReceiveSocketResponse>(method, outcome),
+        Method::FlushSocket => packed::<pb::FlushSocketResponse>(method, outcome),
         Method::ShutdownSocket => packed::<pb::ShutdownSocketResponse>(method, outcome),
         Method::CloseSocket => packed::<pb::CloseSocketResponse>(method, outcome),
         Method::AbortSocket => packed::<pb::AbortSocketResponse>(method, outcome),

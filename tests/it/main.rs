@@ -47,6 +47,7 @@ mod tcp_count;
 mod tcp_delays;
 mod tcp_direction;
 mod tcp_endings;
+mod tcp_flush;
 mod tcp_half_close;
 mod tcp_idle;
 mod tcp_kernel;

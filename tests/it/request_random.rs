@@ -299,7 +299,7 @@ impl Dice {
         let (session_id, socket_id) = (self.session(), self.id());
         let (socket_uid, call) =
             (self.one(&[None, None, None, Some(0), Some(1), Some(u64::MAX)]), self.maybe(Self::call));
-        match self.below(23) {
+        match self.below(25) {
             0 => pb::CreateSessionRequest { session_id, call }.into(),
             1 if self.flag() => pb::ResetSessionRequest { session_id, call }.into(),
             2 if self.flag() => pb::DeleteSessionRequest { session_id, allow_missing: self.flag(), call }.into(),
@@ -392,6 +392,7 @@ impl Dice {
                 let pb::GroupSpec { group, interface, source } = self.group();
                 pb::UnblockSourceRequest { session_id, socket_id, group, interface, source, socket_uid, call }.into()
             }
+            23 => pb::FlushSocketRequest { session_id, socket_id, socket_uid, call }.into(),
             _ => pb::AbortSocketRequest { session_id, socket_id, allow_missing: self.flag(), socket_uid, call }.into(),
         }
     }

@@ -53,6 +53,7 @@ requests! {
     WriteSocketRequest => sockets.write_socket,
     SendDatagramsRequest => sockets.send_datagrams,
     ReceiveSocketRequest => sockets.receive_socket,
+    FlushSocketRequest => sockets.flush_socket,
     ShutdownSocketRequest => sockets.shutdown_socket,
     CloseSocketRequest => sockets.close_socket,
     AbortSocketRequest => sockets.abort_socket,

@@ -33,6 +33,7 @@ rpcs! {
     connect_socket ConnectSocketRequest ConnectSocketResponse;
     write_socket WriteSocketRequest WriteSocketResponse;
     receive_socket ReceiveSocketRequest ReceiveSocketResponse;
+    flush_socket FlushSocketRequest FlushSocketResponse;
     shutdown_socket ShutdownSocketRequest ShutdownSocketResponse;
     close_socket CloseSocketRequest CloseSocketResponse;
     abort_socket AbortSocketRequest AbortSocketResponse;
