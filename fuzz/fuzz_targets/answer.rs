@@ -1,7 +1,7 @@
 //! Answers and events as a strange agent might send them: the client reads them, or says that it cannot, without a panic.
 #![no_main]
 
-use farsock::wire::outgoing::ReadAnswer;
+use farsock::wire::answer::ReadAnswer;
 use farsock::wire::{event, pb, socket};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::mem;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,10 +15,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Sleep};
 
-use crate::model::address::{Endpoint, Transport};
-use crate::model::errno::Errno;
+use crate::model::address::Transport;
 use crate::model::error::SocketError;
-use crate::model::event::Event;
 use crate::model::id::RequestId;
 use crate::model::operation::Operation;
 use crate::model::socket::{CloseReason, Closing, DeliveryMode, Direction};
@@ -32,8 +29,8 @@ use crate::socket::stream::{Outgoing, Stream};
 use crate::socket::tcp::Connecting;
 use crate::socket::transfer::Attached;
 use crate::socket::udp::{Datagrams, PendingSend};
+use crate::sys::readiness;
 use crate::sys::socket::Socket;
-use crate::sys::{interface, readiness};
 
 /// How many rounds of work a driver does before it lets others run.
 const ROUNDS: usize = 8;
@@ -489,53 +486,6 @@ impl Driver {
         self.go_on();
         self.end_sends(&canceled(Operation::Send), this);
         self.end_receives(&canceled(Operation::Receive), this);
-    }
-
-    // === Events and errors ===
-
-    /// Appends an event of this socket that no operation has caused.
-    pub(super) fn record(&self, event: Event) {
-        self.cell.record(None, event);
-    }
-
-    /// Appends an event that an operation has caused.
-    pub(super) fn record_for(&self, ticket: &mut Ticket, event: Event) {
-        let seq = self.cell.record(ticket.request.as_ref(), event);
-        ticket.caused(seq);
-    }
-
-    /// Appends an event that an operation has caused, or the agent by itself.
-    pub(super) fn record_for_some(&self, ticket: &mut Option<Ticket>, event: Event) {
-        match ticket {
-            Some(ticket) => self.record_for(ticket, event),
-            None => self.record(event),
-        }
-    }
-
-    /// Appends that an operation has failed, and answers so.
-    pub(super) fn fail(&self, mut ticket: Ticket, error: SocketError, brought: Brought) {
-        self.record_for(&mut ticket, Event::Failed { error: error.clone() });
-        ticket.finish(Ending::Error(error), brought);
-    }
-
-    /// An error of a system call, with the addresses of this socket.
-    pub(super) fn error(&self, errno: Errno, operation: Operation, syscall: &'static str) -> SocketError {
-        let status = self.cell.status();
-        SocketError::new(errno, operation, syscall).between(status.local.clone(), status.remote.clone())
-    }
-
-    /// An address as events show it, with the name of its interface where it has one.
-    pub(super) fn endpoint(&self, addr: SocketAddr) -> Endpoint {
-        let zone = match addr {
-            SocketAddr::V6(v6) if v6.scope_id() != 0 => interface::name_of(&*self.socket, v6.scope_id()).ok(),
-            _ => None,
-        };
-        Endpoint { addr, zone }
-    }
-
-    /// The local address as the kernel has it.
-    pub(super) fn local(&self) -> Option<Endpoint> {
-        self.socket.local().map(|addr| self.endpoint(addr))
     }
 
     // === The end ===

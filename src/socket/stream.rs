@@ -1,7 +1,6 @@
 //! Connected TCP sockets: bytes out in the order of arrival, bytes in as they come, and the ways in which it all ends.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -34,10 +33,10 @@ pub(super) struct Stream {
     /// Nothing is read before.
     pub(super) read_from: Option<Instant>,
     /// When the end of the peer's direction is answered.
-    answer_at: Option<Instant>,
+    pub(super) answer_at: Option<Instant>,
     pub(super) flushes: Flushes,
-    last_activity: Instant,
-    idle_told: bool,
+    pub(super) last_activity: Instant,
+    pub(super) idle_told: bool,
     /// Where the urgent byte stands that was told last and is a part of the stream.
     mark_told: Option<u64>,
 }
@@ -451,7 +450,7 @@ impl Driver {
     }
 
     /// recv(2) has answered 0: everything has been read.
-    fn end_of_stream(&mut self) {
+    pub(super) fn end_of_stream(&mut self) {
         let Role::Stream(stream) = &mut self.role else { return };
         if let Some(errno) = stream.broken {
             return self.break_off(errno, Operation::Receive, "recv");
@@ -473,7 +472,7 @@ impl Driver {
     }
 
     /// Does what the half-open policy says about a peer that has ended its direction.
-    fn answer_departure(&mut self) {
+    pub(super) fn answer_departure(&mut self) {
         let conduct = self.cell.conduct();
         if conduct.half_open == HalfOpenPolicy::AutoEnd {
             if let (Role::Stream(stream), false) = (&mut self.role, conduct.close_delay.is_zero()) {
@@ -484,7 +483,7 @@ impl Driver {
         }
     }
 
-    fn answer_departure_now(&mut self) {
+    pub(super) fn answer_departure_now(&mut self) {
         if self.end.is_none() {
             if !self.cell.status().shut_down {
                 self.enqueue(Outgoing::Shutdown { ticket: None, how: ShutdownHow::Send });
@@ -522,104 +521,6 @@ impl Driver {
             let errno = read_with(|buffer| self.socket.receive(buffer, 1)).err().unwrap_or(Errno::ENOTCONN);
             let error = self.error(errno, Operation::Receive, "recv");
             self.fail(receive.ticket, error, Brought::Nothing);
-        }
-    }
-
-    // === Departures, noticed without reading ===
-
-    /// The peer of a socket that is not read has ended its direction, or the connection is broken.
-    pub(super) fn notice_departure(&mut self) {
-        let pending = self.socket.take_error();
-        let Role::Stream(stream) = &mut self.role else { return };
-        stream.departure_told = true;
-        match pending {
-            Some(errno) => self.break_down(errno, Operation::Receive, "recv"),
-            None if self.is_drained_for_stream() => self.end_of_stream(),
-            None => {
-                self.record(Event::PeerGone { error: None });
-                if self.cell.conduct().direction == Direction::SendOnly {
-                    self.answer_departure();
-                }
-            }
-        }
-    }
-
-    fn departure_told(&self) -> bool {
-        matches!(&self.role, Role::Stream(stream) if stream.departure_told)
-    }
-
-    /// Both directions are over, or the connection is broken.
-    pub(super) fn notice_hang_up(&mut self) {
-        let pending = self.socket.take_error();
-        let Role::Stream(stream) = &mut self.role else { return };
-        stream.hung_up = true;
-        if let Some(errno) = pending {
-            self.break_down(errno, Operation::Receive, "recv");
-        }
-    }
-
-    /// The connection is broken. Bytes that came before are read first, where somebody may want them.
-    pub(super) fn break_down(&mut self, errno: Errno, operation: Operation, syscall: &'static str) {
-        let Role::Stream(stream) = &mut self.role else { return };
-        let told = stream.broken.is_some();
-        stream.broken.get_or_insert(errno);
-        stream.hung_up = true;
-        stream.departure_told = true;
-        let all_read = stream.peer_closed || (self.socket.queues().receive_bytes == 0 && !self.socket.at_mark());
-        if all_read {
-            return self.break_off(errno, operation, syscall);
-        }
-        if self.may_read_later() {
-            self.read_now |= self.wants_to_read();
-            if !told {
-                let error = self.error(errno, operation, syscall);
-                self.record(Event::PeerGone { error: Some(error) });
-            }
-        } else if self.wants_to_read() {
-            self.read_now = true;
-        } else {
-            self.break_off(errno, operation, syscall);
-        }
-    }
-
-    // === Silence ===
-
-    pub(super) fn note_activity(&mut self) {
-        if let Role::Stream(stream) = &mut self.role {
-            stream.last_activity = Instant::now();
-            if std::mem::take(&mut stream.idle_told) {
-                self.deadline_added();
-            }
-        }
-    }
-
-    pub(super) fn stream_deadline(&self, stream: &Stream) -> Option<Instant> {
-        let timeout = self.cell.conduct().idle_timeout;
-        let idle = (timeout > Duration::ZERO && !stream.idle_told).then(|| stream.last_activity + timeout);
-        [idle, stream.read_from, stream.answer_at, stream.flushes.deadline()].into_iter().flatten().min()
-    }
-
-    /// Does what was put off until now.
-    pub(super) fn expire_stream(&mut self, now: Instant) {
-        self.expire_idle(now);
-        self.look_at_flushes(now);
-        let Role::Stream(stream) = &mut self.role else { return };
-        if stream.read_from.take_if(|from| *from <= now).is_some() {
-            self.read_now = true;
-        }
-        if stream.answer_at.take_if(|at| *at <= now).is_some() {
-            self.answer_departure_now();
-        }
-    }
-
-    /// The timer is not moved at each byte: when it expires it may be early.
-    fn expire_idle(&mut self, now: Instant) {
-        let Role::Stream(stream) = &mut self.role else { return };
-        let timeout = self.cell.conduct().idle_timeout;
-        let idle = now.saturating_duration_since(stream.last_activity);
-        if timeout > Duration::ZERO && idle >= timeout && !stream.idle_told {
-            stream.idle_told = true;
-            self.record(Event::IdleTimedOut { idle });
         }
     }
 }

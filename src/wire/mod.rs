@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod answer;
 pub mod call;
 pub mod event;
 pub mod group;

@@ -1,17 +1,14 @@
-//! Changing requests as a client sends them, and their answers as it reads them: the other direction of
-//! [`request`](crate::wire::request) and [`response`](crate::wire::response).
+//! Changing requests as a client sends them: the other direction of [`request`](crate::wire::request).
 
 use std::time::Duration;
 
 use crate::model::group::GroupChange;
-use crate::model::operation::{
-    Action, CallOptions, Outcome, OutgoingDatagram, SessionView, SocketAction, Start, Taken, Target, Yield,
-};
+use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Start, Target};
 use crate::model::option::SocketOption;
 use crate::model::socket::{
     AcceptPolicy, Conduct, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy, Kind, SocketSpec, TcpRole,
 };
-use crate::wire::{address, call, group, option, payload, pb, socket};
+use crate::wire::{call, group, option, pb, socket};
 
 /// A changing request, as the RPC of its method takes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -261,133 +258,6 @@ fn data(bytes: &bytes::Bytes) -> pb::Payload {
 /// The view in which a client of ours reads payloads: as they are.
 pub fn data_view() -> pb::PayloadView {
     pb::PayloadView { form: pb::PayloadForm::Data.into(), ..pb::PayloadView::default() }
-}
-
-// === Answers ===
-
-/// An answer that a client can read.
-pub trait ReadAnswer {
-    /// What the operation brought and how it went; absent when the answer makes no sense to this version.
-    fn read(self) -> Option<Outcome>;
-}
-
-fn outcome(yielded: Yield, report: Option<pb::Report>) -> Option<Outcome> {
-    Some(Outcome { yielded, report: call::read_report(&report?)? })
-}
-
-fn with_socket(sent: Option<&pb::Socket>, options: &[pb::OptionResult], report: Option<pb::Report>) -> Option<Outcome> {
-    let yielded = match sent {
-        None => Yield::Nothing,
-        Some(sent) => {
-            let options = options.iter().filter_map(option::read_result).collect();
-            Yield::Socket(Box::new(socket::read(sent)?), options)
-        }
-    };
-    outcome(yielded, report)
-}
-
-fn with_groups(sent: Option<&pb::Socket>, groups: &[pb::GroupResult], report: Option<pb::Report>) -> Option<Outcome> {
-    let yielded = match sent {
-        None => Yield::Nothing,
-        Some(sent) => {
-            Yield::Groups(Box::new(socket::read(sent)?), groups.iter().filter_map(group::read_result).collect())
-        }
-    };
-    outcome(yielded, report)
-}
-
-fn with_session(sent: Option<&pb::Session>, closed: &[pb::Socket], report: Option<pb::Report>) -> Option<Outcome> {
-    let yielded = match sent {
-        None => Yield::Nothing,
-        Some(sent) => Yield::Session(read_session(sent)?, closed.iter().filter_map(socket::read).collect()),
-    };
-    outcome(yielded, report)
-}
-
-/// A session as an agent sent it.
-pub fn read_session(sent: &pb::Session) -> Option<SessionView> {
-    Some(SessionView {
-        id: address::session_id(&sent.session_id).ok()?,
-        created: call::read_time(sent.create_time.as_ref()),
-        socket_count: sent.socket_count,
-        head_seq: sent.head_event_seq,
-        oldest_seq: sent.oldest_event_seq,
-        watcher_count: sent.watcher_count,
-    })
-}
-
-macro_rules! answers {
-    ($($message:ident, |$sent:ident| $read:expr;)*) => {
-        $(impl ReadAnswer for pb::$message {
-            fn read(self) -> Option<Outcome> {
-                let $sent = self;
-                $read
-            }
-        })*
-    };
-}
-
-answers! {
-    CreateSessionResponse, |sent| with_session(sent.session.as_ref(), &[], sent.report);
-    ResetSessionResponse, |sent| with_session(sent.session.as_ref(), &sent.closed_sockets, sent.report);
-    DeleteSessionResponse, |sent| with_session(sent.session.as_ref(), &sent.closed_sockets, sent.report);
-    CreateSocketResponse, |sent| with_socket(sent.socket.as_ref(), &sent.options, sent.report);
-    BindSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    ListenSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    AcceptSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    ConnectSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    DisconnectSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    FlushSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    ShutdownSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    CloseSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    AbortSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    SetSocketDeliveryResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    JoinGroupResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
-    LeaveGroupResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
-    BlockSourceResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
-    UnblockSourceResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
-    SetSocketOptionsResponse, |sent| {
-        outcome(Yield::Options(sent.options.iter().filter_map(option::read_result).collect()), sent.report)
-    };
-    WriteSocketResponse, |sent| {
-        let written = sent.bytes_written.zip(sent.offset);
-        outcome(written.map_or(Yield::Nothing, |(size, offset)| Yield::Written { size, offset }), sent.report)
-    };
-    SendDatagramsResponse, |sent| {
-        let yielded = match sent.socket.as_ref().and_then(socket::read) {
-            None => Yield::Nothing,
-            Some(socket) => Yield::Sent {
-                socket: Box::new(socket),
-                datagrams: sent.datagrams_sent(),
-                bytes: sent.bytes_sent(),
-            },
-        };
-        outcome(yielded, sent.report)
-    };
-    ReceiveSocketResponse, |sent| read_taken(sent);
-}
-
-fn read_taken(sent: pb::ReceiveSocketResponse) -> Option<Outcome> {
-    let nothing = sent.size.is_none() && !sent.end;
-    let report = sent.report.clone();
-    if nothing {
-        return outcome(Yield::Nothing, report);
-    }
-    let socket = address::socket_id(&sent.socket_id).ok()?;
-    let taken = Taken {
-        size: sent.size(),
-        offset: sent.offset(),
-        source: sent.source.as_ref().and_then(address::read_endpoint),
-        destination: sent.destination.as_ref().and_then(address::read_endpoint),
-        truncated: sent.truncated,
-        hop_limit: sent.hop_limit.and_then(|hops| hops.try_into().ok()),
-        traffic_class: sent.traffic_class.and_then(|class| class.try_into().ok()),
-        end: sent.end,
-        event_seq: (sent.event_seq > 0).then_some(sent.event_seq),
-        lost_bytes: sent.lost_bytes,
-        payload: payload::read_data(sent.payload),
-    };
-    outcome(Yield::Taken(socket, taken), report)
 }
 
 #[cfg(test)]
