@@ -29,14 +29,9 @@ impl Namespace {
         }
         let namespace = Self(name);
         namespace.enter(|| {
-            // Addresses may be used as soon as they are there, and packets may come in by another way than answers would go.
-            for (file, value) in [
-                ("ipv6/conf/default/accept_dad", "0"),
-                ("ipv6/conf/all/accept_dad", "0"),
-                ("ipv4/conf/default/rp_filter", "0"),
-                ("ipv4/conf/all/rp_filter", "0"),
-            ] {
-                std::fs::write(Path::new("/proc/sys/net").join(file), value).unwrap();
+            // Packets may come in by another way than answers would go.
+            for which in ["all", "default"] {
+                set(&format!("ipv4/conf/{which}/rp_filter"), "0");
             }
         });
         namespace.ip("link set lo up");
@@ -46,15 +41,22 @@ impl Namespace {
     /// Lays a cable to another one: an interface of the same name in each, with these addresses, the first is here.
     pub fn cable(&self, other: &Self, name: &str, addresses: &[(&str, &str)]) {
         self.ip(&format!("link add {name} type veth peer name {name} netns {}", other.0));
+        for end in [self, other] {
+            // Whoever is asked for its address a moment too early is asked again soon, and not after a second.
+            end.enter(|| {
+                for version in ["ipv4", "ipv6"] {
+                    set(&format!("{version}/neigh/{name}/retrans_time_ms"), "10");
+                }
+            });
+            end.ip(&format!("link set {name} up"));
+        }
+        // After both ends are up: IPv6 would wait for news of the cable before it uses an address that was there already.
         for (here, there) in addresses {
             for (end, address) in [(self, here), (other, there)] {
-                // Only IPv4 has broadcast addresses.
-                let broadcast = if address.contains(':') { "" } else { " brd +" };
-                end.ip(&format!("address add {address}{broadcast} dev {name}"));
+                // IPv4 has broadcast addresses; IPv6 would first look for others that have the address.
+                let more = if address.contains(':') { "nodad" } else { "brd +" };
+                end.ip(&format!("address add {address} {more} dev {name}"));
             }
-        }
-        for end in [self, other] {
-            end.ip(&format!("link set {name} up"));
         }
         for (_, there) in addresses {
             self.reaches(other, there.split('/').next().unwrap().parse().unwrap());
@@ -92,10 +94,6 @@ impl Namespace {
 
     /// An agent within it, reached from without.
     pub async fn agent(&self) -> LabAgent {
-        self.agent_with(AgentConfig::default()).await
-    }
-
-    pub async fn agent_with(&self, config: AgentConfig) -> LabAgent {
         let path = Path::new("/run/netns").join(&self.0);
         let (tell, told) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -103,7 +101,7 @@ impl Namespace {
             enter_network_namespace(&path).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let agent = farsock::agent::Agent::bind(config).await.unwrap();
+                let agent = farsock::agent::Agent::bind(AgentConfig::default()).await.unwrap();
                 tell.send(agent.connector()).unwrap_or_else(|_| panic!("nobody waits for the agent"));
                 let stopped = async {
                     // A test that ends without a word stops its agent, too.
@@ -132,6 +130,11 @@ impl Drop for Namespace {
         // What is left of a failed test is of no use to anybody.
         let _ = ip(&format!("netns del {}", self.0));
     }
+}
+
+/// Changes a setting of the thread's namespace. sysctl(8).
+fn set(file: &str, value: &str) {
+    std::fs::write(Path::new("/proc/sys/net").join(file), value).unwrap();
 }
 
 fn ip(words: &str) -> bool {
@@ -175,7 +178,7 @@ impl Lab {
         left.cable(&right, "red", &[("10.77.0.1/24", "10.77.0.2/24"), ("fd77::1/64", "fd77::2/64")]);
         left.cable(&right, "blue", &[("10.77.1.1/24", "10.77.1.2/24"), ("fd77:1::1/64", "fd77:1::2/64")]);
         left.ip("address add 10.77.0.3/24 dev red");
-        left.ip("address add fd77::3/64 dev red");
+        left.ip("address add fd77::3/64 nodad dev red");
         Some(Self { left: left.agent().await, right: right.agent().await, namespaces: [left, right] })
     }
 
