@@ -20,7 +20,7 @@ pub use calls::{detached, filter, millis, named, nanos, patient, response};
 pub use datagrams::{UdpPeer, any_port, datagram};
 pub use groups::{group, told};
 pub use names::Names;
-pub use namespace::Lab;
+pub use namespace::{Lab, Namespace};
 pub use peer::{LOOPBACKS, TcpPeer, within};
 pub use process::{
     AgentProcess, QUESTION, Ran, Running, farsock, memory_channel, run, run_farsock, tcp_channel, with_token,
