@@ -35,7 +35,7 @@ fn hearing(ip: IpAddr) -> pb::UdpSocketSpec {
 }
 
 fn paused(mode: pb::DeliveryMode) -> Option<pb::Delivery> {
-    Some(pb::Delivery { mode: mode.into(), paused: Some(true), read_size: None })
+    Some(pb::Delivery { mode: mode.into(), paused: Some(true), read_size: None, hash: None })
 }
 
 async fn icmp_after(agent: &Agent, id: &str, after: u64) -> (u64, pb::IcmpReceivedEvent) {
