@@ -20,7 +20,6 @@ mod cli_env;
 mod cli_exit_code;
 mod cli_help;
 mod cli_run;
-mod cli_sockets;
 mod events_gap;
 mod events_list;
 mod events_order;
