@@ -1,4 +1,4 @@
-//! A connection whose bytes go through a stream of a client's: [`Transfer`](crate::model::transfer::Transfer) says what may be sent, the driver
+//! A connection whose bytes go through a stream of a client's: [`Transfer`] says what may be sent, the driver
 //! does it.
 //!
 //! Invariants: the kernel is read only as far as the client has granted and its connection takes; of the client's bytes no more wait here
