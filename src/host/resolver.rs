@@ -136,6 +136,8 @@ fn errno(error: LookupError) -> LookupErrno {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[tokio::test]
@@ -157,5 +159,26 @@ mod tests {
             matches!(nowhere, Err(LookupErrno::EAI_NONAME | LookupErrno::EAI_AGAIN | LookupErrno::EAI_NODATA)),
             "{nowhere:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn only_so_many_names_are_looked_up_at_a_time() {
+        let resolver = SystemResolver::new(1);
+        let (answer, asked) = std::sync::mpsc::channel();
+        let first = tokio::spawn(resolver.run(move || Ok(asked.recv().unwrap())));
+        let mut second = std::pin::pin!(resolver.run(|| Ok("second")));
+        while resolver.0.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(second.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+
+        // Nobody waits for the first answer any more, but its thread is still busy.
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        assert!(second.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(resolver.0.available_permits(), 0);
+
+        answer.send("first").unwrap();
+        assert_eq!(second.await, Ok("second"));
     }
 }

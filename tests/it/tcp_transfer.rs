@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use farsock::agent::AgentConfig;
+use farsock::model::limits::Limits;
 use farsock::wire::pb;
 use farsock::wire::pb::transfer_socket_request::Frame;
 use farsock::wire::pb::transfer_socket_response::Frame as Answer;
@@ -208,6 +210,26 @@ async fn the_client_gets_credit_as_the_kernel_takes_its_bytes() {
         let through = peer.read(sent).await;
         assert!(through == bytes[..sent]);
         let Answer::Window(_) = stream.next().await.unwrap().unwrap() else { panic!() };
+    }
+}
+
+#[tokio::test]
+async fn the_agent_takes_no_more_than_its_limit_before_the_kernel_has_it() {
+    let limits = Limits { transfer_bytes: 8, ..Limits::default() };
+    let agent = Agent::start_with(AgentConfig { limits, ..AgentConfig::default() }).await;
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        let id = format!("line-{at}");
+        let mut peer = line(&agent, ip, &id, pb::TcpSocketSpec::default()).await;
+        let (mut stream, opened) = agent.take_over(&id).await;
+        assert_eq!(opened.window, 8);
+        stream.data("12345678").await;
+        assert_eq!(peer.read(8).await, b"12345678");
+        assert_eq!(stream.next().await.unwrap(), Some(Answer::Window(8)));
+
+        stream.data("123456789").await;
+        let refused = stream.refused().await;
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
+        assert_eq!(refused.message, "data: more bytes than `window` and `opened.window` have granted");
     }
 }
 
