@@ -5,8 +5,7 @@ use std::net::{IpAddr, UdpSocket};
 use farsock::wire::pb;
 use pb::event::Body;
 
-use crate::harness::namespaces::Namespace;
-use crate::harness::{Agent, LOOPBACKS, UdpPeer, datagram, error_name};
+use crate::harness::{Agent, LOOPBACKS, Namespace, UdpPeer, datagram, error_name};
 
 /// An address where nobody takes datagrams of strangers, and nobody else can while this is held.
 struct Dead(UdpSocket);
@@ -204,27 +203,19 @@ struct Lab {
 impl Lab {
     fn new() -> Option<Self> {
         let (client, router, server) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
-        client.cable("c", &router, "rc");
-        router.cable("rs", &server, "s");
-        for (namespace, interface, addresses) in [
-            (&client, "c", ["10.77.1.2/24", "fd77:1::2/64"]),
-            (&router, "rc", ["10.77.1.1/24", "fd77:1::1/64"]),
-            (&router, "rs", ["10.77.2.1/24", "fd77:2::1/64"]),
-            (&server, "s", ["10.77.2.2/24", "fd77:2::2/64"]),
-        ] {
-            addresses.into_iter().for_each(|address| namespace.address(interface, address));
-        }
-        router.run("ip link set rs mtu 1400");
-        server.run("ip link set s mtu 1400");
-        router.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        client.cable(&router, "near", &[("10.77.1.2/24", "10.77.1.1/24"), ("fd77:1::2/64", "fd77:1::1/64")]);
+        router.cable(&server, "far", &[("10.77.2.1/24", "10.77.2.2/24"), ("fd77:2::1/64", "fd77:2::2/64")]);
+        router.ip("link set far mtu 1400");
+        server.ip("link set far mtu 1400");
+        router.set(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")]);
         for (namespace, v4, v6) in [(&client, "10.77.1.1", "fd77:1::1"), (&server, "10.77.2.1", "fd77:2::1")] {
-            namespace.run(&format!("ip route add default via {v4}"));
-            namespace.run(&format!("ip -6 route add default via {v6}"));
+            namespace.ip(&format!("route add default via {v4}"));
+            namespace.ip(&format!("-6 route add default via {v6}"));
         }
-        router.run("ip route add prohibit 10.99.0.0/16");
-        router.run("ip -6 route add prohibit fd99::/16");
-        router.run("ip route add unreachable 10.98.0.0/16");
-        router.run("ip -6 route add unreachable fd98::/16");
+        router.ip("route add prohibit 10.99.0.0/16");
+        router.ip("-6 route add prohibit fd99::/16");
+        router.ip("route add unreachable 10.98.0.0/16");
+        router.ip("-6 route add unreachable fd98::/16");
         Some(Self { client, _router: router, _server: server })
     }
 }
@@ -247,31 +238,30 @@ async fn ask(agent: &Agent, ip: IpAddr, to: &str, sent: pb::Datagram, said: Said
     assert_eq!(message.destination.unwrap().text, to);
 }
 
-#[test]
-fn routers_and_hosts_on_the_way_are_named() {
+#[tokio::test]
+async fn routers_and_hosts_on_the_way_are_named() {
     let Some(lab) = Lab::new() else { return };
-    lab.client.within(|| async {
-        let agent = Agent::start().await;
-        let v4: [Row<'_>; 5] = [
-            ("10.77.2.2:9", |to| datagram(to, "no such port"), ("10.77.2.2", 3, 3, "ECONNREFUSED", None)),
-            ("10.98.0.1:9", |to| datagram(to, "unreachable"), ("10.77.1.1", 3, 1, "EHOSTUNREACH", None)),
-            ("10.99.0.1:9", |to| datagram(to, "prohibited"), ("10.77.1.1", 3, 13, "EHOSTUNREACH", None)),
-            ("10.77.2.2:9", one_hop, ("10.77.1.1", 11, 0, "EHOSTUNREACH", None)),
-            ("10.77.2.2:9", too_big, ("10.77.1.1", 3, 4, "EMSGSIZE", Some(1400))),
-        ];
-        let v6: [Row<'_>; 5] = [
-            ("[fd77:2::2]:9", |to| datagram(to, "no such port"), ("fd77:2::2", 1, 4, "ECONNREFUSED", None)),
-            ("[fd98::1]:9", |to| datagram(to, "unreachable"), ("fd77:1::1", 1, 0, "ENETUNREACH", None)),
-            ("[fd99::1]:9", |to| datagram(to, "prohibited"), ("fd77:1::1", 1, 1, "EACCES", None)),
-            ("[fd77:2::2]:9", one_hop, ("fd77:1::1", 3, 0, "EHOSTUNREACH", None)),
-            ("[fd77:2::2]:9", too_big, ("fd77:1::1", 2, 0, "EMSGSIZE", Some(1400))),
-        ];
-        for (ip, row) in LOOPBACKS.into_iter().zip([v4, v6]) {
-            for (to, sent, said) in row {
-                ask(&agent, ip, to, sent(to), said).await;
-            }
+    let agent = lab.client.agent().await;
+    let v4: [Row<'_>; 5] = [
+        ("10.77.2.2:9", |to| datagram(to, "no such port"), ("10.77.2.2", 3, 3, "ECONNREFUSED", None)),
+        ("10.98.0.1:9", |to| datagram(to, "unreachable"), ("10.77.1.1", 3, 1, "EHOSTUNREACH", None)),
+        ("10.99.0.1:9", |to| datagram(to, "prohibited"), ("10.77.1.1", 3, 13, "EHOSTUNREACH", None)),
+        ("10.77.2.2:9", one_hop, ("10.77.1.1", 11, 0, "EHOSTUNREACH", None)),
+        ("10.77.2.2:9", too_big, ("10.77.1.1", 3, 4, "EMSGSIZE", Some(1400))),
+    ];
+    let v6: [Row<'_>; 5] = [
+        ("[fd77:2::2]:9", |to| datagram(to, "no such port"), ("fd77:2::2", 1, 4, "ECONNREFUSED", None)),
+        ("[fd98::1]:9", |to| datagram(to, "unreachable"), ("fd77:1::1", 1, 0, "ENETUNREACH", None)),
+        ("[fd99::1]:9", |to| datagram(to, "prohibited"), ("fd77:1::1", 1, 1, "EACCES", None)),
+        ("[fd77:2::2]:9", one_hop, ("fd77:1::1", 3, 0, "EHOSTUNREACH", None)),
+        ("[fd77:2::2]:9", too_big, ("fd77:1::1", 2, 0, "EMSGSIZE", Some(1400))),
+    ];
+    for (ip, row) in LOOPBACKS.into_iter().zip([v4, v6]) {
+        for (to, sent, said) in row {
+            ask(&agent, ip, to, sent(to), said).await;
         }
-    });
+    }
+    agent.stop().await;
 }
 
 /// It has only one hop to go, and the router is that.
@@ -305,43 +295,42 @@ fn too_long(path_mtu: Option<u32>) -> Option<(String, Option<u32>)> {
     Some(("EMSGSIZE".to_owned(), path_mtu))
 }
 
-#[test]
-fn a_datagram_that_the_path_does_not_take_is_refused_with_what_it_takes() {
+#[tokio::test]
+async fn a_datagram_that_the_path_does_not_take_is_refused_with_what_it_takes() {
     let Some(lab) = Lab::new() else { return };
-    lab.client.within(|| async {
-        let agent = Agent::start().await;
-        for (ip, to, headers) in [(LOOPBACKS[0], "10.77.2.2:9", 28), (LOOPBACKS[1], "[fd77:2::2]:9", 48)] {
-            let id = |id: &str| format!("{id}-{headers}");
-            let create = async |id: &str, options: Vec<pb::SocketOption>| {
-                let bind = if ip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-                let spec = pb::UdpSocketSpec { bind: bind.into(), options, ..Default::default() };
-                agent.create_udp(id, spec).await.unwrap();
-            };
-            // The first one leaves, and the router says that it goes no further.
-            let told = id("told");
-            create(&told, vec![whole(ip), hears(ip, true)]).await;
-            assert_eq!(try_one(&agent, &told, to, 1500 - headers).await, None);
-            let (_, message) = icmp_after(&agent, &told, 0).await;
-            assert_eq!(message.error.unwrap().path_mtu, Some(1400));
-            // From then on this host knows.
-            assert_eq!(try_one(&agent, &told, to, 1500 - headers).await, too_long(Some(1400)));
-            assert_eq!(try_one(&agent, &told, to, 1400 - headers + 1).await, too_long(Some(1400)));
-            assert_eq!(try_one(&agent, &told, to, 1400 - headers).await, None);
+    let agent = lab.client.agent().await;
+    for (ip, to, headers) in [(LOOPBACKS[0], "10.77.2.2:9", 28), (LOOPBACKS[1], "[fd77:2::2]:9", 48)] {
+        let id = |id: &str| format!("{id}-{headers}");
+        let create = async |id: &str, options: Vec<pb::SocketOption>| {
+            let bind = if ip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let spec = pb::UdpSocketSpec { bind: bind.into(), options, ..Default::default() };
+            agent.create_udp(id, spec).await.unwrap();
+        };
+        // The first one leaves, and the router says that it goes no further.
+        let told = id("told");
+        create(&told, vec![whole(ip), hears(ip, true)]).await;
+        assert_eq!(try_one(&agent, &told, to, 1500 - headers).await, None);
+        let (_, message) = icmp_after(&agent, &told, 0).await;
+        assert_eq!(message.error.unwrap().path_mtu, Some(1400));
+        // From then on this host knows.
+        assert_eq!(try_one(&agent, &told, to, 1500 - headers).await, too_long(Some(1400)));
+        assert_eq!(try_one(&agent, &told, to, 1400 - headers + 1).await, too_long(Some(1400)));
+        assert_eq!(try_one(&agent, &told, to, 1400 - headers).await, None);
 
-            // It is told to connected sockets as well, and to others not at all.
-            let (connected, other) = (id("connected"), id("other"));
-            create(&connected, vec![whole(ip)]).await;
-            agent.connect_udp(&connected, to).await;
-            assert_eq!(try_one(&agent, &connected, "", 1400 - headers + 1).await, too_long(Some(1400)));
-            create(&other, vec![whole(ip)]).await;
-            assert_eq!(try_one(&agent, &other, to, 1400 - headers + 1).await, too_long(None));
+        // It is told to connected sockets as well, and to others not at all.
+        let (connected, other) = (id("connected"), id("other"));
+        create(&connected, vec![whole(ip)]).await;
+        agent.connect_udp(&connected, to).await;
+        assert_eq!(try_one(&agent, &connected, "", 1400 - headers + 1).await, too_long(Some(1400)));
+        create(&other, vec![whole(ip)]).await;
+        assert_eq!(try_one(&agent, &other, to, 1400 - headers + 1).await, too_long(None));
 
-            // Where it may be cut, it goes.
-            let cut = id("cut");
-            create(&cut, vec![]).await;
-            assert_eq!(try_one(&agent, &cut, to, 4000).await, None);
-        }
-    });
+        // Where it may be cut, it goes.
+        let cut = id("cut");
+        create(&cut, vec![]).await;
+        assert_eq!(try_one(&agent, &cut, to, 4000).await, None);
+    }
+    agent.stop().await;
 }
 
 /// More than UDP can say of itself is not the fault of a path.

@@ -7,7 +7,6 @@ pub mod frames;
 mod groups;
 mod names;
 mod namespace;
-pub mod namespaces;
 mod peer;
 mod process;
 mod requests;

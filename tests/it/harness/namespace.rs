@@ -1,9 +1,12 @@
-//! Network namespaces that a test makes for itself, joined by cables, with agents and plain sockets in them.
+//! Network namespaces: hosts and routers of a test's own, within this machine, joined by cables. They have no names and vanish with
+//! whoever holds them.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, UdpSocket};
-use std::path::Path;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -14,40 +17,55 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Agent, memory_channel};
 
-/// A namespace, gone with its value.
-pub struct Namespace(String);
+/// A network of its own.
+pub struct Namespace(File);
 
 impl Namespace {
-    /// A new one, whose name nobody else has. Nothing where the test may not make one, which is said.
+    /// A new one, with nothing but `lo`, which is up. None where this process may not make one, which it says.
     pub fn new() -> Option<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("farsock-lab-{}-{number}", std::process::id());
-        if !rustix::process::geteuid().is_root() || !ip(&format!("netns add {name}")) {
-            println!("skipped: network namespaces need root");
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "ip link set lo up && echo ready && cat"]);
+        let Ok(mut child) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
+            println!("skipped: there is no unshare(1)");
             return None;
+        };
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        // The file keeps the namespace when the child, whose input ends here, has gone.
+        let namespace = (line == "ready\n").then(|| File::open(format!("/proc/{}/ns/net", child.id())).unwrap());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        if namespace.is_none() {
+            println!("skipped: a network namespace needs CAP_SYS_ADMIN, and ip(8)");
         }
-        let namespace = Self(name);
-        namespace.enter(|| {
-            // Packets may come in by another way than answers would go.
-            for which in ["all", "default"] {
-                set(&format!("ipv4/conf/{which}/rp_filter"), "0");
+        namespace.map(Self)
+    }
+
+    fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", process::id(), self.0.as_raw_fd()).into()
+    }
+
+    /// Changes settings of it. sysctl(8).
+    pub fn set(&self, settings: &[(&str, &str)]) {
+        self.enter(|| {
+            for (file, value) in settings {
+                std::fs::write(Path::new("/proc/sys/net").join(file), value).unwrap();
             }
         });
-        namespace.ip("link set lo up");
-        Some(namespace)
     }
 
     /// Lays a cable to another one: an interface of the same name in each, with these addresses, the first is here.
     pub fn cable(&self, other: &Self, name: &str, addresses: &[(&str, &str)]) {
-        self.ip(&format!("link add {name} type veth peer name {name} netns {}", other.0));
+        self.ip(&format!("link add {name} type veth peer name {name} netns {}", other.path().display()));
         for end in [self, other] {
-            // Whoever is asked for its address a moment too early is asked again soon, and not after a second.
-            end.enter(|| {
-                for version in ["ipv4", "ipv6"] {
-                    set(&format!("{version}/neigh/{name}/retrans_time_ms"), "10");
-                }
-            });
+            // Packets may come in by another way than answers would go. Whoever is asked for its address a moment too early is asked
+            // again soon, and not after a second.
+            end.set(&[
+                ("ipv4/conf/all/rp_filter", "0"),
+                (&format!("ipv4/conf/{name}/rp_filter"), "0"),
+                (&format!("ipv4/neigh/{name}/retrans_time_ms"), "10"),
+                (&format!("ipv6/neigh/{name}/retrans_time_ms"), "10"),
+            ]);
             end.ip(&format!("link set {name} up"));
         }
         // After both ends are up: IPv6 would wait for news of the cable before it uses an address that was there already.
@@ -79,22 +97,22 @@ impl Namespace {
 
     /// Does something to its interfaces, as ip(8) has it.
     pub fn ip(&self, words: &str) {
-        assert!(ip(&format!("-n {} {words}", self.0)), "ip -n {} {words}", self.0);
+        let ran = self.enter(|| Command::new("ip").args(words.split(' ')).output().unwrap());
+        assert!(ran.status.success(), "ip {words}: {}", String::from_utf8_lossy(&ran.stderr));
     }
 
     /// Does something on a thread within it. Sockets that are made there stay there.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let path = Path::new("/run/netns").join(&self.0);
         let within = || {
-            enter_network_namespace(&path).unwrap();
+            enter_network_namespace(&self.path()).unwrap();
             work()
         };
-        thread::scope(|scope| scope.spawn(within).join()).unwrap()
+        thread::scope(|scope| scope.spawn(within).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// An agent within it, reached from without.
     pub async fn agent(&self) -> LabAgent {
-        let path = Path::new("/run/netns").join(&self.0);
+        let path = self.path();
         let (tell, told) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
@@ -123,22 +141,6 @@ impl Namespace {
         let list = self.enter(|| std::fs::read_to_string(Path::new("/proc/thread-self/net").join(file)).unwrap());
         list.split_whitespace().filter(|word| *word == hex).count()
     }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        // What is left of a failed test is of no use to anybody.
-        let _ = ip(&format!("netns del {}", self.0));
-    }
-}
-
-/// Changes a setting of the thread's namespace. sysctl(8).
-fn set(file: &str, value: &str) {
-    std::fs::write(Path::new("/proc/sys/net").join(file), value).unwrap();
-}
-
-fn ip(words: &str) -> bool {
-    Command::new("ip").args(words.split(' ')).status().is_ok_and(|status| status.success())
 }
 
 /// An agent on a thread of its own.
