@@ -1,6 +1,6 @@
 //! The controller: runs an exercise against agents, and tells how it went.
 //!
-//! A run reaches the [`fleet`], measures its clocks, opens a session on each agent, [`collect`]s what happens there, does one [`step`] after
+//! A run reaches the `fleet`, measures its clocks, opens a session on each agent, `collect`s what happens there, does one `step` after
 //! the other, and leaves every agent as it found it.
 
 mod bindings;

@@ -1,8 +1,8 @@
 //! Lab sockets: the only module that opens, drives and closes them.
 //!
-//! [`Sockets`] is the handle that services call. An operation runs in a task of its own ([`calls`]), which outlives the RPC that asked for
-//! it and walks through its steps ([`perform`]); a step is an order to the socket's [`driver`], the task that owns its descriptor.
-//! What can be known of a socket without asking its driver stands in its [`cell`].
+//! [`Sockets`] is the handle that services call. An operation runs in a task of its own (`calls`), which outlives the RPC that asked for
+//! it and walks through its steps (`perform`); a step is an order to the socket's `driver`, the task that owns its descriptor.
+//! What can be known of a socket without asking its driver stands in its `cell`.
 
 mod attempts;
 mod buffer;
