@@ -11,10 +11,11 @@ use crate::exercise::expectation::{TakenCheck, bytes_text};
 use crate::exercise::plan::{Marks, Payload, Role, SocketPlan, Step, Wanted};
 use crate::exercise::template::Template;
 use crate::model::address::Transport;
+use crate::model::delivery::{Delivery, DeliveryMode};
 use crate::model::id::SocketId;
 use crate::model::limits::{Defaults, READ_SIZE};
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Taken, WriteFlags, Yield};
-use crate::model::socket::{Attempts, Conduct, Delivery, DeliveryMode, Kind, SocketSpec, TcpRole, TcpSpec, UdpSpec};
+use crate::model::socket::{Attempts, Conduct, Kind, SocketSpec, TcpRole, TcpSpec, UdpSpec};
 
 impl Runner<'_> {
     pub(super) async fn create(&self, step: &Step, plan: &SocketPlan, bindings: &mut Bindings<'_>) -> Done {

@@ -7,10 +7,11 @@ use bytes::Bytes;
 
 use crate::exercise::template::Template;
 use crate::model::address::{Family, Transport};
+use crate::model::delivery::DeliveryChange;
 use crate::model::group::GroupChange;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::SocketOption;
-use crate::model::socket::{AcceptPolicy, CloseReason, DeliveryChange, Direction, HalfOpenPolicy, SocketState};
+use crate::model::socket::{AcceptPolicy, CloseReason, Direction, HalfOpenPolicy, SocketState};
 use crate::model::tcp::TcpState;
 
 /// An exercise that has been checked.

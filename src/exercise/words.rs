@@ -11,15 +11,14 @@ use crate::exercise::plan::{
 };
 use crate::exercise::template::Template;
 use crate::model::address::{Family, Transport};
+use crate::model::delivery::{DeliveryChange, DeliveryMode};
 use crate::model::errno::{Errno, LookupErrno};
 use crate::model::event::Event;
 use crate::model::group::{GroupAsked, GroupChange};
 use crate::model::limits::READ_SIZE;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::refusal::Refusal;
-use crate::model::socket::{
-    AcceptPolicy, CloseReason, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy, SocketState,
-};
+use crate::model::socket::{AcceptPolicy, CloseReason, Direction, HalfOpenPolicy, SocketState};
 use crate::model::tcp::TcpState;
 
 /// The verbs.

@@ -4,6 +4,7 @@
 //! trait ([`time::Clock`], [`lookup::Resolver`]).
 
 pub mod address;
+pub mod delivery;
 pub mod encoding;
 pub mod errno;
 pub mod error;

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::model::address::{AddressText, Endpoint};
+use crate::model::delivery::DeliveryChange;
 use crate::model::error::SocketError;
 use crate::model::group::{GroupAsked, GroupChange, GroupResult};
 use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
 use crate::model::option::{OptionResult, SocketOption};
-use crate::model::socket::{Attempts, DeliveryChange, SocketSpec, SocketView};
+use crate::model::socket::{Attempts, SocketSpec, SocketView};
 use crate::model::time::Timestamp;
 
 /// An operation, as errors name it.

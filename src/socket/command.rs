@@ -6,13 +6,14 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::model::delivery::DeliveryChange;
 use crate::model::error::SocketError;
 use crate::model::group::GroupResult;
 use crate::model::id::{RequestId, SocketId};
 use crate::model::operation::{ShutdownHow, Taken, WriteFlags};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
-use crate::model::socket::{CloseReason, DeliveryChange};
+use crate::model::socket::CloseReason;
 use crate::socket::group::GroupOrder;
 use crate::socket::transfer::Attachment;
 use crate::sys::control::Marks;

@@ -16,10 +16,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Sleep};
 
 use crate::model::address::Transport;
+use crate::model::delivery::DeliveryMode;
 use crate::model::error::SocketError;
 use crate::model::id::RequestId;
 use crate::model::operation::Operation;
-use crate::model::socket::{CloseReason, Closing, DeliveryMode, Direction};
+use crate::model::socket::{CloseReason, Closing, Direction};
 use crate::socket::cell::Cell;
 use crate::socket::command::{Brought, Ending, Orders, Ticket};
 use crate::socket::farewell::{Farewell, turn_away};

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use crate::model::address::Transport;
+use crate::model::delivery::{DeliveryChange, DeliveryMode};
 use crate::model::errno::Errno;
 use crate::model::event::Event;
 use crate::model::operation::{Operation, ShutdownHow};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
-use crate::model::socket::{CloseReason, Conduct, DeliveryChange, DeliveryMode, Direction};
+use crate::model::socket::{CloseReason, Conduct, Direction};
 use crate::socket::command::{Brought, Command, Ending, Order, Ticket};
 use crate::socket::driver::{Driver, End, PendingReceive, Role};
 use crate::socket::stream::Outgoing;

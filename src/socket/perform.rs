@@ -8,12 +8,13 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::eventlog::hub::From as Begin;
 use crate::model::address::{AddressText, Transport, scope_of};
+use crate::model::delivery::DeliveryMode;
 use crate::model::error::SocketError;
 use crate::model::event::{Event, EventFilter, SocketPattern};
 use crate::model::id::{Principal, SessionId, SocketId};
 use crate::model::operation::{Action, Operation, OutgoingDatagram, SocketAction, Target, Yield};
 use crate::model::refusal::Refusal;
-use crate::model::socket::{AcceptPolicy, CloseReason, DeliveryMode, Direction, SocketState};
+use crate::model::socket::{AcceptPolicy, CloseReason, Direction, SocketState};
 use crate::session::names::Found as Name;
 use crate::socket::calls::CallHandle;
 use crate::socket::cell::{Cell, lock};

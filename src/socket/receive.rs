@@ -9,11 +9,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::eventlog::cursor::{Cursor, Next};
 use crate::eventlog::hub::From;
+use crate::model::delivery::DeliveryMode;
 use crate::model::error::SocketError;
 use crate::model::event::{Event, EventFilter, EventRecord, SocketPattern};
 use crate::model::operation::{Operation, ShutdownHow, Taken};
 use crate::model::refusal::Refusal;
-use crate::model::socket::DeliveryMode;
 use crate::socket::cell::Cell;
 
 /// What has been taken from one socket. Callers wait for each other in the order in which they come.

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::model::delivery::DeliveryMode;
 use crate::model::errno::Errno;
 use crate::model::error::SocketError;
 use crate::model::event::Event;
 use crate::model::operation::{Operation, ShutdownHow, Taken, WriteFlags};
 use crate::model::refusal::{Quota, Refusal};
-use crate::model::socket::{CloseReason, DeliveryMode, Direction, HalfOpenPolicy};
+use crate::model::socket::{CloseReason, Direction, HalfOpenPolicy};
 use crate::socket::buffer::{discard_with, read_with};
 use crate::socket::command::{Brought, Ending, Ticket};
 use crate::socket::driver::{BYTES_PER_TURN, CALLS_PER_ROUND, Driver, End, Flow, Role};

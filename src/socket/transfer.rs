@@ -12,13 +12,14 @@ use bytes::{Buf, Bytes};
 use tokio::time::{Instant, timeout_at};
 
 use crate::model::address::Transport;
+use crate::model::delivery::{Delivery, DeliveryMode};
 use crate::model::errno::Errno;
 use crate::model::error::SocketError;
 use crate::model::event::Event;
 use crate::model::id::Principal;
 use crate::model::operation::{Operation, Outcome, ShutdownHow, Target, WriteFlags, Yield};
 use crate::model::refusal::Refusal;
-use crate::model::socket::{CloseReason, Conduct, Delivery, DeliveryMode, Direction, SocketView};
+use crate::model::socket::{CloseReason, Conduct, Direction, SocketView};
 use crate::model::transfer::{Frame, FromAgent, FromClient, Opened, Side, Transfer, Verdict};
 use crate::socket::command::{Brought, Command, Ending, Order, Ticket};
 use crate::socket::driver::{Driver, End, Role};

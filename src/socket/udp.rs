@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::model::address::{Family, Transport, socket_addr};
+use crate::model::delivery::DeliveryMode;
 use crate::model::errno::Errno;
 use crate::model::event::{Datagram, Event};
 use crate::model::operation::{Operation, Taken};
-use crate::model::socket::DeliveryMode;
 use crate::socket::buffer::read_with;
 use crate::socket::command::{Brought, Ending, ReadyDatagram, Ticket};
 use crate::socket::driver::{CALLS_PER_ROUND, Driver, Flow, Role};

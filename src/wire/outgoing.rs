@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use crate::model::delivery::{DeliveryChange, DeliveryMode};
 use crate::model::group::GroupChange;
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Start, Target};
 use crate::model::option::SocketOption;
-use crate::model::socket::{
-    AcceptPolicy, Conduct, DeliveryChange, DeliveryMode, Direction, HalfOpenPolicy, Kind, SocketSpec, TcpRole,
-};
+use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy, Kind, SocketSpec, TcpRole};
 use crate::wire::{call, group, option, pb, socket};
 
 /// A changing request, as the RPC of its method takes it.
@@ -264,12 +263,13 @@ pub fn data_view() -> pb::PayloadView {
 mod tests {
     use super::*;
     use crate::model::address::{AddressText, Family};
+    use crate::model::delivery::Delivery;
     use crate::model::group::{GroupAsked, InterfaceText};
     use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
     use crate::model::limits::{Defaults, Limits};
     use crate::model::operation::{ShutdownHow, WriteFlags};
     use crate::model::option::OptionValue;
-    use crate::model::socket::{Attempts, Delivery, Retry, TcpSpec, UdpSpec};
+    use crate::model::socket::{Attempts, Retry, TcpSpec, UdpSpec};
     use crate::model::time::Timestamp;
     use crate::wire::request::{Ask, Asked};
     use crate::wire::socket::Bounds;

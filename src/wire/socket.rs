@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use crate::model::delivery::{Delivery, DeliveryChange, DeliveryMode};
 use crate::model::id::{SessionId, SocketId, SocketUid};
 use crate::model::limits::{Defaults, Limits};
 use crate::model::operation::SessionView;
 use crate::model::payload::{parse_hex, to_hex};
 use crate::model::refusal::Violation;
 use crate::model::socket::{
-    AcceptPolicy, AcceptQueue, Attempts, CloseReason, Closing, Conduct, Delivery, DeliveryChange, DeliveryMode,
-    Direction, HalfOpenPolicy, Hashes, Kind, ListenerStatus, ListenerView, Queues, Readiness, Retry, SocketSpec,
-    SocketState, SocketStatus, SocketView, TcpRole, TcpSpec, Totals, UdpSpec,
+    AcceptPolicy, AcceptQueue, Attempts, CloseReason, Closing, Conduct, Direction, HalfOpenPolicy, Hashes, Kind,
+    ListenerStatus, ListenerView, Queues, Readiness, Retry, SocketSpec, SocketState, SocketStatus, SocketView, TcpRole,
+    TcpSpec, Totals, UdpSpec,
 };
 use crate::wire::{address, call, group, known, option, pb, tcp};
 

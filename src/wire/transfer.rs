@@ -1,8 +1,9 @@
 //! The frames of TransferSocket, in and out.
 
+use crate::model::delivery::DeliveryMode;
 use crate::model::operation::{Action, Target};
 use crate::model::refusal::Violation;
-use crate::model::socket::{DeliveryMode, Kind, TcpRole};
+use crate::model::socket::{Kind, TcpRole};
 use crate::model::transfer::{FromAgent, FromClient, Mistake, Opened};
 use crate::wire::pb::transfer_socket_request::Frame;
 use crate::wire::pb::transfer_socket_response::Frame as Answer;
