@@ -26,10 +26,11 @@ use crate::socket::command::{Brought, Ending, Orders, Ticket};
 use crate::socket::farewell::{Farewell, turn_away};
 use crate::socket::listener::Listener;
 use crate::socket::sockets::{Session, Sockets};
-use crate::socket::stream::{Outgoing, Stream};
+use crate::socket::stream::Stream;
 use crate::socket::tcp::Connecting;
 use crate::socket::transfer::Attached;
 use crate::socket::udp::{Datagrams, PendingSend};
+use crate::socket::write::Outgoing;
 use crate::sys::readiness;
 use crate::sys::socket::Socket;
 

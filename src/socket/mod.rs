@@ -30,6 +30,7 @@ mod stream;
 mod tcp;
 mod transfer;
 mod udp;
+mod write;
 
 pub use link::{Arriving, Inflow, Leaving, Outflow, Outlet, link};
 pub use sockets::{Config, Sockets, Watch};

@@ -12,7 +12,7 @@ use crate::model::refusal::Refusal;
 use crate::model::socket::{CloseReason, Conduct, Direction};
 use crate::socket::command::{Brought, Command, Ending, Order, Ticket};
 use crate::socket::driver::{Driver, End, PendingReceive, Role};
-use crate::socket::stream::Outgoing;
+use crate::socket::write::Outgoing;
 
 impl Driver {
     pub(super) fn obey(&mut self, Command { order, ticket }: Command) {

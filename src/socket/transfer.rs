@@ -26,7 +26,7 @@ use crate::socket::driver::{Driver, End, Role};
 use crate::socket::link::{Arriving, Inflow, Leaving, Outlet};
 use crate::socket::perform::Named;
 use crate::socket::sockets::{Sockets, closed};
-use crate::socket::stream::Outgoing;
+use crate::socket::write::Outgoing;
 
 /// How many frames of a client a driver takes before it does something else.
 const FRAMES_PER_ROUND: usize = 32;
