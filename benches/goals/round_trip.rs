@@ -76,6 +76,7 @@ impl Line {
                 payload: Bytes::from_static(PAYLOAD),
                 expected_offset: None,
                 flags: WriteFlags::default(),
+                slices: None,
             };
             Self { client, watch, write: Action::Socket(target, write) }
         })

@@ -11,7 +11,7 @@ use crate::exercise::expectation::{TakenCheck, bytes_text};
 use crate::exercise::plan::{Marks, Payload, Role, SocketPlan, Step, Wanted};
 use crate::exercise::template::Template;
 use crate::model::address::Transport;
-use crate::model::delivery::{Delivery, DeliveryMode};
+use crate::model::delivery::{Delivery, Watermarks};
 use crate::model::id::SocketId;
 use crate::model::limits::{Defaults, READ_SIZE};
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Taken, WriteFlags, Yield};
@@ -48,7 +48,7 @@ impl Runner<'_> {
             return Err(Trouble::unable("there is nothing to write"));
         }
         let length = payload.len();
-        let action = self.on(&socket.id, SocketAction::Write { payload, expected_offset: None, flags });
+        let action = self.on(&socket.id, SocketAction::Write { payload, expected_offset: None, flags, slices: None });
         let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
         let Some(wanted) = written else { return self.judge(step, &outcome) };
         let handed = match outcome.yielded {
@@ -210,7 +210,6 @@ impl Runner<'_> {
 
 /// What an agent is asked for.
 fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String> {
-    let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: READ_SIZE, hash: false };
     let kind = match plan.transport {
         Transport::Tcp => Kind::Tcp(TcpSpec {
             role: match &plan.role {
@@ -238,12 +237,13 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
         family: plan.family,
         bind: plan.local.as_ref().map(|local| bindings.address(local)).transpose()?,
         conduct: Conduct {
-            delivery: usual.changed(plan.delivery),
+            delivery: Delivery::usual(READ_SIZE).changed(plan.delivery),
             direction: plan.direction,
             half_open: plan.half_open,
             idle_timeout: plan.idle_timeout,
             read_delay: Duration::ZERO,
             close_delay: Duration::ZERO,
+            watermarks: Watermarks::default(),
         },
         options: plan.options.clone(),
     })

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::exercise::expectation::{bytes_text, quoted};
 use crate::exercise::plan::{Expectation, Facts, Question, Verb};
+use crate::model::delivery::ReadPause;
 use crate::model::event::{AcceptPause, Event};
 use crate::model::operation::ShutdownHow;
 use crate::model::socket::CloseReason;
@@ -68,6 +69,9 @@ pub fn describe(event: &Event) -> String {
             let to = destination.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
             format!("sent a datagram of {}{to}", bytes_text((*size).into()))
         }
+        Event::WriteBlocked { pending_bytes } => {
+            format!("writes wait: {} beyond the kernel's buffer", bytes_text((*pending_bytes).into()))
+        }
         Event::Writable => "has room again".to_owned(),
         Event::ShutDown { how: ShutdownHow::Send } => "ended its sending direction (FIN)".to_owned(),
         Event::ShutDown { how: ShutdownHow::Receive } => "ended its receiving direction".to_owned(),
@@ -76,7 +80,8 @@ pub fn describe(event: &Event) -> String {
         Event::PeerGone { error: None } => "the peer has ended (FIN), unread".to_owned(),
         Event::PeerGone { error: Some(error) } => format!("the peer has gone, unread: {error}"),
         Event::IdleTimedOut { idle } => format!("idle for {} ms", idle.as_millis()),
-        Event::ReadPaused => "reading paused".to_owned(),
+        Event::ReadPaused { reason: ReadPause::Asked } => "reading paused".to_owned(),
+        Event::ReadPaused { reason: ReadPause::Credit } => "reading paused: its credit is used up".to_owned(),
         Event::ReadResumed => "reading goes on".to_owned(),
         Event::OptionSet(result) => {
             let effective = result.effective.as_ref().map(|value| format!(" to {value}")).unwrap_or_default();

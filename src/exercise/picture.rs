@@ -192,7 +192,8 @@ fn look(event: &Event) -> Option<Look> {
         | Event::Writable
         | Event::Attached
         | Event::Detached { .. }
-        | Event::ReadPaused
+        | Event::ReadPaused { .. }
+        | Event::WriteBlocked { .. }
         | Event::ReadResumed => None,
         Event::Closed(closing)
             if matches!(closing.reason, CloseReason::SessionDeleted | CloseReason::PeerReset | CloseReason::Failed) =>

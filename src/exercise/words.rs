@@ -260,6 +260,8 @@ impl Words<'_, '_> {
             paused: file.paused.as_ref().map(|paused| paused.value),
             read_size: self.in_range("read_size", file.read_size.as_ref(), 1..=READ_SIZE),
             hash: None,
+            credit: None,
+            read_interval: None,
         };
         (change != DeliveryChange::default()).then_some(change)
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::model::address::{Endpoint, Family, Transport};
+use crate::model::delivery::ReadPause;
 use crate::model::error::SocketError;
 use crate::model::group::Membership;
 use crate::model::id::{RequestId, SocketId, SocketUid};
@@ -152,6 +153,8 @@ kinds! {
     Written { offset: u64, size: u32, asked_size: u32 } => "written", false;
     /// A datagram was handed to the kernel.
     Sent { destination: Option<Endpoint>, size: u32, reply_to_event: u64 } => "sent", false;
+    /// More writes wait than are wanted.
+    WriteBlocked { pending_bytes: u32 } => "write_blocked", false;
     /// There is room again.
     Writable => "writable", false;
     /// A direction was ended from here.
@@ -165,7 +168,7 @@ kinds! {
     /// Nothing went through it for a while.
     IdleTimedOut { idle: Duration } => "idle_timed_out", false;
     /// Reading stopped.
-    ReadPaused => "read_paused", false;
+    ReadPaused { reason: ReadPause } => "read_paused", false;
     /// Reading goes on.
     ReadResumed => "read_resumed", false;
     /// An option was set.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::model::address::{AddressText, Endpoint};
-use crate::model::delivery::DeliveryChange;
+use crate::model::delivery::{DeliveryChange, Slices};
 use crate::model::error::SocketError;
 use crate::model::group::{GroupAsked, GroupChange, GroupResult};
 use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
@@ -234,6 +234,8 @@ pub enum SocketAction {
         expected_offset: Option<u64>,
         /// How they are handed over.
         flags: WriteFlags,
+        /// How they are cut up.
+        slices: Option<Slices>,
     },
     /// Send datagrams.
     Send(Vec<OutgoingDatagram>),

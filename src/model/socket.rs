@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::model::address::{AddressText, Endpoint, Family, Transport};
-use crate::model::delivery::Delivery;
+use crate::model::delivery::{Delivery, Watermarks};
 use crate::model::event::Event;
 use crate::model::group::{GroupAsked, Memberships};
 use crate::model::id::{SessionId, SocketId, SocketUid};
@@ -98,6 +98,8 @@ pub struct Conduct {
     pub read_delay: Duration,
     /// How long the answer to the peer's end is put off. TCP only.
     pub close_delay: Duration,
+    /// When writers are told to stop, and to go on. TCP only.
+    pub watermarks: Watermarks,
 }
 
 impl Conduct {
@@ -426,7 +428,8 @@ impl SocketStatus {
             | Event::Writable
             | Event::PeerGone { .. }
             | Event::IdleTimedOut { .. }
-            | Event::ReadPaused
+            | Event::ReadPaused { .. }
+            | Event::WriteBlocked { .. }
             | Event::ReadResumed
             | Event::OptionSet(_)
             | Event::Failed { .. }

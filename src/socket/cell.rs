@@ -35,6 +35,15 @@ pub(super) struct ListenerSpec {
     pub(super) accept_delay: Duration,
 }
 
+/// What is left after a payload was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Credit {
+    /// More may be read, after so long.
+    Left(Duration),
+    /// It is paused from now on.
+    UsedUp,
+}
+
 /// Identity, status and descriptor of one socket, shared by its driver, its session's names and whoever asks.
 pub(super) struct Cell {
     pub(super) session: SessionId,
@@ -139,6 +148,14 @@ impl Cell {
             *lock(&self.digests) = digests(&conduct);
         }
         self.delivery_changed.notify_waiters();
+    }
+
+    /// Takes the credit of one payload.
+    pub(super) fn take_credit(&self) -> Credit {
+        let mut conduct = lock(&self.conduct);
+        let (before, after) = (conduct.delivery, conduct.delivery.after_read());
+        conduct.delivery = after;
+        if after.paused && !before.paused { Credit::UsedUp } else { Credit::Left(after.read_interval) }
     }
 
     /// Takes bytes that were read into the hash, where there is one.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::model::delivery::DeliveryChange;
+use crate::model::delivery::{DeliveryChange, Slices};
 use crate::model::error::SocketError;
 use crate::model::group::GroupResult;
 use crate::model::id::{RequestId, SocketId};
@@ -48,6 +48,7 @@ pub(super) enum Order {
         payload: Bytes,
         expected_offset: Option<u64>,
         flags: WriteFlags,
+        slices: Option<Slices>,
     },
     Send(Vec<ReadyDatagram>),
     Receive {

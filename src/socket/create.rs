@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::model::address::{AddressText, Family};
+use crate::model::delivery::ReadPause;
 use crate::model::error::SocketError;
 use crate::model::event::Event;
 use crate::model::id::SocketId;
@@ -107,7 +108,7 @@ impl Run<'_> {
         }
         // A connection tells it when it begins to be read; datagrams are read from the start.
         if matches!(spec.kind, Kind::Udp(_)) && spec.conduct.begins_paused() {
-            let seq = cell.record(Some(&self.handle.request), Event::ReadPaused);
+            let seq = cell.record(Some(&self.handle.request), Event::ReadPaused { reason: ReadPause::Asked });
             self.events.add(EventRange::one(seq));
         }
         Ok(cell)

@@ -81,7 +81,7 @@ impl Driver {
     pub(super) fn stream_deadline(&self, stream: &Stream) -> Option<Instant> {
         let timeout = self.cell.conduct().idle_timeout;
         let idle = (timeout > Duration::ZERO && !stream.idle_told).then(|| stream.last_activity + timeout);
-        [idle, stream.read_from, stream.answer_at, stream.flushes.deadline()].into_iter().flatten().min()
+        [idle, stream.answer_at, stream.flushes.deadline()].into_iter().flatten().min()
     }
 
     /// Does what was put off until now.
@@ -89,9 +89,6 @@ impl Driver {
         self.expire_idle(now);
         self.look_at_flushes(now);
         let Role::Stream(stream) = &mut self.role else { return };
-        if stream.read_from.take_if(|from| *from <= now).is_some() {
-            self.read_now = true;
-        }
         if stream.answer_at.take_if(|at| *at <= now).is_some() {
             self.answer_departure_now();
         }

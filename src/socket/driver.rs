@@ -16,12 +16,13 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Sleep};
 
 use crate::model::address::Transport;
-use crate::model::delivery::DeliveryMode;
+use crate::model::delivery::{DeliveryMode, ReadPause};
 use crate::model::error::SocketError;
+use crate::model::event::Event;
 use crate::model::id::RequestId;
 use crate::model::operation::Operation;
 use crate::model::socket::{CloseReason, Closing, Direction};
-use crate::socket::cell::Cell;
+use crate::socket::cell::{Cell, Credit};
 use crate::socket::command::{Brought, Ending, Orders, Ticket};
 use crate::socket::farewell::{Farewell, turn_away};
 use crate::socket::listener::Listener;
@@ -77,6 +78,8 @@ pub(super) struct Driver {
     pub(super) receive_shut: bool,
     /// Reading is to be tried without waiting for readiness.
     pub(super) read_now: bool,
+    /// Nothing is read before.
+    pub(super) read_from: Option<Instant>,
     /// How many bytes may still be read before others run.
     pub(super) turn: usize,
     /// Set when the socket is to be closed.
@@ -166,6 +169,7 @@ impl DriverTask {
             attached: None,
             receive_shut: false,
             read_now: false,
+            read_from: None,
             turn: 0,
             end: None,
             commands,
@@ -363,7 +367,7 @@ impl Driver {
         match &self.role {
             Role::Idle | Role::Listener(_) => Attention::None,
             Role::Connecting(_) => Attention::Work,
-            Role::Stream(stream) if stream.blocked => Attention::Work,
+            Role::Stream(stream) if stream.blocked || (stream.above && self.outgoing.is_empty()) => Attention::Work,
             Role::Stream(stream) if stream.hung_up => Attention::None,
             Role::Stream(_) if self.read_attention() == Attention::Work => Attention::None,
             Role::Stream(_) => Attention::Departure,
@@ -381,13 +385,24 @@ impl Driver {
         let conduct = self.cell.conduct();
         let always = matches!(conduct.delivery.mode, DeliveryMode::Events | DeliveryMode::Count);
         let asked = always || !self.receives.is_empty() || self.attached.as_ref().is_some_and(|a| a.wants_bytes());
-        let delayed = matches!(&self.role, Role::Stream(stream) if stream.read_from.is_some());
-        asked && !delayed && !conduct.delivery.paused && conduct.direction != Direction::SendOnly
+        asked && self.read_from.is_none() && !conduct.delivery.paused && conduct.direction != Direction::SendOnly
     }
 
     /// Counts bytes that were read.
     pub(super) fn spend(&mut self, size: usize) {
         self.turn = self.turn.saturating_sub(size);
+    }
+
+    /// A payload was read and told: it takes credit, and may put the next one off.
+    pub(super) fn payload_read(&mut self) {
+        let interval = match self.cell.take_credit() {
+            Credit::Left(interval) => interval,
+            Credit::UsedUp => return self.record(Event::ReadPaused { reason: ReadPause::Credit }),
+        };
+        if !interval.is_zero() {
+            self.read_from = Some(Instant::now() + interval);
+            self.deadline_added();
+        }
     }
 
     fn read(&mut self) -> Flow {
@@ -446,7 +461,7 @@ impl Driver {
         let of_outgoing = self.outgoing.iter().filter_map(Outgoing::deadline).min();
         let of_sends = self.sends.iter().map(|send| send.ticket.deadline).min();
         let of_receives = self.receives.iter().map(|receive| receive.ticket.deadline).min();
-        [of_role, of_outgoing, of_sends, of_receives].into_iter().flatten().min()
+        [of_role, of_outgoing, of_sends, of_receives, self.read_from].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Instant) {
@@ -455,6 +470,9 @@ impl Driver {
             Role::Listener(_) => self.expire_listener(now),
             Role::Stream(_) => self.expire_stream(now),
             _ => {}
+        }
+        if self.read_from.take_if(|from| *from <= now).is_some() {
+            self.read_now = true;
         }
         self.end_outgoing(Ending::TimedOut, |ticket| ticket.deadline <= now);
         self.go_on();

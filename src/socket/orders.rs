@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::model::address::Transport;
-use crate::model::delivery::{DeliveryChange, DeliveryMode};
+use crate::model::delivery::{DeliveryChange, DeliveryMode, ReadPause};
 use crate::model::errno::Errno;
 use crate::model::event::Event;
 use crate::model::operation::{Operation, ShutdownHow};
@@ -22,8 +22,8 @@ impl Driver {
             Order::Accept => self.accept_one(ticket),
             Order::Connect { remote, last, goes_on } => self.connect(ticket, remote, (last, goes_on)),
             Order::Disconnect => self.disconnect(ticket),
-            Order::Write { payload, expected_offset, flags } => {
-                self.enqueue_write(ticket, payload, expected_offset, flags);
+            Order::Write { payload, expected_offset, flags, slices } => {
+                self.enqueue_write(ticket, payload, expected_offset, (flags, slices));
             }
             Order::Send(datagrams) => self.enqueue_send(ticket, datagrams),
             Order::Receive { max_bytes, min_bytes } => self.receive(ticket, max_bytes, min_bytes),
@@ -159,7 +159,11 @@ impl Driver {
         let after = before.delivery.changed(change);
         self.cell.set_conduct(Conduct { delivery: after, ..before });
         if before.delivery.paused != after.paused {
-            self.record_for(&mut ticket, if after.paused { Event::ReadPaused } else { Event::ReadResumed });
+            let paused = Event::ReadPaused { reason: ReadPause::Asked };
+            self.record_for(&mut ticket, if after.paused { paused } else { Event::ReadResumed });
+        }
+        if change.read_interval.is_some() {
+            self.read_from = None;
         }
         self.read_now = true;
         self.deadline_added();
@@ -190,7 +194,7 @@ impl Driver {
     /// Tells that a socket that begins its life paused does so.
     pub(super) fn tell_if_paused(&self) {
         if self.cell.conduct().begins_paused() {
-            self.record(Event::ReadPaused);
+            self.record(Event::ReadPaused { reason: ReadPause::Asked });
         }
     }
 
@@ -239,9 +243,8 @@ impl Driver {
     /// Whether somebody may still take bytes out of the kernel by asking for them.
     pub(super) fn may_read_later(&self) -> bool {
         let conduct = self.cell.conduct();
-        let delayed = matches!(&self.role, Role::Stream(stream) if stream.read_from.is_some());
         let in_kernel = matches!(conduct.delivery.mode, DeliveryMode::Pull | DeliveryMode::Transfer);
-        let held = in_kernel || conduct.delivery.paused || delayed;
+        let held = in_kernel || conduct.delivery.paused || self.read_from.is_some();
         held && conduct.direction != Direction::SendOnly && !self.receive_shut
     }
 

@@ -172,7 +172,9 @@ impl<'a> Run<'a> {
             SocketAction::Listen { backlog } => Order::Listen(backlog),
             SocketAction::Accept => Order::Accept,
             SocketAction::Disconnect => Order::Disconnect,
-            SocketAction::Write { payload, expected_offset, flags } => Order::Write { payload, expected_offset, flags },
+            SocketAction::Write { payload, expected_offset, flags, slices } => {
+                Order::Write { payload, expected_offset, flags, slices }
+            }
             SocketAction::Flush => Order::Flush,
             SocketAction::Shutdown(how) => Order::Shutdown(how),
             SocketAction::Close { linger, .. } => Order::Close { linger },

@@ -26,10 +26,8 @@ pub(super) struct Stream {
     pub(super) blocked: bool,
     /// The connection is broken by this, but bytes that came before may still be read.
     pub(super) broken: Option<Errno>,
-    /// Something has waited for room since `writable` was told last.
-    pub(super) waited: bool,
-    /// Nothing is read before.
-    pub(super) read_from: Option<Instant>,
+    /// More bytes have waited than the high watermark, and `writable` was not told since.
+    pub(super) above: bool,
     /// When the end of the peer's direction is answered.
     pub(super) answer_at: Option<Instant>,
     pub(super) flushes: Flushes,
@@ -49,14 +47,14 @@ impl Driver {
             hung_up: false,
             blocked: false,
             broken: None,
-            waited: false,
-            read_from: (!read_delay.is_zero()).then(|| now + read_delay),
+            above: false,
             answer_at: None,
             flushes: Flushes::default(),
             last_activity: now,
             idle_told: false,
             mark_told: None,
         });
+        self.read_from = (!read_delay.is_zero()).then(|| now + read_delay);
         self.tell_if_paused();
         self.read_now = true;
         self.deadline_added();
@@ -93,6 +91,7 @@ impl Driver {
                 }
                 Ok((_, payload)) => {
                     self.deliver(payload);
+                    self.payload_read();
                     if self.departure_told() && self.is_drained_for_stream() {
                         self.end_of_stream();
                         return Flow::Enough;
@@ -125,6 +124,7 @@ impl Driver {
                 self.note_activity();
                 self.spend(size);
                 self.cell.status().totals.bytes_read += size as u64;
+                self.payload_read();
                 None
             }
             Err(errno) if errno.would_block() => Some(Flow::Drained),

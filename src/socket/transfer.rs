@@ -326,7 +326,6 @@ impl Driver {
                     bytes.advance(taken);
                     self.grant_again(taken as u64);
                     if bytes.is_empty() {
-                        self.forget_waiting();
                         return None;
                     }
                 }
@@ -336,15 +335,6 @@ impl Driver {
                     return None;
                 }
             }
-        }
-    }
-
-    /// Nobody waits for `writable` here: the client has its credit.
-    fn forget_waiting(&mut self) {
-        if self.unwritten_bytes() == 0
-            && let Role::Stream(stream) = &mut self.role
-        {
-            stream.waited = false;
         }
     }
 

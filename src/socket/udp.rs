@@ -171,6 +171,7 @@ impl Driver {
                     }
                     let datagram = self.datagram(head, payload);
                     self.deliver_datagram(datagram);
+                    self.payload_read();
                 }
                 Err(errno) if errno.would_block() => {
                     self.cell.tell_latest_drops(&self.socket);

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::model::delivery::Slices;
 use crate::model::errno::Errno;
 use crate::model::error::SocketError;
 use crate::model::event::Event;
@@ -38,20 +39,43 @@ pub(super) struct Write {
     payload: Bytes,
     /// How many of them the kernel has.
     handed: usize,
+    /// How many of them have been told.
+    told: usize,
     flags: WriteFlags,
+    slices: Option<Slices>,
+    /// The next slice waits until then.
+    not_before: Option<Instant>,
+}
+
+/// How far a write has come.
+enum Handed {
+    /// It has ended.
+    Over,
+    /// The kernel takes no more for now.
+    Blocked(Write),
+    /// The next slice is not due yet.
+    Later(Write),
 }
 
 impl Write {
     /// What the kernel is to take next. Each send(2) makes its own last byte urgent, and may take only a part: so the one that is meant
     /// goes alone, and what stands before it waits for it.
     fn next(&self) -> (&[u8], WriteFlags) {
-        let rest = &self.payload[self.handed..];
+        let end = self.end();
+        let rest = &self.payload[self.handed..end];
+        let last = end == self.payload.len();
         match rest.split_last() {
-            Some((_, before)) if self.flags.urgent && !before.is_empty() => {
+            Some((_, before)) if last && self.flags.urgent && !before.is_empty() => {
                 (before, WriteFlags { urgent: false, more: true })
             }
-            _ => (rest, self.flags),
+            _ => (rest, WriteFlags { urgent: self.flags.urgent && last, ..self.flags }),
         }
+    }
+
+    /// Where the slice ends that is being handed over. It begins where the last one was told.
+    fn end(&self) -> usize {
+        let size = self.slices.map_or(usize::MAX, |slices| slices.size as usize);
+        self.told.saturating_add(size).min(self.payload.len())
     }
 }
 
@@ -65,7 +89,11 @@ impl Outgoing {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.ticket().map(|ticket| ticket.deadline)
+        let due = match self {
+            Self::Write(write) => write.not_before,
+            _ => None,
+        };
+        self.ticket().map(|ticket| ticket.deadline).into_iter().chain(due).min()
     }
 
     fn waiting_bytes(&self) -> usize {
@@ -83,13 +111,13 @@ impl Driver {
         ticket: Ticket,
         payload: Bytes,
         expected_offset: Option<u64>,
-        flags: WriteFlags,
+        (flags, slices): (WriteFlags, Option<Slices>),
     ) {
         if let Some(refusal) = self.refuse_attached() {
             return ticket.refuse(refusal);
         }
         let waiting = self.unwritten_bytes();
-        let offset = self.cell.status().totals.bytes_written + u64::from(waiting);
+        let offset = self.handed_bytes() + u64::from(waiting);
         if expected_offset.is_some_and(|expected| expected != offset) {
             return ticket.refuse(Refusal::OffsetMismatch { actual: offset });
         }
@@ -98,7 +126,8 @@ impl Driver {
             let quota = Quota { limit: "limits.pending_write_bytes", value: limit.into() };
             return ticket.refuse(Refusal::QuotaExceeded(quota));
         }
-        self.enqueue(Outgoing::Write(Write { ticket, payload, handed: 0, flags }));
+        let (handed, told) = (0, 0);
+        self.enqueue(Outgoing::Write(Write { ticket, payload, handed, told, flags, slices, not_before: None }));
     }
 
     pub(super) fn enqueue(&mut self, outgoing: Outgoing) {
@@ -106,6 +135,7 @@ impl Driver {
         // What is outgoing during a handshake waits for its end: the kernel answers EAGAIN then.
         if matches!(&self.role, Role::Stream(stream) if stream.blocked) {
             self.cell.pending_write_bytes.store(self.unwritten_bytes(), Ordering::Release);
+            self.tell_watermarks();
         } else {
             self.flush();
         }
@@ -121,19 +151,24 @@ impl Driver {
         self.cell.pending_write_bytes.store(waiting, Ordering::Release);
         if let Role::Stream(stream) = &mut self.role {
             stream.blocked = flow == Flow::Drained;
-            stream.waited |= stream.blocked;
         }
+        self.tell_watermarks();
         flow
     }
 
-    /// Tells that all bytes have found room, if some had to wait for it: before whatever stands behind them happens.
-    fn tell_if_writable(&mut self) {
-        let waited = matches!(&self.role, Role::Stream(stream) if stream.waited && stream.broken.is_none());
-        if waited && self.unwritten_bytes() == 0 {
-            if let Role::Stream(stream) = &mut self.role {
-                stream.waited = false;
-            }
+    /// Tells that more bytes wait than the high watermark, or no more than the low one again: the latter before whatever stands behind
+    /// them happens. Bytes of a stream have its credit instead.
+    fn tell_watermarks(&mut self) {
+        let waiting = self.unwritten_bytes();
+        let watermarks = self.cell.conduct().watermarks;
+        let attached = self.attached.is_some();
+        let Role::Stream(stream) = &mut self.role else { return };
+        if stream.above && waiting <= watermarks.low && stream.broken.is_none() {
+            stream.above = false;
             self.record(Event::Writable);
+        } else if !stream.above && stream.blocked && waiting > watermarks.high && !attached {
+            stream.above = true;
+            self.record(Event::WriteBlocked { pending_bytes: waiting });
         }
     }
 
@@ -141,11 +176,16 @@ impl Driver {
         while self.end.is_none() {
             match self.outgoing.pop_front() {
                 Some(Outgoing::Write(write)) => {
-                    if let Some(rest) = self.hand_over(write) {
-                        self.outgoing.push_front(Outgoing::Write(rest));
-                        return Flow::Drained;
-                    }
-                    self.tell_if_writable();
+                    let (rest, flow) = match self.hand_over(write) {
+                        Handed::Over => {
+                            self.tell_watermarks();
+                            continue;
+                        }
+                        Handed::Blocked(rest) => (rest, Flow::Drained),
+                        Handed::Later(rest) => (rest, Flow::Enough),
+                    };
+                    self.outgoing.push_front(Outgoing::Write(rest));
+                    return flow;
                 }
                 Some(Outgoing::Transferred(bytes)) => {
                     if let Some(rest) = self.hand_on(bytes) {
@@ -170,8 +210,12 @@ impl Driver {
         Flow::Enough
     }
 
-    /// Hands the bytes of one write to the kernel; gives back what must wait.
-    fn hand_over(&mut self, mut write: Write) -> Option<Write> {
+    /// Hands the bytes of one write to the kernel.
+    fn hand_over(&mut self, mut write: Write) -> Handed {
+        write.not_before = write.not_before.filter(|at| *at > Instant::now());
+        if write.not_before.is_some() {
+            return Handed::Later(write);
+        }
         loop {
             let (bytes, flags) = write.next();
             match self.socket.send(bytes, flags) {
@@ -181,13 +225,19 @@ impl Driver {
                     self.note_activity();
                     if write.handed == write.payload.len() {
                         self.end_write(write, Ending::Done);
-                        return None;
+                        return Handed::Over;
+                    }
+                    if let Some(slices) = write.slices.filter(|_| write.handed == write.end()) {
+                        self.tell_written(&mut write);
+                        write.not_before = Some(Instant::now() + slices.interval);
+                        self.deadline_added();
+                        return Handed::Later(write);
                     }
                 }
-                Err(errno) if errno.would_block() => return Some(write),
+                Err(errno) if errno.would_block() => return Handed::Blocked(write),
                 Err(errno) => {
                     self.write_failed(write, errno);
-                    return None;
+                    return Handed::Over;
                 }
             }
         }
@@ -212,15 +262,21 @@ impl Driver {
         self.break_down(errno, Operation::Write, "send");
     }
 
-    /// Tells how much of a write the kernel has got, and answers.
+    /// Tells how much of a write, or of its slice, the kernel has got, and answers.
     fn end_write(&self, mut write: Write, ending: Ending) {
-        let offset = self.cell.status().totals.bytes_written;
-        let size = u32::try_from(write.handed).unwrap_or(u32::MAX);
+        let offset = self.cell.status().totals.bytes_written - write.told as u64;
+        self.tell_written(&mut write);
+        write.ticket.finish(ending, Brought::Written { size: count(write.handed), offset });
+    }
+
+    /// Tells what the kernel has got since it was told last, if that is anything.
+    fn tell_written(&self, write: &mut Write) {
+        let (size, asked_size) = (count(write.handed - write.told), count(write.end() - write.told));
         if size > 0 {
-            let asked_size = u32::try_from(write.payload.len()).unwrap_or(u32::MAX);
+            let offset = self.cell.status().totals.bytes_written;
             self.record_for(&mut write.ticket, Event::Written { offset, size, asked_size });
+            write.told = write.handed;
         }
-        write.ticket.finish(ending, Brought::Written { size, offset });
     }
 
     /// Ends what waits to go out. A close that has waited long enough discards what stands before it.
@@ -251,14 +307,14 @@ impl Driver {
         self.cell.pending_write_bytes.store(self.unwritten_bytes(), Ordering::Release);
     }
 
-    /// What stood behind writes that have ended is not theirs to wait for: it needs no room.
+    /// What stood behind writes that have ended is not theirs to wait for: it needs no room. And a slice may be due.
     pub(super) fn go_on(&mut self) {
-        if self.end.is_none()
-            && matches!(
-                self.outgoing.front(),
-                Some(Outgoing::Shutdown { .. } | Outgoing::Close { .. } | Outgoing::Flush(_))
-            )
-        {
+        let due = match self.outgoing.front() {
+            Some(Outgoing::Write(write)) => write.not_before.is_some_and(|at| at <= Instant::now()),
+            Some(Outgoing::Shutdown { .. } | Outgoing::Close { .. } | Outgoing::Flush(_)) => true,
+            Some(Outgoing::Transferred(_)) | None => false,
+        };
+        if due && self.end.is_none() {
             self.flush();
         }
     }
@@ -266,7 +322,7 @@ impl Driver {
     /// How many bytes the kernel has got in all, also of a write that has not ended.
     pub(super) fn handed_bytes(&self) -> u64 {
         let of_front = match self.outgoing.front() {
-            Some(Outgoing::Write(write)) => write.handed as u64,
+            Some(Outgoing::Write(write)) => (write.handed - write.told) as u64,
             _ => 0,
         };
         self.cell.status().totals.bytes_written + of_front
@@ -276,6 +332,10 @@ impl Driver {
         let waiting: usize = self.outgoing.iter().map(Outgoing::waiting_bytes).sum();
         u32::try_from(waiting).unwrap_or(u32::MAX)
     }
+}
+
+fn count(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// The same ending, said of another operation.

@@ -9,7 +9,7 @@ use crate::model::id::{RequestId, SocketId, SocketUid, shorten};
 use crate::model::operation::ShutdownHow;
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
-use crate::wire::{address, call, group, option, payload, pb, socket};
+use crate::wire::{address, call, delivery, group, option, payload, pb, socket};
 
 // === Filter ===
 
@@ -162,13 +162,18 @@ fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
             size: Some(*size),
             reply_to_event: *reply_to_event,
         }),
+        Event::WriteBlocked { pending_bytes } => {
+            Body::WriteBlocked(pb::WriteBlockedEvent { pending_bytes: *pending_bytes })
+        }
         Event::Writable => Body::Writable(pb::WritableEvent {}),
         Event::ShutDown { how } => Body::ShutDown(pb::ShutDownEvent { how: pb::ShutdownHow::from(*how).into() }),
         Event::PeerClosed { bytes_read } => Body::PeerClosed(pb::PeerClosedEvent { bytes_read: Some(*bytes_read) }),
         Event::PeerReset { error } => Body::PeerReset(pb::PeerResetEvent { error: Some(call::error(error)) }),
         Event::PeerGone { error: e } => Body::PeerGone(pb::PeerGoneEvent { error: error(e) }),
         Event::IdleTimedOut { idle } => Body::IdleTimedOut(pb::IdleTimedOutEvent { idle: Some(call::span(*idle)) }),
-        Event::ReadPaused => Body::ReadPaused(pb::ReadPausedEvent {}),
+        Event::ReadPaused { reason } => {
+            Body::ReadPaused(pb::ReadPausedEvent { reason: delivery::pause(*reason).into() })
+        }
         Event::ReadResumed => Body::ReadResumed(pb::ReadResumedEvent {}),
         Event::OptionSet(result) => Body::OptionSet(pb::OptionSetEvent { result: Some((&**result).into()) }),
         Event::GroupJoined(m) => Body::GroupJoined(pb::GroupJoinedEvent { membership: Some((&**m).into()) }),
@@ -290,6 +295,7 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         Body::UrgentReceived(e) => {
             Event::UrgentReceived { offset: e.offset(), byte: e.byte.and_then(|byte| u8::try_from(byte).ok()) }
         }
+        Body::WriteBlocked(e) => Event::WriteBlocked { pending_bytes: e.pending_bytes },
         Body::Writable(_) => Event::Writable,
         Body::ShutDown(e) => Event::ShutDown {
             how: match e.how() {
@@ -302,7 +308,7 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         Body::PeerReset(e) => Event::PeerReset { error: error(e.error)? },
         Body::PeerGone(e) => Event::PeerGone { error: error(e.error) },
         Body::IdleTimedOut(e) => Event::IdleTimedOut { idle: call::read_span(e.idle.as_ref()) },
-        Body::ReadPaused(_) => Event::ReadPaused,
+        Body::ReadPaused(e) => Event::ReadPaused { reason: delivery::read_pause(e.reason()) },
         Body::ReadResumed(_) => Event::ReadResumed,
         Body::OptionSet(e) => Event::OptionSet(Box::new(option::read_result(&e.result?)?)),
         Body::GroupJoined(e) => Event::GroupJoined(membership(e.membership)?),

@@ -7,6 +7,7 @@ pub mod address;
 pub mod agent;
 pub mod answer;
 pub mod call;
+pub mod delivery;
 pub mod event;
 pub mod group;
 pub mod option;

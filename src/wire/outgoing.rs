@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::model::delivery::{DeliveryChange, DeliveryMode};
+use crate::model::delivery::Slices;
 use crate::model::group::GroupChange;
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Start, Target};
 use crate::model::option::SocketOption;
 use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy, Kind, SocketSpec, TcpRole};
-use crate::wire::{call, group, option, pb, socket};
+use crate::wire::{call, delivery, group, option, pb, socket};
 
 /// A changing request, as the RPC of its method takes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,13 +85,15 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
             )
         }
         SocketAction::Disconnect => request!(DisconnectSocket, DisconnectSocketRequest {}),
-        SocketAction::Write { payload, expected_offset, flags } => request!(
+        SocketAction::Write { payload, expected_offset, flags, slices } => request!(
             WriteSocket,
             WriteSocketRequest {
                 payload: Some(data(payload)),
                 expected_offset: *expected_offset,
                 urgent: flags.urgent,
-                more: flags.more
+                more: flags.more,
+                slices: slices
+                    .map(|Slices { size, interval }| pb::Slices { size, interval: Some(call::span(interval)) })
             }
         ),
         SocketAction::Send(datagrams) => {
@@ -116,7 +118,7 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
             request!(AbortSocket, AbortSocketRequest { allow_missing: *allow_missing })
         }
         SocketAction::SetDelivery(change) => {
-            request!(SetSocketDelivery, SetSocketDeliveryRequest { delivery: Some(write_delivery(*change)) })
+            request!(SetSocketDelivery, SetSocketDeliveryRequest { delivery: Some(delivery::write(*change)) })
         }
         SocketAction::SetOptions(options) => {
             request!(SetSocketOptions, SetSocketOptionsRequest { options: write_options(options) })
@@ -157,14 +159,9 @@ fn write_call(options: &CallOptions) -> pb::Call {
 }
 
 fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
-    let Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay } = spec.conduct;
+    let Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay, watermarks } = spec.conduct;
     let bind = spec.bind.as_ref().map(ToString::to_string).unwrap_or_default();
-    let delivery = Some(write_delivery(DeliveryChange {
-        mode: Some(delivery.mode),
-        paused: Some(delivery.paused),
-        read_size: Some(delivery.read_size),
-        hash: delivery.hash.then_some(true),
-    }));
+    let delivery = Some(delivery::shown(delivery, delivery.hash));
     let options = write_options(&spec.options);
     let delay = |delay: Duration| (!delay.is_zero()).then(|| call::span(delay));
     let family = spec.family.map_or(pb::Family::Unspecified, pb::Family::from).into();
@@ -215,23 +212,9 @@ fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
             accept_delay: delay(tcp.accept_delay),
             read_delay: delay(read_delay),
             close_delay: delay(close_delay),
+            write_high_watermark: (watermarks.high > 0).then_some(watermarks.high),
+            write_low_watermark: (watermarks.low > 0).then_some(watermarks.low),
         }),
-    }
-}
-
-fn write_delivery(change: DeliveryChange) -> pb::Delivery {
-    pb::Delivery {
-        mode: match change.mode {
-            None => pb::DeliveryMode::Unspecified,
-            Some(DeliveryMode::Events) => pb::DeliveryMode::Events,
-            Some(DeliveryMode::Pull) => pb::DeliveryMode::Pull,
-            Some(DeliveryMode::Transfer) => pb::DeliveryMode::Transfer,
-            Some(DeliveryMode::Count) => pb::DeliveryMode::Count,
-        }
-        .into(),
-        paused: change.paused,
-        read_size: change.read_size,
-        hash: change.hash,
     }
 }
 
@@ -263,7 +246,7 @@ pub fn data_view() -> pb::PayloadView {
 mod tests {
     use super::*;
     use crate::model::address::{AddressText, Family};
-    use crate::model::delivery::Delivery;
+    use crate::model::delivery::{Delivery, DeliveryChange, DeliveryMode, Watermarks};
     use crate::model::group::{GroupAsked, InterfaceText};
     use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
     use crate::model::limits::{Defaults, Limits};
@@ -288,8 +271,13 @@ mod tests {
 
     fn change() -> impl Strategy<Value = DeliveryChange> {
         let mode = of(select(vec![DeliveryMode::Events, DeliveryMode::Pull, DeliveryMode::Count]));
-        (mode, of(any::<bool>()), of(1..65_536_u32), of(any::<bool>()))
-            .prop_map(|(mode, paused, read_size, hash)| DeliveryChange { mode, paused, read_size, hash })
+        let interval = of((1..9_u64).prop_map(Duration::from_millis));
+        (mode, of(any::<bool>()), of(1..65_536_u32), of(any::<bool>()), of(1..9_u32), interval).prop_map(
+            |(mode, paused, read_size, hash, credit, read_interval)| {
+                let credit = credit.filter(|_| paused != Some(true));
+                DeliveryChange { mode, paused, read_size, hash, credit, read_interval }
+            },
+        )
     }
 
     /// With a source, so that it can be blocked, too.
@@ -343,12 +331,12 @@ mod tests {
         let udp = (of(address()), groups).prop_map(|(connect, groups)| Kind::Udp(UdpSpec { connect, groups }));
         let direction = select(vec![Direction::Both, Direction::ReceiveOnly, Direction::SendOnly]);
         let half_open = select(vec![HalfOpenPolicy::Allow, HalfOpenPolicy::AutoEnd]);
-        let conduct = (change(), direction, half_open, 0..100_u64);
+        let watermarks = (0..9_u32, 0..9_u32).prop_map(|(low, more)| Watermarks { low, high: low + more });
+        let conduct = (change(), direction, half_open, 0..100_u64, watermarks);
         let family = of(select(vec![Family::Ipv4, Family::Ipv6]));
         (prop_oneof![tcp, udp], family, of(address()), conduct, sockopts()).prop_map(
-            |(kind, family, bind, (change, direction, half_open, idle), options)| {
-                let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: 65_536, hash: false };
-                let mut delivery = usual.changed(change);
+            |(kind, family, bind, (change, direction, half_open, idle, watermarks), options)| {
+                let mut delivery = Delivery::usual(65_536).changed(change);
                 let bound_already = matches!(&kind, Kind::Tcp(tcp) if matches!(tcp.role, TcpRole::Listen(Some(_))));
                 let tcp = matches!(kind, Kind::Tcp(_));
                 delivery.hash &= tcp;
@@ -357,7 +345,9 @@ mod tests {
                 let idle_timeout = Duration::from_secs(if tcp { idle } else { 0 });
                 let read_delay = idle_timeout / 2;
                 let close_delay = if half_open == HalfOpenPolicy::AutoEnd { idle_timeout } else { Duration::ZERO };
-                let conduct = Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay };
+                let watermarks = if tcp { watermarks } else { Watermarks::default() };
+                let conduct =
+                    Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay, watermarks };
                 SocketSpec { kind, family, bind: bind.filter(|_| !bound_already), conduct, options }
             },
         )
@@ -373,16 +363,16 @@ mod tests {
                 OutgoingDatagram { destination, payload, reply_to_event: answered, hop_limit, traffic_class, source }
             });
         let flags = (any::<bool>(), any::<bool>()).prop_map(|(urgent, more)| WriteFlags { urgent, more });
+        let slices =
+            (1..9_u32, 1..9_u64).prop_map(|(size, millis)| Slices { size, interval: Duration::from_millis(millis) });
         prop_oneof![
             address().prop_map(SocketAction::Bind),
             of(1..65_536_u32).prop_map(|backlog| SocketAction::Listen { backlog }),
             Just(SocketAction::Accept),
             (address(), attempts()).prop_map(|(remote, attempts)| SocketAction::Connect { remote, attempts }),
             Just(SocketAction::Disconnect),
-            (bytes(1), of(any::<u64>()), flags).prop_map(|(payload, expected_offset, flags)| SocketAction::Write {
-                payload,
-                expected_offset,
-                flags
+            (bytes(1), of(any::<u64>()), flags, of(slices)).prop_map(|(payload, expected_offset, flags, slices)| {
+                SocketAction::Write { payload, expected_offset, flags, slices }
             }),
             prop::collection::vec(datagram, 1..4).prop_map(SocketAction::Send),
             (of(5..9_u32), of(1..5_u32))

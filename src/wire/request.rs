@@ -1,12 +1,13 @@
 //! Changing requests: each becomes an action, the way in which to carry it out, and the view of what it answers.
 
+use crate::model::delivery::Slices;
 use crate::model::group::GroupChange;
 use crate::model::id::{SessionId, SocketId};
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Target, WriteFlags};
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
 use crate::wire::socket::Bounds;
-use crate::wire::{address, call, group, option, payload, pb, socket};
+use crate::wire::{address, call, delivery, group, option, payload, pb, socket};
 
 /// A changing request, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,7 @@ on_socket!(SetSocketDeliveryRequest, |request, bounds| {
     if request.delivery.is_none() {
         return Err(Violation::new("delivery", "what is to change is needed, such as {\"paused\":true}"));
     }
-    SocketAction::SetDelivery(socket::delivery_change(request.delivery.as_ref(), bounds)?)
+    SocketAction::SetDelivery(delivery::change(request.delivery.as_ref(), bounds)?)
 });
 on_socket!(SetSocketOptionsRequest, |request, bounds| {
     if request.options.is_empty() {
@@ -162,7 +163,16 @@ fn write(request: pb::WriteSocketRequest, bounds: Bounds<'_>) -> Result<SocketAc
         return Err(Violation::new("payload", "at least one byte is needed: TCP has no empty messages"));
     }
     let flags = WriteFlags { urgent: request.urgent, more: request.more };
-    Ok(SocketAction::Write { payload, expected_offset: request.expected_offset, flags })
+    let slices = request.slices.map(slices).transpose().map_err(|violation| violation.within("slices"))?;
+    Ok(SocketAction::Write { payload, expected_offset: request.expected_offset, flags, slices })
+}
+
+fn slices(slices: pb::Slices) -> Result<Slices, Violation> {
+    let size = socket::in_range("size", slices.size, u32::MAX)?;
+    match call::optional_duration("interval", slices.interval.as_ref())? {
+        Some(interval) if !interval.is_zero() => Ok(Slices { size, interval }),
+        _ => Err(Violation::new("interval", "how long to wait between two slices is needed, such as \"0.1s\"")),
+    }
 }
 
 fn datagrams(datagrams: Vec<pb::Datagram>, bounds: Bounds<'_>) -> Result<Vec<OutgoingDatagram>, Violation> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::delivery::{Delivery, DeliveryChange, DeliveryMode};
+use crate::model::delivery::{Delivery, Watermarks};
 use crate::model::id::{SessionId, SocketId, SocketUid};
 use crate::model::limits::{Defaults, Limits};
 use crate::model::operation::SessionView;
@@ -13,7 +13,7 @@ use crate::model::socket::{
     ListenerStatus, ListenerView, Queues, Readiness, Retry, SocketSpec, SocketState, SocketStatus, SocketView, TcpRole,
     TcpSpec, Totals, UdpSpec,
 };
-use crate::wire::{address, call, group, known, option, pb, tcp};
+use crate::wire::{address, call, delivery, group, known, option, pb, tcp};
 
 /// What a request is measured against.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +58,7 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
         idle_timeout,
         read_delay: delay("read_delay", spec.read_delay.as_ref())?,
         close_delay,
+        watermarks: watermarks(spec, bounds)?,
         ..conduct(spec.delivery.as_ref(), spec.direction, bounds)?
     };
     let accept = match known("accept", spec.accept)? {
@@ -116,9 +117,8 @@ pub(super) fn udp_spec(spec: &pb::UdpSocketSpec, bounds: Bounds<'_>) -> Result<S
 }
 
 fn conduct(delivery: Option<&pb::Delivery>, direction: i32, bounds: Bounds<'_>) -> Result<Conduct, Violation> {
-    let usual = Delivery { mode: DeliveryMode::Events, paused: false, read_size: bounds.limits.read_size, hash: false };
     Ok(Conduct {
-        delivery: usual.changed(delivery_change(delivery, bounds)?),
+        delivery: Delivery::usual(bounds.limits.read_size).changed(delivery::change(delivery, bounds)?),
         direction: match known("direction", direction)? {
             pb::Direction::Unspecified | pb::Direction::Both => Direction::Both,
             pb::Direction::ReceiveOnly => Direction::ReceiveOnly,
@@ -128,26 +128,7 @@ fn conduct(delivery: Option<&pb::Delivery>, direction: i32, bounds: Bounds<'_>) 
         idle_timeout: Duration::ZERO,
         read_delay: Duration::ZERO,
         close_delay: Duration::ZERO,
-    })
-}
-
-pub(super) fn delivery_change(
-    delivery: Option<&pb::Delivery>,
-    bounds: Bounds<'_>,
-) -> Result<DeliveryChange, Violation> {
-    let Some(delivery) = delivery else { return Ok(DeliveryChange::default()) };
-    let limit = bounds.limits.read_size;
-    Ok(DeliveryChange {
-        mode: match known("delivery.mode", delivery.mode)? {
-            pb::DeliveryMode::Unspecified => None,
-            pb::DeliveryMode::Events => Some(DeliveryMode::Events),
-            pb::DeliveryMode::Pull => Some(DeliveryMode::Pull),
-            pb::DeliveryMode::Transfer => Some(DeliveryMode::Transfer),
-            pb::DeliveryMode::Count => Some(DeliveryMode::Count),
-        },
-        paused: delivery.paused,
-        read_size: delivery.read_size.map(|size| in_range("delivery.read_size", size, limit)).transpose()?,
-        hash: delivery.hash,
+        watermarks: Watermarks::default(),
     })
 }
 
@@ -156,6 +137,21 @@ fn half_open(number: i32) -> Result<HalfOpenPolicy, Violation> {
         pb::HalfOpenPolicy::Unspecified | pb::HalfOpenPolicy::Allow => HalfOpenPolicy::Allow,
         pb::HalfOpenPolicy::AutoEnd => HalfOpenPolicy::AutoEnd,
     })
+}
+
+fn watermarks(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<Watermarks, Violation> {
+    let (high, low) = (spec.write_high_watermark.unwrap_or(0), spec.write_low_watermark.unwrap_or(0));
+    let limit = bounds.limits.pending_write_bytes;
+    if high >= limit {
+        let problem =
+            format!("more than limits.pending_write_bytes of this agent, {limit}, never wait, and this is {high}");
+        return Err(Violation::new("write_high_watermark", problem));
+    }
+    if low > high {
+        let problem = format!("it goes up to `write_high_watermark`, {high}, and this is {low}");
+        return Err(Violation::new("write_low_watermark", problem));
+    }
+    Ok(Watermarks { high, low })
 }
 
 pub(super) fn attempts(
@@ -219,18 +215,7 @@ impl From<&SocketView> for pb::Socket {
                 Direction::SendOnly => pb::Direction::SendOnly,
             }
             .into(),
-            delivery: Some(pb::Delivery {
-                mode: match conduct.delivery.mode {
-                    DeliveryMode::Events => pb::DeliveryMode::Events,
-                    DeliveryMode::Pull => pb::DeliveryMode::Pull,
-                    DeliveryMode::Transfer => pb::DeliveryMode::Transfer,
-                    DeliveryMode::Count => pb::DeliveryMode::Count,
-                }
-                .into(),
-                paused: Some(conduct.delivery.paused),
-                read_size: Some(conduct.delivery.read_size),
-                hash: tcp.then_some(conduct.delivery.hash),
-            }),
+            delivery: Some(delivery::shown(conduct.delivery, tcp)),
             received_sha256: view.hashes.map(|hashes| to_hex(&hashes.received)).unwrap_or_default(),
             written_sha256: view.hashes.map(|hashes| to_hex(&hashes.written)).unwrap_or_default(),
             half_open: match conduct.half_open {
@@ -377,7 +362,6 @@ pub(super) fn read_closing(sent: &pb::SocketClosed) -> Option<Closing> {
 /// A socket as an agent sent it. Absent when it makes no sense to this version.
 pub fn read(sent: &pb::Socket) -> Option<SocketView> {
     let endpoint = |sent: &Option<pb::Endpoint>| sent.as_ref().and_then(address::read_endpoint);
-    let delivery = sent.delivery.unwrap_or_default();
     let listener = sent.listener.as_ref();
     Some(SocketView {
         session: SessionId::parse(&sent.session_id).ok()?,
@@ -388,17 +372,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
         family: address::family("", sent.family).ok()??,
         created: call::read_time(sent.create_time.as_ref()),
         conduct: Conduct {
-            delivery: Delivery {
-                mode: match delivery.mode() {
-                    pb::DeliveryMode::Pull => DeliveryMode::Pull,
-                    pb::DeliveryMode::Transfer => DeliveryMode::Transfer,
-                    pb::DeliveryMode::Count => DeliveryMode::Count,
-                    pb::DeliveryMode::Events | pb::DeliveryMode::Unspecified => DeliveryMode::Events,
-                },
-                paused: delivery.paused(),
-                read_size: delivery.read_size(),
-                hash: delivery.hash(),
-            },
+            delivery: delivery::read(&sent.delivery.unwrap_or_default()),
             direction: match sent.direction() {
                 pb::Direction::Unspecified | pb::Direction::Both => Direction::Both,
                 pb::Direction::ReceiveOnly => Direction::ReceiveOnly,
@@ -409,6 +383,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             // They are not shown.
             read_delay: Duration::ZERO,
             close_delay: Duration::ZERO,
+            watermarks: Watermarks::default(),
         },
         status: SocketStatus {
             state: read_state(sent.state())?,

@@ -191,6 +191,8 @@ impl Dice {
             paused: self.maybe(Self::flag),
             read_size: self.maybe(Self::number),
             hash: self.maybe(Self::flag),
+            credit: self.maybe(Self::number),
+            read_interval: self.maybe(Self::span),
         }
     }
 
@@ -243,7 +245,13 @@ impl Dice {
             close_delay: self.maybe(Self::span),
             attempt_timeout: self.maybe(Self::span),
             retry: self.maybe(Self::retry),
+            write_high_watermark: self.maybe(Self::number),
+            write_low_watermark: self.maybe(Self::number),
         }
+    }
+
+    fn slices(&mut self) -> pb::Slices {
+        pb::Slices { size: self.number(), interval: self.maybe(Self::span) }
     }
 
     fn retry(&mut self) -> pb::ConnectRetry {
@@ -328,7 +336,7 @@ impl Dice {
             10 => pb::DisconnectSocketRequest { session_id, socket_id, socket_uid, call }.into(),
             11 => {
                 let (payload, expected_offset) = (self.maybe(Self::payload), self.maybe(Self::big));
-                let (urgent, more) = (self.flag(), self.flag());
+                let (urgent, more, slices) = (self.flag(), self.flag(), self.maybe(Self::slices));
                 pb::WriteSocketRequest {
                     session_id,
                     socket_id,
@@ -336,6 +344,7 @@ impl Dice {
                     expected_offset,
                     urgent,
                     more,
+                    slices,
                     socket_uid,
                     call,
                 }

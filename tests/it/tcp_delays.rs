@@ -2,17 +2,11 @@
 
 use farsock::wire::pb;
 
-use crate::harness::tcp::{Reported, any_port, millis};
-use crate::harness::{Agent, LOOPBACKS, TcpPeer, nanos};
+use crate::harness::tcp::{Reported, any_port, between, millis};
+use crate::harness::{Agent, LOOPBACKS, TcpPeer};
 
 /// How long everything here is put off, in milliseconds.
 const DELAY: i64 = 60;
-
-/// How much later the second event was noticed than the first, in milliseconds.
-fn between(first: &pb::Event, second: &pb::Event) -> i64 {
-    let at = |event: &pb::Event| event.time.map(|time| nanos(time.seconds, time.nanos)).unwrap();
-    (at(second) - at(first)) / 1_000_000
-}
 
 async fn kinds_of_door(agent: &Agent, id: &str) -> Vec<String> {
     agent.kinds(id).await.into_iter().filter(|kind| kind.starts_with("accept")).collect()

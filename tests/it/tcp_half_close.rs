@@ -165,7 +165,7 @@ async fn ending_waits_for_queued_writes() {
         let ended: pb::ShutdownSocketResponse = agent.call_response(&format!("{id}-s")).await;
         assert_eq!(ended.went(), "ok");
         assert!(ended.socket.unwrap().shut_down);
-        assert_eq!(after_connected(&agent, &id).await, ["written", "writable", "shut_down"]);
+        assert_eq!(after_connected(&agent, &id).await, ["write_blocked", "written", "writable", "shut_down"]);
     }
 }
 

@@ -191,7 +191,7 @@ async fn writes_wait_for_room_in_their_order_and_writable_tells_when_all_are_thr
         }
         agent.event(&id, "writable").await;
         let kinds = agent.kinds(&id).await;
-        assert_eq!(kinds[3..], ["connected", "written", "written", "written", "writable"]);
+        assert_eq!(kinds[3..], ["connected", "write_blocked", "written", "written", "written", "writable"]);
     }
 }
 

@@ -15,7 +15,7 @@ fn tiny(mode: pb::DeliveryMode, paused: bool) -> pb::UdpSocketSpec {
     let value = Some(pb::socket_option::Value::Number(0));
     pb::UdpSocketSpec {
         options: vec![pb::SocketOption { name: "SO_RCVBUF".into(), value }],
-        delivery: Some(pb::Delivery { mode: mode.into(), paused: Some(paused), read_size: None, hash: None }),
+        delivery: Some(pb::Delivery { mode: mode.into(), paused: Some(paused), ..Default::default() }),
         ..Default::default()
     }
 }

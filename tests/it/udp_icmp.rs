@@ -34,7 +34,7 @@ fn hearing(ip: IpAddr) -> pb::UdpSocketSpec {
 }
 
 fn paused(mode: pb::DeliveryMode) -> Option<pb::Delivery> {
-    Some(pb::Delivery { mode: mode.into(), paused: Some(true), read_size: None, hash: None })
+    Some(pb::Delivery { mode: mode.into(), paused: Some(true), ..Default::default() })
 }
 
 async fn icmp_after(agent: &Agent, id: &str, after: u64) -> (u64, pb::IcmpReceivedEvent) {

@@ -7,7 +7,7 @@ use farsock::wire::pb;
 use prost::Message;
 use socket2::{Domain, Socket, Type};
 
-use super::{Agent, Refused, TcpPeer, within};
+use super::{Agent, Refused, TcpPeer, nanos, within};
 
 macro_rules! rpcs {
     ($($rpc:ident $request:ident $response:ident;)*) => {
@@ -76,6 +76,12 @@ pub fn millis(millis: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds: millis / 1000, nanos })
 }
 
+/// How much later the second event was noticed than the first, in milliseconds.
+pub fn between(first: &pb::Event, second: &pb::Event) -> i64 {
+    let at = |event: &pb::Event| event.time.map(|time| nanos(time.seconds, time.nanos)).unwrap();
+    (at(second) - at(first)) / 1_000_000
+}
+
 /// A call that waits so long.
 pub fn timeout(timeout: i64) -> Option<pb::Call> {
     Some(pb::Call { timeout: millis(timeout), ..Default::default() })
@@ -123,6 +129,10 @@ pub fn pattern_bytes(size: usize, seed: u64) -> Vec<u8> {
 
 /// A line of the agent's to a peer that does not read, and more bytes than fit in between, as far as one payload goes: both buffers are small.
 pub async fn unread_by_the_test(agent: &Agent, ip: IpAddr, id: &str) -> (TcpPeer, usize) {
+    unread_with(agent, ip, id, pb::TcpSocketSpec::default()).await
+}
+
+pub async fn unread_with(agent: &Agent, ip: IpAddr, id: &str, spec: pb::TcpSocketSpec) -> (TcpPeer, usize) {
     let listener = Socket::new(Domain::for_address(SocketAddr::new(ip, 0)), Type::STREAM, None).unwrap();
     listener.set_recv_buffer_size(4096).unwrap();
     listener.bind(&SocketAddr::new(ip, 0).into()).unwrap();
@@ -131,7 +141,7 @@ pub async fn unread_by_the_test(agent: &Agent, ip: IpAddr, id: &str) -> (TcpPeer
     let listener = tokio::net::TcpListener::from_std(listener.into()).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let sndbuf = pb::SocketOption { name: "SO_SNDBUF".into(), value: Some(pb::socket_option::Value::Number(4096)) };
-    agent.connect_with(id, &address, pb::TcpSocketSpec { options: vec![sndbuf], ..Default::default() }).await;
+    agent.connect_with(id, &address, pb::TcpSocketSpec { options: vec![sndbuf], ..spec }).await;
     (TcpPeer::accept(&listener).await, 300_000)
 }
 
@@ -169,13 +179,17 @@ impl FullListener {
 impl Agent {
     /// The bodies of all events of this kind of this socket so far.
     pub async fn events_of(&self, id: &str, kind: &str) -> Vec<pb::event::Body> {
+        self.listed(id, kind).await.into_iter().map(|event| event.body.unwrap()).collect()
+    }
+
+    /// All events of this kind of this socket so far.
+    pub async fn listed(&self, id: &str, kind: &str) -> Vec<pb::Event> {
         let request = pb::ListEventsRequest {
             filter: Some(pb::EventFilter { socket_ids: vec![id.into()], kinds: vec![kind.into()] }),
             view: Some(pb::PayloadView { form: pb::PayloadForm::Data.into(), ..Default::default() }),
             ..Default::default()
         };
-        let listed = self.events().list_events(request).await.unwrap().into_inner();
-        listed.events.into_iter().map(|event| event.body.unwrap()).collect()
+        self.events().list_events(request).await.unwrap().into_inner().events
     }
 
     /// Waits for the last event of a socket, and answers how it ended.
