@@ -19,6 +19,7 @@ pub mod option;
 pub mod option_table;
 pub mod payload;
 pub mod refusal;
+pub mod session;
 pub mod socket;
 pub mod tcp;
 pub mod time;

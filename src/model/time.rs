@@ -23,6 +23,11 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0).try_into().unwrap_or(0))
     }
 
+    /// The moment that is so long after this one.
+    pub fn after(self, duration: Duration) -> Self {
+        self.shifted(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+    }
+
     /// This moment, moved by signed nanoseconds.
     pub const fn shifted(self, nanos: i64) -> Self {
         Self(self.0.saturating_add(nanos))
