@@ -7,6 +7,7 @@ use farsock::client::{AgentClient, Credentials, Dialer, Endpoint};
 use farsock::model::id::SessionId;
 use farsock::model::limits::Limits;
 use farsock::model::operation::{Action, CallOptions};
+use farsock::model::session::{LEASE_TTL, LeaseSpec};
 use farsock::wire::pb;
 use farsock::wire::pb::socket_service_client::SocketServiceClient;
 use prost::Message;
@@ -87,7 +88,9 @@ impl TestAgent {
 /// A session with a log of its own.
 pub(crate) async fn begin_session(library: &AgentClient, name: &str) -> SessionId {
     let session = SessionId::parse(name).unwrap();
-    let create = Action::CreateSession { session: Some(session.clone()) };
+    // Longer than any of them is used: nobody renews it.
+    let lease = LeaseSpec { ttl: Some(*LEASE_TTL.end()), ..LeaseSpec::default() };
+    let create = Action::CreateSession { session: Some(session.clone()), lease };
     library.call(&create, &CallOptions::default()).await.unwrap();
     session
 }

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::model::errno::Errno;
 use crate::model::limits::{Defaults, Limits};
 use crate::model::lookup::Resolver;
+use crate::model::time::Clock;
 
 /// The port of agents: SOCK on a telephone.
 pub const PORT: u16 = 7625;
@@ -39,6 +40,8 @@ pub struct AgentConfig {
     pub login_timeout: Duration,
     /// Who knows names; absent: the system.
     pub resolver: Option<Arc<dyn Resolver>>,
+    /// Who tells the time; absent: the system.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 impl Default for AgentConfig {
@@ -54,6 +57,7 @@ impl Default for AgentConfig {
             grace: Duration::from_secs(10),
             login_timeout: Duration::from_secs(5),
             resolver: None,
+            clock: None,
         }
     }
 }

@@ -36,7 +36,6 @@ use crate::host::resolver::SystemResolver;
 use crate::model::event::Event;
 use crate::model::id::InstanceId;
 use crate::model::lookup::Resolver;
-use crate::model::time::Clock;
 use crate::service::agent_service::{AgentFacts, AgentRpcs};
 use crate::service::event_service::EventRpcs;
 use crate::service::session_service::SessionRpcs;
@@ -123,7 +122,7 @@ impl Agent {
             instance: InstanceId::from_random(bits),
             limits: config.limits.clone(),
             defaults: config.defaults.clone(),
-            clock: Arc::new(clock),
+            clock: config.clock.clone().unwrap_or_else(|| Arc::new(clock)),
             resolver,
             lab_ipv4: config.lab_ipv4,
             lab_ipv6: config.lab_ipv6,
@@ -208,7 +207,7 @@ impl Agent {
         control_addresses: Vec<String>,
     ) -> (tonic_health::server::HealthReporter, Router<Stack<AuthLayer, Identity>>) {
         let limit = self.config.limits.message_bytes as usize;
-        let mut capabilities = vec!["tcp", "udp", "ipv4"];
+        let mut capabilities = vec!["tcp", "udp", "ipv4", "leases"];
         capabilities.extend(std::path::Path::new("/proc/thread-self/net/if_inet6").exists().then_some("ipv6"));
         capabilities.extend(process::capabilities());
         let facts = AgentFacts {
@@ -217,7 +216,7 @@ impl Agent {
             host_name: process::host_name(),
             kernel_release: process::kernel_release(),
             congestion_controls: network::congestion_controls(),
-            start_time: self.clock.now(),
+            start_time: self.sockets.now(),
         };
         let agent = AgentRpcs {
             sockets: self.sockets.clone(),

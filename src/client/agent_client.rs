@@ -16,13 +16,13 @@ use crate::model::id::{InstanceId, SessionId, SocketId};
 use crate::model::operation::{Action, CallOptions, Outcome, SessionView};
 use crate::model::socket::SocketView;
 use crate::model::time::Timestamp;
-use crate::wire::answer::{ReadAnswer, read_session};
+use crate::wire::answer::ReadAnswer;
 use crate::wire::outgoing::{Request, data_view, request};
 use crate::wire::pb::agent_service_client::AgentServiceClient;
 use crate::wire::pb::event_service_client::EventServiceClient;
 use crate::wire::pb::session_service_client::SessionServiceClient;
 use crate::wire::pb::socket_service_client::SocketServiceClient;
-use crate::wire::{address, call, pb, socket};
+use crate::wire::{address, call, pb, session, socket};
 
 /// The largest message that is taken: a batch of events with their payloads, and then some.
 const MESSAGE: usize = 16 << 20;
@@ -150,7 +150,7 @@ impl AgentClient {
     pub async fn session(&self, id: &SessionId) -> Result<SessionView, ClientError> {
         let request = pb::GetSessionRequest { session_id: id.to_string() };
         let response = SessionServiceClient::new(self.calls.clone()).get_session(request).await?.into_inner();
-        let view = response.session.as_ref().and_then(read_session);
+        let view = response.session.as_ref().and_then(session::read);
         view.ok_or_else(|| ClientError::protocol("a session is described in a way that is not known here"))
     }
 

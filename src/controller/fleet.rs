@@ -8,6 +8,7 @@ use crate::exercise::outcome::HostSeen;
 use crate::model::address::Family;
 use crate::model::id::SessionId;
 use crate::model::operation::{Action, CallOptions};
+use crate::model::session::{LEASE_TTL, LeaseSpec};
 use crate::model::time::Clock;
 use crate::sys::clock::SystemClock;
 
@@ -103,7 +104,9 @@ impl Fleet {
     }
 
     pub(super) async fn open_sessions(&mut self) -> Result<(), String> {
-        let create = Action::CreateSession { session: Some(self.session.clone()) };
+        // The longest lease there is, because nothing renews it yet: an exercise that takes longer cannot end well.
+        let lease = LeaseSpec { ttl: Some(*LEASE_TTL.end()), ..LeaseSpec::default() };
+        let create = Action::CreateSession { session: Some(self.session.clone()), lease };
         for at in 0..self.members.len() {
             let (earlier, rest) = self.members.split_at_mut(at);
             let Some(member) = rest.first_mut() else { continue };

@@ -109,6 +109,8 @@ pub fn describe(event: &Event) -> String {
         }
         Event::AgentDraining { .. } => "the agent is stopping".to_owned(),
         Event::SessionReset { closed_sockets } => format!("session reset, {closed_sockets} sockets closed"),
+        Event::LeaseExpiring { left } => format!("the session is not renewed, {:.1} s are left", left.as_secs_f64()),
+        Event::LeaseExpired { closed_sockets } => format!("the session has expired, {closed_sockets} sockets closed"),
     }
 }
 
@@ -170,7 +172,7 @@ fn reason(reason: CloseReason) -> &'static str {
         CloseReason::Ended => ", both directions having ended",
         CloseReason::PeerReset => " by the peer's reset",
         CloseReason::Failed => " by an error",
-        CloseReason::SessionReset | CloseReason::SessionDeleted => " with its session",
+        CloseReason::SessionReset | CloseReason::SessionDeleted | CloseReason::LeaseExpired => " with its session",
         CloseReason::AgentDraining => ", the agent stopping",
         CloseReason::Internal => " by a fault of the agent",
     }

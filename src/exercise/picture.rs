@@ -238,9 +238,11 @@ fn look(event: &Event) -> Option<Look> {
             look('✗', &format!("{} failed", error.operation), error.cause.name())
         }
         Event::AcceptPaused { .. } => look('✗', "accepts no more", String::new()),
-        Event::ClockStepped { .. } | Event::AgentDraining { .. } | Event::SessionReset { .. } => {
-            look('●', event.kind(), String::new())
-        }
+        Event::ClockStepped { .. }
+        | Event::AgentDraining { .. }
+        | Event::SessionReset { .. }
+        | Event::LeaseExpiring { .. }
+        | Event::LeaseExpired { .. } => look('●', event.kind(), String::new()),
     }
 }
 

@@ -197,6 +197,10 @@ kinds! {
     AgentDraining { grace: Duration } => "agent_draining", true;
     /// All sockets of the session were closed.
     SessionReset { closed_sockets: u32 } => "session_reset", true;
+    /// The session's lease is running out.
+    LeaseExpiring { left: Duration } => "lease_expiring", true;
+    /// The session's lease has expired, and its sockets are closed.
+    LeaseExpired { closed_sockets: u32 } => "lease_expired", true;
 }
 
 impl Event {

@@ -45,8 +45,10 @@ macro_rules! limits {
 limits! {
     /// Open sockets of a session. Each costs a descriptor.
     sockets: 1024, 1..=1 << 20;
-    /// Sessions of a principal, the default session included.
+    /// Sessions of a principal, the default session included, expired ones not.
     sessions: 16, 1..=1 << 16;
+    /// Sessions of a principal whose lease has expired and whose log can still be read. The one that expired first goes first.
+    expired_sessions: 8, 0..=1 << 16;
     /// Watchers of a session. Each costs what HTTP/2 buffers for it, about 100 KiB when it stalls.
     watchers: 128, 1..=1 << 16;
     /// Operations of a session that run or are scheduled. Each costs a task.
@@ -110,6 +112,12 @@ pub struct Defaults {
     pub heartbeat_interval: Duration,
     /// The backlog of a listener: Node's.
     pub backlog: u32,
+    /// For how long a lease is good, and each renewal of it.
+    pub lease_ttl: Duration,
+    /// For how long a session whose lease has expired can be read.
+    pub expired_log: Duration,
+    /// How long a default session may go unused before it is reset: a night, and what somebody has left open is gone.
+    pub default_session_idle: Duration,
 }
 
 impl Default for Defaults {
@@ -120,6 +128,9 @@ impl Default for Defaults {
             start_tolerance: Duration::from_millis(100),
             heartbeat_interval: Duration::from_secs(5),
             backlog: 511,
+            lease_ttl: Duration::from_secs(30),
+            expired_log: Duration::from_secs(600),
+            default_session_idle: Duration::from_secs(12 * 3600),
         }
     }
 }

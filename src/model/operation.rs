@@ -12,6 +12,7 @@ use crate::model::error::SocketError;
 use crate::model::group::{GroupAsked, GroupChange, GroupResult};
 use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
 use crate::model::option::{OptionResult, SocketOption};
+use crate::model::session::{LeaseSpec, LeaseView, SessionState};
 use crate::model::socket::{Attempts, SocketSpec, SocketView};
 use crate::model::time::Timestamp;
 
@@ -179,6 +180,8 @@ pub enum Action {
     CreateSession {
         /// Its name; the agent mints one where absent.
         session: Option<SessionId>,
+        /// How long it lives without being renewed.
+        lease: LeaseSpec,
     },
     /// Close all sockets of a session.
     ResetSession {
@@ -363,6 +366,10 @@ pub struct SessionView {
     pub oldest_seq: u64,
     /// How many watchers read its events.
     pub watcher_count: u32,
+    /// Its lease. Absent: it has none.
+    pub lease: Option<LeaseView>,
+    /// Whether it can still be used.
+    pub state: SessionState,
 }
 
 /// A payload that was taken.

@@ -63,6 +63,8 @@ pub enum Refusal {
     SessionNotFound(SessionId),
     /// A session of that name exists.
     SessionExists(SessionId),
+    /// The session's lease has expired.
+    LeaseExpired(SessionId),
     /// There is no such socket in the session.
     SocketNotFound(SocketId),
     /// The socket is closed.
@@ -175,6 +177,7 @@ impl Refusal {
             Self::InvalidField(_) => "INVALID_FIELD",
             Self::SessionNotFound(_) => "SESSION_NOT_FOUND",
             Self::SessionExists(_) => "SESSION_EXISTS",
+            Self::LeaseExpired(_) => "LEASE_EXPIRED",
             Self::SocketNotFound(_) => "SOCKET_NOT_FOUND",
             Self::SocketClosed { .. } => "SOCKET_CLOSED",
             Self::SocketExists(_) => "SOCKET_EXISTS",
@@ -209,6 +212,10 @@ impl fmt::Display for Refusal {
             Self::SessionExists(id) => {
                 write!(f, "there is a session `{id}` already: take another name, or DeleteSession")
             }
+            Self::LeaseExpired(id) => write!(
+                f,
+                "the lease of session `{id}` has expired, and its sockets are closed: ListEvents tells how, CreateSession makes another"
+            ),
             Self::SocketNotFound(id) => {
                 write!(f, "there is no socket `{id}` in this session: ListSockets shows those that there are")
             }

@@ -229,11 +229,13 @@ pub enum CloseReason {
     AgentDraining,
     /// A fault of the agent.
     Internal,
+    /// Its session's lease has expired.
+    LeaseExpired,
 }
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Closed,
         Self::Aborted,
         Self::Ended,
@@ -243,6 +245,7 @@ impl CloseReason {
         Self::SessionDeleted,
         Self::AgentDraining,
         Self::Internal,
+        Self::LeaseExpired,
     ];
 
     /// Its name, as files and JSON spell it.
@@ -257,6 +260,7 @@ impl CloseReason {
             Self::SessionDeleted => "session_deleted",
             Self::AgentDraining => "agent_draining",
             Self::Internal => "internal",
+            Self::LeaseExpired => "lease_expired",
         }
     }
 
@@ -264,7 +268,8 @@ impl CloseReason {
     pub const fn is_of_socket(self) -> bool {
         match self {
             Self::Closed | Self::Aborted | Self::Ended | Self::PeerReset | Self::Failed => true,
-            Self::SessionReset | Self::SessionDeleted | Self::AgentDraining | Self::Internal => false,
+            Self::SessionReset | Self::SessionDeleted | Self::AgentDraining => false,
+            Self::Internal | Self::LeaseExpired => false,
         }
     }
 }
@@ -281,6 +286,7 @@ impl fmt::Display for CloseReason {
             Self::SessionDeleted => "DeleteSession closed it",
             Self::AgentDraining => "the agent is stopping",
             Self::Internal => "of a fault of the agent, see the agent's log",
+            Self::LeaseExpired => "the lease of its session has expired",
         })
     }
 }
@@ -438,7 +444,9 @@ impl SocketStatus {
             | Event::Detached { .. }
             | Event::ClockStepped { .. }
             | Event::AgentDraining { .. }
-            | Event::SessionReset { .. } => {}
+            | Event::SessionReset { .. }
+            | Event::LeaseExpiring { .. }
+            | Event::LeaseExpired { .. } => {}
         }
     }
 }

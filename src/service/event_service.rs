@@ -253,6 +253,7 @@ impl Watcher {
             Err(_) => Frame::Heartbeat(pb::WatchHeartbeat {
                 now: Some(call::time(self.sockets.now())),
                 head_seq: self.watch.cursor.through(),
+                lease_left: self.watch.lease_left().map(call::span),
             }),
         };
         self.next_heartbeat = Instant::now() + self.asked.heartbeat;

@@ -20,6 +20,17 @@ impl SessionService for SessionRpcs {
         carry_out(&self.0, request).await
     }
 
+    async fn renew_session(
+        &self,
+        request: Request<pb::RenewSessionRequest>,
+    ) -> Result<Response<pb::RenewSessionResponse>, Status> {
+        let asked = self.0.now();
+        let principal = principal(&request)?;
+        let id = address::session_id(&request.get_ref().session_id).map_err(status::invalid)?;
+        let view = self.0.renew(&principal, &id, asked).map_err(refused)?;
+        Ok(Response::new(pb::RenewSessionResponse { session: Some((&view).into()) }))
+    }
+
     async fn get_session(
         &self,
         request: Request<pb::GetSessionRequest>,

@@ -1,8 +1,10 @@
 //! The sessions of all principals.
 //!
 //! Invariant: nothing that one principal does shows in what another one finds.
+//!
+//! A session that has expired stays for a while, to be read; it takes no room from those that can be used.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::model::id::{Principal, SessionId};
 use crate::model::refusal::{Quota, Refusal};
@@ -11,6 +13,7 @@ use crate::model::refusal::{Quota, Refusal};
 #[derive(Debug)]
 pub struct Roster<S> {
     limit: u32,
+    expired_limit: u32,
     owned: HashMap<Principal, Owned<S>>,
     minted: u64,
 }
@@ -20,29 +23,39 @@ pub struct Roster<S> {
 struct Owned<S> {
     /// How many have been made: each has the number of its turn, which no other one of them gets.
     made: u64,
-    sessions: Vec<(u64, SessionId, S)>,
+    sessions: Vec<Entry<S>>,
+    /// The numbers of those that have expired, in the order in which they did.
+    expired: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+struct Entry<S> {
+    number: u64,
+    id: SessionId,
+    session: S,
 }
 
 impl<S: Clone> Roster<S> {
     /// No sessions yet.
-    pub fn new(limit: u32) -> Self {
-        Self { limit, owned: HashMap::new(), minted: 0 }
+    pub fn new(limit: u32, expired_limit: u32) -> Self {
+        Self { limit, expired_limit, owned: HashMap::new(), minted: 0 }
     }
 
     /// A session, if the principal has it.
     pub fn find(&self, principal: &Principal, id: &SessionId) -> Option<S> {
-        self.of(principal).iter().find(|(_, known, _)| known == id).map(|(_, _, session)| session.clone())
+        self.of(principal).iter().find(|entry| entry.id == *id).map(|entry| entry.session.clone())
     }
 
-    /// Adds a session, made under the name that was asked for or one that is minted.
+    /// Adds a session, made under the name that was asked for or one that is minted, and tells its number.
     pub fn add(
         &mut self,
         principal: &Principal,
         id: Option<SessionId>,
         make: impl FnOnce(SessionId) -> S,
-    ) -> Result<S, Refusal> {
+    ) -> Result<(u64, S), Refusal> {
         // The default session is always there, so its room is kept for it.
-        let others = self.of(principal).iter().filter(|(_, known, _)| !known.is_default()).count();
+        let expired = self.owned.get(principal).map_or(0, |owned| owned.expired.len());
+        let others = self.of(principal).iter().filter(|entry| !entry.id.is_default()).count() - expired;
         let is_default = id.as_ref().is_some_and(SessionId::is_default);
         if !is_default && others + 1 >= self.limit as usize {
             return Err(Refusal::QuotaExceeded(Quota { limit: "limits.sessions", value: self.limit.into() }));
@@ -52,10 +65,10 @@ impl<S: Clone> Roster<S> {
             return Err(Refusal::SessionExists(id));
         }
         let session = make(id.clone());
-        let owned = self.owned.entry(principal.clone()).or_insert_with(|| Owned { made: 0, sessions: Vec::new() });
+        let owned = self.owned.entry(principal.clone()).or_insert_with(Owned::new);
         owned.made += 1;
-        owned.sessions.push((owned.made, id, session.clone()));
-        Ok(session)
+        owned.sessions.push(Entry { number: owned.made, id, session: session.clone() });
+        Ok((owned.made, session))
     }
 
     fn mint(&mut self, principal: &Principal) -> SessionId {
@@ -70,24 +83,49 @@ impl<S: Clone> Roster<S> {
 
     /// Forgets a session.
     pub fn remove(&mut self, principal: &Principal, id: &SessionId) -> Option<S> {
-        let sessions = &mut self.owned.get_mut(principal)?.sessions;
-        let at = sessions.iter().position(|(_, known, _)| known == id)?;
-        Some(sessions.remove(at).2)
+        let number = self.of(principal).iter().find(|entry| entry.id == *id)?.number;
+        self.forget(principal, number)
+    }
+
+    /// Forgets the session of this number.
+    pub fn forget(&mut self, principal: &Principal, number: u64) -> Option<S> {
+        let owned = self.owned.get_mut(principal)?;
+        let at = owned.sessions.iter().position(|entry| entry.number == number)?;
+        owned.expired.retain(|expired| *expired != number);
+        Some(owned.sessions.remove(at).session)
+    }
+
+    /// Notes that the session of this number has expired. Those that have to make room for it are forgotten.
+    pub fn expire(&mut self, principal: &Principal, number: u64) -> Vec<S> {
+        let Some(owned) = self.owned.get_mut(principal) else { return Vec::new() };
+        // It may have been deleted meanwhile.
+        if owned.sessions.iter().any(|entry| entry.number == number) {
+            owned.expired.push_back(number);
+        }
+        let excess = owned.expired.len().saturating_sub(self.expired_limit as usize);
+        let oldest: Vec<u64> = owned.expired.iter().take(excess).copied().collect();
+        oldest.into_iter().filter_map(|number| self.forget(principal, number)).collect()
     }
 
     /// The sessions of a principal after a number, at most so many, in the order in which they were made, each with its number.
     pub fn page(&self, principal: &Principal, after: u64, size: usize) -> Vec<(u64, S)> {
-        let later = self.of(principal).iter().filter(|(number, _, _)| *number > after);
-        later.take(size).map(|(number, _, session)| (*number, session.clone())).collect()
+        let later = self.of(principal).iter().filter(|entry| entry.number > after);
+        later.take(size).map(|entry| (entry.number, entry.session.clone())).collect()
     }
 
     /// All sessions.
     pub fn all(&self) -> Vec<S> {
-        self.owned.values().flat_map(|owned| &owned.sessions).map(|(_, _, session)| session.clone()).collect()
+        self.owned.values().flat_map(|owned| &owned.sessions).map(|entry| entry.session.clone()).collect()
     }
 
-    fn of(&self, principal: &Principal) -> &[(u64, SessionId, S)] {
+    fn of(&self, principal: &Principal) -> &[Entry<S>] {
         self.owned.get(principal).map_or(&[], |owned| &owned.sessions)
+    }
+}
+
+impl<S> Owned<S> {
+    const fn new() -> Self {
+        Self { made: 0, sessions: Vec::new(), expired: VecDeque::new() }
     }
 }
 
@@ -102,10 +140,10 @@ mod tests {
     #[test]
     fn sessions_are_made_found_and_forgotten() {
         let owner = Principal::owner();
-        let mut roster = Roster::new(3);
-        assert_eq!(roster.add(&owner, id("lab"), |id| id.to_string()), Ok("lab".to_owned()));
+        let mut roster = Roster::new(3, 0);
+        assert_eq!(roster.add(&owner, id("lab"), |id| id.to_string()), Ok((1, "lab".to_owned())));
         assert_eq!(roster.add(&owner, id("lab"), |_| unreachable!()), Err(Refusal::SessionExists(id("lab").unwrap())));
-        assert_eq!(roster.add(&owner, None, |id| id.to_string()), Ok("session-1".to_owned()));
+        assert_eq!(roster.add(&owner, None, |id| id.to_string()), Ok((2, "session-1".to_owned())));
         assert!(matches!(roster.add(&owner, None, |_| unreachable!()), Err(Refusal::QuotaExceeded(_))));
         roster.add(&owner, id(""), |id| id.to_string()).expect("the default session always has room");
         assert_eq!(roster.remove(&owner, &id("lab").unwrap()), Some("lab".to_owned()));
@@ -114,9 +152,30 @@ mod tests {
     }
 
     #[test]
+    fn expired_sessions_take_no_room_and_the_oldest_one_goes_first() {
+        let owner = Principal::owner();
+        let mut roster = Roster::new(2, 2);
+        let mut add = |name| roster.add(&owner, id(name), |id| id.to_string()).map(|(number, _)| number);
+        let first = add("a").unwrap();
+        assert!(matches!(add("b"), Err(Refusal::QuotaExceeded(_))));
+        assert_eq!(roster.expire(&owner, first), Vec::<String>::new());
+        for (name, forgotten) in [("b", None), ("c", Some("a")), ("d", Some("b"))] {
+            let (number, _) = roster.add(&owner, id(name), |id| id.to_string()).unwrap();
+            assert!(roster.add(&owner, id("e"), |_| unreachable!()).is_err(), "{name} can still be used");
+            assert_eq!(roster.expire(&owner, number), forgotten.map(str::to_owned).into_iter().collect::<Vec<_>>());
+        }
+        assert_eq!(roster.all(), ["c", "d"]);
+        roster.remove(&owner, &id("c").unwrap());
+        let (number, _) = roster.add(&owner, id("e"), |id| id.to_string()).unwrap();
+        assert_eq!(roster.expire(&owner, number), Vec::<String>::new(), "a deleted one counts no more");
+        assert_eq!(roster.expire(&owner, first), Vec::<String>::new(), "what is forgotten cannot expire");
+        assert_eq!(roster.all(), ["d", "e"]);
+    }
+
+    #[test]
     fn a_page_goes_on_after_a_session_that_has_gone() {
         let owner = Principal::owner();
-        let mut roster = Roster::new(9);
+        let mut roster = Roster::new(9, 0);
         for name in ["a", "b", "c"] {
             roster.add(&owner, id(name), |id| id.to_string()).unwrap();
         }

@@ -247,7 +247,7 @@ impl Sockets {
         session: &SessionId,
         request: &RequestId,
     ) -> Result<CallView, Refusal> {
-        let session = self.session(principal, session)?;
+        let session = self.usable_session(principal, session)?;
         let begun = lock(&session.calls).find(request)?;
         let (Begun::New(handle) | Begun::Running(handle) | Begun::Ended(handle)) = begun;
         handle.cancel();

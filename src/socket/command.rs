@@ -63,7 +63,11 @@ pub(super) enum Order {
     },
     Abort,
     /// Close at once, for a reason of the session's.
-    End(CloseReason),
+    End {
+        reason: CloseReason,
+        /// By a reset.
+        abort: bool,
+    },
     SetDelivery(DeliveryChange),
     SetOptions(Vec<SocketOption>),
     Group(GroupOrder),

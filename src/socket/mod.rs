@@ -28,6 +28,7 @@ mod record;
 mod sockets;
 mod stream;
 mod tcp;
+mod tenure;
 mod transfer;
 mod udp;
 mod write;

@@ -30,8 +30,9 @@ impl Driver {
             Order::Flush => self.enqueue(Outgoing::Flush(ticket)),
             Order::Shutdown(how) => self.shut_down(ticket, how),
             Order::Close { linger } => self.enqueue(Outgoing::Close { ticket, linger }),
-            Order::Abort => self.abort(ticket),
-            Order::End(reason) => self.end = Some(End::asked(reason, ticket)),
+            Order::Abort => self.abort(ticket, CloseReason::Aborted),
+            Order::End { reason, abort: true } => self.abort(ticket, reason),
+            Order::End { reason, abort: false } => self.end = Some(End::asked(reason, ticket)),
             Order::SetDelivery(change) => self.set_delivery(ticket, change),
             Order::SetOptions(options) => self.set_options(ticket, &options),
             Order::Group(order) => self.change_group(ticket, order),
@@ -138,14 +139,14 @@ impl Driver {
         }
     }
 
-    fn abort(&mut self, mut ticket: Ticket) {
+    fn abort(&mut self, mut ticket: Ticket, reason: CloseReason) {
         let linger = if let Role::Stream(_) = self.role {
             self.record_for(&mut ticket, Event::Aborted);
             Some(0)
         } else {
             None
         };
-        self.end = Some(End { reason: CloseReason::Aborted, ticket: Some(ticket), linger });
+        self.end = Some(End { reason, ticket: Some(ticket), linger });
     }
 
     fn set_delivery(&mut self, mut ticket: Ticket, change: DeliveryChange) {

@@ -113,8 +113,8 @@ impl<'a> Run<'a> {
 
     pub(super) async fn perform(&mut self, action: Action) -> Result<Performed, Refusal> {
         let mut performed = match action {
-            Action::CreateSession { session } => {
-                let session = self.sockets.add_session(self.principal, session)?;
+            Action::CreateSession { session, lease } => {
+                let session = self.sockets.add_session(self.principal, session, lease)?;
                 Performed::succeeded(Yield::Session(session.view(), Vec::new()))
             }
             Action::ResetSession { .. } => self.reset_session().await,
@@ -127,15 +127,8 @@ impl<'a> Run<'a> {
     }
 
     async fn reset_session(&mut self) -> Performed {
-        let request = Some(&self.handle.request);
-        self.session.cancel_calls(request);
-        let (cells, events) = self.session.close_all(CloseReason::SessionReset, request).await;
+        let (cells, events) = self.session.reset(Some(&self.handle.request)).await;
         self.events.add(events);
-        lock(&self.session.names).forget_closed();
-        let closed_sockets = u32::try_from(cells.len()).unwrap_or(u32::MAX);
-        let reset = Event::SessionReset { closed_sockets };
-        let seq = self.session.hub.append(|log| log.push(None, request.cloned(), reset));
-        self.events.add(EventRange::one(seq));
         Performed::succeeded(Yield::Session(self.session.view(), cells.iter().map(|cell| cell.view()).collect()))
     }
 

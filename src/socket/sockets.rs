@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::eventlog::cursor::Cursor;
-use crate::eventlog::hub::{From, Hub, WatchPermit};
+use crate::eventlog::hub::{From, Hub};
 use crate::eventlog::ring::RingLimits;
 use crate::model::address::{Endpoint, Family, Transport};
 use crate::model::event::{Event, EventFilter};
@@ -22,6 +22,7 @@ use crate::model::lookup::Resolver;
 use crate::model::operation::SessionView;
 use crate::model::option::{OptionResult, OptionSpec};
 use crate::model::refusal::Refusal;
+use crate::model::session::LeaseSpec;
 use crate::model::socket::{CloseReason, Closing, Conduct, SocketView};
 use crate::model::tcp::TcpInfo;
 use crate::model::time::{Clock, Timestamp};
@@ -30,8 +31,8 @@ use crate::session::names::{Found, Names};
 use crate::session::roster::Roster;
 use crate::socket::calls::CallHandle;
 use crate::socket::cell::{Birth, Cell, ListenerSpec, lock};
-use crate::socket::command::{Command, EventRange, Order, Ticket};
 use crate::socket::driver::DriverTask;
+use crate::socket::tenure::{Presence, Tenure};
 use crate::sys::diag;
 use crate::sys::socket::Socket;
 
@@ -77,9 +78,14 @@ pub(super) struct Session {
     pub(super) hub: Arc<Hub>,
     pub(super) names: Mutex<Names<Arc<Cell>>>,
     pub(super) calls: Mutex<Calls<Arc<CallHandle>, Arc<CallHandle>>>,
-    /// Nothing new begins here. Set before `names` and `calls` are gone through for what is to end, and looked at under their locks by
+    pub(super) clock: Arc<dyn Clock>,
+    /// What it lives by. A lease ends before `names` and `calls` are gone through for what is to end, and is looked at under their locks by
     /// whoever adds to them: so nothing is overlooked.
-    ended: AtomicBool,
+    pub(super) tenure: Tenure,
+    /// It is deleted, or the agent stops. The same holds for it.
+    pub(super) ended: CancellationToken,
+    /// What was still open when it ended, for good. Locked while that is being closed: whoever ends it, too, waits.
+    pub(super) closed: tokio::sync::Mutex<Vec<Arc<Cell>>>,
 }
 
 /// A connection that a listener has taken from the kernel.
@@ -113,14 +119,21 @@ pub(super) struct NewSocket {
 pub struct Watch {
     /// Where it reads.
     pub cursor: Cursor,
-    _permit: WatchPermit,
+    presence: Presence,
+}
+
+impl Watch {
+    /// How much is left of the session's lease; absent when it has none.
+    pub fn lease_left(&self) -> Option<Duration> {
+        self.presence.session().lease().1.map(|lease| lease.left)
+    }
 }
 
 impl Sockets {
     /// No sockets yet.
     pub fn new(config: Config) -> Self {
         Self(Arc::new(Shared {
-            roster: Mutex::new(Roster::new(config.limits.sessions)),
+            roster: Mutex::new(Roster::new(config.limits.sessions, config.limits.expired_sessions)),
             next_uid: AtomicU64::new(1),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
@@ -177,8 +190,8 @@ impl Sockets {
 
     /// Refuses what is new in a session that has ended.
     pub(super) fn check_ended(&self, session: &Session) -> Result<(), Refusal> {
-        if !session.ended.load(Ordering::Acquire) {
-            return Ok(());
+        if !session.ended.is_cancelled() {
+            return session.check_lease();
         }
         self.check_draining()?;
         Err(Refusal::SessionNotFound(session.id.clone()))
@@ -190,26 +203,60 @@ impl Sockets {
     pub(super) fn session(&self, principal: &Principal, id: &SessionId) -> Result<Arc<Session>, Refusal> {
         let mut roster = lock(&self.0.roster);
         match roster.find(principal, id) {
-            Some(session) => Ok(session),
-            None if id.is_default() => {
-                self.check_draining()?;
-                roster.add(principal, Some(id.clone()), |id| self.new_session(id))
+            Some(session) => {
+                session.note_use();
+                Ok(session)
             }
+            None if id.is_default() => self.add(&mut roster, principal, Some(id.clone()), LeaseSpec::default()),
             None => Err(Refusal::SessionNotFound(id.clone())),
         }
     }
 
-    pub(super) fn add_session(&self, principal: &Principal, id: Option<SessionId>) -> Result<Arc<Session>, Refusal> {
-        let mut roster = lock(&self.0.roster);
+    /// The same, where it is to be used and not only read.
+    pub(super) fn usable_session(&self, principal: &Principal, id: &SessionId) -> Result<Arc<Session>, Refusal> {
+        let session = self.session(principal, id)?;
+        session.check_lease()?;
+        Ok(session)
+    }
+
+    pub(super) fn add_session(
+        &self,
+        principal: &Principal,
+        id: Option<SessionId>,
+        lease: LeaseSpec,
+    ) -> Result<Arc<Session>, Refusal> {
+        self.add(&mut lock(&self.0.roster), principal, id, lease)
+    }
+
+    fn add(
+        &self,
+        roster: &mut Roster<Arc<Session>>,
+        principal: &Principal,
+        id: Option<SessionId>,
+        lease: LeaseSpec,
+    ) -> Result<Arc<Session>, Refusal> {
         self.check_draining()?;
-        roster.add(principal, id, |id| self.new_session(id))
+        let (number, session) = roster.add(principal, id, |id| self.new_session(id, lease))?;
+        self.keep(principal, number, &session);
+        Ok(session)
     }
 
     pub(super) fn remove_session(&self, principal: &Principal, id: &SessionId) -> Option<Arc<Session>> {
         lock(&self.0.roster).remove(principal, id)
     }
 
-    fn new_session(&self, id: SessionId) -> Arc<Session> {
+    /// Forgets sessions that can only be read any more.
+    pub(super) fn forget<I: IntoIterator<Item = Arc<Session>>>(
+        &self,
+        choose: impl FnOnce(&mut Roster<Arc<Session>>) -> I,
+    ) {
+        for session in choose(&mut lock(&self.0.roster)) {
+            session.ended.cancel();
+        }
+    }
+
+    fn new_session(&self, id: SessionId, lease: LeaseSpec) -> Arc<Session> {
+        let now = self.now();
         let limits = self.limits();
         let ring = RingLimits {
             events: limits.log_events as usize,
@@ -222,12 +269,15 @@ impl Sockets {
             remembered_bytes: limits.remembered_bytes.into(),
         };
         Arc::new(Session {
+            tenure: Tenure::new(&id, lease, self.defaults().lease_ttl, now),
             id,
-            created: self.now(),
+            created: now,
             hub: Hub::new(ring, Arc::clone(&self.0.config.clock)),
             names: Mutex::new(Names::new(limits.sockets, limits.closed_sockets)),
             calls: Mutex::new(Calls::new(calls)),
-            ended: AtomicBool::new(false),
+            clock: Arc::clone(&self.0.config.clock),
+            ended: CancellationToken::new(),
+            closed: tokio::sync::Mutex::default(),
         })
     }
 
@@ -266,7 +316,8 @@ impl Sockets {
         self.check_draining()?;
         let session = self.session(principal, id)?;
         let permit = session.hub.watch(self.limits().watchers)?;
-        Ok(Watch { cursor: session.hub.cursor(from, filter)?, _permit: permit })
+        let cursor = session.hub.cursor(from, filter)?;
+        Ok(Watch { cursor, presence: Presence::new(session, permit) })
     }
 
     /// A place to read a session's log from, together with all its sockets as they are right there.
@@ -284,7 +335,7 @@ impl Sockets {
             session.hub.append(|log| (log.head(), names.open_sockets().iter().map(|cell| cell.view()).collect()))
         };
         let cursor = session.hub.cursor(From::After(at), filter)?;
-        Ok((Watch { cursor, _permit: permit }, at, sockets))
+        Ok((Watch { cursor, presence: Presence::new(session, permit) }, at, sockets))
     }
 
     /// The oldest kept and the newest number of a session's log.
@@ -343,7 +394,7 @@ impl Sockets {
         socket: &SocketId,
         specs: &[&'static OptionSpec],
     ) -> Result<Vec<OptionResult>, Refusal> {
-        let cell = self.session(principal, session)?.find(socket)?;
+        let cell = self.usable_session(principal, session)?.find(socket)?;
         cell.options(specs).ok_or_else(|| closed(&cell))
     }
 
@@ -437,7 +488,7 @@ impl Sockets {
     /// Appends an event to the log of every session.
     pub fn announce(&self, event: &Event) {
         for session in lock(&self.0.roster).all() {
-            session.hub.append(|log| log.push(None, None, event.clone()));
+            session.announce(event.clone());
         }
     }
 
@@ -475,6 +526,7 @@ impl Sockets {
 
 impl Session {
     pub(super) fn view(&self) -> SessionView {
+        let (state, lease) = self.lease();
         let (oldest_seq, head_seq) = self.hub.bounds();
         SessionView {
             id: self.id.clone(),
@@ -483,7 +535,14 @@ impl Session {
             head_seq,
             oldest_seq,
             watcher_count: self.hub.watcher_count(),
+            lease,
+            state,
         }
+    }
+
+    /// Whether anything would end with it.
+    pub(super) fn is_in_use(&self) -> bool {
+        lock(&self.names).open_count() > 0 || !lock(&self.calls).running().is_empty()
     }
 
     /// Whether one more socket may be opened.
@@ -504,52 +563,6 @@ impl Session {
         let mut names = lock(&self.names);
         names.close(cell.uid);
         cell.record(request, Event::Closed(closing))
-    }
-
-    /// Closes all sockets, and tells which they were and which events that made. Connections that come in meanwhile are closed, too.
-    pub(super) async fn close_all(
-        &self,
-        reason: CloseReason,
-        request: Option<&RequestId>,
-    ) -> (Vec<Arc<Cell>>, EventRange) {
-        let mut closed = Vec::new();
-        let mut events = EventRange::default();
-        // When the first round is over there is no listener left that could take new connections.
-        for _ in 0..2 {
-            let cells = lock(&self.names).open_sockets();
-            let mut answers = Vec::with_capacity(cells.len());
-            for cell in &cells {
-                let (ticket, answer) = Ticket::new(request.cloned(), Instant::now());
-                let command = Command { order: Order::End(reason), ticket };
-                if cell.commands.send(Box::new(command)).await.is_ok() {
-                    answers.push(answer);
-                }
-            }
-            for answer in answers {
-                // A driver that is gone has closed its socket all the same.
-                if let Ok(Ok(done)) = answer.await {
-                    events.add(done.events);
-                }
-            }
-            closed.extend(cells);
-        }
-        (closed, events)
-    }
-
-    /// Lets nothing new begin, cancels all operations, closes all sockets, and tells which they were.
-    pub(super) async fn end(&self, reason: CloseReason) -> Vec<Arc<Cell>> {
-        self.ended.store(true, Ordering::Release);
-        self.cancel_calls(None);
-        self.close_all(reason, None).await.0
-    }
-
-    /// Cancels all operations but one.
-    pub(super) fn cancel_calls(&self, but: Option<&RequestId>) {
-        for call in lock(&self.calls).running() {
-            if but != Some(&call.request) {
-                call.cancel();
-            }
-        }
     }
 }
 

@@ -107,7 +107,7 @@ impl Sockets {
         created: Option<Arc<Outcome>>,
     ) -> Result<(), Refusal> {
         self.check_draining()?;
-        let session = self.session(principal, &target.session)?;
+        let session = self.usable_session(principal, &target.session)?;
         let deadline = Instant::now() + self.defaults().wait_timeout;
         let cell = match session.named(&target.socket) {
             Named::Open(cell) => cell,

@@ -10,6 +10,7 @@ impl From<&Limits> for pb::Limits {
         let Limits {
             sockets,
             sessions,
+            expired_sessions,
             watchers,
             calls,
             remembered_calls,
@@ -34,6 +35,7 @@ impl From<&Limits> for pb::Limits {
         Self {
             sockets,
             sessions,
+            expired_sessions,
             watchers,
             calls,
             remembered_calls,
@@ -66,6 +68,9 @@ impl From<&Defaults> for pb::Defaults {
             start_tolerance: Some(call::span(defaults.start_tolerance)),
             heartbeat_interval: Some(call::span(defaults.heartbeat_interval)),
             backlog: defaults.backlog,
+            lease_ttl: Some(call::span(defaults.lease_ttl)),
+            expired_log: Some(call::span(defaults.expired_log)),
+            default_session_idle: Some(call::span(defaults.default_session_idle)),
         }
     }
 }

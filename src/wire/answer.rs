@@ -1,7 +1,7 @@
 //! Answers to changing requests as a client reads them: the other direction of [`response`](crate::wire::response).
 
-use crate::model::operation::{Outcome, SessionView, Taken, Yield};
-use crate::wire::{address, call, group, option, payload, pb, socket};
+use crate::model::operation::{Outcome, Taken, Yield};
+use crate::wire::{address, call, group, option, payload, pb, session, socket};
 
 /// An answer that a client can read.
 pub trait ReadAnswer {
@@ -37,21 +37,9 @@ fn with_groups(sent: Option<&pb::Socket>, groups: &[pb::GroupResult], report: Op
 fn with_session(sent: Option<&pb::Session>, closed: &[pb::Socket], report: Option<pb::Report>) -> Option<Outcome> {
     let yielded = match sent {
         None => Yield::Nothing,
-        Some(sent) => Yield::Session(read_session(sent)?, closed.iter().filter_map(socket::read).collect()),
+        Some(sent) => Yield::Session(session::read(sent)?, closed.iter().filter_map(socket::read).collect()),
     };
     outcome(yielded, report)
-}
-
-/// A session as an agent sent it.
-pub fn read_session(sent: &pb::Session) -> Option<SessionView> {
-    Some(SessionView {
-        id: address::session_id(&sent.session_id).ok()?,
-        created: call::read_time(sent.create_time.as_ref()),
-        socket_count: sent.socket_count,
-        head_seq: sent.head_event_seq,
-        oldest_seq: sent.oldest_event_seq,
-        watcher_count: sent.watcher_count,
-    })
 }
 
 macro_rules! answers {

@@ -200,6 +200,12 @@ fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
         Event::SessionReset { closed_sockets } => {
             Body::SessionReset(pb::SessionResetEvent { closed_sockets: Some(*closed_sockets) })
         }
+        Event::LeaseExpiring { left } => {
+            Body::LeaseExpiring(pb::LeaseExpiringEvent { lease_left: Some(call::span(*left)) })
+        }
+        Event::LeaseExpired { closed_sockets } => {
+            Body::LeaseExpired(pb::LeaseExpiredEvent { closed_sockets: Some(*closed_sockets) })
+        }
     }
 }
 
@@ -329,6 +335,8 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         }
         Body::AgentDraining(e) => Event::AgentDraining { grace: call::read_span(e.grace.as_ref()) },
         Body::SessionReset(e) => Event::SessionReset { closed_sockets: e.closed_sockets() },
+        Body::LeaseExpiring(e) => Event::LeaseExpiring { left: call::read_span(e.lease_left.as_ref()) },
+        Body::LeaseExpired(e) => Event::LeaseExpired { closed_sockets: e.closed_sockets() },
     })
 }
 

@@ -15,6 +15,7 @@ pub mod outgoing;
 pub mod payload;
 pub mod request;
 pub mod response;
+pub mod session;
 pub mod socket;
 pub mod status;
 pub mod tcp;

@@ -41,8 +41,10 @@ pub enum Request {
 pub fn request(action: &Action, options: &CallOptions) -> Request {
     let call = Some(write_call(options));
     match action {
-        Action::CreateSession { session } => Request::CreateSession(pb::CreateSessionRequest {
+        Action::CreateSession { session, lease } => Request::CreateSession(pb::CreateSessionRequest {
             session_id: session.as_ref().map(ToString::to_string).unwrap_or_default(),
+            lease_ttl: lease.ttl.map(call::span),
+            orphan_policy: pb::OrphanPolicy::from(lease.orphans).into(),
             call,
         }),
         Action::ResetSession { session } => {
@@ -252,6 +254,7 @@ mod tests {
     use crate::model::limits::{Defaults, Limits};
     use crate::model::operation::{ShutdownHow, WriteFlags};
     use crate::model::option::OptionValue;
+    use crate::model::session::{LeaseSpec, OrphanPolicy};
     use crate::model::socket::{Attempts, Retry, TcpSpec, UdpSpec};
     use crate::model::time::Timestamp;
     use crate::wire::request::{Ask, Asked};
@@ -389,11 +392,16 @@ mod tests {
         ]
     }
 
+    fn lease() -> impl Strategy<Value = LeaseSpec> {
+        (of(5_000..3_600_000_u64), select(vec![OrphanPolicy::Close, OrphanPolicy::Abort]))
+            .prop_map(|(ttl, orphans)| LeaseSpec { ttl: ttl.map(Duration::from_millis), orphans })
+    }
+
     fn action() -> impl Strategy<Value = Action> {
         let session = || select(vec!["", "lab"]).prop_map(|text| SessionId::parse(text).unwrap());
         let socket = || select(vec!["door", "line-2"]).prop_map(|text| SocketId::parse(text).unwrap());
         prop_oneof![
-            of(session()).prop_map(|session| Action::CreateSession { session }),
+            (of(session()), lease()).prop_map(|(session, lease)| Action::CreateSession { session, lease }),
             session().prop_map(|session| Action::ResetSession { session }),
             (session(), any::<bool>())
                 .prop_map(|(session, allow_missing)| Action::DeleteSession { session, allow_missing }),

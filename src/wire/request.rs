@@ -7,7 +7,7 @@ use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketActio
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
 use crate::wire::socket::Bounds;
-use crate::wire::{address, call, delivery, group, option, payload, pb, socket};
+use crate::wire::{address, call, delivery, group, option, payload, pb, session, socket};
 
 /// A changing request, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +136,8 @@ impl Ask for pb::CreateSessionRequest {
             "" => None,
             name => Some(address::session_id(name)?),
         };
-        asked(Action::CreateSession { session }, self.call.as_ref())
+        let lease = session::lease(self.lease_ttl.as_ref(), self.orphan_policy)?;
+        asked(Action::CreateSession { session, lease }, self.call.as_ref())
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::model::delivery::{Delivery, Watermarks};
 use crate::model::id::{SessionId, SocketId, SocketUid};
 use crate::model::limits::{Defaults, Limits};
-use crate::model::operation::SessionView;
 use crate::model::payload::{parse_hex, to_hex};
 use crate::model::refusal::Violation;
 use crate::model::socket::{
@@ -313,19 +312,7 @@ impl From<CloseReason> for pb::CloseReason {
             CloseReason::SessionDeleted => Self::SessionDeleted,
             CloseReason::AgentDraining => Self::AgentDraining,
             CloseReason::Internal => Self::Internal,
-        }
-    }
-}
-
-impl From<&SessionView> for pb::Session {
-    fn from(view: &SessionView) -> Self {
-        Self {
-            session_id: view.id.to_string(),
-            create_time: Some(call::time(view.created)),
-            socket_count: view.socket_count,
-            head_event_seq: view.head_seq,
-            oldest_event_seq: view.oldest_seq,
-            watcher_count: view.watcher_count,
+            CloseReason::LeaseExpired => Self::LeaseExpired,
         }
     }
 }
@@ -345,6 +332,7 @@ pub(super) fn read_closing(sent: &pb::SocketClosed) -> Option<Closing> {
             pb::CloseReason::SessionDeleted => CloseReason::SessionDeleted,
             pb::CloseReason::AgentDraining => CloseReason::AgentDraining,
             pb::CloseReason::Internal => CloseReason::Internal,
+            pb::CloseReason::LeaseExpired => CloseReason::LeaseExpired,
         },
         had_error: sent.had_error,
         totals: Totals {

@@ -65,7 +65,8 @@ const fn code(refusal: &Refusal) -> Code {
         | Refusal::MarkNotFound(_)
         | Refusal::EventNotKept { .. } => Code::NotFound,
         Refusal::SessionExists(_) | Refusal::SocketExists(_) => Code::AlreadyExists,
-        Refusal::SocketClosed { .. }
+        Refusal::LeaseExpired(_)
+        | Refusal::SocketClosed { .. }
         | Refusal::SocketReplaced(_)
         | Refusal::WrongTransport { .. }
         | Refusal::WrongDirection { .. }
@@ -95,7 +96,9 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::WrongTransport { socket, .. }
         | Refusal::WrongDirection { socket, .. }
         | Refusal::WrongState { socket, .. } => vec![("socketId", socket.to_string())],
-        Refusal::SessionNotFound(id) | Refusal::SessionExists(id) => vec![("sessionId", id.to_string())],
+        Refusal::SessionNotFound(id) | Refusal::SessionExists(id) | Refusal::LeaseExpired(id) => {
+            vec![("sessionId", id.to_string())]
+        }
         Refusal::QuotaExceeded(quota) => vec![("limit", quota.limit.to_owned()), ("value", quota.value.to_string())],
         Refusal::InstanceChanged { now } => vec![("instanceId", now.to_string())],
         Refusal::StartTimePassed { late_ms } => vec![("lateMs", late_ms.to_string())],

@@ -34,6 +34,7 @@ mod request_random;
 mod session_create;
 mod session_delete;
 mod session_isolation;
+mod session_lease;
 mod session_reset;
 mod socket_credit;
 mod socket_list;

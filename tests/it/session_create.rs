@@ -105,7 +105,8 @@ async fn a_page_goes_on_where_the_one_before_ended_whatever_was_deleted() {
 #[tokio::test]
 async fn a_creation_can_be_sent_again() {
     let agent = Agent::start().await;
-    let request = || pb::CreateSessionRequest { session_id: "lab".into(), call: Some(named("make")) };
+    let request =
+        || pb::CreateSessionRequest { session_id: "lab".into(), call: Some(named("make")), ..Default::default() };
     let first = agent.sessions().create_session(request()).await.unwrap().into_inner();
     assert_eq!(agent.sessions().create_session(request()).await.unwrap().into_inner(), first);
 }

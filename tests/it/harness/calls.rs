@@ -126,7 +126,11 @@ impl Agent {
     }
 
     pub async fn get_call(&self, request_id: &str) -> Result<pb::CallRecord, Refused> {
-        let request = pb::GetCallRequest { request_id: request_id.into(), ..Default::default() };
+        self.get_call_in("", request_id).await
+    }
+
+    pub async fn get_call_in(&self, session: &str, request_id: &str) -> Result<pb::CallRecord, Refused> {
+        let request = pb::GetCallRequest { session_id: session.into(), request_id: request_id.into() };
         Ok(self.sockets().get_call(request).await?.into_inner().call.unwrap())
     }
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod calls;
+mod clock;
 mod datagrams;
 pub mod frames;
 mod groups;
@@ -16,6 +17,7 @@ pub mod transfer;
 
 pub use agent::{Agent, Refused, error_name, text};
 pub use calls::{detached, filter, millis, named, nanos, patient, response};
+pub use clock::HandClock;
 pub use datagrams::{UdpPeer, any_port, datagram};
 pub use groups::{group, told};
 pub use names::Names;

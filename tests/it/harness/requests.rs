@@ -40,6 +40,7 @@ requests! {
     ResolveRequest => agent.resolve,
     GetKernelCountersRequest => agent.get_kernel_counters,
     CreateSessionRequest => sessions.create_session,
+    RenewSessionRequest => sessions.renew_session,
     GetSessionRequest => sessions.get_session,
     ListSessionsRequest => sessions.list_sessions,
     ResetSessionRequest => sessions.reset_session,
