@@ -7,7 +7,7 @@ use farsock::client::{AgentClient, Credentials, Dialer, Endpoint};
 use farsock::model::id::SessionId;
 use farsock::model::limits::Limits;
 use farsock::model::operation::{Action, CallOptions};
-use farsock::model::session::{LEASE_TTL, LeaseSpec};
+use farsock::model::session::{LEASE_TTL, LeaseSpec, Retention, SessionSpec};
 use farsock::wire::pb;
 use farsock::wire::pb::socket_service_client::SocketServiceClient;
 use prost::Message;
@@ -90,7 +90,8 @@ pub(crate) async fn begin_session(library: &AgentClient, name: &str) -> SessionI
     let session = SessionId::parse(name).unwrap();
     // Longer than any of them is used: nobody renews it.
     let lease = LeaseSpec { ttl: Some(*LEASE_TTL.end()), ..LeaseSpec::default() };
-    let create = Action::CreateSession { session: Some(session.clone()), lease };
+    let spec = SessionSpec { lease, retention: Retention::Ring };
+    let create = Action::CreateSession { session: Some(session.clone()), spec };
     library.call(&create, &CallOptions::default()).await.unwrap();
     session
 }

@@ -8,7 +8,7 @@ use crate::exercise::outcome::HostSeen;
 use crate::model::address::Family;
 use crate::model::id::SessionId;
 use crate::model::operation::{Action, CallOptions};
-use crate::model::session::{LEASE_TTL, LeaseSpec};
+use crate::model::session::{LEASE_TTL, LeaseSpec, Retention, SessionSpec};
 use crate::model::time::Clock;
 use crate::sys::clock::SystemClock;
 
@@ -106,7 +106,8 @@ impl Fleet {
     pub(super) async fn open_sessions(&mut self) -> Result<(), String> {
         // The longest lease there is, because nothing renews it yet: an exercise that takes longer cannot end well.
         let lease = LeaseSpec { ttl: Some(*LEASE_TTL.end()), ..LeaseSpec::default() };
-        let create = Action::CreateSession { session: Some(self.session.clone()), lease };
+        let spec = SessionSpec { lease, retention: Retention::Ring };
+        let create = Action::CreateSession { session: Some(self.session.clone()), spec };
         for at in 0..self.members.len() {
             let (earlier, rest) = self.members.split_at_mut(at);
             let Some(member) = rest.first_mut() else { continue };

@@ -137,7 +137,7 @@ impl Cursor {
 mod tests {
     use super::*;
     use crate::eventlog::hub::From;
-    use crate::eventlog::ring::RingLimits;
+    use crate::eventlog::ring::{Ring, RingLimits};
     use crate::model::event::Event;
     use crate::model::time::{Clock, Timestamp};
     use futures_util::FutureExt;
@@ -151,7 +151,8 @@ mod tests {
     }
 
     fn hub(events: usize) -> Arc<Hub> {
-        Hub::new(RingLimits { events, payload_bytes: 1 << 20, final_events: 0 }, Arc::new(Still))
+        let limits = RingLimits { events, payload_bytes: 1 << 20, final_events: 0 };
+        Hub::new(Ring::new(limits), Arc::new(Still))
     }
 
     fn push(hub: &Hub, event: Event) {

@@ -2,17 +2,21 @@
 //!
 //! Invariant: number and time are taken under the lock that appends, so the order of numbers is the order of time.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::eventlog::cursor::Cursor;
-use crate::eventlog::ring::{Ring, RingLimits};
+use crate::eventlog::holds::{Held, Holds};
+use crate::eventlog::ring::{Ring, Room};
 use crate::model::event::{Event, EventFilter, EventRecord};
-use crate::model::id::{RequestId, SocketId, SocketUid};
+use crate::model::id::{RequestId, SocketId, SocketUid, WatcherId};
 use crate::model::refusal::{Quota, Refusal};
+use crate::model::session::Retention;
 use crate::model::time::Clock;
 
 /// A log, its clock, and whoever waits for it. Shared by `Arc`.
@@ -22,11 +26,15 @@ pub struct Hub {
     /// Woken, after the lock has been released, whenever something was appended or the log has ended.
     changed: Notify,
     watchers: AtomicU32,
+    /// What is held leaves no room for payloads. Changes under the lock of the log.
+    full: AtomicBool,
 }
 
 struct Log {
     ring: Ring,
     ended: bool,
+    /// Sockets that wait for room.
+    waiting: HashMap<SocketUid, Waker>,
 }
 
 /// Where a reader begins.
@@ -61,21 +69,122 @@ impl Appender<'_> {
 }
 
 impl Hub {
-    /// An empty log.
-    pub fn new(limits: RingLimits, clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// A log.
+    pub fn new(ring: Ring, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             clock,
-            log: Mutex::new(Log { ring: Ring::new(limits), ended: false }),
+            log: Mutex::new(Log { ring, ended: false, waiting: HashMap::new() }),
             changed: Notify::new(),
             watchers: AtomicU32::new(0),
+            full: AtomicBool::new(false),
         })
     }
 
     /// Appends under the lock whatever `write` pushes, then wakes the readers.
     pub fn append<R>(&self, write: impl FnOnce(&mut Appender<'_>) -> R) -> R {
-        let result = write(&mut Appender { ring: &mut self.lock().ring, clock: &*self.clock });
+        let mut log = self.lock();
+        let result = write(&mut Appender { ring: &mut log.ring, clock: &*self.clock });
+        self.settle(log);
         self.changed.notify_waiters();
         result
+    }
+
+    // === What is held ===
+
+    /// Whether payloads must wait until some of what is held was taken or acknowledged.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// Whether there is room for payloads; where there is none, lets this task know when there is.
+    pub fn has_room_or_wakes(&self, uid: SocketUid, cx: &Context<'_>) -> bool {
+        let mut log = self.lock();
+        if self.is_full() {
+            log.waiting.insert(uid, cx.waker().clone());
+        }
+        !self.is_full()
+    }
+
+    /// Refuses what would cause events when there is no room for any.
+    pub fn expect_room(&self) -> Result<(), Refusal> {
+        // Asked for each operation: a log that is not even full of payloads need not be locked for it.
+        if !self.is_full() {
+            return Ok(());
+        }
+        let log = self.lock();
+        match log.ring.room() {
+            Room::Nothing => Err(Refusal::LogFull { held: log.ring.held().events }),
+            _ => Ok(()),
+        }
+    }
+
+    /// How much is held.
+    pub fn held(&self) -> Held {
+        self.lock().ring.held()
+    }
+
+    /// What it lets go of.
+    pub fn retention(&self) -> Retention {
+        if self.lock().ring.holds().is_some() { Retention::Lossless } else { Retention::Ring }
+    }
+
+    /// The named watchers, and after which number each holds the log.
+    pub fn named_watchers(&self) -> Vec<(WatcherId, u64)> {
+        let log = self.lock();
+        let holds = log.ring.holds().into_iter();
+        holds.flat_map(Holds::watchers).map(|(watcher, through)| (watcher.clone(), through)).collect()
+    }
+
+    /// Somebody has taken the payload of this record.
+    pub fn take(&self, seq: u64) {
+        self.hold(|holds, _| holds.take(seq));
+    }
+
+    /// Nobody can take the payloads of this socket any more, and it waits for nothing.
+    pub fn give_up(&self, uid: SocketUid) {
+        self.lock().waiting.remove(&uid);
+        self.hold(|holds, _| holds.give_up(uid));
+    }
+
+    /// Lets a watcher hold what it does not acknowledge; answers through where it has, if it has. Absent where nothing is held.
+    pub fn hold_for(&self, watcher: &WatcherId, limit: u32) -> Option<Result<Option<u64>, Refusal>> {
+        self.hold(|holds, _| {
+            let known = holds.watchers().any(|(known, _)| known == watcher);
+            if !known && holds.watchers().len() >= limit as usize {
+                return Err(Refusal::QuotaExceeded(Quota { limit: "limits.watchers", value: limit.into() }));
+            }
+            Ok(holds.watch(watcher))
+        })
+    }
+
+    /// A watcher needs nothing through this number any more; answers through where it has acknowledged in all.
+    pub fn acknowledge(&self, watcher: &WatcherId, through: u64) -> Result<u64, Refusal> {
+        let acknowledged = self.hold(|holds, head| {
+            if through > head { Err(Refusal::FutureEvent { head }) } else { Ok(holds.acknowledge(watcher, through)) }
+        });
+        acknowledged.transpose()?.flatten().ok_or_else(|| Refusal::WatcherNotFound(watcher.clone()))
+    }
+
+    /// Changes what is held, and wakes those for whom that makes room.
+    fn hold<R>(&self, change: impl FnOnce(&mut Holds, u64) -> R) -> Option<R> {
+        let mut log = self.lock();
+        let head = log.ring.head();
+        let result = change(log.ring.holds_mut()?, head);
+        self.settle(log);
+        Some(result)
+    }
+
+    /// Sees to it that who waits for room, and who need not, knows it.
+    fn settle(&self, mut log: MutexGuard<'_, Log>) {
+        let room = log.ring.room();
+        if room <= Room::NoPayloads {
+            self.full.store(true, Ordering::Release);
+        } else if room == Room::Plenty && self.is_full() {
+            self.full.store(false, Ordering::Release);
+            let waiting = std::mem::take(&mut log.waiting);
+            drop(log);
+            waiting.into_values().for_each(Waker::wake);
+        }
     }
 
     /// Says that nothing more will come: readers end when they have read everything.

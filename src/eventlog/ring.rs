@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::eventlog::holds::{Held, Holds};
 use crate::model::event::{EventFilter, EventRecord, Gap};
+use crate::model::limits::READ_SIZE;
 
 /// How much a ring keeps.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +19,19 @@ pub struct RingLimits {
     pub payload_bytes: u64,
     /// Records that end something, kept after their neighbours have gone.
     pub final_events: usize,
+}
+
+/// How much room what is held leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Room {
+    /// None: requests that cause events are refused.
+    Nothing,
+    /// None for what sockets bring by themselves: reading and accepting pause.
+    NoPayloads,
+    /// As before: who has paused waits, who has not goes on.
+    Some,
+    /// Enough for all who wait.
+    Plenty,
 }
 
 /// A record, and how many bytes of payload all records through it have had.
@@ -46,6 +61,8 @@ pub struct Ring {
     finals: VecDeque<Kept>,
     head: u64,
     payload_total: u64,
+    /// What may not go yet; absent where anything may.
+    holds: Option<Holds>,
 }
 
 /// A reader's place: everything through `seq` has been read.
@@ -83,7 +100,12 @@ const SCAN: usize = 1024;
 impl Ring {
     /// An empty log.
     pub fn new(limits: RingLimits) -> Self {
-        Self { limits, recent: VecDeque::new(), finals: VecDeque::new(), head: 0, payload_total: 0 }
+        Self { limits, recent: VecDeque::new(), finals: VecDeque::new(), head: 0, payload_total: 0, holds: None }
+    }
+
+    /// An empty log that keeps what nobody has taken.
+    pub fn lossless(limits: RingLimits) -> Self {
+        Self { holds: Some(Holds::default()), ..Self::new(limits) }
     }
 
     /// The newest number; 0 when nothing has happened.
@@ -101,12 +123,22 @@ impl Ring {
         debug_assert_eq!(record.seq, self.head + 1, "numbers have no holes");
         self.head = record.seq;
         self.payload_total += payload_len(&record);
+        if let Some(holds) = &mut self.holds {
+            holds.add(&record);
+        }
         self.recent.push_back(Kept { record, payload_through: self.payload_total });
         while self.recent.len() > 1
             && (self.recent.len() > self.limits.events || self.recent_payload() > self.limits.payload_bytes)
+            && self.may_evict()
         {
             self.evict();
         }
+    }
+
+    /// Whether the oldest record may go: nobody holds it, or holding has its end, too.
+    fn may_evict(&self) -> bool {
+        let (Some(holds), Some(oldest)) = (&self.holds, self.recent.front()) else { return true };
+        oldest.record.seq < holds.floor() || self.recent.len() > self.limits.events + self.limits.final_events
     }
 
     fn recent_payload(&self) -> u64 {
@@ -120,6 +152,43 @@ impl Ring {
             if self.finals.len() > self.limits.final_events {
                 self.finals.pop_front();
             }
+        }
+    }
+
+    // === What is held ===
+
+    /// What may not go yet. Nothing where anything may.
+    pub fn held(&self) -> Held {
+        let Some(holds) = &self.holds else { return Held::default() };
+        let floor = holds.floor();
+        let before = self.get_kept(floor).map_or(self.payload_total, Kept::payload_before);
+        Held { events: self.head + 1 - floor, payload_bytes: self.payload_total - before }
+    }
+
+    /// Who holds what; absent where nothing is held.
+    pub fn holds_mut(&mut self) -> Option<&mut Holds> {
+        self.holds.as_mut()
+    }
+
+    /// The same, to look at.
+    pub fn holds(&self) -> Option<&Holds> {
+        self.holds.as_ref()
+    }
+
+    /// How it stands with the room for more, of which payloads are only a part.
+    pub fn room(&self) -> Room {
+        let Held { events, payload_bytes } = self.held();
+        let (most_events, most_bytes) = (self.limits.events as u64, self.limits.payload_bytes);
+        // One more read must find room: else what it brings would push out what is held.
+        let no_read = payload_bytes > 0 && payload_bytes + u64::from(READ_SIZE) > most_bytes;
+        if events >= most_events {
+            Room::Nothing
+        } else if no_read || events * 4 > most_events * 3 {
+            Room::NoPayloads
+        } else if events * 2 <= most_events && (payload_bytes * 2 <= most_bytes || payload_bytes == 0) {
+            Room::Plenty
+        } else {
+            Room::Some
         }
     }
 

@@ -35,6 +35,9 @@ pub fn describe(event: &Event) -> String {
             format!("dropped a connection{from}")
         }
         Event::AcceptPaused { reason: AcceptPause::SocketLimit, .. } => "accepts no more: too many sockets".to_owned(),
+        Event::AcceptPaused { reason: AcceptPause::LogFull, .. } => {
+            "accepting paused: the log has no room for what nobody has taken".to_owned()
+        }
         Event::AcceptPaused { reason: AcceptPause::AcceptLimit, .. } => {
             "accepts no more: as many as it was told to".to_owned()
         }
@@ -82,6 +85,9 @@ pub fn describe(event: &Event) -> String {
         Event::IdleTimedOut { idle } => format!("idle for {} ms", idle.as_millis()),
         Event::ReadPaused { reason: ReadPause::Asked } => "reading paused".to_owned(),
         Event::ReadPaused { reason: ReadPause::Credit } => "reading paused: its credit is used up".to_owned(),
+        Event::ReadPaused { reason: ReadPause::LogFull } => {
+            "reading paused: the log has no room for what nobody has taken".to_owned()
+        }
         Event::ReadResumed => "reading goes on".to_owned(),
         Event::OptionSet(result) => {
             let effective = result.effective.as_ref().map(|value| format!(" to {value}")).unwrap_or_default();

@@ -93,6 +93,8 @@ pub enum ReadPause {
     Asked,
     /// Its credit is used up.
     Credit,
+    /// The session's log has no room for what nobody has taken yet.
+    LogFull,
 }
 
 /// How many bytes of writes wait in the agent when it tells to stop, and to go on.

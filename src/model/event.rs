@@ -27,6 +27,8 @@ pub enum AcceptPause {
     OutOfResources,
     /// It has accepted as many as it was told to.
     AcceptLimit,
+    /// The session's log has no room for what nobody has taken yet.
+    LogFull,
 }
 
 /// A datagram, with what the kernel told about it.

@@ -113,6 +113,28 @@ impl fmt::Display for SocketId {
     }
 }
 
+/// The name of a watcher that holds what it has not acknowledged, unique in its session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WatcherId(Arc<str>);
+
+impl WatcherId {
+    /// Reads a name that a caller chose.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        check_name(text).map(|()| Self(text.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for WatcherId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The number of a socket, which no other socket of one agent instance ever has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketUid(pub u64);

@@ -10,9 +10,9 @@ use crate::model::address::{AddressText, Endpoint};
 use crate::model::delivery::{DeliveryChange, Slices};
 use crate::model::error::SocketError;
 use crate::model::group::{GroupAsked, GroupChange, GroupResult};
-use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
+use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid, WatcherId};
 use crate::model::option::{OptionResult, SocketOption};
-use crate::model::session::{LeaseSpec, LeaseView, SessionState};
+use crate::model::session::{LeaseView, Retention, SessionSpec, SessionState};
 use crate::model::socket::{Attempts, SocketSpec, SocketView};
 use crate::model::time::Timestamp;
 
@@ -180,8 +180,8 @@ pub enum Action {
     CreateSession {
         /// Its name; the agent mints one where absent.
         session: Option<SessionId>,
-        /// How long it lives without being renewed.
-        lease: LeaseSpec,
+        /// How it lives, and what it keeps.
+        spec: SessionSpec,
     },
     /// Close all sockets of a session.
     ResetSession {
@@ -370,6 +370,14 @@ pub struct SessionView {
     pub lease: Option<LeaseView>,
     /// Whether it can still be used.
     pub state: SessionState,
+    /// What its log lets go of.
+    pub retention: Retention,
+    /// Events that its log may not let go of yet.
+    pub held_events: u64,
+    /// Bytes of their payloads.
+    pub held_bytes: u64,
+    /// The named watchers, and after which number each holds the log.
+    pub watchers: Vec<(WatcherId, u64)>,
 }
 
 /// A payload that was taken.

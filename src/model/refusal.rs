@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::id::{InstanceId, RequestId, SessionId, SocketId};
+use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, WatcherId};
 use crate::model::socket::CloseReason;
 
 /// What is wrong with a piece of input, in one phrase: the reader learns what was found and what would be right.
@@ -130,6 +130,15 @@ pub enum Refusal {
     },
     /// There is no such operation.
     CallNotFound(RequestId),
+    /// There is no watcher of this name.
+    WatcherNotFound(WatcherId),
+    /// The session's log holds nothing for watchers.
+    NotLossless(SessionId),
+    /// What is held leaves no room in the session's log.
+    LogFull {
+        /// How many events are held.
+        held: u64,
+    },
     /// There is no such mark of kernel counters.
     MarkNotFound(Box<str>),
     /// Nothing happened in time, and the caller wants that as a failure.
@@ -193,6 +202,9 @@ impl Refusal {
             Self::FutureEvent { .. } => "FUTURE_EVENT",
             Self::EventNotKept { .. } => "EVENT_NOT_KEPT",
             Self::CallNotFound(_) => "CALL_NOT_FOUND",
+            Self::WatcherNotFound(_) => "WATCHER_NOT_FOUND",
+            Self::NotLossless(_) => "NOT_LOSSLESS",
+            Self::LogFull { .. } => "LOG_FULL",
             Self::MarkNotFound(_) => "MARK_NOT_FOUND",
             Self::TimedOut { .. } => "TIMED_OUT",
             Self::UnexpectedEvent { .. } => "UNEXPECTED_EVENT",
@@ -266,6 +278,24 @@ impl fmt::Display for Refusal {
                 f,
                 "there is no operation `{id}`, or it is no longer remembered: give operations a request_id to have them remembered"
             ),
+            Self::WatcherNotFound(watcher) => {
+                write!(
+                    f,
+                    "watcher_id: this session has no watcher `{watcher}`: WatchEvents with this `watcher_id` makes it one"
+                )
+            }
+            Self::NotLossless(session) => {
+                write!(
+                    f,
+                    "watcher_id: session `{session}` keeps the newest events and holds none: CreateSession with `retention` LOSSLESS makes one that does"
+                )
+            }
+            Self::LogFull { held } => {
+                write!(
+                    f,
+                    "the session's log holds {held} events that nobody has taken, as many as limits.log_events allows: AckEvents or ReceiveSocket first"
+                )
+            }
             Self::MarkNotFound(name) => {
                 write!(f, "since: there is no mark `{name}`, or it is no longer remembered: set it by `mark` first")
             }

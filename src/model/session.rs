@@ -37,6 +37,32 @@ pub struct LeaseSpec {
     pub orphans: OrphanPolicy,
 }
 
+/// What a session's log lets go of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Retention {
+    /// The oldest events, to make room for new ones.
+    Ring,
+    /// What somebody has taken. Where there is no room, reading waits.
+    #[default]
+    Lossless,
+}
+
+/// What a session is asked to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct SessionSpec {
+    /// How long it lives without being renewed.
+    pub lease: LeaseSpec,
+    /// What its log lets go of.
+    pub retention: Retention,
+}
+
+impl SessionSpec {
+    /// That of a default session, which nobody asks for.
+    pub fn of_default() -> Self {
+        Self { retention: Retention::Ring, ..Self::default() }
+    }
+}
+
 /// The lease of a session as it is at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseView {

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use crate::eventlog::cursor::{Cursor, Next};
 use crate::eventlog::hub::From as Begin;
 use crate::model::event::{EventFilter, EventRecord, Gap};
-use crate::model::id::SessionId;
+use crate::model::id::{SessionId, WatcherId};
 use crate::model::payload::PayloadView;
 use crate::model::refusal::{Refusal, Violation};
 use crate::service::{page_size, page_token, principal, refused};
@@ -40,8 +40,14 @@ impl EventService for EventRpcs {
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let principal = principal(&request)?;
         let request = request.into_inner();
-        let asked = Asked::check(&request, &self.0).map_err(refused)?;
+        let mut asked = Asked::check(&request, &self.0).map_err(refused)?;
         let sockets = &self.0;
+        if let Some(watcher) = &asked.watcher {
+            let acknowledged = sockets.hold(&principal, &asked.session, watcher).map_err(refused)?;
+            if let (Begin::Oldest, Some(through)) = (asked.begin, acknowledged) {
+                asked.begin = Begin::After(through);
+            }
+        }
         let (watch, snapshot) = if request.snapshot {
             let (watch, at_seq, views) =
                 sockets.watch_with_snapshot(&principal, &asked.session, asked.cursor_filter()).map_err(refused)?;
@@ -110,6 +116,18 @@ impl EventService for EventRpcs {
             through_seq: watch.cursor.through(),
             gap: gap.map(pb::EventGap::from),
         }))
+    }
+
+    async fn ack_events(
+        &self,
+        request: Request<pb::AckEventsRequest>,
+    ) -> Result<Response<pb::AckEventsResponse>, Status> {
+        let principal = principal(&request)?;
+        let request = request.into_inner();
+        let session = address::session_id(&request.session_id).map_err(status::invalid)?;
+        let watcher = address::watcher_id(&request.watcher_id).map_err(status::invalid)?;
+        let acknowledged = self.0.acknowledge(&principal, &session, &watcher, request.through_event_seq);
+        Ok(Response::new(pb::AckEventsResponse { acked_event_seq: acknowledged.map_err(refused)? }))
     }
 
     async fn list_events(
@@ -184,6 +202,7 @@ struct Asked {
     view: PayloadView,
     max_events: Option<usize>,
     heartbeat: Duration,
+    watcher: Option<WatcherId>,
 }
 
 impl Asked {
@@ -217,6 +236,7 @@ impl Asked {
             view: payload::view(request.view.as_ref())?,
             max_events: (request.max_events > 0).then_some(request.max_events as usize),
             heartbeat,
+            watcher: Some(&*request.watcher_id).filter(|id| !id.is_empty()).map(address::watcher_id).transpose()?,
         })
     }
 

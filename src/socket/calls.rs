@@ -136,6 +136,9 @@ impl Sockets {
         options: CallOptions,
         action: Action,
     ) -> Result<(), Refusal> {
+        if fills_log(&action) {
+            session.hub.expect_room()?;
+        }
         let at = self.start_of(options.start)?;
         if at.is_some() || options.detach {
             // Nobody will be listening when it turns out that there is nothing to do it with.
@@ -254,6 +257,22 @@ impl Sockets {
         // A refusal is an end, too: the view shows it.
         let _ = handle.ended().await;
         Ok(handle.view())
+    }
+}
+
+/// Whether an action adds to its session's log for more than to end what is there, or to make room.
+fn fills_log(action: &Action) -> bool {
+    match action {
+        Action::CreateSocket { .. } => true,
+        Action::Socket(_, action) => !matches!(
+            action,
+            SocketAction::Close { .. }
+                | SocketAction::Abort { .. }
+                | SocketAction::Shutdown(_)
+                | SocketAction::Receive { .. }
+                | SocketAction::SetDelivery(_)
+        ),
+        Action::CreateSession { .. } | Action::ResetSession { .. } | Action::DeleteSession { .. } => false,
     }
 }
 

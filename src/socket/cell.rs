@@ -257,6 +257,13 @@ impl Cell {
     }
 }
 
+impl Drop for Cell {
+    /// Nobody can ask for what it has received any more.
+    fn drop(&mut self) {
+        self.hub.give_up(self.uid);
+    }
+}
+
 fn digests(conduct: &Conduct) -> Option<Box<Digests>> {
     conduct.delivery.hash.then(Box::default)
 }

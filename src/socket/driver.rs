@@ -80,6 +80,8 @@ pub(super) struct Driver {
     pub(super) read_now: bool,
     /// Nothing is read before.
     pub(super) read_from: Option<Instant>,
+    /// Nothing that the log would keep is read, because it has no room.
+    pub(super) log_full: bool,
     /// How many bytes may still be read before others run.
     pub(super) turn: usize,
     /// Set when the socket is to be closed.
@@ -170,6 +172,7 @@ impl DriverTask {
             receive_shut: false,
             read_now: false,
             read_from: None,
+            log_full: false,
             turn: 0,
             end: None,
             commands,
@@ -241,6 +244,7 @@ impl Driver {
         self.turn = BYTES_PER_TURN;
         for _ in 0..ROUNDS {
             let busy = self.poll_commands(cx)
+                | self.poll_log(cx)
                 | self.poll_transfer(cx)
                 | self.poll_read(cx)
                 | self.poll_write(cx)
@@ -351,6 +355,7 @@ impl Driver {
     fn read_attention(&self) -> Attention {
         match &self.role {
             Role::Idle | Role::Connecting(_) => Attention::None,
+            Role::Listener(_) if self.log_full => Attention::None,
             Role::Listener(listener) => listener.attention(),
             Role::Stream(stream) => match (self.wants_to_read(), stream.peer_closed || self.receive_shut) {
                 (_, true) => Attention::None,
@@ -385,7 +390,11 @@ impl Driver {
         let conduct = self.cell.conduct();
         let always = matches!(conduct.delivery.mode, DeliveryMode::Events | DeliveryMode::Count);
         let asked = always || !self.receives.is_empty() || self.attached.as_ref().is_some_and(|a| a.wants_bytes());
-        asked && self.read_from.is_none() && !conduct.delivery.paused && conduct.direction != Direction::SendOnly
+        asked
+            && self.read_from.is_none()
+            && !self.log_full
+            && !conduct.delivery.paused
+            && conduct.direction != Direction::SendOnly
     }
 
     /// Counts bytes that were read.

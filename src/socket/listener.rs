@@ -64,6 +64,10 @@ impl Listener {
         }
     }
 
+    pub(super) fn accepts_by_itself(&self) -> bool {
+        self.policy == AcceptPolicy::Auto
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let accepts = self.accepts.iter().map(|ticket| ticket.deadline);
         let pause = self.pause.iter().filter(|pause| !pause.over).map(|pause| pause.until);
@@ -150,7 +154,7 @@ impl Driver {
     pub(super) fn accept(&mut self) -> Flow {
         for _ in 0..CALLS_PER_ROUND {
             let Role::Listener(listener) = &self.role else { return Flow::Enough };
-            if listener.attention() != Attention::Work {
+            if listener.attention() != Attention::Work || self.pause_for_log() {
                 return Flow::Enough;
             }
             if self.session.has_room().is_err() {

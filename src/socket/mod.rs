@@ -25,14 +25,17 @@ mod orders;
 mod perform;
 mod receive;
 mod record;
+mod room;
 mod sockets;
 mod stream;
 mod tcp;
 mod tenure;
 mod transfer;
 mod udp;
+mod watch;
 mod write;
 
 pub use link::{Arriving, Inflow, Leaving, Outflow, Outlet, link};
-pub use sockets::{Config, Sockets, Watch};
+pub use sockets::{Config, Sockets};
 pub use transfer::not_opened;
+pub use watch::Watch;

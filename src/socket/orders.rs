@@ -166,6 +166,7 @@ impl Driver {
         if change.read_interval.is_some() {
             self.read_from = None;
         }
+        self.look_at_log_again();
         self.read_now = true;
         self.deadline_added();
         ticket.finish(Ending::Done, Brought::Nothing);
@@ -245,7 +246,7 @@ impl Driver {
     pub(super) fn may_read_later(&self) -> bool {
         let conduct = self.cell.conduct();
         let in_kernel = matches!(conduct.delivery.mode, DeliveryMode::Pull | DeliveryMode::Transfer);
-        let held = in_kernel || conduct.delivery.paused || self.read_from.is_some();
+        let held = in_kernel || conduct.delivery.paused || self.read_from.is_some() || self.log_full;
         held && conduct.direction != Direction::SendOnly && !self.receive_shut
     }
 

@@ -113,8 +113,8 @@ impl<'a> Run<'a> {
 
     pub(super) async fn perform(&mut self, action: Action) -> Result<Performed, Refusal> {
         let mut performed = match action {
-            Action::CreateSession { session, lease } => {
-                let session = self.sockets.add_session(self.principal, session, lease)?;
+            Action::CreateSession { session, spec } => {
+                let session = self.sockets.add_session(self.principal, session, spec)?;
                 Performed::succeeded(Yield::Session(session.view(), Vec::new()))
             }
             Action::ResetSession { .. } => self.reset_session().await,

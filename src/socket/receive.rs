@@ -91,7 +91,7 @@ impl Cell {
             }
             let Some(cursor) = &mut place.cursor else { return Err(Refusal::Internal("a receiver without a cursor")) };
             tokio::select! {
-                next = cursor.next() => place.take_up(next),
+                next = cursor.next() => self.take_up(&mut place, next),
                 () = delivery_changed => {}
                 () = tokio::time::sleep_until(deadline) => return Ok(Received::TimedOut),
             }
@@ -118,11 +118,22 @@ impl Cell {
                 None => {}
             }
             match place.cursor.as_mut().and_then(Cursor::try_next) {
-                Some(next) => place.take_up(next),
+                Some(next) => self.take_up(place, next),
                 None if closed => return Err(self.gone()),
                 None => return Ok(None),
             }
         }
+    }
+
+    /// What a reader has got, the log need not hold any more.
+    fn take_up(&self, place: &mut Place, next: Next) {
+        if let Next::Batch { records, .. } = &next {
+            records
+                .iter()
+                .filter(|record| record.event.payload().is_some())
+                .for_each(|record| self.hub.take(record.seq));
+        }
+        place.take_up(next);
     }
 
     fn gone(&self) -> Refusal {

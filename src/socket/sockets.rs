@@ -11,18 +11,17 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::eventlog::cursor::Cursor;
-use crate::eventlog::hub::{From, Hub};
-use crate::eventlog::ring::RingLimits;
+use crate::eventlog::hub::Hub;
+use crate::eventlog::ring::{Ring, RingLimits};
 use crate::model::address::{Endpoint, Family, Transport};
-use crate::model::event::{Event, EventFilter};
+use crate::model::event::Event;
 use crate::model::id::{InstanceId, Principal, RequestId, SessionId, SocketId, SocketUid};
 use crate::model::limits::{Defaults, Limits};
 use crate::model::lookup::Resolver;
 use crate::model::operation::SessionView;
 use crate::model::option::{OptionResult, OptionSpec};
 use crate::model::refusal::Refusal;
-use crate::model::session::LeaseSpec;
+use crate::model::session::{Retention, SessionSpec};
 use crate::model::socket::{CloseReason, Closing, Conduct, SocketView};
 use crate::model::tcp::TcpInfo;
 use crate::model::time::{Clock, Timestamp};
@@ -32,7 +31,7 @@ use crate::session::roster::Roster;
 use crate::socket::calls::CallHandle;
 use crate::socket::cell::{Birth, Cell, ListenerSpec, lock};
 use crate::socket::driver::DriverTask;
-use crate::socket::tenure::{Presence, Tenure};
+use crate::socket::tenure::Tenure;
 use crate::sys::diag;
 use crate::sys::socket::Socket;
 
@@ -115,20 +114,6 @@ pub(super) struct NewSocket {
     pub(super) socket: Socket,
 }
 
-/// A place to read a session's log from, counted as a watcher while it is held.
-pub struct Watch {
-    /// Where it reads.
-    pub cursor: Cursor,
-    presence: Presence,
-}
-
-impl Watch {
-    /// How much is left of the session's lease; absent when it has none.
-    pub fn lease_left(&self) -> Option<Duration> {
-        self.presence.session().lease().1.map(|lease| lease.left)
-    }
-}
-
 impl Sockets {
     /// No sockets yet.
     pub fn new(config: Config) -> Self {
@@ -207,7 +192,7 @@ impl Sockets {
                 session.note_use();
                 Ok(session)
             }
-            None if id.is_default() => self.add(&mut roster, principal, Some(id.clone()), LeaseSpec::default()),
+            None if id.is_default() => self.add(&mut roster, principal, Some(id.clone()), SessionSpec::of_default()),
             None => Err(Refusal::SessionNotFound(id.clone())),
         }
     }
@@ -223,9 +208,9 @@ impl Sockets {
         &self,
         principal: &Principal,
         id: Option<SessionId>,
-        lease: LeaseSpec,
+        spec: SessionSpec,
     ) -> Result<Arc<Session>, Refusal> {
-        self.add(&mut lock(&self.0.roster), principal, id, lease)
+        self.add(&mut lock(&self.0.roster), principal, id, spec)
     }
 
     fn add(
@@ -233,10 +218,10 @@ impl Sockets {
         roster: &mut Roster<Arc<Session>>,
         principal: &Principal,
         id: Option<SessionId>,
-        lease: LeaseSpec,
+        spec: SessionSpec,
     ) -> Result<Arc<Session>, Refusal> {
         self.check_draining()?;
-        let (number, session) = roster.add(principal, id, |id| self.new_session(id, lease))?;
+        let (number, session) = roster.add(principal, id, |id| self.new_session(id, spec))?;
         self.keep(principal, number, &session);
         Ok(session)
     }
@@ -255,7 +240,7 @@ impl Sockets {
         }
     }
 
-    fn new_session(&self, id: SessionId, lease: LeaseSpec) -> Arc<Session> {
+    fn new_session(&self, id: SessionId, spec: SessionSpec) -> Arc<Session> {
         let now = self.now();
         let limits = self.limits();
         let ring = RingLimits {
@@ -263,16 +248,20 @@ impl Sockets {
             payload_bytes: limits.log_bytes.into(),
             final_events: limits.log_final_events as usize,
         };
+        let log = match spec.retention {
+            Retention::Ring => Ring::new(ring),
+            Retention::Lossless => Ring::lossless(ring),
+        };
         let calls = CallLimits {
             running: limits.calls,
             remembered: limits.remembered_calls,
             remembered_bytes: limits.remembered_bytes.into(),
         };
         Arc::new(Session {
-            tenure: Tenure::new(&id, lease, self.defaults().lease_ttl, now),
+            tenure: Tenure::new(&id, spec.lease, self.defaults().lease_ttl, now),
             id,
             created: now,
-            hub: Hub::new(ring, Arc::clone(&self.0.config.clock)),
+            hub: Hub::new(log, Arc::clone(&self.0.config.clock)),
             names: Mutex::new(Names::new(limits.sockets, limits.closed_sockets)),
             calls: Mutex::new(Calls::new(calls)),
             clock: Arc::clone(&self.0.config.clock),
@@ -291,56 +280,6 @@ impl Sockets {
     pub fn session_views(&self, principal: &Principal, after: u64, size: usize) -> Vec<(u64, SessionView)> {
         let page = lock(&self.0.roster).page(principal, after, size);
         page.into_iter().map(|(number, session)| (number, session.view())).collect()
-    }
-
-    /// A place to read a session's log from, for a reader that does not stay.
-    pub fn read(
-        &self,
-        principal: &Principal,
-        id: &SessionId,
-        from: From,
-        filter: EventFilter,
-    ) -> Result<Cursor, Refusal> {
-        self.check_draining()?;
-        self.session(principal, id)?.hub.cursor(from, filter)
-    }
-
-    /// A place to read a session's log from, for a reader that waits for more.
-    pub fn watch(
-        &self,
-        principal: &Principal,
-        id: &SessionId,
-        from: From,
-        filter: EventFilter,
-    ) -> Result<Watch, Refusal> {
-        self.check_draining()?;
-        let session = self.session(principal, id)?;
-        let permit = session.hub.watch(self.limits().watchers)?;
-        let cursor = session.hub.cursor(from, filter)?;
-        Ok(Watch { cursor, presence: Presence::new(session, permit) })
-    }
-
-    /// A place to read a session's log from, together with all its sockets as they are right there.
-    pub fn watch_with_snapshot(
-        &self,
-        principal: &Principal,
-        id: &SessionId,
-        filter: EventFilter,
-    ) -> Result<(Watch, u64, Vec<SocketView>), Refusal> {
-        self.check_draining()?;
-        let session = self.session(principal, id)?;
-        let permit = session.hub.watch(self.limits().watchers)?;
-        let (at, sockets) = {
-            let names = lock(&session.names);
-            session.hub.append(|log| (log.head(), names.open_sockets().iter().map(|cell| cell.view()).collect()))
-        };
-        let cursor = session.hub.cursor(From::After(at), filter)?;
-        Ok((Watch { cursor, presence: Presence::new(session, permit) }, at, sockets))
-    }
-
-    /// The oldest kept and the newest number of a session's log.
-    pub fn log_bounds(&self, principal: &Principal, id: &SessionId) -> Result<(u64, u64), Refusal> {
-        Ok(self.session(principal, id)?.hub.bounds())
     }
 
     // === Sockets ===
@@ -528,6 +467,7 @@ impl Session {
     pub(super) fn view(&self) -> SessionView {
         let (state, lease) = self.lease();
         let (oldest_seq, head_seq) = self.hub.bounds();
+        let held = self.hub.held();
         SessionView {
             id: self.id.clone(),
             created: self.created,
@@ -537,6 +477,10 @@ impl Session {
             watcher_count: self.hub.watcher_count(),
             lease,
             state,
+            retention: self.hub.retention(),
+            held_events: held.events,
+            held_bytes: held.payload_bytes,
+            watchers: self.hub.named_watchers(),
         }
     }
 

@@ -64,7 +64,7 @@ impl Driver {
     /// Takes bytes out of the kernel, as the delivery wants it.
     pub(super) fn read_stream(&mut self) -> Flow {
         for _ in 0..CALLS_PER_ROUND {
-            if self.turn == 0 || !self.wants_to_read() || self.receive_shut {
+            if self.turn == 0 || !self.wants_to_read() || self.receive_shut || self.pause_for_log() {
                 return Flow::Enough;
             }
             let max = match self.receives.front() {

@@ -156,7 +156,7 @@ impl Driver {
     /// Takes datagrams out of the kernel, as the delivery wants it.
     pub(super) fn read_datagrams(&mut self) -> Flow {
         for _ in 0..CALLS_PER_ROUND {
-            if self.turn == 0 || !self.wants_to_read() || self.receive_shut {
+            if self.turn == 0 || !self.wants_to_read() || self.receive_shut || self.pause_for_log() {
                 return Flow::Enough;
             }
             let max = match self.receives.front() {

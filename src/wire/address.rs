@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::model::address::{AddressText, Endpoint, Family, Transport, node_family};
 use crate::model::address::{Host, Port, Zone};
-use crate::model::id::{SessionId, SocketId, SocketUid, shorten};
+use crate::model::id::{SessionId, SocketId, SocketUid, WatcherId, shorten};
 use crate::model::operation::Target;
 use crate::model::refusal::Violation;
 use crate::wire::{known, pb};
@@ -166,6 +166,11 @@ pub fn parse_address(text: &str) -> pb::ParseAddressResponse {
 /// The session that a request is about.
 pub fn session_id(text: &str) -> Result<SessionId, Violation> {
     SessionId::parse(text).map_err(|problem| Violation { field: "session_id".to_owned(), problem })
+}
+
+/// The watcher that a request is about.
+pub fn watcher_id(text: &str) -> Result<WatcherId, Violation> {
+    WatcherId::parse(text).map_err(|problem| Violation { field: "watcher_id".to_owned(), problem })
 }
 
 /// The socket that a request is about.

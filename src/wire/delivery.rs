@@ -67,6 +67,7 @@ pub(super) fn pause(reason: ReadPause) -> pb::ReadPauseReason {
     match reason {
         ReadPause::Asked => pb::ReadPauseReason::Asked,
         ReadPause::Credit => pb::ReadPauseReason::Credit,
+        ReadPause::LogFull => pb::ReadPauseReason::LogFull,
     }
 }
 
@@ -91,6 +92,7 @@ pub(super) fn read(sent: &pb::Delivery) -> Delivery {
 pub(super) fn read_pause(reason: pb::ReadPauseReason) -> ReadPause {
     match reason {
         pb::ReadPauseReason::Credit => ReadPause::Credit,
+        pb::ReadPauseReason::LogFull => ReadPause::LogFull,
         pb::ReadPauseReason::Asked | pb::ReadPauseReason::Unspecified => ReadPause::Asked,
     }
 }

@@ -130,6 +130,7 @@ fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
                 AcceptPause::SocketLimit => pb::AcceptPauseReason::SocketLimit,
                 AcceptPause::OutOfResources => pb::AcceptPauseReason::OutOfResources,
                 AcceptPause::AcceptLimit => pb::AcceptPauseReason::AcceptLimit,
+                AcceptPause::LogFull => pb::AcceptPauseReason::LogFull,
             }
             .into(),
             error: error(e),
@@ -283,6 +284,7 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
             reason: match e.reason() {
                 pb::AcceptPauseReason::SocketLimit => AcceptPause::SocketLimit,
                 pb::AcceptPauseReason::AcceptLimit => AcceptPause::AcceptLimit,
+                pb::AcceptPauseReason::LogFull => AcceptPause::LogFull,
                 pb::AcceptPauseReason::Unspecified | pb::AcceptPauseReason::OutOfResources => {
                     AcceptPause::OutOfResources
                 }

@@ -41,10 +41,11 @@ pub enum Request {
 pub fn request(action: &Action, options: &CallOptions) -> Request {
     let call = Some(write_call(options));
     match action {
-        Action::CreateSession { session, lease } => Request::CreateSession(pb::CreateSessionRequest {
+        Action::CreateSession { session, spec } => Request::CreateSession(pb::CreateSessionRequest {
             session_id: session.as_ref().map(ToString::to_string).unwrap_or_default(),
-            lease_ttl: lease.ttl.map(call::span),
-            orphan_policy: pb::OrphanPolicy::from(lease.orphans).into(),
+            lease_ttl: spec.lease.ttl.map(call::span),
+            orphan_policy: pb::OrphanPolicy::from(spec.lease.orphans).into(),
+            retention: pb::Retention::from(spec.retention).into(),
             call,
         }),
         Action::ResetSession { session } => {
@@ -254,7 +255,7 @@ mod tests {
     use crate::model::limits::{Defaults, Limits};
     use crate::model::operation::{ShutdownHow, WriteFlags};
     use crate::model::option::OptionValue;
-    use crate::model::session::{LeaseSpec, OrphanPolicy};
+    use crate::model::session::{LeaseSpec, OrphanPolicy, Retention, SessionSpec};
     use crate::model::socket::{Attempts, Retry, TcpSpec, UdpSpec};
     use crate::model::time::Timestamp;
     use crate::wire::request::{Ask, Asked};
@@ -392,16 +393,19 @@ mod tests {
         ]
     }
 
-    fn lease() -> impl Strategy<Value = LeaseSpec> {
-        (of(5_000..3_600_000_u64), select(vec![OrphanPolicy::Close, OrphanPolicy::Abort]))
-            .prop_map(|(ttl, orphans)| LeaseSpec { ttl: ttl.map(Duration::from_millis), orphans })
+    fn session_spec() -> impl Strategy<Value = SessionSpec> {
+        let lease = (of(5_000..3_600_000_u64), select(vec![OrphanPolicy::Close, OrphanPolicy::Abort]));
+        (lease, select(vec![Retention::Ring, Retention::Lossless])).prop_map(|((ttl, orphans), retention)| {
+            let lease = LeaseSpec { ttl: ttl.map(Duration::from_millis), orphans };
+            SessionSpec { lease, retention }
+        })
     }
 
     fn action() -> impl Strategy<Value = Action> {
         let session = || select(vec!["", "lab"]).prop_map(|text| SessionId::parse(text).unwrap());
         let socket = || select(vec!["door", "line-2"]).prop_map(|text| SocketId::parse(text).unwrap());
         prop_oneof![
-            (of(session()), lease()).prop_map(|(session, lease)| Action::CreateSession { session, lease }),
+            (of(session()), session_spec()).prop_map(|(session, spec)| Action::CreateSession { session, spec }),
             session().prop_map(|session| Action::ResetSession { session }),
             (session(), any::<bool>())
                 .prop_map(|(session, allow_missing)| Action::DeleteSession { session, allow_missing }),

@@ -136,8 +136,8 @@ impl Ask for pb::CreateSessionRequest {
             "" => None,
             name => Some(address::session_id(name)?),
         };
-        let lease = session::lease(self.lease_ttl.as_ref(), self.orphan_policy)?;
-        asked(Action::CreateSession { session, lease }, self.call.as_ref())
+        let spec = session::spec(&self)?;
+        asked(Action::CreateSession { session, spec }, self.call.as_ref())
     }
 }
 

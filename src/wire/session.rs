@@ -1,11 +1,31 @@
 //! Sessions and their leases: how they are asked for, and how they are shown.
 
+use crate::model::id::WatcherId;
 use crate::model::operation::SessionView;
 use crate::model::refusal::Violation;
-use crate::model::session::{LEASE_TTL, LeaseSpec, LeaseView, OrphanPolicy, SessionState};
+use crate::model::session::{LEASE_TTL, LeaseSpec, LeaseView, OrphanPolicy, Retention, SessionSpec, SessionState};
 use crate::wire::{address, call, known, pb};
 
-pub(super) fn lease(ttl: Option<&prost_types::Duration>, orphan_policy: i32) -> Result<LeaseSpec, Violation> {
+pub(super) fn spec(request: &pb::CreateSessionRequest) -> Result<SessionSpec, Violation> {
+    Ok(SessionSpec {
+        lease: lease(request.lease_ttl.as_ref(), request.orphan_policy)?,
+        retention: match known("retention", request.retention)? {
+            pb::Retention::Unspecified | pb::Retention::Lossless => Retention::Lossless,
+            pb::Retention::Ring => Retention::Ring,
+        },
+    })
+}
+
+impl From<Retention> for pb::Retention {
+    fn from(retention: Retention) -> Self {
+        match retention {
+            Retention::Ring => Self::Ring,
+            Retention::Lossless => Self::Lossless,
+        }
+    }
+}
+
+fn lease(ttl: Option<&prost_types::Duration>, orphan_policy: i32) -> Result<LeaseSpec, Violation> {
     let ttl = call::optional_duration("lease_ttl", ttl)?;
     if ttl.is_some_and(|ttl| !LEASE_TTL.contains(&ttl)) {
         let (least, most) = (LEASE_TTL.start().as_secs(), LEASE_TTL.end().as_secs());
@@ -46,8 +66,20 @@ impl From<&SessionView> for pb::Session {
             lease_left: view.lease.map(|lease| call::span(lease.left)),
             orphan_policy: orphan_policy.into(),
             state: state.into(),
+            retention: pb::Retention::from(view.retention).into(),
+            held_events: view.held_events,
+            held_bytes: view.held_bytes,
+            named_watchers: view.watchers.iter().map(named_watcher).collect(),
         }
     }
+}
+
+fn named_watcher((watcher, released): &(WatcherId, u64)) -> pb::NamedWatcher {
+    pb::NamedWatcher { watcher_id: watcher.to_string(), released_event_seq: *released }
+}
+
+fn read_watcher(sent: &pb::NamedWatcher) -> Option<(WatcherId, u64)> {
+    Some((WatcherId::parse(&sent.watcher_id).ok()?, sent.released_event_seq))
 }
 
 /// A session as an agent sent it. An agent that knows no leases has only sessions that can be used.
@@ -73,6 +105,13 @@ pub fn read(sent: &pb::Session) -> Option<SessionView> {
             pb::SessionState::Expiring => SessionState::Expiring,
             pb::SessionState::Expired => SessionState::Expired,
         },
+        retention: match sent.retention() {
+            pb::Retention::Lossless => Retention::Lossless,
+            pb::Retention::Unspecified | pb::Retention::Ring => Retention::Ring,
+        },
+        held_events: sent.held_events,
+        held_bytes: sent.held_bytes,
+        watchers: sent.named_watchers.iter().filter_map(read_watcher).collect(),
     })
 }
 
@@ -111,6 +150,10 @@ mod tests {
                         watcher_count: 4,
                         lease,
                         state,
+                        retention: Retention::Lossless,
+                        held_events: 5,
+                        held_bytes: 6,
+                        watchers: vec![(WatcherId::parse("w").unwrap(), 4)],
                     };
                     assert_eq!(read(&pb::Session::from(&view)), Some(view));
                 }

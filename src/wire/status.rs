@@ -63,6 +63,7 @@ const fn code(refusal: &Refusal) -> Code {
         | Refusal::SocketNotFound(_)
         | Refusal::CallNotFound(_)
         | Refusal::MarkNotFound(_)
+        | Refusal::WatcherNotFound(_)
         | Refusal::EventNotKept { .. } => Code::NotFound,
         Refusal::SessionExists(_) | Refusal::SocketExists(_) => Code::AlreadyExists,
         Refusal::LeaseExpired(_)
@@ -73,9 +74,10 @@ const fn code(refusal: &Refusal) -> Code {
         | Refusal::WrongState { .. }
         | Refusal::InstanceChanged { .. }
         | Refusal::StartTimePassed { .. }
+        | Refusal::NotLossless(_)
         | Refusal::TimedOut { .. }
         | Refusal::UnexpectedEvent { .. } => Code::FailedPrecondition,
-        Refusal::QuotaExceeded(_) => Code::ResourceExhausted,
+        Refusal::QuotaExceeded(_) | Refusal::LogFull { .. } => Code::ResourceExhausted,
         Refusal::OffsetMismatch { .. } => Code::Aborted,
         Refusal::FutureEvent { .. } => Code::OutOfRange,
         Refusal::Unauthenticated(_) => Code::Unauthenticated,
@@ -109,6 +111,9 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
             vec![("eventSeq", event_seq.to_string())]
         }
         Refusal::MarkNotFound(name) => vec![("mark", name.to_string())],
+        Refusal::WatcherNotFound(watcher) => vec![("watcherId", watcher.to_string())],
+        Refusal::NotLossless(session) => vec![("sessionId", session.to_string())],
+        Refusal::LogFull { held } => vec![("heldEvents", held.to_string())],
         Refusal::InvalidField(_)
         | Refusal::TimedOut { .. }
         | Refusal::Unauthenticated(_)

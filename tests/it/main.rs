@@ -22,6 +22,7 @@ mod cli_help;
 mod cli_run;
 mod events_gap;
 mod events_list;
+mod events_lossless;
 mod events_order;
 mod events_views;
 mod events_wait;

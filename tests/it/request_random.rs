@@ -311,6 +311,7 @@ impl Dice {
             0 => pb::CreateSessionRequest {
                 session_id,
                 lease_ttl: self.maybe(Self::span),
+                retention: self.value(),
                 orphan_policy: self.value(),
                 call,
             }
@@ -470,6 +471,7 @@ impl Dice {
                 max_events: self.number(),
                 until: self.maybe(Self::filter),
                 heartbeat_interval: self.maybe(Self::span),
+                watcher_id: self.one(&["", "w", "W"]).into(),
             }
             .into(),
             13 => pb::WaitEventRequest {

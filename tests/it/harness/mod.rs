@@ -16,7 +16,7 @@ pub mod tcp;
 pub mod transfer;
 
 pub use agent::{Agent, Refused, error_name, text};
-pub use calls::{detached, filter, millis, named, nanos, patient, response};
+pub use calls::{Watcher, detached, filter, millis, named, nanos, patient, response};
 pub use clock::HandClock;
 pub use datagrams::{UdpPeer, any_port, datagram};
 pub use groups::{group, told};
