@@ -14,6 +14,7 @@ pub mod host;
 pub mod id;
 pub mod limits;
 pub mod lookup;
+pub mod memory;
 pub mod operation;
 pub mod option;
 pub mod option_table;

@@ -186,7 +186,12 @@ impl SocketService for SocketRpcs {
             false => None,
         };
         let tcp_info = tcp_info.as_ref().map(pb::TcpInfo::from);
-        Ok(Response::new(pb::GetSocketResponse { socket: Some((&view).into()), tcp_info }))
+        let memory = match request.memory {
+            true => self.0.socket_memory(&principal, &session, &socket).map_err(refused)?,
+            false => None,
+        };
+        let memory = memory.map(pb::SocketMemory::from);
+        Ok(Response::new(pb::GetSocketResponse { socket: Some((&view).into()), tcp_info, memory }))
     }
 
     async fn list_sockets(

@@ -14,6 +14,7 @@ use crate::eventlog::hub::{Appender, Hub};
 use crate::model::address::{Family, Transport};
 use crate::model::event::Event;
 use crate::model::id::{RequestId, SessionId, SocketId, SocketUid};
+use crate::model::memory::SocketMemory;
 use crate::model::option::{Access, OptionResult, OptionSpec};
 use crate::model::option_table::OPTIONS;
 use crate::model::socket::{AcceptPolicy, Conduct, ListenerView, SocketStatus, SocketView};
@@ -237,6 +238,11 @@ impl Cell {
     pub(super) fn tcp_info(&self) -> Option<TcpInfo> {
         let socket = lock(&self.socket);
         socket.as_ref().filter(|_| self.transport == Transport::Tcp)?.tcp_info().ok()
+    }
+
+    /// What the kernel holds in memory for it. Absent when it is closed.
+    pub(super) fn memory(&self) -> Option<SocketMemory> {
+        lock(&self.socket).as_ref()?.memory()
     }
 
     /// Options as the kernel has them: those asked for, or all that fit. Absent when the socket is closed.

@@ -18,6 +18,7 @@ use crate::model::event::Event;
 use crate::model::id::{InstanceId, Principal, RequestId, SessionId, SocketId, SocketUid};
 use crate::model::limits::{Defaults, Limits};
 use crate::model::lookup::Resolver;
+use crate::model::memory::SocketMemory;
 use crate::model::operation::SessionView;
 use crate::model::option::{OptionResult, OptionSpec};
 use crate::model::refusal::Refusal;
@@ -309,6 +310,16 @@ impl Sockets {
         socket: &SocketId,
     ) -> Result<Option<TcpInfo>, Refusal> {
         Ok(self.session(principal, session)?.find(socket)?.tcp_info())
+    }
+
+    /// What the kernel holds in memory for a socket; absent of closed ones.
+    pub fn socket_memory(
+        &self,
+        principal: &Principal,
+        session: &SessionId,
+        socket: &SocketId,
+    ) -> Result<Option<SocketMemory>, Refusal> {
+        Ok(self.session(principal, session)?.find(socket)?.memory())
     }
 
     /// The sockets of a session after a number, at most so many, in the order in which they were made.

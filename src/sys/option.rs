@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use crate::model::errno::Errno;
+use crate::model::memory::SocketMemory;
 use crate::model::option::{Access, OptionSpec, OptionType, OptionValue, PATH_MTU_WORDS, port_range};
 use crate::model::socket::AcceptQueue;
 use crate::model::tcp::{TcpInfo, TcpState};
@@ -146,15 +147,17 @@ pub(super) fn path_mtu(socket: impl AsFd) -> Option<u32> {
     read(libc::IPPROTO_IPV6, libc::IPV6_MTU).or_else(|| read(libc::IPPROTO_IP, libc::IP_MTU))
 }
 
-/// How many datagrams the kernel has dropped that had come to the socket, modulo 2³². socket(7): SO_MEMINFO, Linux 4.12.
-pub(super) fn dropped(socket: impl AsFd) -> Option<u32> {
-    /// SK_MEMINFO_DROPS, linux/sock_diag.h.
-    const INDEX: usize = 8;
-    const DROPS: usize = INDEX * size_of::<u32>();
-    let mut figures = [0_u8; DROPS + size_of::<u32>()];
-    let length = get_raw(&socket, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut figures).ok()?;
-    let drops = figures[..length].get(DROPS..)?.try_into().ok()?;
-    Some(u32::from_ne_bytes(drops))
+/// What the kernel holds in memory for a socket. socket(7): SO_MEMINFO, Linux 4.12.
+pub(super) fn memory(socket: impl AsFd) -> Option<SocketMemory> {
+    /// Up to SK_MEMINFO_DROPS, linux/sock_diag.h.
+    const FIGURES: usize = 9;
+    let mut bytes = [0_u8; FIGURES * size_of::<u32>()];
+    let length = get_raw(&socket, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut bytes).ok()?;
+    let (words, _) = bytes[..length].as_chunks();
+    let words: [[u8; size_of::<u32>()]; FIGURES] = words.try_into().ok()?;
+    let [received, receive_limit, in_flight, send_limit, reserved, queued, options, backlog, dropped] =
+        words.map(u32::from_ne_bytes);
+    Some(SocketMemory { received, receive_limit, in_flight, send_limit, reserved, queued, options, backlog, dropped })
 }
 
 /// Lets bind(2) with port 0 leave the port to connect(2). ip(7).

@@ -14,6 +14,7 @@ use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, T
 use crate::model::address::{Family, Transport, socket_addr};
 use crate::model::errno::Errno;
 use crate::model::group::GroupChange;
+use crate::model::memory::SocketMemory;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::{OptionSpec, OptionValue};
 use crate::model::socket::{AcceptQueue, Queues, Readiness};
@@ -275,7 +276,12 @@ impl Socket {
     /// How many datagrams that had come to it the kernel has dropped so far, modulo 2³²; absent where the kernel does not tell. socket(7):
     /// SO_MEMINFO.
     pub fn dropped(&self) -> Option<u32> {
-        option::dropped(&self.0)
+        self.memory().map(|memory| memory.dropped)
+    }
+
+    /// What the kernel holds in memory for it; absent where the kernel does not tell. socket(7): SO_MEMINFO.
+    pub fn memory(&self) -> Option<SocketMemory> {
+        option::memory(&self.0)
     }
 
     /// What can be done with it at once. poll(2).

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::delivery::{Delivery, Watermarks};
 use crate::model::id::{SessionId, SocketId, SocketUid};
 use crate::model::limits::{Defaults, Limits};
+use crate::model::memory::SocketMemory;
 use crate::model::payload::{parse_hex, to_hex};
 use crate::model::refusal::Violation;
 use crate::model::socket::{
@@ -190,6 +191,22 @@ pub(super) fn in_range(field: &str, number: u32, maximum: u32) -> Result<u32, Vi
 }
 
 // === Out ===
+
+impl From<SocketMemory> for pb::SocketMemory {
+    fn from(memory: SocketMemory) -> Self {
+        Self {
+            received: memory.received,
+            receive_limit: memory.receive_limit,
+            in_flight: memory.in_flight,
+            send_limit: memory.send_limit,
+            reserved: memory.reserved,
+            queued: memory.queued,
+            options: memory.options,
+            backlog: memory.backlog,
+            dropped: memory.dropped,
+        }
+    }
+}
 
 impl From<&SocketView> for pb::Socket {
     fn from(view: &SocketView) -> Self {

@@ -456,7 +456,7 @@ impl Dice {
                 let names = self.many(|dice| dice.option().name);
                 pb::GetSocketOptionsRequest { session_id, socket_id, names }.into()
             }
-            9 => pb::GetSocketRequest { session_id, socket_id, tcp_info: self.flag() }.into(),
+            9 => pb::GetSocketRequest { session_id, socket_id, tcp_info: self.flag(), memory: self.flag() }.into(),
             10 => pb::ListSocketsRequest { session_id, show_closed: self.flag(), page_size, page_token }.into(),
             11 if self.flag() => pb::CancelCallRequest { session_id, request_id }.into(),
             11 => pb::GetCallRequest { session_id, request_id }.into(),

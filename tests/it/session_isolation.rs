@@ -81,7 +81,7 @@ async fn a_reset_leaves_other_sessions_alone() {
     agent.udp_in("red", "s").await;
     agent.udp("s", LOOPBACKS[0]).await;
     agent.reset("").await;
-    let get = pb::GetSocketRequest { session_id: "red".into(), socket_id: "s".into(), tcp_info: true };
+    let get = pb::GetSocketRequest { session_id: "red".into(), socket_id: "s".into(), tcp_info: true, memory: true };
     let socket = agent.sockets().get_socket(get).await.unwrap().into_inner().socket.unwrap();
     assert_eq!(socket.state(), pb::SocketState::Bound);
     agent.udp("s", LOOPBACKS[0]).await;

@@ -273,7 +273,7 @@ async fn a_late_controller_is_refused_whatever_it_asks() {
     ]);
     let questions = [
         AnyRequest::from(pb::GetSessionRequest { session_id: session_id() }),
-        pb::GetSocketRequest { session_id: session_id(), socket_id: "u".into(), tcp_info: true }.into(),
+        pb::GetSocketRequest { session_id: session_id(), socket_id: "u".into(), tcp_info: true, memory: true }.into(),
         pb::ListSocketsRequest { session_id: session_id(), ..Default::default() }.into(),
         pb::GetCallRequest { session_id: session_id(), request_id: "in-time".into() }.into(),
         pb::WatchEventsRequest { session_id: session_id(), ..Default::default() }.into(),

@@ -84,6 +84,32 @@ async fn accounted(agent: &Agent, sent: u64) -> pb::Socket {
     within("every datagram", all).await
 }
 
+/// What SO_RCVBUF limits is what the kernel keeps, and that is more than the bytes of the datagrams.
+#[tokio::test]
+async fn the_memory_of_a_socket_is_told_where_it_is_asked_for() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let local = agent.udp_with("s", ip, tiny(pb::DeliveryMode::Pull, false)).await;
+        let ask = async |memory: bool| {
+            let request = pb::GetSocketRequest { socket_id: "s".into(), memory, ..Default::default() };
+            agent.sockets().get_socket(request).await.unwrap().into_inner().memory
+        };
+        assert_eq!(ask(false).await, None);
+        let empty = ask(true).await.unwrap();
+        assert_eq!((empty.received, empty.queued, empty.dropped), (0, 0, 0), "{empty:?}");
+        assert!(empty.receive_limit > 0 && empty.send_limit > 0, "{empty:?}");
+        burst(&sender(ip), &local, 1);
+        let one = ask(true).await.unwrap();
+        assert!(one.received > 100, "{one:?}");
+        burst(&sender(ip), &local, BURST);
+        let full = ask(true).await.unwrap();
+        assert!(full.received > one.received && full.dropped > 0, "{full:?}");
+        assert_eq!(u64::from(full.dropped), agent.socket("s").await.datagrams_dropped);
+        agent.close("s").await;
+        assert_eq!(ask(true).await, None);
+    }
+}
+
 #[tokio::test]
 async fn what_is_delivered_and_what_is_dropped_is_what_was_sent() {
     for ip in LOOPBACKS {
