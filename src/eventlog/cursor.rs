@@ -148,6 +148,10 @@ mod tests {
         fn now(&self) -> Timestamp {
             Timestamp::default()
         }
+
+        fn at_realtime(&self, nanos: i64) -> Timestamp {
+            Timestamp::from_nanos(nanos)
+        }
     }
 
     fn hub(events: usize) -> Arc<Hub> {

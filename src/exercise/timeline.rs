@@ -250,6 +250,7 @@ mod tests {
                 payload: Bytes::from_static(b"x"),
                 hop_limit: None,
                 traffic_class: None,
+                received: None,
             };
             (at, Event::DatagramReceived(Box::new(datagram)))
         };

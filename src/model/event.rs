@@ -50,6 +50,8 @@ pub struct Datagram {
     pub hop_limit: Option<u8>,
     /// Its type-of-service or traffic class byte.
     pub traffic_class: Option<u8>,
+    /// When the kernel received it. Absent where the kernel does not tell.
+    pub received: Option<Timestamp>,
 }
 
 /// An ICMP message about a datagram that was sent.

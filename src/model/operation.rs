@@ -397,6 +397,8 @@ pub struct Taken {
     pub hop_limit: Option<u8>,
     /// The datagram's type-of-service or traffic class byte.
     pub traffic_class: Option<u8>,
+    /// When the kernel received the datagram.
+    pub received: Option<Timestamp>,
     /// Bytes of the datagram are lost, because fewer were asked for.
     pub truncated: bool,
     /// The stream has ended, and everything has been taken.

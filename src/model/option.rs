@@ -36,6 +36,8 @@ pub enum OptionType {
     PathMtu,
     /// Two ports, `40000-40999`; to the kernel a `u32`, the upper one in its upper half.
     PortRange,
+    /// A number that only stands for something, in hexadecimal digits; a `u64` of the kernel, only read.
+    Cookie,
 }
 
 /// The words of [`OptionType::PathMtu`], in the order of their numbers. ip(7): IP_MTU_DISCOVER.
@@ -140,7 +142,7 @@ impl OptionSpec {
             OptionType::InterfaceName | OptionType::InterfaceIndex | OptionType::MulticastInterface => {
                 "`text`, an interface's name"
             }
-            OptionType::Text => "`text`",
+            OptionType::Text | OptionType::Cookie => "`text`",
             OptionType::PathMtu => "`text`: dont, want, do, probe, interface or omit",
             OptionType::PortRange => "`text`: two ports, such as 40000-40999, or nothing",
         }

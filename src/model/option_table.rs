@@ -17,6 +17,8 @@ mod linux {
 
     /// Linux 5.0; asm-generic/socket.h.
     pub(super) const SO_BINDTOIFINDEX: c_int = 62;
+    /// Linux 5.14; asm-generic/socket.h.
+    pub(super) const SO_NETNS_COOKIE: c_int = 71;
     /// Linux 4.20; linux/tcp.h.
     pub(super) const TCP_TX_DELAY: c_int = 37;
     /// Linux 3.12; linux/tcp.h.
@@ -74,6 +76,10 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "The most bytes a second that TCP sends; -1 is no limit.";
     SO_RXQ_OVFL SOL_SOCKET Enabled UDP, None, ReadWrite, FLAG,
         "Tell with each datagram how many were dropped before it; on unless it is turned off.";
+    SO_TIMESTAMPNS SOL_SOCKET Enabled UDP, None, ReadWrite, FLAG,
+        "Tell when the kernel received each datagram, to the nanosecond; on unless it is turned off. SO_TIMESTAMP is the same setting: the last of both counts.";
+    SO_TIMESTAMP SOL_SOCKET Enabled UDP, None, ReadWrite, FLAG,
+        "Tell when the kernel received each datagram, to the microsecond; see SO_TIMESTAMPNS.";
     SO_TYPE SOL_SOCKET Number None, None, ReadOnly, ANY_SIZE,
         "SOCK_STREAM is 1, SOCK_DGRAM is 2.";
     SO_DOMAIN SOL_SOCKET Number None, None, ReadOnly, ANY_SIZE,
@@ -82,6 +88,10 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "IPPROTO_TCP is 6, IPPROTO_UDP is 17.";
     SO_ACCEPTCONN SOL_SOCKET Enabled None, None, ReadOnly, FLAG,
         "Whether the socket listens.";
+    SO_COOKIE SOL_SOCKET Cookie None, None, ReadOnly, FLAG,
+        "The number of the socket on its host, the same for as long as the host runs, as `ss -e` shows it behind `sk:`.";
+    SO_NETNS_COOKIE SOL_SOCKET Cookie None, None, ReadOnly, FLAG,
+        "The number of the socket's network namespace on its host. Linux 5.14.";
     TCP_NODELAY IPPROTO_TCP Enabled TCP, None, ReadWrite, FLAG,
         "Send small segments at once instead of waiting for earlier ones to be acknowledged (Nagle's algorithm).";
     TCP_KEEPIDLE IPPROTO_TCP Seconds TCP, None, ReadWrite, (1, 32_767),

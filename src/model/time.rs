@@ -47,6 +47,9 @@ impl fmt::Display for Timestamp {
 pub trait Clock: Send + Sync {
     /// Now, never earlier than any moment told before.
     fn now(&self) -> Timestamp;
+
+    /// A moment of CLOCK_REALTIME, given in nanoseconds since the epoch, on this clock: as both clocks stand to each other now.
+    fn at_realtime(&self, nanos: i64) -> Timestamp;
 }
 
 /// How the time since boot becomes wall time: by one offset, taken once.

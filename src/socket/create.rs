@@ -217,10 +217,15 @@ fn set_own_options(socket: &Socket, spec: &SocketSpec, family: Family) {
         (Kind::Tcp(tcp), Family::Ipv6) if matches!(tcp.role, TcpRole::Listen(_)) => &["SO_REUSEADDR", "IPV6_V6ONLY"],
         (Kind::Tcp(_), Family::Ipv4) => &[],
         (Kind::Tcp(_), Family::Ipv6) => &["IPV6_V6ONLY"],
-        (Kind::Udp(_), Family::Ipv4) => &["IP_PKTINFO", "IP_RECVTTL", "IP_RECVTOS", "SO_RXQ_OVFL"],
-        (Kind::Udp(_), Family::Ipv6) => {
-            &["IPV6_V6ONLY", "IPV6_RECVPKTINFO", "IPV6_RECVHOPLIMIT", "IPV6_RECVTCLASS", "SO_RXQ_OVFL"]
-        }
+        (Kind::Udp(_), Family::Ipv4) => &["IP_PKTINFO", "IP_RECVTTL", "IP_RECVTOS", "SO_RXQ_OVFL", "SO_TIMESTAMPNS"],
+        (Kind::Udp(_), Family::Ipv6) => &[
+            "IPV6_V6ONLY",
+            "IPV6_RECVPKTINFO",
+            "IPV6_RECVHOPLIMIT",
+            "IPV6_RECVTCLASS",
+            "SO_RXQ_OVFL",
+            "SO_TIMESTAMPNS",
+        ],
     };
     for name in names {
         if let Ok(spec) = OptionSpec::find(name) {

@@ -175,6 +175,7 @@ impl Place {
                 taken.source.clone_from(&datagram.source);
                 taken.destination.clone_from(&datagram.destination);
                 (taken.hop_limit, taken.traffic_class) = (datagram.hop_limit, datagram.traffic_class);
+                taken.received = datagram.received;
             }
             Event::PeerClosed { .. } | Event::ShutDown { how: ShutdownHow::Receive | ShutdownHow::Both } => {
                 self.end = Some(End::Closed);

@@ -148,6 +148,11 @@ impl Sockets {
         self.0.config.clock.now()
     }
 
+    /// A moment of CLOCK_REALTIME, in nanoseconds since the epoch, on the agent's clock.
+    pub(super) fn at_realtime(&self, nanos: i64) -> Timestamp {
+        self.0.config.clock.at_realtime(nanos)
+    }
+
     /// The address that sockets of a family use when a request names none.
     pub fn lab_address(&self, family: Family) -> Option<IpAddr> {
         match family {

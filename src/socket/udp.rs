@@ -207,6 +207,7 @@ impl Driver {
             payload,
             hop_limit: told.hop_limit,
             traffic_class: told.traffic_class,
+            received: told.received.map(|nanos| self.sockets.at_realtime(nanos)),
         }
     }
 
@@ -246,6 +247,7 @@ impl Driver {
             destination: datagram.destination,
             hop_limit: datagram.hop_limit,
             traffic_class: datagram.traffic_class,
+            received: datagram.received,
             ..Taken::default()
         };
         receive.ticket.finish(Ending::Done, Brought::Taken(taken));

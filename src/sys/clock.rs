@@ -32,6 +32,11 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         self.anchor.at(boottime_nanos())
     }
+
+    fn at_realtime(&self, nanos: i64) -> Timestamp {
+        // CLOCK_REALTIME is read first, so that nothing of the past comes out later than what is told to be now afterwards.
+        Timestamp::from_nanos(nanos).shifted(self.ahead_nanos().saturating_neg())
+    }
 }
 
 /// CLOCK_REALTIME, in nanoseconds since the epoch.
@@ -108,6 +113,8 @@ mod tests {
         let first = clock.now();
         assert!(clock.now() >= first);
         assert!(clock.ahead_nanos().abs() < 1_000_000_000);
+        let realtime = realtime_nanos();
+        assert!(clock.at_realtime(realtime) <= clock.now() && clock.at_realtime(realtime) >= first);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::model::errno::Errno;
 const HEADER: usize = size_of::<usize>() + 8;
 const ALIGN: usize = size_of::<usize>();
 
-/// Room for everything that this module asks the kernel for: packet info, hop limit, traffic class, drops.
-pub(super) const RECEIVE_ROOM: usize = 4 * (HEADER + ALIGN) + 24;
+/// Room for everything that this module asks the kernel for: packet info, hop limit, traffic class, drops, a time.
+pub(super) const RECEIVE_ROOM: usize = 5 * (HEADER + ALIGN) + 24 + 16;
 
 /// Room for what an error queue tells beside: `struct sock_extended_err` and a socket address.
 pub(super) const ERROR_ROOM: usize = RECEIVE_ROOM + HEADER + 16 + 32;
@@ -32,6 +32,8 @@ pub struct Ancillary {
     pub traffic_class: Option<u8>,
     /// How many datagrams the socket had dropped when this one was queued, modulo 2³²; absent where there were none.
     pub dropped: Option<u32>,
+    /// When the kernel received it: CLOCK_REALTIME, in nanoseconds since the epoch.
+    pub received: Option<i64>,
     /// Out of an error queue: what is wrong with a datagram that was sent.
     pub error: Option<QueuedError>,
 }
@@ -89,6 +91,9 @@ impl Ancillary {
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
                 self.traffic_class = array(data, 0).and_then(|int| i32::from_ne_bytes(int).try_into().ok());
             }
+            // The types of the messages are the numbers of the options. socket(7), Documentation/networking/timestamping.rst.
+            (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS) => self.received = moment(data, 1),
+            (libc::SOL_SOCKET, libc::SO_TIMESTAMP) => self.received = moment(data, 1_000),
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => self.dropped = array(data, 0).map(u32::from_ne_bytes),
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
                 self.error = queued_error(data);
@@ -96,6 +101,12 @@ impl Ancillary {
             _ => {}
         }
     }
+}
+
+/// Reads `struct timespec` or `struct timeval`, whose second half counts units of so many nanoseconds.
+fn moment(data: &[u8], unit: i64) -> Option<i64> {
+    let (seconds, rest) = (i64::from_ne_bytes(array(data, 0)?), i64::from_ne_bytes(array(data, 8)?));
+    seconds.checked_mul(1_000_000_000)?.checked_add(rest.checked_mul(unit)?)
 }
 
 /// Reads `struct sock_extended_err { u32 ee_errno; u8 ee_origin, ee_type, ee_code, ee_pad; u32 ee_info, ee_data; }` and the address of
@@ -210,6 +221,13 @@ mod tests {
         assert_eq!(told.local, Some("127.0.0.9".parse().unwrap()));
         assert_eq!((told.interface_index, told.hop_limit, told.traffic_class), (7, Some(64), Some(0xb8)));
         assert_eq!(told.dropped, Some(191));
+
+        let time = |seconds: i64, rest: i64| [seconds.to_ne_bytes(), rest.to_ne_bytes()].concat();
+        let told = Ancillary::parse(&message(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &time(3, 5)));
+        assert_eq!(told.received, Some(3_000_000_005));
+        let told = Ancillary::parse(&message(libc::SOL_SOCKET, libc::SO_TIMESTAMP, &time(3, 5)));
+        assert_eq!(told.received, Some(3_000_005_000));
+        assert_eq!(Ancillary::parse(&message(libc::SOL_SOCKET, libc::SO_TIMESTAMP, &time(i64::MAX, 0))).received, None);
 
         let source = "2001:db8::1".parse().unwrap();
         let told = Ancillary::parse(&packet_info(source, 3));

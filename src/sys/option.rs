@@ -54,7 +54,9 @@ pub fn get(socket: impl AsFd, spec: &OptionSpec) -> Result<Option<OptionValue>, 
         return Ok(None);
     }
     let mut buffer = [0_u8; 64];
-    let value = get_bytes(&socket, spec, &mut buffer)?;
+    // SO_NETNS_COOKIE wants the very length.
+    let room = if spec.kind == OptionType::Cookie { size_of::<u64>() } else { buffer.len() };
+    let value = get_bytes(&socket, spec, &mut buffer[..room])?;
     let int = |at: usize| -> Result<c_int, Errno> {
         let bytes = value.get(at..at + size_of::<c_int>()).and_then(|b| b.try_into().ok());
         bytes.map(c_int::from_ne_bytes).ok_or(Errno::EINVAL)
@@ -76,6 +78,10 @@ pub fn get(socket: impl AsFd, spec: &OptionSpec) -> Result<Option<OptionValue>, 
         OptionType::InterfaceName | OptionType::Text => {
             let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
             OptionValue::Text(String::from_utf8_lossy(name).into())
+        }
+        OptionType::Cookie => {
+            let cookie = value.try_into().map(u64::from_ne_bytes).map_err(|_| Errno::EINVAL)?;
+            OptionValue::Text(format!("{cookie:x}").into())
         }
         OptionType::InterfaceIndex => match u32::try_from(int(0)?) {
             Ok(0) | Err(_) => OptionValue::Text("".into()),

@@ -108,6 +108,7 @@ fn read_taken(sent: pb::ReceiveSocketResponse) -> Option<Outcome> {
         truncated: sent.truncated,
         hop_limit: sent.hop_limit.and_then(|hops| hops.try_into().ok()),
         traffic_class: sent.traffic_class.and_then(|class| class.try_into().ok()),
+        received: sent.receive_time.as_ref().map(|time| call::read_time(Some(time))),
         end: sent.end,
         event_seq: (sent.event_seq > 0).then_some(sent.event_seq),
         lost_bytes: sent.lost_bytes,

@@ -222,6 +222,7 @@ fn show_datagram(datagram: &Datagram, view: &PayloadView) -> pb::DatagramReceive
         cut,
         hop_limit: datagram.hop_limit.map(u32::from),
         traffic_class: datagram.traffic_class.map(u32::from),
+        receive_time: datagram.received.map(call::time),
     }
 }
 
@@ -367,5 +368,6 @@ fn read_datagram(sent: pb::DatagramReceivedEvent) -> Datagram {
         payload: payload::read_data(sent.payload),
         hop_limit: byte(sent.hop_limit),
         traffic_class: byte(sent.traffic_class),
+        received: sent.receive_time.as_ref().map(|time| call::read_time(Some(time))),
     }
 }

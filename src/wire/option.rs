@@ -93,6 +93,7 @@ impl From<&OptionSpec> for pb::OptionSpec {
             | OptionType::InterfaceIndex
             | OptionType::MulticastInterface
             | OptionType::Text
+            | OptionType::Cookie
             | OptionType::PathMtu
             | OptionType::PortRange => pb::OptionType::Text,
         };

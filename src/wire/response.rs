@@ -5,7 +5,7 @@ use prost::Message;
 use crate::model::operation::{CallProgress, CallView, Method, Outcome, Yield};
 use crate::model::payload::PayloadView;
 use crate::model::socket::SocketView;
-use crate::wire::{address, payload, pb};
+use crate::wire::{address, call, payload, pb};
 
 /// A message that answers a changing request.
 pub trait Answer {
@@ -113,6 +113,7 @@ impl Answer for pb::ReceiveSocketResponse {
             truncated: taken.truncated,
             hop_limit: taken.hop_limit.map(u32::from),
             traffic_class: taken.traffic_class.map(u32::from),
+            receive_time: taken.received.map(call::time),
             end: taken.end,
             event_seq: taken.event_seq.unwrap_or(0),
             lost_bytes: taken.lost_bytes,

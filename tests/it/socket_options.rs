@@ -188,6 +188,28 @@ async fn a_socket_tells_all_options_that_it_has() {
     }
 }
 
+/// A cookie is the socket's own for ever, that of its network namespace is everybody's there.
+#[tokio::test]
+async fn cookies_tell_sockets_and_namespaces_apart() {
+    let agent = Agent::start().await;
+    let (mut own, mut shared) = (Vec::new(), Vec::new());
+    for (transport, family) in KINDS {
+        let id = create(&agent, transport, family).await;
+        let told = get(&agent, &id, &["SO_COOKIE", "SO_NETNS_COOKIE"]).await;
+        assert_eq!(told, get(&agent, &id, &["SO_COOKIE", "SO_NETNS_COOKIE"]).await, "told again");
+        let cookie = |result: &pb::OptionResult| match result.effective.clone().unwrap().value {
+            Some(Value::Text(text)) => u64::from_str_radix(&text, 16).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        own.push(cookie(&told[0]));
+        shared.push(cookie(&told[1]));
+    }
+    own.sort_unstable();
+    own.dedup();
+    shared.dedup();
+    assert_eq!((own.len(), shared.len()), (KINDS.len(), 1), "{own:?} {shared:?}");
+}
+
 #[tokio::test]
 async fn what_is_no_option_or_no_value_of_it_is_refused() {
     let agent = Agent::start().await;
@@ -211,6 +233,7 @@ async fn what_is_no_option_or_no_value_of_it_is_refused() {
         (option("IP_MTU_DISCOVER", text("DO")), "options[0].text", "dont, want, do"),
         (option("IP_LOCAL_PORT_RANGE", text("5-1")), "options[0].text", "40000-40999"),
         (option("TCP_CONGESTION", text("a name that is too long")), "options[0].text", "at most 15 bytes"),
+        (option("SO_COOKIE", text("1")), "options[0].name", "can only be read"),
         (option("IP_MTU", Value::Number(1500)), "options[0].name", "can only be read"),
         (pb::SocketOption { name: "SO_KEEPALIVE".into(), value: None }, "options[0].value", "is needed"),
     ] {

@@ -50,6 +50,7 @@ fn value(spec: &OptionSpec) -> String {
             "`text`, an interface's name".to_owned()
         }
         OptionType::Text => "`text`".to_owned(),
+        OptionType::Cookie => "`text`, hexadecimal digits".to_owned(),
         OptionType::PathMtu => format!("`text`: {}", spec.kind.words().join(", ")),
         OptionType::PortRange => "`text`: two ports, such as `40000-40999`".to_owned(),
     }

@@ -1,9 +1,10 @@
 //! Receiving datagrams: all that the kernel tells of them, whole or truncated, as events or when somebody asks.
 
 use farsock::wire::pb;
+use farsock::wire::pb::socket_option::Value;
 use tonic::Code;
 
-use crate::harness::{Agent, LOOPBACKS, Refused, UdpPeer, datagram, error_name, millis, patient};
+use crate::harness::{Agent, LOOPBACKS, Refused, UdpPeer, datagram, error_name, millis, nanos, patient, within};
 
 fn delivery(delivery: pb::Delivery) -> pb::UdpSocketSpec {
     pb::UdpSocketSpec { delivery: Some(delivery), ..Default::default() }
@@ -64,6 +65,57 @@ async fn a_datagram_comes_with_all_that_the_kernel_tells() {
         assert_eq!((datagram.size, datagram.truncated), (Some(4), false));
         assert_eq!((datagram.hop_limit, datagram.traffic_class), (Some(7), Some(0xb8)));
         assert_eq!(shown(datagram.payload.as_ref()), "hola");
+    }
+}
+
+/// Now, on the agent's clock.
+async fn agent_time(agent: &Agent) -> i64 {
+    let clock = agent.agent().get_clock(pb::GetClockRequest::default()).await.unwrap().into_inner();
+    let now = clock.receive_time.unwrap();
+    nanos(now.seconds, now.nanos)
+}
+
+/// However long a datagram waits for the agent, and by whatever way it is taken, the kernel's time is that of its arrival.
+#[tokio::test]
+async fn the_time_at_which_the_kernel_received_it_is_told() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let peer = UdpPeer::bind(ip).await;
+        let events = agent.udp("events", ip).await;
+        let pulled = agent.udp_with("pulled", ip, pull()).await;
+        // The kernel begins to tell it a moment after the first socket of the host has asked for it.
+        let told = async {
+            loop {
+                set_paused(&agent, "events", true).await;
+                let before = agent_time(&agent).await;
+                peer.send(&events, b"hola").await;
+                peer.send(&pulled, b"hola").await;
+                let after = agent_time(&agent).await;
+                set_paused(&agent, "events", false).await;
+                let taken = agent.receive("pulled").await.unwrap().receive_time.unwrap();
+                let seen = agent.receive("events").await.unwrap();
+                let event = agent.event_after("events", "datagram_received", seen.event_seq - 1).await;
+                let Some(pb::event::Body::DatagramReceived(datagram)) = &event.body else { panic!("{event:?}") };
+                assert_eq!(datagram.receive_time, seen.receive_time);
+                let noticed = event.time.unwrap();
+                let times = [datagram.receive_time.unwrap(), taken].map(|time| nanos(time.seconds, time.nanos));
+                assert!(times[0] <= nanos(noticed.seconds, noticed.nanos), "{event:?}");
+                assert!(times.iter().all(|time| before <= *time), "{before} {times:?}");
+                if times.iter().all(|time| *time <= after) {
+                    break;
+                }
+            }
+        };
+        within("times of arrival", told).await;
+
+        for (name, on, told) in [("SO_TIMESTAMP", true, true), ("SO_TIMESTAMPNS", false, false)] {
+            let options = vec![pb::SocketOption { name: name.into(), value: Some(Value::Enabled(on)) }];
+            let request = pb::SetSocketOptionsRequest { socket_id: "pulled".into(), options, ..Default::default() };
+            agent.sockets().set_socket_options(request).await.unwrap();
+            peer.send(&pulled, b"hola").await;
+            let received = agent.receive("pulled").await.unwrap();
+            assert_eq!(received.receive_time.is_some(), told, "{name}");
+        }
     }
 }
 

@@ -25,4 +25,8 @@ impl Clock for HandClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.0.load(Ordering::Acquire))
     }
+
+    fn at_realtime(&self, nanos: i64) -> Timestamp {
+        Timestamp::from_nanos(nanos)
+    }
 }
