@@ -230,7 +230,7 @@ impl Errno {
     pub const fn hint(self, operation: Operation) -> &'static str {
         match (self.0, operation) {
             (libc::EADDRINUSE, Operation::Bind | Operation::Listen | Operation::Create) => {
-                "another socket of this host has the address; port 0 takes a free one, `ss -tulnp` tells who has it"
+                "another socket of this host has the address, or had it until just now; port 0 takes a free one"
             }
             (libc::EADDRINUSE, Operation::Join) => "the socket has joined the group there already",
             (libc::EADDRNOTAVAIL, Operation::Leave) => "the socket has not joined the group there: see its `groups`",

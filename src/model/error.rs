@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::model::address::Endpoint;
 use crate::model::errno::{Errno, LookupErrno};
+use crate::model::holder::Holder;
 use crate::model::operation::Operation;
 
 /// The error number, from whichever side it came.
@@ -57,6 +58,8 @@ pub struct SocketError {
     pub subject: Option<Box<str>>,
     /// Of EMSGSIZE: how many bytes a packet may have on that path, where that is known.
     pub path_mtu: Option<u32>,
+    /// Of an address that cannot be had: who has it, where somebody looked for that.
+    pub holder: Option<Box<Holder>>,
 }
 
 /// The calls that errors name.
@@ -94,6 +97,7 @@ impl SocketError {
             remote: None,
             subject: None,
             path_mtu: None,
+            holder: None,
         }
     }
 
@@ -107,6 +111,7 @@ impl SocketError {
             remote: None,
             subject: Some(name.into()),
             path_mtu: None,
+            holder: None,
         }
     }
 
@@ -139,10 +144,11 @@ impl SocketError {
     }
 
     /// What the error often means and what to try; empty where there is nothing useful to say.
-    pub const fn hint(&self) -> &'static str {
-        match self.cause {
-            Cause::Errno(errno) => errno.hint(self.operation),
-            Cause::Lookup(errno) => errno.hint(),
+    pub fn hint(&self) -> &'static str {
+        match (&self.holder, self.cause) {
+            (Some(holder), _) => holder.hint(),
+            (None, Cause::Errno(errno)) => errno.hint(self.operation),
+            (None, Cause::Lookup(errno)) => errno.hint(),
         }
     }
 }
@@ -166,6 +172,9 @@ impl fmt::Display for SocketError {
         write!(f, ": {}", self.cause.text())?;
         if let Some(mtu) = self.path_mtu {
             write!(f, ", the path takes packets of {mtu} bytes")?;
+        }
+        if let Some(holder) = &self.holder {
+            write!(f, ", by {holder}")?;
         }
         write!(f, " ({})", self.cause.name())
     }

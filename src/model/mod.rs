@@ -10,6 +10,7 @@ pub mod errno;
 pub mod error;
 pub mod event;
 pub mod group;
+pub mod holder;
 pub mod host;
 pub mod id;
 pub mod limits;

@@ -118,6 +118,14 @@ impl<S: Clone> Roster<S> {
         self.owned.values().flat_map(|owned| &owned.sessions).map(|entry| entry.session.clone()).collect()
     }
 
+    /// All sessions, each with whose it is.
+    pub fn all_owned(&self) -> Vec<(Principal, S)> {
+        let of = |(principal, owned): (&Principal, &Owned<S>)| {
+            owned.sessions.iter().map(|entry| (principal.clone(), entry.session.clone())).collect::<Vec<_>>()
+        };
+        self.owned.iter().flat_map(of).collect()
+    }
+
     fn of(&self, principal: &Principal) -> &[Entry<S>] {
         self.owned.get(principal).map_or(&[], |owned| &owned.sessions)
     }

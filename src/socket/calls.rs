@@ -204,7 +204,8 @@ impl Sockets {
         let started = Instant::now();
         let timeout = timeout.unwrap_or_else(|| self.usual_timeout(&action));
         let mut run = Run::new(self, principal, session, handle, started + timeout);
-        let performed = run.perform(action).await?;
+        let mut performed = run.perform(action).await?;
+        self.name_holder(principal, session, &mut performed).await;
         Ok(self.outcome(handle, started, performed))
     }
 

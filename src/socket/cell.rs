@@ -245,6 +245,13 @@ impl Cell {
         lock(&self.socket).as_ref()?.memory()
     }
 
+    /// Its number on this host, and whether it takes no IPv4. Absent when it is closed.
+    pub(super) fn cookie_and_only_ipv6(&self) -> Option<(u64, bool)> {
+        let socket = lock(&self.socket);
+        let socket = socket.as_ref()?;
+        Some((socket.cookie()?, socket.takes_only_ipv6()))
+    }
+
     /// Options as the kernel has them: those asked for, or all that fit. Absent when the socket is closed.
     pub(super) fn options(&self, specs: &[&'static OptionSpec]) -> Option<Vec<OptionResult>> {
         let socket = lock(&self.socket);

@@ -17,6 +17,7 @@ mod drops;
 mod farewell;
 mod flush;
 mod group;
+mod holder;
 mod icmp;
 mod link;
 mod listener;

@@ -434,6 +434,11 @@ impl Sockets {
         Adopted { id, created, accepted }
     }
 
+    /// All sessions, each with whose it is.
+    pub(super) fn all_sessions(&self) -> Vec<(Principal, Arc<Session>)> {
+        lock(&self.0.roster).all_owned()
+    }
+
     fn next_uid(&self) -> SocketUid {
         SocketUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed))
     }

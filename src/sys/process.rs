@@ -1,6 +1,6 @@
 //! The agent's own process: descriptors, capabilities, network namespace.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -29,13 +29,34 @@ pub fn enter_network_namespace(path: &Path) -> Result<(), Errno> {
 /// The names, in lower case and without `cap_`, of those effective capabilities that matter to lab sockets. capabilities(7).
 pub fn capabilities() -> Vec<&'static str> {
     const KNOWN: [(u32, &str); 3] = [(10, "net_bind_service"), (12, "net_admin"), (13, "net_raw")];
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0);
     KNOWN.iter().filter(|(bit, _)| effective & (1 << bit) != 0).map(|(_, name)| *name).collect()
+}
+
+/// The process that has a descriptor of the socket with this inode: its number and name. Absent when no process has one that this user may
+/// look into. proc_pid_fd(5), proc_pid_comm(5).
+pub fn with_socket(inode: u32) -> Option<(u32, String)> {
+    /// How many descriptors are looked at; a machine that has more is not searched to the end.
+    const MOST: usize = 500_000;
+    let wanted = format!("socket:[{inode}]");
+    let mut left = MOST;
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let Some(number) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
+        for descriptor in descriptors.flatten() {
+            left = left.checked_sub(1)?;
+            if fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()) {
+                let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+                return Some((number, name.trim_end().to_owned()));
+            }
+        }
+    }
+    None
 }
 
 /// The host's name. uname(2).
@@ -62,11 +83,23 @@ pub fn terminal_columns() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
 
     #[test]
     fn the_process_knows_itself() {
         assert!(raise_descriptor_limit() >= 256);
         assert!(!host_name().is_empty() && !kernel_release().is_empty());
         assert_eq!(enter_network_namespace(Path::new("/no/such")), Err(Errno::ENOENT));
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_socket() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
+        let inode = link.to_str().unwrap().trim_start_matches("socket:[").trim_end_matches(']').parse().unwrap();
+        let (number, name) = with_socket(inode).unwrap();
+        assert_eq!(number, std::process::id());
+        assert!(!name.is_empty() && !name.ends_with('\n'));
+        assert_eq!(with_socket(0), None);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::{ipv6_v6only, socket_cookie};
 use rustix::net::{SocketFlags, acceptfrom_with, connect_unspec};
 use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, Type};
 
@@ -271,6 +272,16 @@ impl Socket {
             send_bytes: option::unsent(&self.0),
             pending_write_bytes: 0,
         }
+    }
+
+    /// Whether an IPv6 socket takes no IPv4. ipv6(7): IPV6_V6ONLY.
+    pub fn takes_only_ipv6(&self) -> bool {
+        ipv6_v6only(&self.0).unwrap_or(false)
+    }
+
+    /// Its number on this host. socket(7): SO_COOKIE.
+    pub fn cookie(&self) -> Option<u64> {
+        socket_cookie(&self.0).ok()
     }
 
     /// How many datagrams that had come to it the kernel has dropped so far, modulo 2³²; absent where the kernel does not tell. socket(7):

@@ -8,7 +8,7 @@ use crate::model::id::{InstanceId, RequestId};
 use crate::model::operation::{CallOptions, Operation, Report, ShutdownHow, Start};
 use crate::model::refusal::Violation;
 use crate::model::time::Timestamp;
-use crate::wire::{address, known, pb};
+use crate::wire::{address, holder, known, pb};
 
 /// The longest time that a request may state: beyond it lies only overflow.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -138,6 +138,7 @@ pub fn error(error: &SocketError) -> pb::SocketError {
         remote: address::endpoint(error.remote.as_ref()),
         subject: error.subject.as_deref().unwrap_or_default().to_owned(),
         path_mtu: error.path_mtu,
+        holder: error.holder.as_deref().map(pb::AddressHolder::from),
         message: error.to_string(),
         hint: error.hint().to_owned(),
     }
@@ -169,6 +170,7 @@ pub fn read_error(sent: &pb::SocketError) -> Option<SocketError> {
         remote: sent.remote.as_ref().and_then(address::read_endpoint),
         subject: (!sent.subject.is_empty()).then(|| sent.subject.as_str().into()),
         path_mtu: sent.path_mtu,
+        holder: sent.holder.as_ref().and_then(holder::read).map(Box::new),
     })
 }
 

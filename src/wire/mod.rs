@@ -10,6 +10,7 @@ pub mod call;
 pub mod delivery;
 pub mod event;
 pub mod group;
+mod holder;
 pub mod option;
 pub mod outgoing;
 pub mod payload;

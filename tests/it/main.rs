@@ -38,6 +38,7 @@ mod session_isolation;
 mod session_lease;
 mod session_reset;
 mod socket_credit;
+mod socket_holder;
 mod socket_list;
 mod socket_options;
 mod socket_options_table;
