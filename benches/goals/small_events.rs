@@ -122,7 +122,7 @@ async fn live(mut calls: Sockets, library: AgentClient) -> (f64, f64) {
 /// Closes the socket once the kernel holds no more datagrams for it.
 async fn close_when_read(library: &AgentClient, session: &SessionId) {
     let socket = SocketId::parse("ear").unwrap();
-    while library.socket(session, &socket).await.unwrap().queues.is_some_and(|queues| queues.receive_bytes > 0) {}
+    while library.socket(session, &socket).await.unwrap().0.queues.is_some_and(|queues| queues.receive_bytes > 0) {}
     let close = SocketAction::Close { linger: None, allow_missing: false };
     let target = Target { session: session.clone(), socket, uid: None };
     library.call(&Action::Socket(target, close), &CallOptions::default()).await.unwrap();

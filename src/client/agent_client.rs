@@ -15,6 +15,7 @@ use crate::model::error::SocketError;
 use crate::model::id::{InstanceId, SessionId, SocketId};
 use crate::model::operation::{Action, CallOptions, Outcome, SessionView};
 use crate::model::socket::SocketView;
+use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
 use crate::wire::answer::ReadAnswer;
 use crate::wire::outgoing::{Request, data_view, request};
@@ -22,7 +23,7 @@ use crate::wire::pb::agent_service_client::AgentServiceClient;
 use crate::wire::pb::event_service_client::EventServiceClient;
 use crate::wire::pb::session_service_client::SessionServiceClient;
 use crate::wire::pb::socket_service_client::SocketServiceClient;
-use crate::wire::{address, call, pb, session, socket};
+use crate::wire::{address, call, pb, session, socket, tcp};
 
 /// The largest message that is taken: a batch of events with their payloads, and then some.
 const MESSAGE: usize = 16 << 20;
@@ -134,16 +135,23 @@ impl AgentClient {
         }
     }
 
-    /// A socket as it is now.
-    pub async fn socket(&self, session: &SessionId, id: &SocketId) -> Result<SocketView, ClientError> {
+    /// A socket as it is now, and what the kernel knows of its connection where it is one.
+    pub async fn socket(
+        &self,
+        session: &SessionId,
+        id: &SocketId,
+    ) -> Result<(SocketView, Option<TcpInfo>), ClientError> {
         let request = pb::GetSocketRequest {
             session_id: session.to_string(),
             socket_id: id.to_string(),
-            ..pb::GetSocketRequest::default()
+            tcp_info: true,
+            memory: false,
         };
         let response = SocketServiceClient::new(self.calls.clone()).get_socket(request).await?.into_inner();
         let view = response.socket.as_ref().and_then(socket::read);
-        view.ok_or_else(|| ClientError::protocol("a socket is described in a way that is not known here"))
+        let view =
+            view.ok_or_else(|| ClientError::protocol("a socket is described in a way that is not known here"))?;
+        Ok((view, response.tcp_info.as_ref().map(tcp::read_info)))
     }
 
     /// A session as it is now.

@@ -20,7 +20,6 @@ use crate::model::event::{Event, EventRecord};
 use crate::model::group::GroupAsked;
 use crate::model::id::SocketId;
 use crate::model::operation::{Action, CallOptions, Outcome, SocketAction, Target, Yield};
-use crate::model::socket::Attempts;
 
 /// How long a step may take that does not say.
 const USUAL: Duration = Duration::from_secs(5);
@@ -102,11 +101,12 @@ impl Runner<'_> {
             Verb::Listen { socket, backlog } => {
                 self.act(step, bindings, socket, SocketAction::Listen { backlog: *backlog }).await
             }
-            Verb::Connect { socket, to } => {
-                let to = bindings.address(to).map_err(Trouble::unable)?;
-                self.act(step, bindings, socket, SocketAction::Connect { remote: to, attempts: Attempts::default() })
-                    .await
+            Verb::Connect { socket, to, attempts } => {
+                let remote = bindings.address(to).map_err(Trouble::unable)?;
+                self.act(step, bindings, socket, SocketAction::Connect { remote, attempts: *attempts }).await
             }
+            Verb::Disconnect { socket } => self.act(step, bindings, socket, SocketAction::Disconnect).await,
+            Verb::Flush { socket } => self.act(step, bindings, socket, SocketAction::Flush).await,
             Verb::Shutdown { socket, how } => self.act(step, bindings, socket, SocketAction::Shutdown(*how)).await,
             Verb::Close { socket, linger } => {
                 let close = SocketAction::Close { linger: *linger, allow_missing: false };
@@ -384,8 +384,8 @@ impl Runner<'_> {
         let mut again = interval(LOOK_AGAIN);
         loop {
             again.tick().await;
-            let view = self.member(socket.host).client.socket(self.fleet.session(), &socket.id).await?;
-            match check.judge(&view) {
+            let (view, info) = self.member(socket.host).client.socket(self.fleet.session(), &socket.id).await?;
+            match check.judge(&view, info.as_ref()) {
                 Ok(()) => return Ok(None),
                 Err(difference) if Instant::now() >= deadline => {
                     return Err(Trouble::failed(format!("{difference}, after {within:?}"), difference));

@@ -1,7 +1,5 @@
 //! The steps that make sockets and move bytes.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
@@ -15,7 +13,7 @@ use crate::model::delivery::{Delivery, Watermarks};
 use crate::model::id::SocketId;
 use crate::model::limits::{Defaults, READ_SIZE};
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Taken, WriteFlags, Yield};
-use crate::model::socket::{Attempts, Conduct, Kind, SocketSpec, TcpRole, TcpSpec, UdpSpec};
+use crate::model::socket::{Conduct, Kind, SocketSpec, TcpRole, TcpSpec, UdpSpec};
 
 impl Runner<'_> {
     pub(super) async fn create(&self, step: &Step, plan: &SocketPlan, bindings: &mut Bindings<'_>) -> Done {
@@ -220,9 +218,9 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
             backlog: plan.backlog.unwrap_or_else(|| Defaults::default().backlog),
             max_connections: plan.max_connections,
             accept: plan.accept,
-            max_accepts: None,
-            accept_delay: Duration::ZERO,
-            attempts: Attempts::default(),
+            max_accepts: plan.max_accepts,
+            accept_delay: plan.accept_delay,
+            attempts: plan.attempts,
         }),
         Transport::Udp => Kind::Udp(UdpSpec {
             connect: match &plan.role {
@@ -241,8 +239,8 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
             direction: plan.direction,
             half_open: plan.half_open,
             idle_timeout: plan.idle_timeout,
-            read_delay: Duration::ZERO,
-            close_delay: Duration::ZERO,
+            read_delay: plan.read_delay,
+            close_delay: plan.close_delay,
             watermarks: Watermarks::default(),
         },
         options: plan.options.clone(),

@@ -7,6 +7,7 @@ use crate::model::event::{Event, EventRecord};
 use crate::model::operation::Taken;
 use crate::model::payload::{PayloadView, Shown};
 use crate::model::socket::{CloseReason, SocketView};
+use crate::model::tcp::TcpInfo;
 
 /// How many bytes of a payload a message shows.
 const SHOWN_BYTES: u32 = 64;
@@ -192,8 +193,11 @@ pub struct FactsCheck {
 
 impl FactsCheck {
     /// Whether all of them hold; the error says which one does not.
-    pub fn judge(&self, socket: &SocketView) -> Result<(), String> {
+    pub fn judge(&self, socket: &SocketView, info: Option<&TcpInfo>) -> Result<(), String> {
         let facts = &self.facts;
+        for (name, wanted) in &facts.tcp_info {
+            same(name, Some(*wanted), info.and_then(|info| info.number(name)), u64::to_string)?;
+        }
         let status = &socket.status;
         same("state", facts.state, Some(status.state), |state| state.name().to_owned())?;
         same("tcp_state", facts.tcp_state, socket.tcp_state, |state| state.name().to_owned())?;

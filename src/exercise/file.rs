@@ -123,6 +123,14 @@ step_file! {
     join: String,
     /// Leave a multicast group.
     leave: String,
+    /// Want nothing more from one source of a group.
+    block: String,
+    /// Want a source again.
+    unblock: String,
+    /// Wait until the peer has acknowledged everything.
+    flush: String,
+    /// Take the remote address from a UDP socket.
+    disconnect: String,
     /// Look up a name.
     resolve: ResolveFile,
     /// Say what a text is as an address.
@@ -175,6 +183,20 @@ step_file! {
     read_size: u32,
     /// The silence that is announced.
     idle_timeout: String,
+    /// How many connections are accepted at all.
+    max_accepts: u32,
+    /// How long each connection waits to be accepted.
+    accept_delay: String,
+    /// How long a new connection is not read.
+    read_delay: String,
+    /// How long the answer to the peer's end is put off.
+    close_delay: String,
+    /// How long each address has to answer.
+    attempt_timeout: String,
+    /// How often a connect is tried; 0 as long as there is time.
+    retry: u32,
+    /// How long to wait in between.
+    retry_interval: String,
     /// Options by the names of their constants.
     options: Ordered<Spanned<String>>,
     /// How long a close waits for the peer.
@@ -215,6 +237,8 @@ step_file! {
     state: String,
     /// The kernel's own state of a TCP connection.
     tcp_state: String,
+    /// What the kernel knows of a connection: numbers by their names in TcpInfo.
+    tcp_info: Ordered<Spanned<u64>>,
     /// How many connections a listener has open.
     connections: u32,
     /// How many connections wait to be accepted.

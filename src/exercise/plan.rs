@@ -11,7 +11,7 @@ use crate::model::delivery::DeliveryChange;
 use crate::model::group::GroupChange;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::SocketOption;
-use crate::model::socket::{AcceptPolicy, CloseReason, Direction, HalfOpenPolicy, SocketState};
+use crate::model::socket::{AcceptPolicy, Attempts, CloseReason, Direction, HalfOpenPolicy, SocketState};
 use crate::model::tcp::TcpState;
 
 /// An exercise that has been checked.
@@ -82,6 +82,13 @@ pub enum Verb {
         socket: String,
         /// The address.
         to: Template,
+        /// How long and how often it is tried.
+        attempts: Attempts,
+    },
+    /// Takes the remote address away.
+    Disconnect {
+        /// The socket.
+        socket: String,
     },
     /// Waits until a listener has accepted a connection.
     Accept {
@@ -104,6 +111,11 @@ pub enum Verb {
         flags: WriteFlags,
         /// How many of them must be handed over; all where absent.
         written: Option<u32>,
+    },
+    /// Waits until the peer has acknowledged everything.
+    Flush {
+        /// The socket.
+        socket: String,
     },
     /// Sends a datagram.
     Send {
@@ -157,7 +169,7 @@ pub enum Verb {
         /// Options.
         options: Vec<SocketOption>,
     },
-    /// Joins or leaves a multicast group.
+    /// Joins or leaves a multicast group, or a source of one.
     Group {
         /// The socket.
         socket: String,
@@ -205,6 +217,8 @@ impl Verb {
             Self::Bind { .. } => "bind",
             Self::Listen { .. } => "listen",
             Self::Connect { .. } => "connect",
+            Self::Disconnect { .. } => "disconnect",
+            Self::Flush { .. } => "flush",
             Self::Accept { .. } => "accept",
             Self::Write { .. } => "write",
             Self::Send { .. } => "send",
@@ -242,6 +256,8 @@ impl Verb {
             Self::Bind { socket, .. }
             | Self::Listen { socket, .. }
             | Self::Connect { socket, .. }
+            | Self::Disconnect { socket }
+            | Self::Flush { socket }
             | Self::Write { socket, .. }
             | Self::Send { socket, .. }
             | Self::Receive { socket, .. }
@@ -284,6 +300,16 @@ pub struct SocketPlan {
     pub delivery: DeliveryChange,
     /// The silence that is announced.
     pub idle_timeout: Duration,
+    /// How many connections are accepted at all.
+    pub max_accepts: Option<u32>,
+    /// How long each connection waits to be accepted.
+    pub accept_delay: Duration,
+    /// How long a new connection is not read.
+    pub read_delay: Duration,
+    /// How long the answer to the peer's end is put off.
+    pub close_delay: Duration,
+    /// How long and how often a connect is tried.
+    pub attempts: Attempts,
     /// Options, in order.
     pub options: Vec<SocketOption>,
 }
@@ -407,6 +433,8 @@ pub struct Facts {
     pub state: Option<SocketState>,
     /// The kernel's own state of a TCP connection.
     pub tcp_state: Option<TcpState>,
+    /// What the kernel knows of a connection: numbers by their names in TCP_INFO.
+    pub tcp_info: Vec<(&'static str, u64)>,
     /// How many connections a listener has open.
     pub connections: Option<u32>,
     /// How many bytes were read.

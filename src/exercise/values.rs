@@ -6,13 +6,16 @@ use std::time::Duration;
 use serde_saphyr::Spanned;
 
 use crate::exercise::file::span;
-use crate::exercise::plan::Payload;
+use crate::exercise::mistake::suggestion;
+use crate::exercise::plan::{Payload, SocketPlan};
 use crate::exercise::template::Template;
 use crate::exercise::words::Words;
 use crate::model::address::AddressText;
 use crate::model::encoding::TextEncoding;
 use crate::model::option::{OptionSpec, OptionType, OptionValue, SocketOption};
 use crate::model::payload::{Fill, Pattern, parse_hex};
+use crate::model::socket::{AcceptPolicy, Attempts, HalfOpenPolicy, Retry};
+use crate::model::tcp::TcpInfo;
 
 /// The longest pattern that a file may ask for, in bytes.
 const PATTERN_BYTES: u32 = 1 << 20;
@@ -110,6 +113,57 @@ impl Words<'_, '_> {
             return None;
         }
         Some(Payload::Text(template, encoding))
+    }
+
+    /// How long and how often a connect is tried.
+    pub(super) fn attempts(&mut self) -> Attempts {
+        let timeout = self.checker.duration(self.file.attempt_timeout.as_ref());
+        let attempts = self.in_range("retry", self.file.retry.as_ref(), 0..=Retry::MOST_ATTEMPTS);
+        let interval = self.checker.duration(self.file.retry_interval.as_ref());
+        if let Some(typed) = &self.file.retry_interval {
+            if self.file.retry.is_none() {
+                self.checker.wrong(span(&typed.referenced), "`retry_interval` goes with `retry`");
+            } else if interval.is_some_and(|interval| interval < Retry::LEAST_INTERVAL) {
+                self.checker.wrong(span(&typed.referenced), "`retry_interval` goes from 10ms on");
+            }
+        }
+        let interval = interval.unwrap_or(Retry::USUAL_INTERVAL);
+        Attempts { timeout, retry: attempts.map(|attempts| Retry { attempts, interval }) }
+    }
+
+    /// Delays of what a socket does not do.
+    pub(super) fn contradictions(&mut self, socket: &SocketPlan) {
+        let file = self.file;
+        let delay = file.accept_delay.as_ref().map(|delay| ("accept_delay", &delay.referenced));
+        let limit = file.max_accepts.as_ref().map(|limit| ("max_accepts", &limit.referenced));
+        if socket.accept == AcceptPolicy::Manual
+            && let Some((word, at)) = delay.or(limit)
+        {
+            self.checker.wrong(span(at), format!("`{word}` is for a listener that accepts by itself"));
+        }
+        if socket.half_open == HalfOpenPolicy::Allow
+            && let Some(delay) = &file.close_delay
+        {
+            let help = "`half_open: auto_end` does";
+            self.checker.wrong_with_help(span(&delay.referenced), "without an end there is no `close_delay`", help);
+        }
+    }
+
+    /// Numbers that the kernel must know of a connection.
+    pub(super) fn tcp_info(&mut self) -> Vec<(&'static str, u64)> {
+        let Some(wanted) = &self.file.tcp_info else { return Vec::new() };
+        let mut read = Vec::new();
+        for (typed, value) in &wanted.value.0 {
+            match TcpInfo::numbers().find(|name| *name == typed.value) {
+                Some(name) => read.push((name, value.value)),
+                None => {
+                    let message = format!("`{}` is no number of TCP_INFO", typed.value);
+                    let help = suggestion(&typed.value, TcpInfo::numbers());
+                    self.checker.wrong_with_help(span(&typed.referenced), message, help);
+                }
+            }
+        }
+        read
     }
 
     pub(super) fn options(&mut self) -> Vec<SocketOption> {

@@ -22,9 +22,28 @@ use crate::model::socket::{AcceptPolicy, CloseReason, Direction, HalfOpenPolicy,
 use crate::model::tcp::TcpState;
 
 /// The verbs.
-pub(super) const VERBS: [&str; 17] = [
-    "create", "bind", "listen", "accept", "connect", "write", "send", "receive", "shutdown", "close", "abort", "set",
-    "join", "leave", "resolve", "parse", "expect",
+pub(super) const VERBS: [&str; 21] = [
+    "create",
+    "bind",
+    "listen",
+    "accept",
+    "connect",
+    "write",
+    "send",
+    "receive",
+    "shutdown",
+    "close",
+    "abort",
+    "set",
+    "join",
+    "leave",
+    "block",
+    "unblock",
+    "flush",
+    "disconnect",
+    "resolve",
+    "parse",
+    "expect",
 ];
 
 /// The most connections that listen(2) lets wait.
@@ -34,7 +53,7 @@ const MAX_BACKLOG: u32 = 65_535;
 pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// What goes with every verb that makes a TCP socket.
-const TCP_SOCKET: [&str; 13] = [
+const TCP_SOCKET: [&str; 15] = [
     "r#as",
     "local",
     "family",
@@ -47,8 +66,14 @@ const TCP_SOCKET: [&str; 13] = [
     "paused",
     "read_size",
     "idle_timeout",
+    "read_delay",
+    "close_delay",
     "options",
 ];
+/// What goes with a listener beside that.
+const LISTENER: [&str; 2] = ["max_accepts", "accept_delay"];
+/// What goes with a connect.
+const ATTEMPTS: [&str; 3] = ["attempt_timeout", "retry", "retry_interval"];
 /// What goes with a UDP socket that is made.
 const UDP_SOCKET: [&str; 8] = ["r#as", "local", "family", "direction", "delivery", "paused", "read_size", "options"];
 /// What goes with a datagram that is sent.
@@ -74,9 +99,10 @@ const RECEIVED: [&str; 14] = [
 /// What can be expected of an event.
 const EVENT: [&str; 10] = ["event", "text", "encoding", "hex", "pattern", "size", "offset", "peer", "reason", "quiet"];
 /// What can be expected of a socket.
-const FACTS: [&str; 11] = [
+const FACTS: [&str; 12] = [
     "state",
     "tcp_state",
+    "tcp_info",
     "connections",
     "queue",
     "bytes_read",
@@ -134,6 +160,14 @@ pub(super) fn verb(checker: &mut Checker<'_>, number: usize, host: usize, file: 
         words.group("join", GroupChange::Join, socket)
     } else if let Some(socket) = &file.leave {
         words.group("leave", GroupChange::Leave, socket)
+    } else if let Some(socket) = &file.block {
+        words.group("block", GroupChange::Block, socket)
+    } else if let Some(socket) = &file.unblock {
+        words.group("unblock", GroupChange::Unblock, socket)
+    } else if let Some(socket) = &file.flush {
+        words.flush(socket)
+    } else if let Some(socket) = &file.disconnect {
+        words.disconnect(socket)
     } else if let Some(question) = &file.resolve {
         words.resolve(question)
     } else if let Some(text) = &file.parse {
@@ -157,7 +191,7 @@ impl Words<'_, '_> {
     fn create(&mut self, word: &Spanned<String>) -> Option<Verb> {
         let transport = self.checker.word(Some(word), &TRANSPORTS)?;
         match transport {
-            Transport::Tcp => self.checker.only(self.file, "create", &TCP_SOCKET),
+            Transport::Tcp => self.checker.only(self.file, "create", &[&TCP_SOCKET[..], &LISTENER].concat()),
             Transport::Udp => self.checker.only_with(self.file, "create", "`create: udp`", &UDP_SOCKET),
         }
         self.new_socket("create", transport, Role::Idle)
@@ -172,7 +206,7 @@ impl Words<'_, '_> {
             let backlog = self.in_range("backlog", self.file.backlog.as_ref(), 1..=MAX_BACKLOG);
             return Some(Verb::Listen { socket: word.value.clone(), backlog });
         }
-        self.checker.only(self.file, "listen", &TCP_SOCKET);
+        self.checker.only(self.file, "listen", &[&TCP_SOCKET[..], &LISTENER].concat());
         let address = self.address(word);
         let verb = self.new_socket("listen", Transport::Tcp, Role::Listen(address))?;
         if let Some(name) = &self.file.r#as {
@@ -183,12 +217,12 @@ impl Words<'_, '_> {
 
     fn connect(&mut self, word: &Spanned<String>) -> Option<Verb> {
         if let Some(to) = &self.file.to {
-            self.checker.only(self.file, "connect", &["to"]);
+            self.checker.only(self.file, "connect", &[&["to"][..], &ATTEMPTS].concat());
             self.checker.use_socket(self.number, self.host, word)?;
             let to = self.address(to);
-            return Some(Verb::Connect { socket: word.value.clone(), to });
+            return Some(Verb::Connect { socket: word.value.clone(), to, attempts: self.attempts() });
         }
-        self.checker.only(self.file, "connect", &TCP_SOCKET);
+        self.checker.only(self.file, "connect", &[&TCP_SOCKET[..], &ATTEMPTS].concat());
         let address = self.address(word);
         self.new_socket("connect", Transport::Tcp, Role::Connect(address))
     }
@@ -235,8 +269,14 @@ impl Words<'_, '_> {
             direction: self.direction(),
             delivery: self.delivery().unwrap_or_default(),
             idle_timeout: self.checker.duration(file.idle_timeout.as_ref()).unwrap_or_default(),
+            max_accepts: file.max_accepts.as_ref().map(|max| max.value),
+            accept_delay: self.checker.duration(file.accept_delay.as_ref()).unwrap_or_default(),
+            read_delay: self.checker.duration(file.read_delay.as_ref()).unwrap_or_default(),
+            close_delay: self.checker.duration(file.close_delay.as_ref()).unwrap_or_default(),
+            attempts: self.attempts(),
             options: self.options(),
         };
+        self.contradictions(&socket);
         if socket.accept == AcceptPolicy::Manual
             && let Some(known) = self.checker.socket_mut(&socket.name)
         {
@@ -352,6 +392,18 @@ impl Words<'_, '_> {
         Some(Verb::Receive { socket: socket.value.clone(), transport: known.transport, wanted: Box::new(wanted), name })
     }
 
+    fn flush(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "flush", &[]);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Tcp)?;
+        Some(Verb::Flush { socket: socket.value.clone() })
+    }
+
+    fn disconnect(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "disconnect", &[]);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
+        Some(Verb::Disconnect { socket: socket.value.clone() })
+    }
+
     fn shutdown(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "shutdown", &["how"]);
         self.checker.use_socket(self.number, self.host, socket)?;
@@ -408,6 +460,9 @@ impl Words<'_, '_> {
         let typed = self.needed(verb, "group", self.file.group.as_ref(), socket)?;
         let group = self.checker.template(typed);
         let interface = self.checker.optional_template(self.file.interface.as_ref());
+        if matches!(change, GroupChange::Block | GroupChange::Unblock) {
+            self.needed(verb, "source", self.file.source.as_ref(), socket)?;
+        }
         let source = self.checker.optional_template(self.file.source.as_ref());
         let literal = |template: &Option<Template>| template.as_ref().map_or(Some(String::new()), Template::literal);
         // What is put in when it runs is checked then.
@@ -523,6 +578,7 @@ impl Words<'_, '_> {
         let facts = Facts {
             state: self.checker.word(file.state.as_ref(), &SocketState::ALL.map(|state| (state.name(), state))),
             tcp_state: self.checker.word(file.tcp_state.as_ref(), &TcpState::ALL.map(|state| (state.name(), state))),
+            tcp_info: self.tcp_info(),
             connections: file.connections.as_ref().map(|count| count.value),
             bytes_read: file.bytes_read.as_ref().map(|bytes| bytes.value),
             bytes_written: file.bytes_written.as_ref().map(|bytes| bytes.value),
@@ -533,9 +589,9 @@ impl Words<'_, '_> {
             peer: self.checker.optional_template(file.peer.as_ref()),
             backlog: file.backlog.as_ref().map(|backlog| backlog.value),
         };
-        if facts == Facts::default() && file.state.is_none() && file.tcp_state.is_none() {
+        if facts == Facts::default() && file.state.is_none() && file.tcp_state.is_none() && file.tcp_info.is_none() {
             let message = format!("nothing is expected of `{}`", socket.value);
-            let help = "say what: event, state, tcp_state, connections, queue, bytes_read, bytes_written, receive_queue, datagrams_dropped, local, peer, or quiet";
+            let help = "say what: event, state, tcp_state, tcp_info, connections, queue, bytes_read, bytes_written, receive_queue, datagrams_dropped, local, peer, or quiet";
             self.checker.wrong_with_help(span(&socket.referenced), message, help);
             return None;
         }

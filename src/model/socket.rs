@@ -138,6 +138,15 @@ pub struct Retry {
     pub interval: Duration,
 }
 
+impl Retry {
+    /// The most attempts that can be counted.
+    pub const MOST_ATTEMPTS: u32 = 1000;
+    /// The shortest time in between.
+    pub const LEAST_INTERVAL: Duration = Duration::from_millis(10);
+    /// The time in between where nobody says.
+    pub const USUAL_INTERVAL: Duration = Duration::from_secs(1);
+}
+
 /// A TCP socket to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TcpSpec {

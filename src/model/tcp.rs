@@ -61,6 +61,37 @@ impl TcpState {
     }
 }
 
+/// What a field of TCP_INFO is.
+trait Figure {
+    const IS_NUMBER: bool;
+
+    fn number(self) -> Option<u64>;
+}
+
+impl Figure for u32 {
+    const IS_NUMBER: bool = true;
+
+    fn number(self) -> Option<u64> {
+        Some(self.into())
+    }
+}
+
+impl Figure for u64 {
+    const IS_NUMBER: bool = true;
+
+    fn number(self) -> Option<u64> {
+        Some(self)
+    }
+}
+
+impl Figure for Duration {
+    const IS_NUMBER: bool = false;
+
+    fn number(self) -> Option<u64> {
+        None
+    }
+}
+
 macro_rules! tcp_info {
     ($($(#[$meta:meta])* $field:ident: $type:ty, $read:ident, $at:literal;)*) => {
         /// TCP_INFO as the kernel fills it in: a field that this kernel does not have is absent. tcp(7), linux/tcp.h.
@@ -73,6 +104,21 @@ macro_rules! tcp_info {
             /// Reads a `struct tcp_info` of whatever length.
             pub fn parse(bytes: &[u8]) -> Self {
                 Self { $($field: $read(bytes, $at),)* }
+            }
+
+            /// The fields that are numbers, by name.
+            pub fn numbers() -> impl Iterator<Item = &'static str> + Clone {
+                [$((stringify!($field), <$type as Figure>::IS_NUMBER)),*]
+                    .into_iter()
+                    .filter_map(|(name, is_number)| is_number.then_some(name))
+            }
+
+            /// A field that is a number, by name. Absent where this kernel does not have it.
+            pub fn number(&self, name: &str) -> Option<u64> {
+                match name {
+                    $(stringify!($field) => self.$field.and_then(Figure::number),)*
+                    _ => None,
+                }
             }
         }
     };
@@ -232,6 +278,8 @@ mod tests {
         assert_eq!(info.round_trip_time, Some(Duration::from_micros(1500)));
         assert_eq!((info.total_retransmits, info.pacing_rate, info.receive_window), (Some(0), None, None));
         assert_eq!(TcpInfo::parse(&[]), TcpInfo::default());
+        assert_eq!((info.number("send_window_scale"), info.number("pacing_rate")), (Some(10), None));
+        assert!(TcpInfo::numbers().all(|name| name != "round_trip_time") && info.number("round_trip_time").is_none());
     }
 
     proptest! {

@@ -24,13 +24,6 @@ pub struct Bounds<'a> {
     pub defaults: &'a Defaults,
 }
 
-/// How long to wait before a connect is tried again, usually and at least.
-const USUAL_INTERVAL: Duration = Duration::from_secs(1);
-const LEAST_INTERVAL: Duration = Duration::from_millis(10);
-
-/// How often a connect may be tried by number.
-const MOST_ATTEMPTS: u32 = 1000;
-
 // === In ===
 
 pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<SocketSpec, Violation> {
@@ -160,12 +153,12 @@ pub(super) fn attempts(
 ) -> Result<Attempts, Violation> {
     let timeout = call::optional_duration("attempt_timeout", timeout)?.filter(|timeout| !timeout.is_zero());
     let Some(retry) = retry else { return Ok(Attempts { timeout, retry: None }) };
-    let interval = call::optional_duration("retry.interval", retry.interval.as_ref())?.unwrap_or(USUAL_INTERVAL);
-    if interval < LEAST_INTERVAL {
+    let interval = call::optional_duration("retry.interval", retry.interval.as_ref())?.unwrap_or(Retry::USUAL_INTERVAL);
+    if interval < Retry::LEAST_INTERVAL {
         return Err(Violation::new("retry.interval", "it goes from 10 ms on"));
     }
-    if retry.attempts > MOST_ATTEMPTS {
-        let problem = format!("it goes up to {MOST_ATTEMPTS}, and this is {}", retry.attempts);
+    if retry.attempts > Retry::MOST_ATTEMPTS {
+        let problem = format!("it goes up to {}, and this is {}", Retry::MOST_ATTEMPTS, retry.attempts);
         return Err(Violation::new("retry.attempts", problem));
     }
     Ok(Attempts { timeout, retry: Some(Retry { attempts: retry.attempts, interval }) })

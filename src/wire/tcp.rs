@@ -39,56 +39,46 @@ pub(super) fn read_state(sent: pb::TcpState) -> Option<TcpState> {
     }
 }
 
-impl From<&TcpInfo> for pb::TcpInfo {
-    fn from(info: &TcpInfo) -> Self {
-        Self {
-            retransmits: info.retransmits,
-            probes: info.probes,
-            backoff: info.backoff,
-            send_window_scale: info.send_window_scale,
-            receive_window_scale: info.receive_window_scale,
-            retransmission_timeout: info.retransmission_timeout.map(call::span),
-            ack_timeout: info.ack_timeout.map(call::span),
-            send_mss: info.send_mss,
-            receive_mss: info.receive_mss,
-            unacked: info.unacked,
-            sacked: info.sacked,
-            lost: info.lost,
-            retransmitted: info.retransmitted,
-            since_data_sent: info.since_data_sent.map(call::span),
-            since_data_received: info.since_data_received.map(call::span),
-            since_ack_received: info.since_ack_received.map(call::span),
-            path_mtu: info.path_mtu,
-            round_trip_time: info.round_trip_time.map(call::span),
-            round_trip_variance: info.round_trip_variance.map(call::span),
-            slow_start_threshold: info.slow_start_threshold,
-            congestion_window: info.congestion_window,
-            advertised_mss: info.advertised_mss,
-            reordering: info.reordering,
-            receive_space: info.receive_space,
-            total_retransmits: info.total_retransmits,
-            pacing_rate: info.pacing_rate,
-            bytes_acked: info.bytes_acked,
-            bytes_received: info.bytes_received,
-            segments_sent: info.segments_sent,
-            segments_received: info.segments_received,
-            unsent_bytes: info.unsent_bytes,
-            least_round_trip_time: info.least_round_trip_time.map(call::span),
-            data_segments_received: info.data_segments_received,
-            data_segments_sent: info.data_segments_sent,
-            delivery_rate: info.delivery_rate,
-            busy_time: info.busy_time.map(call::span),
-            window_limited_time: info.window_limited_time.map(call::span),
-            buffer_limited_time: info.buffer_limited_time.map(call::span),
-            delivered: info.delivered,
-            delivered_ce: info.delivered_ce,
-            bytes_sent: info.bytes_sent,
-            bytes_retransmitted: info.bytes_retransmitted,
-            duplicates: info.duplicates,
-            reorder_seen: info.reorder_seen,
-            out_of_order: info.out_of_order,
-            send_window: info.send_window,
-            receive_window: info.receive_window,
+macro_rules! tcp_info {
+    (plain: $($plain:ident)*; times: $($time:ident)*) => {
+        impl From<&TcpInfo> for pb::TcpInfo {
+            fn from(info: &TcpInfo) -> Self {
+                Self { $($plain: info.$plain,)* $($time: info.$time.map(call::span),)* }
+            }
         }
+
+        /// What an agent sent.
+        pub fn read_info(sent: &pb::TcpInfo) -> TcpInfo {
+            TcpInfo {
+                $($plain: sent.$plain,)*
+                $($time: sent.$time.as_ref().map(|time| call::read_span(Some(time))),)*
+            }
+        }
+    };
+}
+
+tcp_info! {
+    plain:
+        retransmits probes backoff send_window_scale receive_window_scale send_mss receive_mss unacked sacked lost
+        retransmitted path_mtu slow_start_threshold congestion_window advertised_mss reordering receive_space
+        total_retransmits pacing_rate bytes_acked bytes_received segments_sent segments_received unsent_bytes
+        data_segments_received data_segments_sent delivery_rate delivered delivered_ce bytes_sent bytes_retransmitted
+        duplicates reorder_seen out_of_order send_window receive_window
+    ;
+    times:
+        retransmission_timeout ack_timeout since_data_sent since_data_received since_ack_received round_trip_time
+        round_trip_variance least_round_trip_time busy_time window_limited_time buffer_limited_time
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_knows_is_read_as_it_was_sent() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let info = TcpInfo::parse(&bytes);
+        assert_eq!(read_info(&pb::TcpInfo::from(&info)), info);
+        assert_eq!(read_info(&pb::TcpInfo::default()), TcpInfo::default());
     }
 }

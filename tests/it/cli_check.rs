@@ -72,6 +72,7 @@ const STEPS: &[(&[&str], &str)] = &[
         &[UDP, "on: a, join: u, group: 239.1.2.3, interface: eth/0"],
         "52 `eth/0` is not an interface: a name such as eth0, an index from 1, an address such as 10.0.0.1, or all | ",
     ),
+    (&[UDP, "on: a, block: u, group: 239.1.2.3"], "21 `block` needs `source` | "),
     // Words and numbers.
     (&["on: a, listen: ':70000', as: door"], "22 port 70000 is out of range: ports go up to 65535 | "),
     (
@@ -81,7 +82,7 @@ const STEPS: &[(&[&str], &str)] = &[
     (
         &["on: a, listen: ':0', as: door, size: 3"],
         "44 `size` means nothing to `listen` | with `listen` go as, local, family, backlog, max_connections, half_open, accepting, \
-         direction, delivery, paused, read_size, idle_timeout, options",
+         direction, delivery, paused, read_size, idle_timeout, read_delay, close_delay, options, max_accepts, accept_delay",
     ),
     (&["on: a, listen: ':0', as: door, backlog: 0"], "47 `backlog` goes from 1 to 65535, and this is 0 | "),
     (
@@ -105,6 +106,23 @@ const STEPS: &[(&[&str], &str)] = &[
         &[LINE, "on: a, shutdown: line, how: write"],
         "35 `write` is none of the words that fit here | there is send, receive, both",
     ),
+    (
+        &["on: a, listen: ':0', as: door, accepting: manual, accept_delay: 1s"],
+        "71 `accept_delay` is for a listener that accepts by itself | ",
+    ),
+    (
+        &["on: a, listen: ':0', as: door, close_delay: 1s"],
+        "51 without an end there is no `close_delay` | `half_open: auto_end` does",
+    ),
+    (&["on: a, connect: 'b:1', as: line, retry: 1001"], "47 `retry` goes from 0 to 1000, and this is 1001 | "),
+    (&["on: a, connect: 'b:1', as: line, retry_interval: 1s"], "56 `retry_interval` goes with `retry` | "),
+    (&["on: a, connect: 'b:1', as: line, retry: 3, retry_interval: 1ms"], "66 `retry_interval` goes from 10ms on | "),
+    (
+        &[LINE, "on: a, expect: line, tcp_info: { data_segs_out: 1 }"],
+        "40 `data_segs_out` is no number of TCP_INFO | did you mean `data_segments_sent`?",
+    ),
+    (&[UDP, "on: a, flush: u"], "21 `u` is a UDP socket, and this is for TCP | `send` is for UDP"),
+    (&[LINE, "on: a, disconnect: line"], "26 `line` is a TCP socket, and this is for UDP | `write` is for TCP"),
     // What is missing, and what is too much.
     (&["on: a, parse: '127.0.0.1'"], "21 `parse` needs `is` | "),
     (&["on: a, parse: '127.0.0.1', is: ipv4, error: EINVAL"], "51 `error` means nothing to `parse`: it never fails | "),
@@ -120,7 +138,7 @@ const STEPS: &[(&[&str], &str)] = &[
     (&[LINE, "on: a, set: line"], "19 there is nothing to set | `set` takes delivery, paused, read_size and options"),
     (
         &[DOOR, "on: a, expect: door"],
-        "22 nothing is expected of `door` | say what: event, state, tcp_state, connections, queue, bytes_read, bytes_written, \
+        "22 nothing is expected of `door` | say what: event, state, tcp_state, tcp_info, connections, queue, bytes_read, bytes_written, \
          receive_queue, datagrams_dropped, local, \
          peer, or quiet",
     ),
@@ -146,7 +164,7 @@ const FILES: &[(&str, &str)] = &[
     (
         "exercise: x\nhosts: { a: }\nsteps:\n  - { on: a }\n",
         "4:11 the step does nothing | a step has one of create, bind, \
-      listen, accept, connect, write, send, receive, shutdown, close, abort, set, join, leave, resolve, parse, expect",
+      listen, accept, connect, write, send, receive, shutdown, close, abort, set, join, leave, block, unblock, flush, disconnect, resolve, parse, expect",
     ),
     (
         "exercise: x\nhosts: { a: }\nsteps:\n  - on: a\n      listen: ':0'\n    as: door\n",
