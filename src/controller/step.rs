@@ -136,8 +136,8 @@ impl Runner<'_> {
                     self.await_accepted(step, bindings, listener, name, peer).await
                 }
             }
-            Verb::Write { socket, payload, flags, written } => {
-                self.write(step, bindings, socket, (payload, *flags), *written).await
+            Verb::Write { socket, payload, flags, slices, written } => {
+                self.write(step, bindings, socket, (payload, *flags, *slices), *written).await
             }
             Verb::Send { socket, to, reply_to, marks, payload } => {
                 self.send(step, bindings, socket, (to.as_ref(), reply_to.as_deref(), marks), payload).await

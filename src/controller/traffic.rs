@@ -9,7 +9,7 @@ use crate::exercise::expectation::{TakenCheck, bytes_text};
 use crate::exercise::plan::{Marks, Payload, Role, SocketPlan, Step, Wanted};
 use crate::exercise::template::Template;
 use crate::model::address::Transport;
-use crate::model::delivery::{Delivery, Watermarks};
+use crate::model::delivery::{Delivery, Slices, Watermarks};
 use crate::model::id::SocketId;
 use crate::model::limits::{Defaults, READ_SIZE};
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Taken, WriteFlags, Yield};
@@ -37,7 +37,7 @@ impl Runner<'_> {
         step: &Step,
         bindings: &Bindings<'_>,
         name: &str,
-        (payload, flags): (&Payload, WriteFlags),
+        (payload, flags, slices): (&Payload, WriteFlags, Option<Slices>),
         written: Option<u32>,
     ) -> Done {
         let socket = bindings.socket(name).map_err(Trouble::unable)?;
@@ -46,7 +46,7 @@ impl Runner<'_> {
             return Err(Trouble::unable("there is nothing to write"));
         }
         let length = payload.len();
-        let action = self.on(&socket.id, SocketAction::Write { payload, expected_offset: None, flags, slices: None });
+        let action = self.on(&socket.id, SocketAction::Write { payload, expected_offset: None, flags, slices });
         let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
         let Some(wanted) = written else { return self.judge(step, &outcome) };
         let handed = match outcome.yielded {

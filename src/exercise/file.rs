@@ -181,6 +181,10 @@ step_file! {
     paused: bool,
     /// How many bytes are read at a time.
     read_size: u32,
+    /// How many payloads are read before reading pauses.
+    credit: u32,
+    /// How long nothing is read after each payload.
+    read_interval: String,
     /// The silence that is announced.
     idle_timeout: String,
     /// How many connections are accepted at all.
@@ -221,6 +225,10 @@ step_file! {
     urgent: bool,
     /// Whether more will be written soon.
     more: bool,
+    /// How many bytes of a write are handed over at a time.
+    slice_size: u32,
+    /// How long to wait in between.
+    slice_interval: String,
     /// Take at least so many bytes at once.
     at_least: u32,
     /// Take at most so many bytes.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::exercise::template::Template;
 use crate::model::address::{Family, Transport};
-use crate::model::delivery::DeliveryChange;
+use crate::model::delivery::{DeliveryChange, Slices};
 use crate::model::group::GroupChange;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::SocketOption;
@@ -109,6 +109,8 @@ pub enum Verb {
         payload: Payload,
         /// How they are handed over.
         flags: WriteFlags,
+        /// How they are cut up; not at all where absent.
+        slices: Option<Slices>,
         /// How many of them must be handed over; all where absent.
         written: Option<u32>,
     },

@@ -11,7 +11,9 @@ use crate::exercise::plan::{Payload, SocketPlan};
 use crate::exercise::template::Template;
 use crate::exercise::words::Words;
 use crate::model::address::AddressText;
+use crate::model::delivery::{DeliveryChange, DeliveryMode, Slices};
 use crate::model::encoding::TextEncoding;
+use crate::model::limits::READ_SIZE;
 use crate::model::option::{OptionSpec, OptionType, OptionValue, SocketOption};
 use crate::model::payload::{Fill, Pattern, parse_hex};
 use crate::model::socket::{AcceptPolicy, Attempts, HalfOpenPolicy, Retry};
@@ -113,6 +115,43 @@ impl Words<'_, '_> {
             return None;
         }
         Some(Payload::Text(template, encoding))
+    }
+
+    /// What the step says about delivery; nothing if it says nothing.
+    pub(super) fn delivery(&mut self) -> Option<DeliveryChange> {
+        let file = self.file;
+        let words = [("events", DeliveryMode::Events), ("pull", DeliveryMode::Pull), ("count", DeliveryMode::Count)];
+        let change = DeliveryChange {
+            mode: self.checker.word(file.delivery.as_ref(), &words),
+            paused: file.paused.as_ref().map(|paused| paused.value),
+            read_size: self.in_range("read_size", file.read_size.as_ref(), 1..=READ_SIZE),
+            hash: None,
+            credit: self.in_range("credit", file.credit.as_ref(), 1..=u32::MAX),
+            read_interval: self.checker.duration(file.read_interval.as_ref()),
+        };
+        (change != DeliveryChange::default()).then_some(change)
+    }
+
+    /// How a write is cut up; nothing where it is not.
+    pub(super) fn slices(&mut self) -> Option<Slices> {
+        let size = self.in_range("slice_size", self.file.slice_size.as_ref(), 1..=u32::MAX);
+        let interval = self.checker.duration(self.file.slice_interval.as_ref());
+        let typed = [
+            self.file.slice_size.as_ref().map(|size| &size.referenced),
+            self.file.slice_interval.as_ref().map(|interval| &interval.referenced),
+        ];
+        match (typed, size.zip(interval)) {
+            ([Some(_), Some(at)], Some((_, interval))) if interval.is_zero() => {
+                self.checker.wrong(span(at), "without `slice_interval` the slices are one");
+                None
+            }
+            ([Some(_), Some(_)], slices) => slices.map(|(size, interval)| Slices { size, interval }),
+            ([Some(at), None] | [None, Some(at)], _) => {
+                self.checker.wrong(span(at), "`slice_size` and `slice_interval` go together");
+                None
+            }
+            ([None, None], _) => None,
+        }
     }
 
     /// How long and how often a connect is tried.

@@ -11,7 +11,6 @@ use crate::exercise::plan::{
 };
 use crate::exercise::template::Template;
 use crate::model::address::{Family, Transport};
-use crate::model::delivery::{DeliveryChange, DeliveryMode};
 use crate::model::errno::{Errno, LookupErrno};
 use crate::model::event::Event;
 use crate::model::group::{GroupAsked, GroupChange};
@@ -53,7 +52,7 @@ const MAX_BACKLOG: u32 = 65_535;
 pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// What goes with every verb that makes a TCP socket.
-const TCP_SOCKET: [&str; 15] = [
+const TCP_SOCKET: [&str; 17] = [
     "r#as",
     "local",
     "family",
@@ -65,6 +64,8 @@ const TCP_SOCKET: [&str; 15] = [
     "delivery",
     "paused",
     "read_size",
+    "credit",
+    "read_interval",
     "idle_timeout",
     "read_delay",
     "close_delay",
@@ -75,7 +76,11 @@ const LISTENER: [&str; 2] = ["max_accepts", "accept_delay"];
 /// What goes with a connect.
 const ATTEMPTS: [&str; 3] = ["attempt_timeout", "retry", "retry_interval"];
 /// What goes with a UDP socket that is made.
-const UDP_SOCKET: [&str; 8] = ["r#as", "local", "family", "direction", "delivery", "paused", "read_size", "options"];
+const UDP_SOCKET: [&str; 10] =
+    ["r#as", "local", "family", "direction", "delivery", "paused", "read_size", "credit", "read_interval", "options"];
+/// What goes with bytes that are written.
+const WRITTEN: [&str; 9] =
+    ["text", "encoding", "hex", "pattern", "urgent", "more", "slice_size", "slice_interval", "written"];
 /// What goes with a datagram that is sent.
 const SENT: [&str; 9] =
     ["text", "encoding", "hex", "pattern", "to", "reply_to", "source", "hop_limit", "traffic_class"];
@@ -291,21 +296,6 @@ impl Words<'_, '_> {
         self.checker.word(self.file.direction.as_ref(), &words).unwrap_or_default()
     }
 
-    /// What the step says about delivery; nothing if it says nothing.
-    fn delivery(&mut self) -> Option<DeliveryChange> {
-        let file = self.file;
-        let words = [("events", DeliveryMode::Events), ("pull", DeliveryMode::Pull), ("count", DeliveryMode::Count)];
-        let change = DeliveryChange {
-            mode: self.checker.word(file.delivery.as_ref(), &words),
-            paused: file.paused.as_ref().map(|paused| paused.value),
-            read_size: self.in_range("read_size", file.read_size.as_ref(), 1..=READ_SIZE),
-            hash: None,
-            credit: None,
-            read_interval: None,
-        };
-        (change != DeliveryChange::default()).then_some(change)
-    }
-
     // === Sockets that are there ===
 
     fn bind(&mut self, socket: &Spanned<String>) -> Option<Verb> {
@@ -331,7 +321,7 @@ impl Words<'_, '_> {
     }
 
     fn write(&mut self, socket: &Spanned<String>) -> Option<Verb> {
-        self.checker.only(self.file, "write", &["text", "encoding", "hex", "pattern", "urgent", "more", "written"]);
+        self.checker.only(self.file, "write", &WRITTEN);
         self.checker.use_socket_of(self.number, self.host, socket, Transport::Tcp)?;
         let written = self.file.written.as_ref().map(|written| written.value);
         let payload = self.payload();
@@ -347,7 +337,7 @@ impl Words<'_, '_> {
             urgent: self.file.urgent.as_ref().is_some_and(|urgent| urgent.value),
             more: self.file.more.as_ref().is_some_and(|more| more.value),
         };
-        Some(Verb::Write { socket: socket.value.clone(), payload, flags, written })
+        Some(Verb::Write { socket: socket.value.clone(), payload, flags, slices: self.slices(), written })
     }
 
     fn send(&mut self, socket: &Spanned<String>) -> Option<Verb> {
@@ -442,12 +432,12 @@ impl Words<'_, '_> {
     }
 
     fn set(&mut self, socket: &Spanned<String>) -> Option<Verb> {
-        self.checker.only(self.file, "set", &["delivery", "paused", "read_size", "options"]);
+        self.checker.only(self.file, "set", &["delivery", "paused", "read_size", "credit", "read_interval", "options"]);
         self.checker.use_socket(self.number, self.host, socket)?;
         let delivery = self.delivery();
         let options = self.options();
         if delivery.is_none() && options.is_empty() && self.file.options.is_none() {
-            let help = "`set` takes delivery, paused, read_size and options";
+            let help = "`set` takes delivery, paused, read_size, credit, read_interval and options";
             self.checker.wrong_with_help(span(&socket.referenced), "there is nothing to set", help);
             return None;
         }

@@ -82,7 +82,7 @@ const STEPS: &[(&[&str], &str)] = &[
     (
         &["on: a, listen: ':0', as: door, size: 3"],
         "44 `size` means nothing to `listen` | with `listen` go as, local, family, backlog, max_connections, half_open, accepting, \
-         direction, delivery, paused, read_size, idle_timeout, read_delay, close_delay, options, max_accepts, accept_delay",
+         direction, delivery, paused, read_size, credit, read_interval, idle_timeout, read_delay, close_delay, options, max_accepts, accept_delay",
     ),
     (&["on: a, listen: ':0', as: door, backlog: 0"], "47 `backlog` goes from 1 to 65535, and this is 0 | "),
     (
@@ -123,6 +123,7 @@ const STEPS: &[(&[&str], &str)] = &[
     ),
     (&[UDP, "on: a, flush: u"], "21 `u` is a UDP socket, and this is for TCP | `send` is for UDP"),
     (&[LINE, "on: a, disconnect: line"], "26 `line` is a TCP socket, and this is for UDP | `write` is for TCP"),
+    (&[LINE, "on: a, write: line, text: hola, slice_size: 1"], "51 `slice_size` and `slice_interval` go together | "),
     // What is missing, and what is too much.
     (&["on: a, parse: '127.0.0.1'"], "21 `parse` needs `is` | "),
     (&["on: a, parse: '127.0.0.1', is: ipv4, error: EINVAL"], "51 `error` means nothing to `parse`: it never fails | "),
@@ -135,7 +136,10 @@ const STEPS: &[(&[&str], &str)] = &[
         &[LINE, "on: a, write: line, text: hola, encoding: utf-9"],
         "49 `utf-9` is no encoding that is known here: labels are those of encoding.spec.whatwg.org, such as utf-8, utf-16le, gbk | ",
     ),
-    (&[LINE, "on: a, set: line"], "19 there is nothing to set | `set` takes delivery, paused, read_size and options"),
+    (
+        &[LINE, "on: a, set: line"],
+        "19 there is nothing to set | `set` takes delivery, paused, read_size, credit, read_interval and options",
+    ),
     (
         &[DOOR, "on: a, expect: door"],
         "22 nothing is expected of `door` | say what: event, state, tcp_state, tcp_info, connections, queue, bytes_read, bytes_written, \
