@@ -22,6 +22,8 @@ fn table() -> String {
     let mut text = String::from(
         "# Socket options\n\nBy the names of their Linux constants: socket(7), tcp(7), ip(7), ipv6(7). A value of another type, or out of range, is refused before any \
 system call; what the kernel says is in force is told beside what was asked for. This page is made from `src/model/option_table.rs`.\n\n\
+SO_ERROR is not among them: whoever reads it takes the error away from the agent, which tells it by events. SO_MEMINFO is `memory` of GetSocket, TCP_INFO is \
+`tcp_info`.\n\n\
 | option | value | of | |\n|---|---|---|---|\n",
     );
     for spec in OPTIONS {
