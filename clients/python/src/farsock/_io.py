@@ -1,0 +1,101 @@
+"""The event loop that all gRPC of this process runs on, in a thread of its own.
+
+A program may block, or have an event loop of its own, several, or none: calls, keepalives and leases go on meanwhile. Sync and async code
+share one set of connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_tasks: set[asyncio.Task[Any]] = set()
+# What is still open when the interpreter ends.
+_at_exit: list[Callable[[], None]] = []
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    """Answer the loop, started when it is first needed."""
+    global _loop  # noqa: PLW0603
+    with _lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=_run, args=(_loop,), name="farsock-io", daemon=True)
+            thread.start()
+            atexit.register(_stop, _loop, thread)
+        return _loop
+
+
+def submit(work: Coroutine[Any, Any, T]) -> Future[T]:
+    """Start a coroutine on the loop, from any other thread."""
+    return asyncio.run_coroutine_threadsafe(work, loop())
+
+
+def run(work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+    """Run a coroutine on the loop and wait for it. It is cancelled when the wait is over, by time or by Ctrl-C."""
+    future = submit(work)
+    try:
+        return future.result(timeout)
+    finally:
+        future.cancel()
+
+
+async def wait(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the loop and await it on the caller's. Cancelling one cancels the other."""
+    return await asyncio.wrap_future(submit(work))
+
+
+def spawn(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start a task, from the loop itself, and keep it until it is done."""
+    task = asyncio.get_running_loop().create_task(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    return task
+
+
+def soon(callback: Callable[..., object], *args: object) -> None:
+    """Call something on the loop, from any thread. Nothing happens once the interpreter is ending."""
+    with contextlib.suppress(RuntimeError):
+        loop().call_soon_threadsafe(callback, *args)
+
+
+def at_exit(callback: Callable[[], None]) -> Callable[[], None]:
+    """Call something before the loop stops with the interpreter; the answer takes that back."""
+    _at_exit.append(callback)
+
+    def take_back() -> None:
+        with contextlib.suppress(ValueError):
+            _at_exit.remove(callback)
+
+    return take_back
+
+
+def _run(own: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(own)
+    own.run_forever()
+    own.run_until_complete(_cancel_tasks())
+    own.close()
+
+
+async def _cancel_tasks() -> None:
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _stop(own: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    for callback in _at_exit:
+        with contextlib.suppress(Exception):
+            callback()
+    own.call_soon_threadsafe(own.stop)
+    thread.join(5)

@@ -1,0 +1,1 @@
+"""The `lab` fixture, and the timeline of a test that has failed."""
