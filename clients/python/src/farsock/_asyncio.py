@@ -190,7 +190,8 @@ async def _start(
         transport = StreamTransport(stream, extra, protocol)
         await transport.begun
         return transport, protocol
-    raw = StreamTransport(stream, extra, asyncio.Protocol())
+    # `start_tls` lets it read.
+    raw = StreamTransport(stream, extra, asyncio.Protocol(), reading=False)
     await raw.begun
     loop = asyncio.get_running_loop()
     name = None if server_side else server_hostname

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 from collections.abc import Awaitable, Callable
@@ -45,7 +46,7 @@ WAITS = 500
 WATCHERS = 64
 """How many WaitEvent are under way at a time; an agent takes 128 watchers of a session."""
 
-_CHANNEL_OPTIONS = [
+CHANNEL_OPTIONS = [
     # Without it, gRPC would share one connection between all channels to an agent.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
@@ -144,7 +145,7 @@ class Connection:
         return made
 
     def _channel(self) -> grpc.aio.Channel:
-        channel = grpc.aio.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
+        channel = grpc.aio.insecure_channel(self.target, options=CHANNEL_OPTIONS)
         self._channels.append(channel)
         return channel
 
@@ -154,18 +155,24 @@ class Connection:
             return await method(request, timeout=wait + DEADLINE, metadata=self.metadata)
         except grpc.aio.AioRpcError as error:
             raise _errors.of_status(error, self.name) from None
+        except grpc.aio.UsageError:
+            # The channels are closed, and so is everything that went through them.
+            raise _errors.of_number(errno.EBADF) from None
 
     async def wait(self, method: str, request: Any, timeout: float | None) -> Any:
         """Make a call of SocketService that may wait long, off the connection for other calls. Cancelling it stops the far operation."""
-        request.call.request_id = secrets.token_hex(8)
-        request.call.timeout.CopyFrom(duration(LONG if timeout is None else min(timeout, LONG)))
+        request.call.CopyFrom(operation(timeout))
         with self.waits.slot() as slot:
             try:
                 return await self.call(getattr(slot.sockets, method), request, LONG if timeout is None else timeout)
             except asyncio.CancelledError:
-                cancel = v1.CancelCallRequest(session_id=request.session_id, request_id=request.call.request_id)
-                self.close_later(self.call(self.sockets.CancelCall, cancel))
+                self.cancel_later(request.session_id, request.call.request_id)
                 raise
+
+    def cancel_later(self, session: str, request_id: str) -> None:
+        """Stop a far operation that nobody waits for any more: cancelling its call would not."""
+        request = v1.CancelCallRequest(session_id=session, request_id=request_id)
+        self.close_later(self.call(self.sockets.CancelCall, request))
 
     async def address(self, endpoint: v1.Endpoint) -> tuple[Any, ...]:
         """Make an address as Python has it of an endpoint."""
@@ -259,9 +266,9 @@ def duration(seconds: float) -> Duration:
     return Duration(seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9)
 
 
-def timeout_call(timeout: float | None) -> v1.Call:
-    """Make a Call that waits for so many seconds; None: without end, or nearly."""
-    return v1.Call(timeout=duration(LONG if timeout is None else min(timeout, LONG)))
+def operation(timeout: float | None) -> v1.Call:
+    """Make a Call that waits for so many seconds; None: without end, or nearly. It has a name, so that it can be cancelled."""
+    return v1.Call(request_id=secrets.token_hex(8), timeout=duration(LONG if timeout is None else min(timeout, LONG)))
 
 
 def raise_report(report: v1.Report) -> None:

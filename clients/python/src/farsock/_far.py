@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from farsock import _address, _errors, v1
-from farsock._connection import Connection, raise_report, timeout_call
+from farsock._connection import Connection, operation, raise_report
 from farsock._stream import Stream
 
 
@@ -96,7 +96,7 @@ async def connect(connection: Connection, spec: v1.TcpSocketSpec, timeout: float
     """Make a connection and its stream in one call."""
     opening = v1.TransferSocketRequest()
     opening.create.tcp.CopyFrom(spec)
-    opening.create.call.CopyFrom(timeout_call(timeout))
+    opening.create.call.CopyFrom(operation(timeout))
 
     async def work(session: str) -> Stream:
         opening.create.session_id = session

@@ -11,7 +11,8 @@ import grpc
 
 from farsock import _address, _endpoint, _far, _inventory, _io, v1
 from farsock._asyncio import Streams
-from farsock._connection import Connection
+from farsock._connection import CHANNEL_OPTIONS, Connection
+from farsock._errors import AgentError
 from farsock._names import Names
 from farsock._socket import Socket
 from farsock._watch import Watch
@@ -86,7 +87,7 @@ class Host(Streams, Names):
 
     def channel(self) -> grpc.Channel:
         """Make a channel of gRPC for the stubs of `farsock.v1`, with the token of this host. It is the caller's, to be closed."""
-        channel = grpc.insecure_channel(self.endpoint.target)
+        channel = grpc.insecure_channel(self.endpoint.target, options=CHANNEL_OPTIONS)
         return grpc.intercept_channel(channel, _Credentials(self._connection().metadata))
 
     def events(self, *, sockets: Iterable[str] = (), kinds: Iterable[str] = (), after: int | None = None, from_now: bool = False) -> Watch:
@@ -180,7 +181,7 @@ class Host(Streams, Names):
         try:
             far = _io.run(_far.listen(self._connection(), family, local, backlog, reuse_port, dualstack_ipv6))
         except OSError as error:
-            if error.errno is not None and not isinstance(error, std.gaierror):
+            if error.errno is not None and not isinstance(error, (std.gaierror, AgentError)):
                 raise OSError(error.errno, f"{error.strerror} (while attempting to bind on address {address!r})") from None
             raise
         made = Socket._of_far(self, far)

@@ -133,10 +133,13 @@ async def getaddrinfo(
     connection: Connection, host: str | None, port: str | int | None, family: int, type: int, proto: int, flags: int
 ) -> list[AddressInfo]:
     """getaddrinfo(3): of streams and datagrams; there are no raw sockets here."""
-    number = await _port(connection, port, type)
     kinds = [(kind, its) for kind, its in _KINDS if type in {0, kind} and proto in {0, its}]
     if not kinds:
         raise socket.gaierror(socket.EAI_SOCKTYPE, "ai_socktype not supported")
+    # A service may have a port of one transport only.
+    ports = [(kind, int(its), number) for kind, its in kinds if (number := await _port(connection, port, kind)) is not None]
+    if not ports:
+        raise socket.gaierror(socket.EAI_SERVICE, "Servname not supported for ai_socktype")
     canonical = ""
     if host is None:
         passive = flags & socket.AI_PASSIVE
@@ -157,24 +160,24 @@ async def getaddrinfo(
         its_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         if family not in {0, its_family}:
             continue
-        where = (address, number, 0, 0) if its_family == socket.AF_INET6 else (address, number)
-        for kind, its in kinds:
-            found.append((its_family, kind, int(its), "" if found else canonical, where))
+        for kind, its, number in ports:
+            where = (address, number, 0, 0) if its_family == socket.AF_INET6 else (address, number)
+            found.append((its_family, kind, its, "" if found else canonical, where))
     if not found:
         raise socket.gaierror(socket.EAI_ADDRFAMILY, "Address family for hostname not supported")
     return found
 
 
-async def _port(connection: Connection, port: str | int | None, type: int) -> int:
+async def _port(connection: Connection, port: str | int | None, kind: int) -> int | None:
     if port is None or port == "":
         return 0
     if isinstance(port, int) or port.isdecimal():
         return int(port)
-    transport = v1.TRANSPORT_UDP if type == socket.SOCK_DGRAM else v1.TRANSPORT_TCP
+    transport = v1.TRANSPORT_UDP if kind == socket.SOCK_DGRAM else v1.TRANSPORT_TCP
     try:
         return (await resolve(connection, v1.ResolveRequest(service=port, transport=transport))).port
     except socket.gaierror:
-        raise socket.gaierror(socket.EAI_SERVICE, "Servname not supported for ai_socktype") from None
+        return None
 
 
 def is_literal(host: str) -> bool:

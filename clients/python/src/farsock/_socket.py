@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -57,8 +58,9 @@ class Socket:
         self._closed = False
         self._lock = threading.Lock()
         if self.type == socket.SOCK_DGRAM:
-            self._datagrams = Pull(lambda timeout: _datagram.receive(self._connection, far, timeout), lambda _: None)
-            self._datagrams.listener = self._changed
+            connection = self._connection
+            self._datagrams = Pull(lambda timeout: _datagram.receive(connection, far, timeout), lambda _: None)
+            self._datagrams.listener = _weakly(self._changed)
 
     @classmethod
     def _of_stream(cls, host: Host, stream: Stream, timeout: float | None) -> Socket:
@@ -75,7 +77,7 @@ class Socket:
 
     def _attach(self, stream: Stream) -> None:
         self._stream = stream
-        stream.listener = self._changed
+        stream.listener = _weakly(self._changed)
 
     # === What it is ===
 
@@ -113,9 +115,9 @@ class Socket:
         raise TypeError(f"cannot pickle {self.__class__.__name__!r} object")
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
+        if not getattr(self, "_closed", True) and not self._connection.closed:
+            _io.soon(_spawn_close, self._connection, self._far, self._stream)
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            _io.soon(self._close_soon)
 
     def getsockname(self) -> Any:
         """Answer the local address; of an unbound socket the wildcard address and port 0."""
@@ -270,11 +272,12 @@ class Socket:
 
     def _listens(self) -> None:
         if self._accepts is None:
+            connection, far = self._connection, self._far
             self._accepts = Pull(
-                lambda timeout: _far.accept(self._connection, self._far, timeout),
-                lambda got: self._connection.close_later(_far.reset(got[0])),
+                lambda timeout: _far.accept(connection, far, timeout),
+                lambda got: connection.close_later(_far.reset(got[0])),
             )
-            self._accepts.listener = self._changed
+            self._accepts.listener = _weakly(self._changed)
 
     def accept(self) -> tuple[Socket, Any]:
         """Take the oldest connection that waits, with its remote address."""
@@ -598,10 +601,6 @@ class Socket:
             self._readiness.close()
             self._readiness = None
 
-    def _close_soon(self) -> None:
-        self._closed = True
-        _io.spawn(self._close())
-
     async def _close(self) -> None:
         """Close the far socket, in a task that the connection waits for."""
         await asyncio.shield(self._connection.close_later(self._close_far()))
@@ -660,3 +659,18 @@ class Socket:
         text = io.TextIOWrapper(buffer, encoding, errors, newline)
         text.mode = mode  # type: ignore[misc]
         return text
+
+
+def _spawn_close(connection: Connection, far: v1.Socket, stream: Stream | None) -> None:
+    connection.close_later(_far.close(connection, far) if stream is None else stream.close())
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Call a method as long as its object is there: what runs in the background must not keep a socket that nobody has any more."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if (found := reference()) is not None:
+            found()
+
+    return call

@@ -85,6 +85,8 @@ class Stream:
         except BaseException as error:
             stream._call.cancel()
             stream._slot.release()
+            if isinstance(error, asyncio.CancelledError) and request.HasField("create"):
+                connection.cancel_later(session, request.create.call.request_id)
             if isinstance(error, grpc.aio.AioRpcError):
                 raise _errors.of_status(error, connection.name) from None
             raise
@@ -167,8 +169,7 @@ class Stream:
                 self._wake.clear()
                 while (frame := self._next_frame()) is not None:
                     await call.write(frame)
-                    if frame.HasField("data"):
-                        self._tell()
+                    self._tell()
                 if self._transfer.client_ended and self._transfer.agent_ended:
                     await call.done_writing()
                     return

@@ -47,12 +47,12 @@ class StreamTransport(asyncio.Transport):
     # What `loop.start_tls` asks of a transport.
     _start_tls_compatible = True
 
-    def __init__(self, stream: Stream, extra: dict[str, Any], protocol: asyncio.BaseProtocol) -> None:
+    def __init__(self, stream: Stream, extra: dict[str, Any], protocol: asyncio.BaseProtocol, reading: bool = True) -> None:
         super().__init__(extra)
         self._loop = asyncio.get_running_loop()
         self._stream = stream
         self._protocol = protocol
-        self._reading = True
+        self._reading = reading
         self._eof_told = False
         self._ending = False
         self._closing = False
@@ -126,6 +126,9 @@ class StreamTransport(asyncio.Transport):
             self._closing = True
             self._stream.abort()
             self._close_far(error if isinstance(error, Exception) else None)
+
+    # What TLS of asyncio asks of a transport when it has failed.
+    _force_close = _fail
 
     def _close_far(self, error: Exception | None) -> None:
         done = _io.submit(_closed(self._stream))
