@@ -155,10 +155,8 @@ def test_a_server_on_all_addresses(a: farsock.Host, b: farsock.Host) -> None:
 def test_cancellation_stops_the_far_operation(a: farsock.Host) -> None:
     async def main() -> None:
         with a.create_server(("127.0.0.1", 0), backlog=1) as server:
-            waiting = []
             # Two fit into the queue; the third gets no answer.
-            for _ in range(2):
-                waiting.append(await a.open_connection(*server.getsockname()))
+            waiting = [await a.open_connection(*server.getsockname()) for _ in range(2)]
             third = asyncio.ensure_future(a.open_connection(*server.getsockname()))
             with a.events(kinds=["connect_started"], after=0) as watch:
                 for _ in range(3):
@@ -177,26 +175,36 @@ def test_cancellation_stops_the_far_operation(a: farsock.Host) -> None:
 class Recorder(asyncio.Protocol):
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.news = asyncio.Event()
         self.lost = asyncio.get_running_loop().create_future()
 
+    def tell(self, what: str) -> None:
+        self.told.append(what)
+        self.news.set()
+
+    async def until(self, what: str) -> None:
+        while what not in self.told:
+            self.news.clear()
+            await self.news.wait()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.told.append("made")
+        self.tell("made")
 
     def data_received(self, data: bytes) -> None:
-        self.told.append(data.decode())
+        self.tell(data.decode())
 
     def eof_received(self) -> bool:
-        self.told.append("eof")
+        self.tell("eof")
         return False
 
     def pause_writing(self) -> None:
-        self.told.append("pause")
+        self.tell("pause")
 
     def resume_writing(self) -> None:
-        self.told.append("resume")
+        self.tell("resume")
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.told.append("lost")
+        self.tell("lost")
         self.lost.set_result(error)
 
 
@@ -227,21 +235,19 @@ def test_flow_control_of_protocols(a: farsock.Host, b: farsock.Host, family: int
         server = a.create_server((loopback(family), 0), family=family)
         transport, protocol = await b.create_stream_connection(Recorder, *server.getsockname()[:2])
         transport.set_write_buffer_limits(high=100_000)
-        assert transport.get_write_buffer_limits() == (25_000, 100_000)  # type: ignore[attr-defined]
+        assert transport.get_write_buffer_limits() == (25_000, 100_000)
         transport.write(b"x" * (8 << 20))
         assert protocol.told == ["made", "pause"]
         accepted, _ = await asyncio.to_thread(server.accept)
         left = 8 << 20
         while left:
             left -= len(await asyncio.to_thread(accepted.recv, 1 << 20))
-        while "resume" not in protocol.told:
-            await asyncio.sleep(0.01)
+        await protocol.until("resume")
         transport.pause_reading()
         accepted.sendall(b"paused")
         assert not transport.is_reading()
         transport.resume_reading()
-        while "paused" not in protocol.told:
-            await asyncio.sleep(0.01)
+        await protocol.until("paused")
         accepted.close()
         server.close()
         await protocol.lost

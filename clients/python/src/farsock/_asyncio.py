@@ -79,7 +79,7 @@ class Streams:
         if local_addr is not None:
             spec.bind = _address.to_text(socket.AF_INET6 if ":" in local_addr[0] else socket.AF_INET, local_addr, "bind")
         connection = self._connection()
-        stream, extra = await _io.wait(_connect(connection, spec, timeout))
+        stream, extra = await _io.wait(_connect(connection, spec, timeout), lambda made: _far.discard(made[0]))
         return await _start(stream, extra, protocol_factory(), _context(ssl), server_hostname or host)
 
     async def create_stream_server(
@@ -98,7 +98,10 @@ class Streams:
         connection = self._connection()
         hosts = ["0.0.0.0", "::"] if not host else [host] if isinstance(host, str) else list(host)
         wanted = [one for one in hosts if host or family in {0, socket.AF_INET6 if ":" in one else socket.AF_INET}]
-        listeners = await _io.wait(_listen(connection, wanted, port, family, backlog, reuse_port))
+        listeners = await _io.wait(
+            _listen(connection, wanted, port, family, backlog, reuse_port),
+            lambda made: [connection.close_later(_far.close(connection, far)) for far, _ in made],
+        )
         server = Server(connection, listeners, protocol_factory, ssl)
         if start_serving:
             await server.start_serving()
@@ -116,7 +119,10 @@ class Streams:
     ) -> tuple[asyncio.DatagramTransport, P]:
         """Make a UDP socket, as `loop.create_datagram_endpoint`."""
         connection = self._connection()
-        far, extra = await _io.wait(_datagram_socket(connection, local_addr, remote_addr, family, reuse_port, allow_broadcast))
+        far, extra = await _io.wait(
+            _datagram_socket(connection, local_addr, remote_addr, family, reuse_port, allow_broadcast),
+            lambda made: connection.close_later(_far.close(connection, made[0])),
+        )
         protocol = protocol_factory()
         transport = DatagramTransport(connection, far, extra, protocol)
         return transport, protocol
@@ -124,7 +130,11 @@ class Streams:
 
 async def _connect(connection: Connection, spec: v1.TcpSocketSpec, timeout: float | None) -> tuple[Stream, dict[str, Any]]:
     stream = await _far.connect(connection, spec, timeout)
-    return stream, await _extra(connection, stream.socket)
+    try:
+        return stream, await _extra(connection, stream.socket)
+    except BaseException:
+        _far.discard(stream)
+        raise
 
 
 async def _extra(connection: Connection, far: v1.Socket) -> dict[str, Any]:
@@ -186,18 +196,21 @@ async def _start(
     server_hostname: str | None,
     server_side: bool = False,
 ) -> tuple[asyncio.Transport, P]:
-    if context is None:
-        transport = StreamTransport(stream, extra, protocol)
-        await transport.begun
-        return transport, protocol
     # `start_tls` lets it read.
-    raw = StreamTransport(stream, extra, asyncio.Protocol(), reading=False)
-    await raw.begun
-    loop = asyncio.get_running_loop()
-    name = None if server_side else server_hostname
-    secure = await loop.start_tls(raw, protocol, context, server_side=server_side, server_hostname=name)
-    if secure is None:
-        raise ConnectionAbortedError("the TLS handshake was aborted")
+    first: asyncio.BaseProtocol = protocol if context is None else asyncio.Protocol()
+    transport = StreamTransport(stream, extra, first, reading=context is None)
+    try:
+        await transport.begun
+        if context is None:
+            return transport, protocol
+        loop = asyncio.get_running_loop()
+        name = None if server_side else server_hostname
+        secure = await loop.start_tls(transport, protocol, context, server_side=server_side, server_hostname=name)
+        if secure is None:
+            raise ConnectionAbortedError("the TLS handshake was aborted")
+    except BaseException:
+        transport.abort()
+        raise
     protocol.connection_made(secure)
     return secure, protocol
 
@@ -243,9 +256,7 @@ class Server(asyncio.AbstractServer):
 
     def _pull(self, far: v1.Socket) -> Pull[tuple[Stream, Any]]:
         connection = self._connection
-        pull: Pull[tuple[Stream, Any]] = Pull(
-            lambda timeout: _far.accept(connection, far, timeout), lambda got: connection.close_later(_far.reset(got[0]))
-        )
+        pull: Pull[tuple[Stream, Any]] = Pull(lambda timeout: _far.accept(connection, far, timeout), lambda got: _far.discard(got[0]))
         pull.listener = Caller(lambda: self._accept(pull))
         pull.want()
         return pull
@@ -268,7 +279,11 @@ class Server(asyncio.AbstractServer):
             task.add_done_callback(self._serving.discard)
 
     async def _serve(self, stream: Stream) -> None:
-        extra = await _io.wait(_extra(self._connection, stream.socket))
+        try:
+            extra = await _io.wait(_extra(self._connection, stream.socket))
+        except BaseException:
+            _io.soon(_far.discard, stream)
+            raise
         try:
             await _start(stream, extra, self._factory(), self._context, None, server_side=True)
         except (OSError, ssl_module.SSLError) as error:

@@ -86,10 +86,10 @@ async def take_over(connection: Connection, far: v1.Socket) -> Stream:
         return Stream.failed(connection, far.session_id, far, OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
 
 
-async def reset(stream: Stream) -> None:
+def discard(stream: Stream) -> None:
     """Reset a connection that nobody wants."""
     stream.abort()
-    await stream.close()
+    stream.connection.close_later(stream.close())
 
 
 async def connect(connection: Connection, spec: v1.TcpSocketSpec, timeout: float | None) -> Stream:

@@ -163,7 +163,7 @@ class Host(Streams, Names):
         spec = v1.TcpSocketSpec(connect=_address.join(address[0] or "localhost", address[1]))
         if source_address is not None:
             spec.bind = _address.to_text(std.AF_INET6 if ":" in source_address[0] else std.AF_INET, source_address, "bind")
-        return Socket._of_stream(self, _io.run(_far.connect(connection, spec, timeout)), timeout)
+        return Socket._of_stream(self, _io.run(_far.connect(connection, spec, timeout), _far.discard), timeout)
 
     def create_server(
         self,
@@ -178,8 +178,12 @@ class Host(Streams, Names):
         if dualstack_ipv6 and family != std.AF_INET6:
             raise ValueError("dualstack_ipv6 requires AF_INET6 family")
         local = _address.to_text(family, address, "bind")
+        connection = self._connection()
         try:
-            far = _io.run(_far.listen(self._connection(), family, local, backlog, reuse_port, dualstack_ipv6))
+            far = _io.run(
+                _far.listen(connection, family, local, backlog, reuse_port, dualstack_ipv6),
+                lambda made: connection.close_later(_far.close(connection, made)),
+            )
         except OSError as error:
             if error.errno is not None and not isinstance(error, (std.gaierror, AgentError)):
                 raise OSError(error.errno, f"{error.strerror} (while attempting to bind on address {address!r})") from None

@@ -12,7 +12,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -40,18 +40,52 @@ def submit(work: Coroutine[Any, Any, T]) -> Future[T]:
     return asyncio.run_coroutine_threadsafe(work, loop())
 
 
-def run(work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-    """Run a coroutine on the loop and wait for it. It is cancelled when the wait is over, by time or by Ctrl-C."""
-    future = submit(work)
+class _Handover(Generic[T]):
+    """Runs a coroutine on the loop for somebody elsewhere. What it has made when nobody waits for it any more is discarded."""
+
+    def __init__(self, work: Coroutine[Any, Any, T], discard: Callable[[T], object] | None) -> None:
+        self._work = work
+        self._discard = discard
+        self._made: list[T] = []
+        self._abandoned = False
+        self.future = submit(self._carry())
+
+    async def _carry(self) -> T:
+        made = await self._work
+        if self._discard is not None:
+            self._made.append(made)
+            if self._abandoned:
+                self._clear()
+        return made
+
+    def abandon(self) -> None:
+        self.future.cancel()
+        soon(self._clear)
+
+    def _clear(self) -> None:
+        self._abandoned = True
+        while self._made and self._discard is not None:
+            self._discard(self._made.pop())
+
+
+def run(work: Coroutine[Any, Any, T], discard: Callable[[T], object] | None = None) -> T:
+    """Run a coroutine on the loop and wait for it. It is cancelled when the wait is over, by Ctrl-C for instance."""
+    handover = _Handover(work, discard)
     try:
-        return future.result(timeout)
-    finally:
-        future.cancel()
+        return handover.future.result()
+    except BaseException:
+        handover.abandon()
+        raise
 
 
-async def wait(work: Coroutine[Any, Any, T]) -> T:
+async def wait(work: Coroutine[Any, Any, T], discard: Callable[[T], object] | None = None) -> T:
     """Run a coroutine on the loop and await it on the caller's. Cancelling one cancels the other."""
-    return await asyncio.wrap_future(submit(work))
+    handover = _Handover(work, discard)
+    try:
+        return await asyncio.wrap_future(handover.future)
+    except BaseException:
+        handover.abandon()
+        raise
 
 
 def spawn(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

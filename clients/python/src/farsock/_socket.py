@@ -38,7 +38,8 @@ class Socket:
     def __init__(self, host: Host, family: int = -1, type: int = -1, proto: int = -1) -> None:
         family = socket.AF_INET if family == -1 else family
         type = socket.SOCK_STREAM if type == -1 else type
-        far = _io.run(_far.create(host._connection(), family, type, proto))
+        connection = host._connection()
+        far = _io.run(_far.create(connection, family, type, proto), lambda made: connection.close_later(_far.close(connection, made)))
         self._begin(host, far, host.getdefaulttimeout())
 
     def _begin(self, host: Host, far: v1.Socket, timeout: float | None) -> None:
@@ -275,7 +276,7 @@ class Socket:
             connection, far = self._connection, self._far
             self._accepts = Pull(
                 lambda timeout: _far.accept(connection, far, timeout),
-                lambda got: connection.close_later(_far.reset(got[0])),
+                lambda got: _far.discard(got[0]),
             )
             self._accepts.listener = _weakly(self._changed)
 

@@ -64,6 +64,7 @@ class Stream:
         self._woken = False
         self._ending = False
         self._aborting = False
+        self._closing = False
         self._deaf = False
         self._error: OSError | None = None
         self._lost: OSError | None = None
@@ -147,8 +148,11 @@ class Stream:
                 if not self._transfer.receive("data", len(data)):
                     continue
                 with self.changed:
-                    self._inbox.append(memoryview(data))
-                    self._readable += len(data)
+                    if self._closing:
+                        self._took(len(data), 0)
+                    else:
+                        self._inbox.append(memoryview(data))
+                        self._readable += len(data)
             elif kind == "window":
                 self._transfer.receive("window", answer.window)
                 self._wake.set()
@@ -311,8 +315,8 @@ class Stream:
             self._took(done)
         return done
 
-    def _took(self, size: int) -> None:
-        self._readable -= size
+    def _took(self, size: int, kept: int | None = None) -> None:
+        self._readable -= size if kept is None else kept
         self._consumed += size
         if self._consumed >= WINDOW // 2:
             self._wake_writer()
@@ -376,6 +380,11 @@ class Stream:
     async def close(self) -> None:
         """Hand everything over and close the far socket, or reset it after `abort`. It may take as long as the peer does not read."""
         transfer = self._transfer
+        # A peer that waits until we read what it sends would not read what we send.
+        with self.changed:
+            self._closing = True
+            self._inbox.clear()
+            self._took(self._readable)
         if not self._aborting:
             self.end()
         await self._until(lambda: self.over or transfer.client_ended or transfer.failed or transfer.aborted)

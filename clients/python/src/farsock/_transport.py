@@ -231,10 +231,6 @@ class StreamTransport(asyncio.Transport):
         self._stream.abort()
         self.close()
 
-    def __del__(self) -> None:
-        if not self._closing:
-            self._stream.abort()
-
 
 async def _closed(stream: Stream) -> None:
     # The connection waits for it, too, when the program does not any more.
