@@ -118,6 +118,7 @@ class Event(_message.Message):
     DATAGRAM_RECEIVED_FIELD_NUMBER: _builtins.int
     WRITTEN_FIELD_NUMBER: _builtins.int
     SENT_FIELD_NUMBER: _builtins.int
+    WRITE_BLOCKED_FIELD_NUMBER: _builtins.int
     WRITABLE_FIELD_NUMBER: _builtins.int
     SHUT_DOWN_FIELD_NUMBER: _builtins.int
     PEER_CLOSED_FIELD_NUMBER: _builtins.int
@@ -216,6 +217,10 @@ class Event(_message.Message):
     @_builtins.property
     def sent(self) -> Global___SentEvent:
         """A datagram was handed to the kernel."""
+
+    @_builtins.property
+    def write_blocked(self) -> Global___WriteBlockedEvent:
+        """More bytes of writes wait than the high watermark."""
 
     @_builtins.property
     def writable(self) -> Global___WritableEvent:
@@ -341,6 +346,7 @@ class Event(_message.Message):
         datagram_received: Global___DatagramReceivedEvent | None = ...,
         written: Global___WrittenEvent | None = ...,
         sent: Global___SentEvent | None = ...,
+        write_blocked: Global___WriteBlockedEvent | None = ...,
         writable: Global___WritableEvent | None = ...,
         shut_down: Global___ShutDownEvent | None = ...,
         peer_closed: Global___PeerClosedEvent | None = ...,
@@ -367,11 +373,11 @@ class Event(_message.Message):
         agent_draining: Global___AgentDrainingEvent | None = ...,
         session_reset: Global___SessionResetEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_received", b"urgent_received", "writable", b"writable", "written", b"written"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_received", b"urgent_received", "writable", b"writable", "written", b"written"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "urgent_received", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "urgent_received", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -915,7 +921,9 @@ Global___DatagramReceivedEvent: _TypeAlias = DatagramReceivedEvent  # noqa: Y015
 
 @_typing.final
 class WrittenEvent(_message.Message):
-    """Bytes of one WriteSocket were handed to the kernel. It says nothing about the peer. Not when not a single byte was taken."""
+    """Bytes of one WriteSocket, or of one slice of it, were handed to the kernel. It says nothing about the peer. Not when not a single byte
+    was taken.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -927,7 +935,7 @@ class WrittenEvent(_message.Message):
     size: _builtins.int
     """How many bytes were handed over."""
     asked_size: _builtins.int
-    """How many bytes the operation wanted to write. More than `size`: the rest was discarded."""
+    """How many bytes the operation, or its slice, wanted to write. More than `size`: the rest was discarded."""
     def __init__(
         self,
         *,
@@ -980,8 +988,32 @@ class SentEvent(_message.Message):
 Global___SentEvent: _TypeAlias = SentEvent  # noqa: Y015
 
 @_typing.final
+class WriteBlockedEvent(_message.Message):
+    """The kernel has no room, and more bytes of writes wait in the agent than `write_high_watermark`: better write no more until `writable`.
+    Not while a TransferSocket has the connection, whose client has its credit instead. Node: `write()` returns false.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PENDING_BYTES_FIELD_NUMBER: _builtins.int
+    pending_bytes: _builtins.int
+    """How many bytes wait."""
+    def __init__(
+        self,
+        *,
+        pending_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pending_bytes", b"pending_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteBlockedEvent: _TypeAlias = WriteBlockedEvent  # noqa: Y015
+
+@_typing.final
 class WritableEvent(_message.Message):
-    """Everything that was queued has been handed to the kernel. Only after a write had to wait. Node: `drain`."""
+    """No more bytes of writes wait in the agent than `write_low_watermark`, and the kernel has room. Only after `write_blocked`. Node: `drain`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1121,16 +1153,21 @@ Global___IdleTimedOutEvent: _TypeAlias = IdleTimedOutEvent  # noqa: Y015
 
 @_typing.final
 class ReadPausedEvent(_message.Message):
-    """The agent stopped reading from a socket because SetSocketDelivery or its creation asked for it."""
+    """The agent stopped reading from a socket."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _socket_pb2.ReadPauseReason.ValueType
+    """Why."""
     def __init__(
         self,
+        *,
+        reason: _socket_pb2.ReadPauseReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

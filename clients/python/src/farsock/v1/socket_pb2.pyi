@@ -197,6 +197,30 @@ the end; then it is refused with FAILED_PRECONDITION (WRONG_STATE).
 """
 Global___DeliveryMode: _TypeAlias = DeliveryMode  # noqa: Y015
 
+class _ReadPauseReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReadPauseReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReadPauseReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    READ_PAUSE_REASON_UNSPECIFIED: _ReadPauseReason.ValueType  # 0
+    """Never sent."""
+    READ_PAUSE_REASON_ASKED: _ReadPauseReason.ValueType  # 1
+    """SetSocketDelivery, or its creation, asked for it."""
+    READ_PAUSE_REASON_CREDIT: _ReadPauseReason.ValueType  # 2
+    """`delivery.credit` is used up. It goes on with more, or when `paused` is set to false."""
+
+class ReadPauseReason(_ReadPauseReason, metaclass=_ReadPauseReasonEnumTypeWrapper):
+    """Why a socket is not read."""
+
+READ_PAUSE_REASON_UNSPECIFIED: ReadPauseReason.ValueType  # 0
+"""Never sent."""
+READ_PAUSE_REASON_ASKED: ReadPauseReason.ValueType  # 1
+"""SetSocketDelivery, or its creation, asked for it."""
+READ_PAUSE_REASON_CREDIT: ReadPauseReason.ValueType  # 2
+"""`delivery.credit` is used up. It goes on with more, or when `paused` is set to false."""
+Global___ReadPauseReason: _TypeAlias = ReadPauseReason  # noqa: Y015
+
 class _CloseReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -259,6 +283,8 @@ class Delivery(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     READ_SIZE_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    CREDIT_FIELD_NUMBER: _builtins.int
+    READ_INTERVAL_FIELD_NUMBER: _builtins.int
     mode: Global___DeliveryMode.ValueType
     """Where they go."""
     paused: _builtins.bool
@@ -273,6 +299,18 @@ class Delivery(_message.Message):
     """TCP: take the SHA-256 of all bytes each way, for `received_sha256` and `written_sha256` of Socket. Only before the first byte, later it
     is refused with FAILED_PRECONDITION (WRONG_STATE). Absent: as it was, and at creation false.
     """
+    credit: _builtins.int
+    """Read so many payloads and then pause (`read_paused` with CREDIT); 1 or more. A payload is what one read brings, a `received` or a
+    `datagram_received`, whatever the mode does with it; the end of a stream takes none. Takes the place of what was left, and ends a
+    pause. Not together with `paused`: true. Erlang: `{active, N}`. In replies, what is left. Absent: as it was, unless `paused` is set,
+    which takes any credit away; and at creation any number.
+    """
+    @_builtins.property
+    def read_interval(self) -> _duration_pb2.Duration:
+        """Read nothing for so long after each payload: with `read_size`, a reader as slow as one wants. A change counts at once. Absent: as it
+        was, and at creation zero.
+        """
+
     def __init__(
         self,
         *,
@@ -280,17 +318,23 @@ class Delivery(_message.Message):
         paused: _builtins.bool | None = ...,
         read_size: _builtins.int | None = ...,
         hash: _builtins.bool | None = ...,
+        credit: _builtins.int | None = ...,
+        read_interval: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_hash", b"_hash", "_paused", b"_paused", "_read_size", b"_read_size", "hash", b"hash", "paused", b"paused", "read_size", b"read_size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "_hash", b"_hash", "_paused", b"_paused", "_read_size", b"_read_size", "credit", b"credit", "hash", b"hash", "paused", b"paused", "read_interval", b"read_interval", "read_size", b"read_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hash", b"_hash", "_paused", b"_paused", "_read_size", b"_read_size", "hash", b"hash", "mode", b"mode", "paused", b"paused", "read_size", b"read_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "_hash", b"_hash", "_paused", b"_paused", "_read_size", b"_read_size", "credit", b"credit", "hash", b"hash", "mode", b"mode", "paused", b"paused", "read_interval", b"read_interval", "read_size", b"read_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__credit: _TypeAlias = _typing.Literal["credit"]  # noqa: Y015
+    _WhichOneofArgType__credit: _TypeAlias = _typing.Literal["_credit", b"_credit"]  # noqa: Y015
     _WhichOneofReturnType__hash: _TypeAlias = _typing.Literal["hash"]  # noqa: Y015
     _WhichOneofArgType__hash: _TypeAlias = _typing.Literal["_hash", b"_hash"]  # noqa: Y015
     _WhichOneofReturnType__paused: _TypeAlias = _typing.Literal["paused"]  # noqa: Y015
     _WhichOneofArgType__paused: _TypeAlias = _typing.Literal["_paused", b"_paused"]  # noqa: Y015
     _WhichOneofReturnType__read_size: _TypeAlias = _typing.Literal["read_size"]  # noqa: Y015
     _WhichOneofArgType__read_size: _TypeAlias = _typing.Literal["_read_size", b"_read_size"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__credit) -> _WhichOneofReturnType__credit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hash) -> _WhichOneofReturnType__hash | None: ...
     @_typing.overload
@@ -327,6 +371,8 @@ class TcpSocketSpec(_message.Message):
     CLOSE_DELAY_FIELD_NUMBER: _builtins.int
     ATTEMPT_TIMEOUT_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
+    WRITE_HIGH_WATERMARK_FIELD_NUMBER: _builtins.int
+    WRITE_LOW_WATERMARK_FIELD_NUMBER: _builtins.int
     bind: _builtins.str
     """The local address to bind to. Absent: `listen` binds by itself, and `connect` takes the agent's lab address with any port."""
     listen: _builtins.str
@@ -357,6 +403,14 @@ class TcpSocketSpec(_message.Message):
     """For a listener that accepts by itself: accept so many connections and then no more, until ListenSocket lets it accept as many again.
     Those that come later wait in the kernel's queue; `accept_paused` tells it. Dropped ones do not count. Absent: no such limit.
     Zero: nobody is accepted.
+    """
+    write_high_watermark: _builtins.int
+    """Tell `write_blocked` when more bytes of writes than that wait in the agent because the kernel has no room, less than
+    `limits.pending_write_bytes`. Node: `writableHighWaterMark`. Accepted connections take it from their listener. Absent: 0.
+    """
+    write_low_watermark: _builtins.int
+    """Tell `writable` when no more bytes than that wait after `write_blocked`, up to `write_high_watermark`. Accepted connections take it
+    from their listener. Absent: 0, as Node's `drain`.
     """
     @_builtins.property
     def delivery(self) -> Global___Delivery:
@@ -419,10 +473,12 @@ class TcpSocketSpec(_message.Message):
         close_delay: _duration_pb2.Duration | None = ...,
         attempt_timeout: _duration_pb2.Duration | None = ...,
         retry: Global___ConnectRetry | None = ...,
+        write_high_watermark: _builtins.int | None = ...,
+        write_low_watermark: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "accept_delay", b"accept_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "read_delay", b"read_delay", "retry", b"retry", "role", b"role"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept_delay", b"accept_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "accept", b"accept", "accept_delay", b"accept_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind", b"bind", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "direction", b"direction", "family", b"family", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "options", b"options", "read_delay", b"read_delay", "retry", b"retry", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept", b"accept", "accept_delay", b"accept_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind", b"bind", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "direction", b"direction", "family", b"family", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "options", b"options", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__backlog: _TypeAlias = _typing.Literal["backlog"]  # noqa: Y015
     _WhichOneofArgType__backlog: _TypeAlias = _typing.Literal["_backlog", b"_backlog"]  # noqa: Y015
@@ -430,6 +486,10 @@ class TcpSocketSpec(_message.Message):
     _WhichOneofArgType__max_accepts: _TypeAlias = _typing.Literal["_max_accepts", b"_max_accepts"]  # noqa: Y015
     _WhichOneofReturnType__max_connections: _TypeAlias = _typing.Literal["max_connections"]  # noqa: Y015
     _WhichOneofArgType__max_connections: _TypeAlias = _typing.Literal["_max_connections", b"_max_connections"]  # noqa: Y015
+    _WhichOneofReturnType__write_high_watermark: _TypeAlias = _typing.Literal["write_high_watermark"]  # noqa: Y015
+    _WhichOneofArgType__write_high_watermark: _TypeAlias = _typing.Literal["_write_high_watermark", b"_write_high_watermark"]  # noqa: Y015
+    _WhichOneofReturnType__write_low_watermark: _TypeAlias = _typing.Literal["write_low_watermark"]  # noqa: Y015
+    _WhichOneofArgType__write_low_watermark: _TypeAlias = _typing.Literal["_write_low_watermark", b"_write_low_watermark"]  # noqa: Y015
     _WhichOneofReturnType_role: _TypeAlias = _typing.Literal["listen", "connect"]  # noqa: Y015
     _WhichOneofArgType_role: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
     @_typing.overload
@@ -438,6 +498,10 @@ class TcpSocketSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_accepts) -> _WhichOneofReturnType__max_accepts | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_connections) -> _WhichOneofReturnType__max_connections | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__write_high_watermark) -> _WhichOneofReturnType__write_high_watermark | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__write_low_watermark) -> _WhichOneofReturnType__write_low_watermark | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_role) -> _WhichOneofReturnType_role | None: ...
 

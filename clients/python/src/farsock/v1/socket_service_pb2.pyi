@@ -495,6 +495,7 @@ class WriteSocketRequest(_message.Message):
     EXPECTED_OFFSET_FIELD_NUMBER: _builtins.int
     URGENT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
     SOCKET_UID_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
@@ -518,6 +519,12 @@ class WriteSocketRequest(_message.Message):
         """The bytes. At least one."""
 
     @_builtins.property
+    def slices(self) -> Global___Slices:
+        """Hand the bytes over in slices, with time between them: a slow writer. Each slice is one send(2) where the kernel has room, and one
+        `written`. All of it must fit into `call.timeout`. Other writes wait for its end. Absent: all at once.
+        """
+
+    @_builtins.property
     def call(self) -> _call_pb2.Call:
         """How to carry it out. Detached writes are queued, up to `limits.pending_write_bytes` a socket."""
 
@@ -530,12 +537,13 @@ class WriteSocketRequest(_message.Message):
         expected_offset: _builtins.int | None = ...,
         urgent: _builtins.bool = ...,
         more: _builtins.bool = ...,
+        slices: Global___Slices | None = ...,
         socket_uid: _builtins.int | None = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset", "_socket_uid", b"_socket_uid", "call", b"call", "expected_offset", b"expected_offset", "payload", b"payload", "socket_uid", b"socket_uid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset", "_socket_uid", b"_socket_uid", "call", b"call", "expected_offset", b"expected_offset", "payload", b"payload", "slices", b"slices", "socket_uid", b"socket_uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset", "_socket_uid", b"_socket_uid", "call", b"call", "expected_offset", b"expected_offset", "more", b"more", "payload", b"payload", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "urgent", b"urgent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset", "_socket_uid", b"_socket_uid", "call", b"call", "expected_offset", b"expected_offset", "more", b"more", "payload", b"payload", "session_id", b"session_id", "slices", b"slices", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "urgent", b"urgent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_offset: _TypeAlias = _typing.Literal["expected_offset"]  # noqa: Y015
     _WhichOneofArgType__expected_offset: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset"]  # noqa: Y015
@@ -547,6 +555,34 @@ class WriteSocketRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__socket_uid) -> _WhichOneofReturnType__socket_uid | None: ...
 
 Global___WriteSocketRequest: _TypeAlias = WriteSocketRequest  # noqa: Y015
+
+@_typing.final
+class Slices(_message.Message):
+    """How a write is cut up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Bytes of a slice, 1 or more; the last one has what is left."""
+    @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """How long to wait after each slice. Not zero."""
+
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Slices: _TypeAlias = Slices  # noqa: Y015
 
 @_typing.final
 class WriteSocketResponse(_message.Message):
