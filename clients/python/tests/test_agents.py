@@ -90,6 +90,8 @@ def test_an_inventory(agent: EmbeddedAgent, tmp_path: Path, monkeypatch: pytest.
         greet(host)
     with farsock.host(agent.endpoint) as host:
         greet(host)
+    with pytest.raises(LookupError, match=r"no host 'by-prot' in .*lab.yaml: it has by-path, by-port"):
+        farsock.host("by-prot")
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,9 @@ class _Credentials(
 def host(name: str, *, inventory: str | os.PathLike[str] | None = None) -> Host:
     """Answer the host of that name in the inventory (`inventory`, or what FARSOCK_INVENTORY names), or else at that endpoint."""
     path = inventory or os.environ.get(_inventory.VARIABLE)
-    entry = _inventory.load(path).get(name) if path else None
-    if entry is None:
-        return Host(name)
-    return Host(str(entry.endpoint), name=name, token_file=entry.token_file)
+    entries = _inventory.load(path) if path else {}
+    if (entry := entries.get(name)) is not None:
+        return Host(str(entry.endpoint), name=name, token_file=entry.token_file)
+    if path and ":" not in name and not name.isdecimal():
+        raise LookupError(f"there is no host {name!r} in {os.fspath(path)}: it has {', '.join(entries) or 'none'}")
+    return Host(name)

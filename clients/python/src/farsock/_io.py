@@ -16,7 +16,8 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-_lock = threading.Lock()
+# Of the kind that a finalizer may take again in the middle of it.
+_lock = threading.RLock()
 _loop: asyncio.AbstractEventLoop | None = None
 _tasks: set[asyncio.Task[Any]] = set()
 # What is still open when the interpreter ends.
