@@ -279,6 +279,23 @@ def test_a_slow_reader_closes_the_window_of_the_peer(a: farsock.Host, b: farsock
             assert accepted.recv(100) == b"and on"
 
 
+def test_closing_goes_on_by_itself(pair: Pair) -> None:
+    """Nobody reads yet: what was written arrives all the same, as the kernel would do it."""
+    client, server = pair
+    client.setblocking(False)
+    sent = 0
+    with pytest.raises(BlockingIOError):
+        while select.select([], [client], [], 0.5)[1] or not client.send(b"z"):
+            sent += client.send(b"z" * 65536)
+    began = time.monotonic()
+    client.close()
+    assert 0.5 < time.monotonic() - began < 5
+    got = 0
+    while data := server.recv(1 << 20):
+        got += len(data)
+    assert got == sent
+
+
 def test_large_transfers_both_ways_at_once(pair: Pair) -> None:
     client, server = pair
     data = os.urandom(1 << 20) * 16

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import errno
 import io
 import socket
@@ -385,13 +387,8 @@ class Socket(Base):
             self._closed = True
         done = _io.submit(self._close())
         self._leave()
-        try:
+        with contextlib.suppress(concurrent.futures.TimeoutError, OSError):
             done.result(CLOSE_WAIT)
-        except (TimeoutError, OSError):
-            pass
-        except BaseException:
-            # Not of this socket: Ctrl-C, or the interpreter ends.
-            raise
 
     _closing = False
 

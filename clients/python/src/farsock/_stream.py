@@ -80,21 +80,33 @@ class Stream:
         stream._call = stream._slot.sockets.TransferSocket(None, metadata=connection.metadata)
         # Not `read`: it gives up what has come already when a frame of ours meets the end of the stream.
         stream._answers = aiter(stream._call)
+        wait = request.create.call.timeout.ToTimedelta().total_seconds() if request.HasField("create") else LONG
         try:
-            wait = request.create.call.timeout.ToTimedelta().total_seconds() if request.HasField("create") else LONG
             opened = await asyncio.wait_for(stream._first(request), wait + DEADLINE)
         except BaseException as error:
-            stream._call.cancel()
-            stream._slot.release()
-            if isinstance(error, asyncio.CancelledError) and request.HasField("create"):
-                connection.cancel_later(session, request.create.call.request_id)
+            stream._give_up()
             if isinstance(error, grpc.aio.AioRpcError):
                 raise _errors.of_status(error, connection.name) from None
+            if isinstance(error, asyncio.TimeoutError):
+                raise _errors.lost(connection.name, "it does not answer") from None
+            if isinstance(error, asyncio.CancelledError) and request.HasField("create"):
+                connection.cancel_later(session, request.create.call.request_id)
+            raise
+        try:
+            raise_report(opened.report)
+        except OSError:
+            stream._give_up()
             raise
         stream.socket = opened.socket
         stream._reserve = max(0, opened.window - UNDER_WAY)
         _io.spawn(stream._run())
         return stream
+
+    def _give_up(self) -> None:
+        assert self._call is not None
+        assert self._slot is not None
+        self._call.cancel()
+        self._slot.release()
 
     @classmethod
     def failed(cls, connection: Connection, session: str, socket: v1.Socket, error: OSError) -> Stream:
@@ -113,7 +125,6 @@ class Stream:
         if answer is None or not answer.HasField("opened"):
             raise OSError(errno.EPROTO, "the agent has not answered the first frame")
         self._transfer.receive("opened", answer.opened.window)
-        raise_report(answer.opened.report)
         return answer.opened
 
     async def _run(self) -> None:
