@@ -100,8 +100,8 @@ class Agent(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What works here, by name: `tcp`, `udp`, `ipv4`, `ipv6`, and the Linux capabilities that matter (`net_admin`, `net_bind_service`,
-        `net_raw`), each only where it is there.
+        """What works here, by name: `tcp`, `udp`, `ipv4`, `ipv6`, `leases`, and the Linux capabilities that matter (`net_admin`,
+        `net_bind_service`, `net_raw`), each only where it is there.
         """
 
     @_builtins.property
@@ -176,12 +176,13 @@ class Limits(_message.Message):
     MARKS_FIELD_NUMBER: _builtins.int
     MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     REMEMBERED_BYTES_FIELD_NUMBER: _builtins.int
+    EXPIRED_SESSIONS_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     TRANSFER_BYTES_FIELD_NUMBER: _builtins.int
     sockets: _builtins.int
     """Open sockets of a session."""
     sessions: _builtins.int
-    """Sessions of a caller, its `default` session included."""
+    """Sessions of a caller, its `default` session included, and those whose lease has expired left out."""
     watchers: _builtins.int
     """Watchers of a session."""
     calls: _builtins.int
@@ -218,6 +219,8 @@ class Limits(_message.Message):
     """Bytes of one request message."""
     remembered_bytes: _builtins.int
     """Bytes of payload that the remembered operations of a session hold."""
+    expired_sessions: _builtins.int
+    """Sessions of a caller whose lease has expired and that can still be read. One more, and the one that expired first is forgotten."""
     groups: _builtins.int
     """Memberships of one socket in multicast groups, and sources that it blocks."""
     transfer_bytes: _builtins.int
@@ -245,12 +248,13 @@ class Limits(_message.Message):
         marks: _builtins.int = ...,
         message_bytes: _builtins.int = ...,
         remembered_bytes: _builtins.int = ...,
+        expired_sessions: _builtins.int = ...,
         groups: _builtins.int = ...,
         transfer_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "datagrams_per_call", b"datagrams_per_call", "groups", b"groups", "log_bytes", b"log_bytes", "log_events", b"log_events", "log_final_events", b"log_final_events", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "sessions", b"sessions", "sockets", b"sockets", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "log_bytes", b"log_bytes", "log_events", b"log_events", "log_final_events", b"log_final_events", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "sessions", b"sessions", "sockets", b"sockets", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -267,6 +271,9 @@ class Defaults(_message.Message):
     START_TOLERANCE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     BACKLOG_FIELD_NUMBER: _builtins.int
+    LEASE_TTL_FIELD_NUMBER: _builtins.int
+    EXPIRED_LOG_FIELD_NUMBER: _builtins.int
+    DEFAULT_SESSION_IDLE_FIELD_NUMBER: _builtins.int
     backlog: _builtins.int
     """The backlog of a listener."""
     @_builtins.property
@@ -285,6 +292,18 @@ class Defaults(_message.Message):
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """How often a watcher gets a sign of life."""
 
+    @_builtins.property
+    def lease_ttl(self) -> _duration_pb2.Duration:
+        """For how long the lease of a session is good, and each renewal of it."""
+
+    @_builtins.property
+    def expired_log(self) -> _duration_pb2.Duration:
+        """For how long a session whose lease has expired can still be read."""
+
+    @_builtins.property
+    def default_session_idle(self) -> _duration_pb2.Duration:
+        """How long a `default` session may go without a request and without a watcher before it is reset."""
+
     def __init__(
         self,
         *,
@@ -293,10 +312,13 @@ class Defaults(_message.Message):
         start_tolerance: _duration_pb2.Duration | None = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         backlog: _builtins.int = ...,
+        lease_ttl: _duration_pb2.Duration | None = ...,
+        expired_log: _duration_pb2.Duration | None = ...,
+        default_session_idle: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "heartbeat_interval", b"heartbeat_interval", "start_tolerance", b"start_tolerance", "wait_timeout", b"wait_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "default_session_idle", b"default_session_idle", "expired_log", b"expired_log", "heartbeat_interval", b"heartbeat_interval", "lease_ttl", b"lease_ttl", "start_tolerance", b"start_tolerance", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "connect_timeout", b"connect_timeout", "heartbeat_interval", b"heartbeat_interval", "start_tolerance", b"start_tolerance", "wait_timeout", b"wait_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "connect_timeout", b"connect_timeout", "default_session_idle", b"default_session_idle", "expired_log", b"expired_log", "heartbeat_interval", b"heartbeat_interval", "lease_ttl", b"lease_ttl", "start_tolerance", b"start_tolerance", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -144,6 +144,8 @@ class Event(_message.Message):
     CLOCK_STEPPED_FIELD_NUMBER: _builtins.int
     AGENT_DRAINING_FIELD_NUMBER: _builtins.int
     SESSION_RESET_FIELD_NUMBER: _builtins.int
+    LEASE_EXPIRING_FIELD_NUMBER: _builtins.int
+    LEASE_EXPIRED_FIELD_NUMBER: _builtins.int
     event_seq: _builtins.int
     """Its number in the session's log: from 1, without holes."""
     socket_id: _builtins.str
@@ -322,6 +324,14 @@ class Event(_message.Message):
     def session_reset(self) -> Global___SessionResetEvent:
         """Of the session: all of its sockets were closed."""
 
+    @_builtins.property
+    def lease_expiring(self) -> Global___LeaseExpiringEvent:
+        """Of the session: its lease is running out."""
+
+    @_builtins.property
+    def lease_expired(self) -> Global___LeaseExpiredEvent:
+        """Of the session: its lease has expired, and its sockets are closed."""
+
     def __init__(
         self,
         *,
@@ -372,12 +382,14 @@ class Event(_message.Message):
         clock_stepped: Global___ClockSteppedEvent | None = ...,
         agent_draining: Global___AgentDrainingEvent | None = ...,
         session_reset: Global___SessionResetEvent | None = ...,
+        lease_expiring: Global___LeaseExpiringEvent | None = ...,
+        lease_expired: Global___LeaseExpiredEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "urgent_received", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "urgent_received", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset", "lease_expiring", "lease_expired"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1556,7 +1568,9 @@ Global___AgentDrainingEvent: _TypeAlias = AgentDrainingEvent  # noqa: Y015
 
 @_typing.final
 class SessionResetEvent(_message.Message):
-    """ResetSession closed all sockets of the session; their `closed` events stand before this one. Names are free, the log goes on."""
+    """All sockets of the session were closed, by ResetSession, or (without `request_id`) because nobody has used a `default` session for
+    `defaults.default_session_idle`. Their `closed` events stand before this one. Names are free, the log goes on.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1577,3 +1591,56 @@ class SessionResetEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__closed_sockets) -> _WhichOneofReturnType__closed_sockets | None: ...
 
 Global___SessionResetEvent: _TypeAlias = SessionResetEvent  # noqa: Y015
+
+@_typing.final
+class LeaseExpiringEvent(_message.Message):
+    """A third of the session's lease is left, or less, because it was not renewed for so long: something is wrong with the controller, or with
+    the way to it. Once after each renewal, so never while it is renewed three times within its TTL. Always before `lease_expired`, and before
+    the `closed` of the sockets that it closes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_LEFT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lease_left(self) -> _duration_pb2.Duration:
+        """How much is left."""
+
+    def __init__(
+        self,
+        *,
+        lease_left: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_left", b"lease_left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_left", b"lease_left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseExpiringEvent: _TypeAlias = LeaseExpiringEvent  # noqa: Y015
+
+@_typing.final
+class LeaseExpiredEvent(_message.Message):
+    """The session's lease has expired: all sockets were closed, and their `closed` events stand before this one. Always the last event of its
+    session.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLOSED_SOCKETS_FIELD_NUMBER: _builtins.int
+    closed_sockets: _builtins.int
+    """How many sockets were closed."""
+    def __init__(
+        self,
+        *,
+        closed_sockets: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_closed_sockets", b"_closed_sockets", "closed_sockets", b"closed_sockets"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closed_sockets", b"_closed_sockets", "closed_sockets", b"closed_sockets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__closed_sockets: _TypeAlias = _typing.Literal["closed_sockets"]  # noqa: Y015
+    _WhichOneofArgType__closed_sockets: _TypeAlias = _typing.Literal["_closed_sockets", b"_closed_sockets"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__closed_sockets) -> _WhichOneofReturnType__closed_sockets | None: ...
+
+Global___LeaseExpiredEvent: _TypeAlias = LeaseExpiredEvent  # noqa: Y015

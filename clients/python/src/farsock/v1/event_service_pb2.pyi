@@ -311,21 +311,27 @@ class WatchHeartbeat(_message.Message):
 
     NOW_FIELD_NUMBER: _builtins.int
     HEAD_SEQ_FIELD_NUMBER: _builtins.int
+    LEASE_LEFT_FIELD_NUMBER: _builtins.int
     head_seq: _builtins.int
     """The newest event of the session."""
     @_builtins.property
     def now(self) -> _timestamp_pb2.Timestamp:
         """The agent's clock."""
 
+    @_builtins.property
+    def lease_left(self) -> _duration_pb2.Duration:
+        """How much is left of the session's lease. Reading events does not renew it. Absent: it has none."""
+
     def __init__(
         self,
         *,
         now: _timestamp_pb2.Timestamp | None = ...,
         head_seq: _builtins.int = ...,
+        lease_left: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["now", b"now"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_left", b"lease_left", "now", b"now"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_seq", b"head_seq", "now", b"now"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_seq", b"head_seq", "lease_left", b"lease_left", "now", b"now"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,7 +45,7 @@ class EventServiceStub:
         a WatchEvents '{"fromNow":true,"until":{"kinds":["closed"]}}'
 
     A reader that keeps the last `through_seq` it has seen can come back with it and misses nothing, or is told what it missed. The
-    stream ends with OK after `max_events`, at `until`, when the session is deleted, and when the agent stops.
+    stream ends with OK after `max_events`, at `until`, when the session is deleted, after `lease_expired`, and when the agent stops.
 
     Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
     the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`.
@@ -83,7 +83,7 @@ class EventServiceAsyncStub(EventServiceStub):
         a WatchEvents '{"fromNow":true,"until":{"kinds":["closed"]}}'
 
     A reader that keeps the last `through_seq` it has seen can come back with it and misses nothing, or is told what it missed. The
-    stream ends with OK after `max_events`, at `until`, when the session is deleted, and when the agent stops.
+    stream ends with OK after `max_events`, at `until`, when the session is deleted, after `lease_expired`, and when the agent stops.
 
     Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
     the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`.
@@ -124,7 +124,7 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
             a WatchEvents '{"fromNow":true,"until":{"kinds":["closed"]}}'
 
         A reader that keeps the last `through_seq` it has seen can come back with it and misses nothing, or is told what it missed. The
-        stream ends with OK after `max_events`, at `until`, when the session is deleted, and when the agent stops.
+        stream ends with OK after `max_events`, at `until`, when the session is deleted, after `lease_expired`, and when the agent stops.
 
         Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
         the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`.

@@ -7,9 +7,11 @@ from collections import abc as _abc
 from farsock.v1 import call_pb2 as _call_pb2
 from farsock.v1 import socket_pb2 as _socket_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +22,62 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _OrphanPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrphanPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrphanPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORPHAN_POLICY_UNSPECIFIED: _OrphanPolicy.ValueType  # 0
+    """As CLOSE."""
+    ORPHAN_POLICY_CLOSE: _OrphanPolicy.ValueType  # 1
+    """They are closed as CloseSocket does it, but what is still queued in the agent is discarded: peers get a FIN, or, where bytes were left
+    unread, a RST.
+    """
+    ORPHAN_POLICY_ABORT: _OrphanPolicy.ValueType  # 2
+    """They are reset as AbortSocket does it: peers get a RST."""
+
+class OrphanPolicy(_OrphanPolicy, metaclass=_OrphanPolicyEnumTypeWrapper):
+    """What becomes of the TCP connections of a session whose lease expires."""
+
+ORPHAN_POLICY_UNSPECIFIED: OrphanPolicy.ValueType  # 0
+"""As CLOSE."""
+ORPHAN_POLICY_CLOSE: OrphanPolicy.ValueType  # 1
+"""They are closed as CloseSocket does it, but what is still queued in the agent is discarded: peers get a FIN, or, where bytes were left
+unread, a RST.
+"""
+ORPHAN_POLICY_ABORT: OrphanPolicy.ValueType  # 2
+"""They are reset as AbortSocket does it: peers get a RST."""
+Global___OrphanPolicy: _TypeAlias = OrphanPolicy  # noqa: Y015
+
+class _SessionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SESSION_STATE_UNSPECIFIED: _SessionState.ValueType  # 0
+    """Never sent."""
+    SESSION_STATE_ACTIVE: _SessionState.ValueType  # 1
+    """It can be used."""
+    SESSION_STATE_EXPIRING: _SessionState.ValueType  # 2
+    """Its lease is over, and its sockets are being closed."""
+    SESSION_STATE_EXPIRED: _SessionState.ValueType  # 3
+    """Its lease is over, and its sockets are closed: it can only be read and deleted."""
+
+class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
+    """Whether a session can still be used. It never goes back."""
+
+SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
+"""Never sent."""
+SESSION_STATE_ACTIVE: SessionState.ValueType  # 1
+"""It can be used."""
+SESSION_STATE_EXPIRING: SessionState.ValueType  # 2
+"""Its lease is over, and its sockets are being closed."""
+SESSION_STATE_EXPIRED: SessionState.ValueType  # 3
+"""Its lease is over, and its sockets are closed: it can only be read and deleted."""
+Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 @_typing.final
 class Session(_message.Message):
@@ -33,6 +91,10 @@ class Session(_message.Message):
     HEAD_EVENT_SEQ_FIELD_NUMBER: _builtins.int
     OLDEST_EVENT_SEQ_FIELD_NUMBER: _builtins.int
     WATCHER_COUNT_FIELD_NUMBER: _builtins.int
+    LEASE_TTL_FIELD_NUMBER: _builtins.int
+    LEASE_LEFT_FIELD_NUMBER: _builtins.int
+    ORPHAN_POLICY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Its name."""
     socket_count: _builtins.int
@@ -43,9 +105,21 @@ class Session(_message.Message):
     """The number of the oldest event that is still in its log. Zero: none is."""
     watcher_count: _builtins.int
     """How many watchers read its events now."""
+    orphan_policy: Global___OrphanPolicy.ValueType
+    """What becomes of its connections when the lease expires. UNSPECIFIED: it has no lease."""
+    state: Global___SessionState.ValueType
+    """Whether it can still be used."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made, on the agent's clock."""
+
+    @_builtins.property
+    def lease_ttl(self) -> _duration_pb2.Duration:
+        """For how long a renewal is good. Absent: it has no lease."""
+
+    @_builtins.property
+    def lease_left(self) -> _duration_pb2.Duration:
+        """How much of that is left. Zero: it is over, for good. Absent: it has no lease."""
 
     def __init__(
         self,
@@ -56,10 +130,14 @@ class Session(_message.Message):
         head_event_seq: _builtins.int = ...,
         oldest_event_seq: _builtins.int = ...,
         watcher_count: _builtins.int = ...,
+        lease_ttl: _duration_pb2.Duration | None = ...,
+        lease_left: _duration_pb2.Duration | None = ...,
+        orphan_policy: Global___OrphanPolicy.ValueType = ...,
+        state: Global___SessionState.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "lease_left", b"lease_left", "lease_ttl", b"lease_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head_event_seq", b"head_event_seq", "oldest_event_seq", b"oldest_event_seq", "session_id", b"session_id", "socket_count", b"socket_count", "watcher_count", b"watcher_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head_event_seq", b"head_event_seq", "lease_left", b"lease_left", "lease_ttl", b"lease_ttl", "oldest_event_seq", b"oldest_event_seq", "orphan_policy", b"orphan_policy", "session_id", b"session_id", "socket_count", b"socket_count", "state", b"state", "watcher_count", b"watcher_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -72,9 +150,17 @@ class CreateSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    LEASE_TTL_FIELD_NUMBER: _builtins.int
+    ORPHAN_POLICY_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Its name: 1 to 48 of `a-z 0-9 -`, not starting or ending with `-`. Empty: the agent mints one (`session-7`)."""
+    orphan_policy: Global___OrphanPolicy.ValueType
+    """What becomes of its connections when the lease expires."""
+    @_builtins.property
+    def lease_ttl(self) -> _duration_pb2.Duration:
+        """For how long its lease is good, and each renewal of it: 5 s to 1 h. Absent: `defaults.lease_ttl` of GetAgent."""
+
     @_builtins.property
     def call(self) -> _call_pb2.Call:
         """How to carry it out. `request_id` counts in the caller's `default` session."""
@@ -83,11 +169,13 @@ class CreateSessionRequest(_message.Message):
         self,
         *,
         session_id: _builtins.str = ...,
+        lease_ttl: _duration_pb2.Duration | None = ...,
+        orphan_policy: Global___OrphanPolicy.ValueType = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "lease_ttl", b"lease_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "lease_ttl", b"lease_ttl", "orphan_policy", b"orphan_policy", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -122,6 +210,52 @@ class CreateSessionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateSessionResponse: _TypeAlias = CreateSessionResponse  # noqa: Y015
+
+@_typing.final
+class RenewSessionRequest(_message.Message):
+    """What RenewSession takes. It is no operation: it waits for nothing, and sending it twice does no harm."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session. Not empty."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewSessionRequest: _TypeAlias = RenewSessionRequest  # noqa: Y015
+
+@_typing.final
+class RenewSessionResponse(_message.Message):
+    """What RenewSession answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> Global___Session:
+        """The session, with what is left of its lease."""
+
+    def __init__(
+        self,
+        *,
+        session: Global___Session | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewSessionResponse: _TypeAlias = RenewSessionResponse  # noqa: Y015
 
 @_typing.final
 class GetSessionRequest(_message.Message):
@@ -334,7 +468,7 @@ class DeleteSessionResponse(_message.Message):
 
     @_builtins.property
     def closed_sockets(self) -> _containers.RepeatedCompositeFieldContainer[_socket_pb2.Socket]:
-        """The sockets that were still open, as they ended."""
+        """The sockets that were still open when it was deleted, or when its lease expired, as they ended."""
 
     @_builtins.property
     def report(self) -> _call_pb2.Report:

@@ -28,7 +28,14 @@ if _version_not_supported:
 class SessionServiceStub(object):
     """Sessions own sockets and the log of their events. Each has its own names and its own numbers, and no session sees another.
 
-    A caller that names no session works in its `default` session, which is always there.
+    A session has a lease: when nobody renews it in time, because its controller has died, hangs, or is cut off, its sockets are closed, so
+    that nothing is left on the host. That cannot be undone: whoever comes too late is refused with FAILED_PRECONDITION (LEASE_EXPIRED) and
+    makes another session. What is only read goes on for `defaults.expired_log` of GetAgent: WatchEvents, WaitEvent, ListEvents, GetSession,
+    ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
+    at once.
+
+    A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
+    watched, for `defaults.default_session_idle` of GetAgent, it is reset.
     """
 
     def __init__(self, channel):
@@ -41,6 +48,11 @@ class SessionServiceStub(object):
                 '/farsock.v1.SessionService/CreateSession',
                 request_serializer=farsock_dot_v1_dot_session__service__pb2.CreateSessionRequest.SerializeToString,
                 response_deserializer=farsock_dot_v1_dot_session__service__pb2.CreateSessionResponse.FromString,
+                _registered_method=True)
+        self.RenewSession = channel.unary_unary(
+                '/farsock.v1.SessionService/RenewSession',
+                request_serializer=farsock_dot_v1_dot_session__service__pb2.RenewSessionRequest.SerializeToString,
+                response_deserializer=farsock_dot_v1_dot_session__service__pb2.RenewSessionResponse.FromString,
                 _registered_method=True)
         self.GetSession = channel.unary_unary(
                 '/farsock.v1.SessionService/GetSession',
@@ -67,13 +79,33 @@ class SessionServiceStub(object):
 class SessionServiceServicer(object):
     """Sessions own sockets and the log of their events. Each has its own names and its own numbers, and no session sees another.
 
-    A caller that names no session works in its `default` session, which is always there.
+    A session has a lease: when nobody renews it in time, because its controller has died, hangs, or is cut off, its sockets are closed, so
+    that nothing is left on the host. That cannot be undone: whoever comes too late is refused with FAILED_PRECONDITION (LEASE_EXPIRED) and
+    makes another session. What is only read goes on for `defaults.expired_log` of GetAgent: WatchEvents, WaitEvent, ListEvents, GetSession,
+    ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
+    at once.
+
+    A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
+    watched, for `defaults.default_session_idle` of GetAgent, it is reset.
     """
 
     def CreateSession(self, request, context):
-        """Make a session.
+        """Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
+        what was left of it then.
 
         Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewSession(self, request, context):
+        """Renew the lease of a session: it lasts for its whole `lease_ttl` from the moment at which this request has arrived. Nothing else
+        renews it, neither other requests nor a watch. A controller does so three times within a TTL, and stops using the session by itself
+        when a TTL has passed since it sent the last renewal that was answered.
+
+        Typical errors: FAILED_PRECONDITION (LEASE_EXPIRED) it is too late; NOT_FOUND (SESSION_NOT_FOUND) it was deleted, or expired long
+        ago, or the agent was restarted; INVALID_ARGUMENT it is the `default` session, which has no lease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,7 +134,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end.
+        """Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end. Also for a
+        session whose lease has expired.
 
         Typical errors: INVALID_ARGUMENT it is the `default` session: ResetSession is meant.
         """
@@ -117,6 +150,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.CreateSession,
                     request_deserializer=farsock_dot_v1_dot_session__service__pb2.CreateSessionRequest.FromString,
                     response_serializer=farsock_dot_v1_dot_session__service__pb2.CreateSessionResponse.SerializeToString,
+            ),
+            'RenewSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewSession,
+                    request_deserializer=farsock_dot_v1_dot_session__service__pb2.RenewSessionRequest.FromString,
+                    response_serializer=farsock_dot_v1_dot_session__service__pb2.RenewSessionResponse.SerializeToString,
             ),
             'GetSession': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSession,
@@ -149,7 +187,14 @@ def add_SessionServiceServicer_to_server(servicer, server):
 class SessionService(object):
     """Sessions own sockets and the log of their events. Each has its own names and its own numbers, and no session sees another.
 
-    A caller that names no session works in its `default` session, which is always there.
+    A session has a lease: when nobody renews it in time, because its controller has died, hangs, or is cut off, its sockets are closed, so
+    that nothing is left on the host. That cannot be undone: whoever comes too late is refused with FAILED_PRECONDITION (LEASE_EXPIRED) and
+    makes another session. What is only read goes on for `defaults.expired_log` of GetAgent: WatchEvents, WaitEvent, ListEvents, GetSession,
+    ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
+    at once.
+
+    A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
+    watched, for `defaults.default_session_idle` of GetAgent, it is reset.
     """
 
     @staticmethod
@@ -169,6 +214,33 @@ class SessionService(object):
             '/farsock.v1.SessionService/CreateSession',
             farsock_dot_v1_dot_session__service__pb2.CreateSessionRequest.SerializeToString,
             farsock_dot_v1_dot_session__service__pb2.CreateSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farsock.v1.SessionService/RenewSession',
+            farsock_dot_v1_dot_session__service__pb2.RenewSessionRequest.SerializeToString,
+            farsock_dot_v1_dot_session__service__pb2.RenewSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,7 +29,14 @@ GRPC_VERSION: str
 class SessionServiceStub:
     """Sessions own sockets and the log of their events. Each has its own names and its own numbers, and no session sees another.
 
-    A caller that names no session works in its `default` session, which is always there.
+    A session has a lease: when nobody renews it in time, because its controller has died, hangs, or is cut off, its sockets are closed, so
+    that nothing is left on the host. That cannot be undone: whoever comes too late is refused with FAILED_PRECONDITION (LEASE_EXPIRED) and
+    makes another session. What is only read goes on for `defaults.expired_log` of GetAgent: WatchEvents, WaitEvent, ListEvents, GetSession,
+    ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
+    at once.
+
+    A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
+    watched, for `defaults.default_session_idle` of GetAgent, it is reset.
     """
 
     @_typing.overload
@@ -37,9 +44,18 @@ class SessionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]
-    """Make a session.
+    """Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
+    what was left of it then.
 
     Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
+    """
+    RenewSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RenewSessionRequest, _session_service_pb2.RenewSessionResponse]
+    """Renew the lease of a session: it lasts for its whole `lease_ttl` from the moment at which this request has arrived. Nothing else
+    renews it, neither other requests nor a watch. A controller does so three times within a TTL, and stops using the session by itself
+    when a TTL has passed since it sent the last renewal that was answered.
+
+    Typical errors: FAILED_PRECONDITION (LEASE_EXPIRED) it is too late; NOT_FOUND (SESSION_NOT_FOUND) it was deleted, or expired long
+    ago, or the agent was restarted; INVALID_ARGUMENT it is the `default` session, which has no lease.
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """Read a session as it is now."""
@@ -50,7 +66,8 @@ class SessionServiceStub:
     does it, but what is still queued in the agent is discarded.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
-    """Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end.
+    """Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end. Also for a
+    session whose lease has expired.
 
     Typical errors: INVALID_ARGUMENT it is the `default` session: ResetSession is meant.
     """
@@ -59,14 +76,30 @@ class SessionServiceStub:
 class SessionServiceAsyncStub(SessionServiceStub):
     """Sessions own sockets and the log of their events. Each has its own names and its own numbers, and no session sees another.
 
-    A caller that names no session works in its `default` session, which is always there.
+    A session has a lease: when nobody renews it in time, because its controller has died, hangs, or is cut off, its sockets are closed, so
+    that nothing is left on the host. That cannot be undone: whoever comes too late is refused with FAILED_PRECONDITION (LEASE_EXPIRED) and
+    makes another session. What is only read goes on for `defaults.expired_log` of GetAgent: WatchEvents, WaitEvent, ListEvents, GetSession,
+    ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
+    at once.
+
+    A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
+    watched, for `defaults.default_session_idle` of GetAgent, it is reset.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]  # type: ignore[assignment]
-    """Make a session.
+    """Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
+    what was left of it then.
 
     Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
+    """
+    RenewSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RenewSessionRequest, _session_service_pb2.RenewSessionResponse]  # type: ignore[assignment]
+    """Renew the lease of a session: it lasts for its whole `lease_ttl` from the moment at which this request has arrived. Nothing else
+    renews it, neither other requests nor a watch. A controller does so three times within a TTL, and stops using the session by itself
+    when a TTL has passed since it sent the last renewal that was answered.
+
+    Typical errors: FAILED_PRECONDITION (LEASE_EXPIRED) it is too late; NOT_FOUND (SESSION_NOT_FOUND) it was deleted, or expired long
+    ago, or the agent was restarted; INVALID_ARGUMENT it is the `default` session, which has no lease.
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """Read a session as it is now."""
@@ -77,7 +110,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     does it, but what is still queued in the agent is discarded.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
-    """Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end.
+    """Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end. Also for a
+    session whose lease has expired.
 
     Typical errors: INVALID_ARGUMENT it is the `default` session: ResetSession is meant.
     """
@@ -85,7 +119,14 @@ class SessionServiceAsyncStub(SessionServiceStub):
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sessions own sockets and the log of their events. Each has its own names and its own numbers, and no session sees another.
 
-    A caller that names no session works in its `default` session, which is always there.
+    A session has a lease: when nobody renews it in time, because its controller has died, hangs, or is cut off, its sockets are closed, so
+    that nothing is left on the host. That cannot be undone: whoever comes too late is refused with FAILED_PRECONDITION (LEASE_EXPIRED) and
+    makes another session. What is only read goes on for `defaults.expired_log` of GetAgent: WatchEvents, WaitEvent, ListEvents, GetSession,
+    ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
+    at once.
+
+    A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
+    watched, for `defaults.default_session_idle` of GetAgent, it is reset.
     """
 
     @_abc_1.abstractmethod
@@ -94,9 +135,24 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CreateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CreateSessionResponse, _abc.Awaitable[_session_service_pb2.CreateSessionResponse]]:
-        """Make a session.
+        """Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
+        what was left of it then.
 
         Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
+        """
+
+    @_abc_1.abstractmethod
+    def RenewSession(
+        self,
+        request: _session_service_pb2.RenewSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.RenewSessionResponse, _abc.Awaitable[_session_service_pb2.RenewSessionResponse]]:
+        """Renew the lease of a session: it lasts for its whole `lease_ttl` from the moment at which this request has arrived. Nothing else
+        renews it, neither other requests nor a watch. A controller does so three times within a TTL, and stops using the session by itself
+        when a TTL has passed since it sent the last renewal that was answered.
+
+        Typical errors: FAILED_PRECONDITION (LEASE_EXPIRED) it is too late; NOT_FOUND (SESSION_NOT_FOUND) it was deleted, or expired long
+        ago, or the agent was restarted; INVALID_ARGUMENT it is the `default` session, which has no lease.
         """
 
     @_abc_1.abstractmethod
@@ -131,7 +187,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.DeleteSessionResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionResponse]]:
-        """Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end.
+        """Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end. Also for a
+        session whose lease has expired.
 
         Typical errors: INVALID_ARGUMENT it is the `default` session: ResetSession is meant.
         """

@@ -247,6 +247,8 @@ class _CloseReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CloseReas
     """The agent is stopping."""
     CLOSE_REASON_INTERNAL: _CloseReason.ValueType  # 9
     """A fault of the agent itself."""
+    CLOSE_REASON_LEASE_EXPIRED: _CloseReason.ValueType  # 10
+    """The lease of its session has expired."""
 
 class CloseReason(_CloseReason, metaclass=_CloseReasonEnumTypeWrapper):
     """Why a socket was closed."""
@@ -271,6 +273,8 @@ CLOSE_REASON_AGENT_DRAINING: CloseReason.ValueType  # 8
 """The agent is stopping."""
 CLOSE_REASON_INTERNAL: CloseReason.ValueType  # 9
 """A fault of the agent itself."""
+CLOSE_REASON_LEASE_EXPIRED: CloseReason.ValueType  # 10
+"""The lease of its session has expired."""
 Global___CloseReason: _TypeAlias = CloseReason  # noqa: Y015
 
 @_typing.final
