@@ -250,6 +250,28 @@ line.sendall(b"x")
         assert [session.session_id for session in sessions] == ["default"]
 
 
+def test_leases(agent: EmbeddedAgent) -> None:
+    """The session of a program that is killed ends with its lease; that of one that only waits does not."""
+    program = f"""
+import os, signal, farsock
+host = farsock.Host({agent.endpoint!r}, lease_ttl=5)
+print(host.session_id, host.create_server(("127.0.0.1", 0)).getsockname()[1], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with farsock.Host(agent.endpoint, lease_ttl=5) as host, host.create_server(("127.0.0.1", 0)) as server, host.channel() as channel:
+        mine = host.session_id
+        done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=30)
+        session, port = done.stdout.split()
+        ended = v1.WaitEventRequest(session_id=session, filter=v1.EventFilter(kinds=["lease_expired"]))
+        ended.timeout.FromSeconds(30)
+        assert not v1.EventServiceStub(channel).WaitEvent(ended).timed_out
+        with host.socket() as again:
+            again.bind(("127.0.0.1", int(port)))
+        assert host.session_id == mine
+        with host.create_connection(server.getsockname()):
+            server.accept()[0].close()
+
+
 def test_an_agent_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="lab-address"):
         EmbeddedAgent(lab_addresses=["nonsense"])

@@ -287,9 +287,7 @@ def test_closing_goes_on_by_itself(pair: Pair) -> None:
     with pytest.raises(BlockingIOError):
         while select.select([], [client], [], 0.5)[1] or not client.send(b"z"):
             sent += client.send(b"z" * 65536)
-    began = time.monotonic()
     client.close()
-    assert 0.5 < time.monotonic() - began < 5
     got = 0
     while data := server.recv(1 << 20):
         got += len(data)

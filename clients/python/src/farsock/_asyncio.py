@@ -267,6 +267,9 @@ class Server(asyncio.AbstractServer):
         try:
             got = pull.take()
         except OSError as error:
+            if self._connection.closed:
+                self.close()
+                return
             if isinstance(error, _errors.AgentError) or error.errno in _FATAL:
                 self._loop.call_exception_handler({"message": "a far listener has failed", "exception": error})
                 self.close()

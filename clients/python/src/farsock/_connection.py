@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,7 @@ import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
-from farsock import _errors, v1
+from farsock import _errors, _io, v1
 
 if TYPE_CHECKING:
     from farsock._endpoint import Endpoint
@@ -33,12 +34,9 @@ DEADLINE = 15.0
 LONG = 24 * 3600.0
 """How many seconds a wait without a timeout asks for at a time."""
 
-STREAMS = 16
-"""How many streams a connection has at most."""
-
-UNDER_WAY = 256 << 10
-"""How many bytes each of them may have under way that the agent's kernel has not got: what all of them have must fit into the HTTP/2 window
-of the agent, 4 MiB, or streams whose peers do not read would hold up the others."""
+STREAMS = 64
+"""How many streams share a connection. An agent takes what a stream sends whether its peer reads or not, so that none holds up another;
+but a connection is one TCP stream, and as quick as one."""
 
 WAITS = 500
 """How many calls that wait share a connection; an agent takes 1,024 streams of one."""
@@ -117,7 +115,7 @@ class Connection:
     sessions: SessionServiceAsyncStub
     events: EventServiceAsyncStub
 
-    def __init__(self, name: str, endpoint: Endpoint, token: str | None) -> None:
+    def __init__(self, name: str, endpoint: Endpoint, token: str | None, lease_ttl: float | None) -> None:
         self.name = name
         self.target = endpoint.target
         self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
@@ -127,6 +125,7 @@ class Connection:
         self._zones: dict[str, int] = {}
         self._info: v1.Agent | None = None
         self.closed = False
+        self._lease_ttl = lease_ttl
         self._session: str | None = None
         self._making_session = asyncio.Lock()
         self.waiting = asyncio.Semaphore(WATCHERS)
@@ -134,9 +133,9 @@ class Connection:
         self.closing: set[asyncio.Task[Any]] = set()
 
     @classmethod
-    async def to(cls, name: str, endpoint: Endpoint, token: str | None) -> Connection:
+    async def to(cls, name: str, endpoint: Endpoint, token: str | None, lease_ttl: float | None) -> Connection:
         """Make the connections; nothing is dialled yet."""
-        made = cls(name, endpoint, token)
+        made = cls(name, endpoint, token, lease_ttl)
         calls = made._channel()
         made.sockets = v1.SocketServiceStub(calls)
         made.agent = v1.AgentServiceStub(calls)
@@ -207,11 +206,31 @@ class Connection:
         """Answer the session's name; it is made when it is first needed."""
         async with self._making_session:
             if self._session is None:
-                name = f"python-{os.getpid()}-{secrets.token_hex(4)}"
-                answer = await self.call(self.sessions.CreateSession, v1.CreateSessionRequest(session_id=name))
+                request = v1.CreateSessionRequest(session_id=f"python-{os.getpid()}-{secrets.token_hex(4)}")
+                if self._lease_ttl is not None:
+                    request.lease_ttl.CopyFrom(duration(self._lease_ttl))
+                answer = await self.call(self.sessions.CreateSession, request)
                 raise_report(answer.report)
                 self._session = answer.session.session_id
+                if answer.session.HasField("lease_ttl"):
+                    _io.spawn(self._renew(self._session, answer.session.lease_ttl.ToNanoseconds() / 1e9))
             return self._session
+
+    async def _renew(self, session: str, ttl: float) -> None:
+        """Renew the lease of a session for as long as it is used, three times within its TTL."""
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(ttl / 3)
+            if self._session != session:
+                return
+            sent = time.monotonic()
+            try:
+                await self.call(self.sessions.RenewSession, v1.RenewSessionRequest(session_id=session))
+                renewed = sent
+            except OSError as error:
+                over = isinstance(error, _errors.AgentError) and error.reason in _errors.SESSIONS
+                if over or time.monotonic() - renewed > ttl:
+                    self.forget(session)
 
     async def in_session(self, work: Callable[[str], Awaitable[T]]) -> T:
         """Do something that makes something. Where the agent has forgotten the session, it is done in a new one."""
@@ -219,7 +238,7 @@ class Connection:
         try:
             return await work(session)
         except _errors.AgentError as error:
-            if error.reason not in {"SESSION_NOT_FOUND", "LEASE_EXPIRED"}:
+            if error.reason not in _errors.SESSIONS:
                 raise
         self.forget(session)
         return await work(await self.session())

@@ -56,7 +56,8 @@ _CODES = {
     grpc.StatusCode.UNIMPLEMENTED: errno.ENOSYS,
     grpc.StatusCode.CANCELLED: errno.ECANCELED,
 }
-_SESSIONS = {"SESSION_NOT_FOUND", "LEASE_EXPIRED"}
+SESSIONS = {"SESSION_NOT_FOUND", "LEASE_EXPIRED"}
+"""Reasons of refusals that mean: the session is over, and everything in it."""
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
@@ -67,7 +68,7 @@ def of_status(error: grpc.RpcError, host: str) -> AgentError:
     if code in _LOST:
         return AgentLostError(errno.ECONNABORTED, f"agent {host}: {details}", code, "")
     reason = _reason(error)
-    if reason in _SESSIONS:
+    if reason in SESSIONS:
         return AgentLostError(errno.ECONNABORTED, f"agent {host}: {details}", code, reason)
     number = _REASONS.get(reason) or _CODES.get(code, errno.EIO)
     return AgentError(number, f"agent {host}: {details}", code, reason)

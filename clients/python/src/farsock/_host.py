@@ -37,14 +37,24 @@ class Host(Streams, Names):
 
     It has the names of the `socket` module: `socket = farsock.host("lab-a")` in place of `import socket` moves a program there. All
     sockets of a Host are of one session of its own, which is ended with it. Nothing is dialled before it is needed.
+
+    The session has a lease that is renewed in the background: when this program dies, or is cut off for `lease_ttl` seconds (5 to 3600;
+    None: as the agent has it), the agent closes its sockets.
     """
 
     def __init__(
-        self, endpoint: str, *, name: str | None = None, token: str | None = None, token_file: str | os.PathLike[str] | None = None
+        self,
+        endpoint: str,
+        *,
+        name: str | None = None,
+        token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        lease_ttl: float | None = None,
     ) -> None:
         self.endpoint = _endpoint.Endpoint.parse(endpoint)
         self.name = name or str(self.endpoint)
         self._token = token if token is not None else _endpoint.find_token(self.endpoint, token_file)
+        self._lease_ttl = lease_ttl
         self._lock = threading.Lock()
         self._made: Connection | None = None
         self._closed = False
@@ -64,7 +74,7 @@ class Host(Streams, Names):
             if self._closed:
                 raise ValueError(f"{self!r} is closed")
             if self._made is None:
-                self._made = _io.run(Connection.to(self.name, self.endpoint, self._token))
+                self._made = _io.run(Connection.to(self.name, self.endpoint, self._token, self._lease_ttl))
                 self._forget = _io.at_exit(self.close)
             return self._made
 

@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from farsock import _errors, _io, v1
-from farsock._connection import DEADLINE, LONG, UNDER_WAY, duration, raise_report
+from farsock._connection import DEADLINE, LONG, duration, raise_report
 from farsock._transfer import FrameError, Transfer
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ class Stream:
         self._slot: Slot | None = None
         self._call: Call | None = None
         self._transfer = Transfer()
-        # Credit that is left unused, so that no more than UNDER_WAY is under way.
-        self._reserve = 0
         self._wake = asyncio.Event()
         self._wake.set()
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
@@ -98,7 +96,6 @@ class Stream:
             stream._give_up()
             raise
         stream.socket = opened.socket
-        stream._reserve = max(0, opened.window - UNDER_WAY)
         _io.spawn(stream._run())
         return stream
 
@@ -203,7 +200,7 @@ class Stream:
                 transfer.send("window", size)
                 return v1.TransferSocketRequest(window=size)
             if self._unsent:
-                size = min(transfer.to_agent - self._reserve, FRAME, self._unsent)
+                size = min(transfer.to_agent, FRAME, self._unsent)
                 if size <= 0:
                     return None
                 transfer.send("data", size)
