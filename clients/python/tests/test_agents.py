@@ -189,6 +189,31 @@ def test_a_restart_breaks_sockets_and_not_hosts(agent: EmbeddedAgent) -> None:
             left.close()
 
 
+def test_whatever_ends_a_session_is_no_end_of_a_stream(agent: EmbeddedAgent) -> None:
+    """What a program has read so far must not look complete."""
+
+    def reset(host: farsock.Host) -> None:
+        with host.channel() as channel:
+            v1.SessionServiceStub(channel).ResetSession(v1.ResetSessionRequest(session_id=host.session_id))
+
+    with agent.host() as host:
+        for end in (reset, lambda _: agent.stop()):
+            server = host.create_server(("127.0.0.1", 0))
+            line = host.create_connection(server.getsockname())
+            guest, _ = server.accept()
+            guest.sendall(b"half of it")
+            assert line.recv(5) == b"half "
+            end(host)
+            assert line.recv(100) == b"of it"
+            for _ in range(2):
+                with pytest.raises(ConnectionAbortedError):
+                    line.recv(100)
+                with pytest.raises(ConnectionAbortedError):
+                    line.send(b"x")
+            for left in (line, guest, server):
+                left.close()
+
+
 def test_a_connection_to_the_agent_that_breaks_is_made_again(agent: EmbeddedAgent) -> None:
     """The watch goes on with the next number, whatever happens to the connection."""
     with agent.host() as host, host.events(after=0) as watch:

@@ -170,9 +170,16 @@ class Stream:
                     with self.changed:
                         self._error = _errors.of_socket(answer.error)
                 elif kind == "closed":
-                    with self.changed:
-                        self._broken = True
+                    self._gone()
             self._tell()
+
+    def _gone(self) -> None:
+        """The socket is gone. Where nobody here and no error has ended it, that must not look like the end of the peer's bytes."""
+        with self.changed:
+            expected = self._closing or self._aborting or self._broken or self._error is not None
+            if not expected and not self._transfer.agent_ended:
+                self._lost = _errors.of_number(errno.ECONNABORTED)
+            self._broken = True
 
     async def _write_frames(self, call: Call) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -332,7 +339,7 @@ class Stream:
     def _nothing(self) -> bytes | None:
         self._raise_error()
         if self._lost is not None and not (self._transfer.agent_ended or self._deaf):
-            raise self._lost
+            raise _again(self._lost)
         return b"" if self._has_ended else None
 
     def _raise_error(self) -> None:
@@ -348,7 +355,7 @@ class Stream:
             self._raise_error()
             if self._is_mute:
                 if self._lost is not None and not self._ending:
-                    raise self._lost
+                    raise _again(self._lost)
                 raise _errors.of_number(errno.EPIPE)
             size = min(len(data), UNSENT - self._unsent) if bounded else len(data)
             if size > 0:
@@ -430,3 +437,8 @@ class Stream:
         else:
             close = v1.CloseSocketRequest(session_id=self.session, socket_id=name, allow_missing=True)
             await connection.call(connection.sockets.CloseSocket, close)
+
+
+def _again(error: OSError) -> OSError:
+    """An exception that is raised more than once must not gather the traces of all of them."""
+    return error.with_traceback(None)
