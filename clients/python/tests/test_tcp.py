@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -230,6 +231,26 @@ def test_non_blocking(pair: Pair) -> None:
     while left:
         left -= len(server.recv(1 << 20))
     assert select.select([], [client], [], 10)[1] == [client]
+
+
+def test_no_wakeup_is_lost(pair: Pair) -> None:
+    """A reader that asks `select` before each read sees every byte, at whatever moment it comes."""
+    client, server = pair
+    client.setblocking(False)
+    count = 2000
+
+    def write() -> None:
+        for _ in range(count):
+            server.sendall(b"x")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    got = 0
+    while got < count:
+        assert select.select([client], [], [], 20)[0]
+        with contextlib.suppress(BlockingIOError):
+            got += len(client.recv(7))
+    thread.join()
 
 
 def test_non_blocking_connect_and_accept(a: farsock.Host, b: farsock.Host, family: int) -> None:

@@ -123,8 +123,9 @@ class Base:
 
     def _changed(self) -> None:
         """Keep the descriptor in step. Called from any thread."""
-        if self._readiness is not None:
-            self._readiness.set(self._is_readable(), self._is_writable())
+        readiness = self._readiness
+        if readiness is not None:
+            readiness.update(lambda: (self._is_readable(), self._is_writable()))
 
     def _is_readable(self) -> bool:
         if self._stream is not None:

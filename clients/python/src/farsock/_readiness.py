@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 
 
 class Readiness:
@@ -27,11 +28,12 @@ class Readiness:
         """Answer the descriptor."""
         return self._shown.fileno()
 
-    def set(self, readable: bool, writable: bool) -> None:
-        """Make the descriptor so."""
+    def update(self, look: Callable[[], tuple[bool, bool]]) -> None:
+        """Make the descriptor what `look` says, readable and writable. Threads look one after the other, so that the last one is right."""
         with self._lock, contextlib.suppress(OSError):
             if self._closed:
                 return
+            readable, writable = look()
             if readable != self._readable:
                 self._readable = readable
                 if readable:
