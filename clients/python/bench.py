@@ -153,7 +153,7 @@ async def turns_asyncio(net: Any) -> float:
 
 
 def _address(server: Any) -> tuple[str, int]:
-    where = server.sockets[0].getsockname() if hasattr(server, "sockets") else server.addresses[0]
+    where = server.sockets[0].getsockname()
     return str(where[0]), int(where[1])
 
 

@@ -33,7 +33,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 async def pair(a: farsock.Host, b: farsock.Host, family: int, **kwargs: Any) -> tuple[Streams, Streams]:
     accepted: asyncio.Future[Streams] = asyncio.get_running_loop().create_future()
     server = await a.start_server(lambda *streams: accepted.set_result(streams), loopback(family), 0)
-    client = await b.open_connection(*server.addresses[0][:2], **kwargs)
+    client = await b.open_connection(*server.sockets[0].getsockname()[:2], **kwargs)
     streams = await accepted
     server.close()
     await server.wait_closed()
@@ -51,11 +51,15 @@ def test_an_echo_server(a: farsock.Host, b: farsock.Host, family: int) -> None:
     async def main() -> None:
         async with await a.start_server(echo, loopback(family), 0) as server:
             assert server.is_serving()
-            reader, writer = await b.open_connection(*server.addresses[0][:2])
+            reader, writer = await b.open_connection(*server.sockets[0].getsockname()[:2])
             assert isinstance(reader, asyncio.StreamReader)
             assert isinstance(writer, asyncio.StreamWriter)
-            assert writer.get_extra_info("peername") == server.addresses[0]
+            assert writer.get_extra_info("peername") == server.sockets[0].getsockname()
             assert writer.get_extra_info("sockname")[0] == loopback(family)
+            shown = writer.get_extra_info("socket")
+            assert (shown.family, shown.type, shown.getpeername()) == (family, socket.SOCK_STREAM, server.sockets[0].getsockname())
+            shown.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            assert shown.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
             writer.writelines([b"hola", b" que tal\n"])
             assert await reader.readline() == b"hola que tal\n"
             writer.write(b"bye")
@@ -129,12 +133,13 @@ def test_errors(a: farsock.Host, b: farsock.Host, family: int) -> None:
         with pytest.raises(socket.gaierror):
             await b.open_connection("no-such-host.invalid", 80)
         server = await a.start_server(echo, loopback(family), 0)
+        address = server.sockets[0].getsockname()[:2]
         with pytest.raises(OSError, match="Address already in use"):
-            await a.start_server(echo, *server.addresses[0][:2])
+            await a.start_server(echo, *address)
         server.close()
         await server.wait_closed()
         with pytest.raises(ConnectionRefusedError):
-            await b.open_connection(*server.addresses[0][:2])
+            await b.open_connection(*address)
 
     run(main())
 
@@ -142,8 +147,8 @@ def test_errors(a: farsock.Host, b: farsock.Host, family: int) -> None:
 def test_a_server_on_all_addresses(a: farsock.Host, b: farsock.Host) -> None:
     async def main() -> None:
         async with await a.start_server(echo, port=0) as server:
-            assert len(server.addresses) == 2
-            for address in server.addresses:
+            assert len(server.sockets) == 2
+            for address in [one.getsockname() for one in server.sockets]:
                 reader, writer = await b.open_connection("::1" if ":" in address[0] else "127.0.0.1", address[1])
                 writer.write(b"x")
                 assert await reader.read(1) == b"x"
@@ -217,7 +222,7 @@ def test_protocols(a: farsock.Host, b: farsock.Host, family: int) -> None:
             return served[-1]
 
         async with await a.create_stream_server(factory, loopback(family), 0) as server:
-            transport, protocol = await b.create_stream_connection(Recorder, *server.addresses[0][:2])
+            transport, protocol = await b.create_stream_connection(Recorder, *server.sockets[0].getsockname()[:2])
             transport.write(b"hola")
             transport.write_eof()
             assert await protocol.lost is None
@@ -310,9 +315,10 @@ def test_the_program_that_python_s_own_documentation_has(a: farsock.Host, b: far
 
     async def main() -> None:
         server = await a.start_server(handle_echo, "127.0.0.1", 0)
+        assert ", ".join(str(sock.getsockname()) for sock in server.sockets).startswith("('127.0.0.1', ")
         async with server:
             serving = asyncio.ensure_future(server.serve_forever())
-            reader, writer = await b.open_connection(*server.addresses[0])
+            reader, writer = await b.open_connection(*server.sockets[0].getsockname())
             writer.write(b"Hello World!")
             await writer.drain()
             assert (await reader.read(100)).decode() == "Hello World!"

@@ -122,8 +122,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return key, cert
 
 
-# Python 3.10's own, of a handshake that fails.
-@pytest.mark.filterwarnings("ignore:unclosed transport <asyncio.sslproto")
 def test_tls(a: farsock.Host, b: farsock.Host, family: int, certificate: tuple[Path, Path]) -> None:
     key, cert = certificate
     serve = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -139,7 +137,7 @@ def test_tls(a: farsock.Host, b: farsock.Host, family: int, certificate: tuple[P
 
     async def main() -> None:
         async with await a.start_server(answer, loopback(family), 0, ssl=serve) as server:
-            address = server.addresses[0][:2]
+            address = server.sockets[0].getsockname()[:2]
             transport = farsock.httpx.AsyncTransport(b, ssl_context=trust)
             async with httpx.AsyncClient(transport=transport) as client:
                 assert (await client.get(url(address, "https"))).content == BODY

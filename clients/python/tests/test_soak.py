@@ -127,7 +127,7 @@ def run(agents: tuple[EmbeddedAgent, EmbeddedAgent], work: Callable[[farsock.Hos
 def test_many_connections_at_once(agents: tuple[EmbeddedAgent, EmbeddedAgent]) -> None:
     async def work(a: farsock.Host, b: farsock.Host) -> None:
         async with await a.start_server(echo, "127.0.0.1", 0, backlog=CONNECTIONS) as server:
-            address = server.addresses[0]
+            address = server.sockets[0].getsockname()
             await asyncio.gather(*(there_and_back(b, address, EACH, at) for at in range(CONNECTIONS)))
 
     run(agents, work)
@@ -137,7 +137,7 @@ def test_many_connections_at_once(agents: tuple[EmbeddedAgent, EmbeddedAgent]) -
 def test_many_bytes(agents: tuple[EmbeddedAgent, EmbeddedAgent]) -> None:
     async def work(a: farsock.Host, b: farsock.Host) -> None:
         async with await a.start_server(echo, "::1", 0) as server:
-            await there_and_back(b, server.addresses[0][:2], BYTES, SEED)
+            await there_and_back(b, server.sockets[0].getsockname()[:2], BYTES, SEED)
 
     run(agents, work)
 
@@ -149,7 +149,7 @@ def test_cancellation_at_random_moments(agents: tuple[EmbeddedAgent, EmbeddedAge
 
     async def work(a: farsock.Host, b: farsock.Host) -> None:
         async with await a.start_server(echo, "127.0.0.1", 0) as server:
-            address = server.addresses[0]
+            address = server.sockets[0].getsockname()
             for _ in range(CANCELLED // 20):
                 tasks = [asyncio.ensure_future(there_and_back(b, address, EACH, at)) for at in range(20)]
                 for task in tasks:
@@ -178,7 +178,7 @@ def test_an_agent_that_is_restarted_under_way() -> None:
     async def main(agents: tuple[EmbeddedAgent, EmbeddedAgent]) -> None:
         async with agents[0].host() as a, agents[1].host() as b:
             server = await a.start_server(echo, "127.0.0.1", 0)
-            address = [server.addresses[0]]
+            address = [server.sockets[0].getsockname()]
             stop = asyncio.Event()
             workers = [asyncio.ensure_future(keep_going(b, address, stop)) for _ in range(8)]
             for _ in range(RESTARTS):

@@ -14,6 +14,7 @@ from farsock import _address, _errors, _far, _io, v1
 from farsock._pull import Pull
 from farsock._stream import Stream
 from farsock._transport import Caller, DatagramTransport, StreamTransport
+from farsock._transport_socket import TransportSocket
 
 if TYPE_CHECKING:
     from farsock._connection import Connection
@@ -138,11 +139,12 @@ async def _connect(connection: Connection, spec: v1.TcpSocketSpec, timeout: floa
 
 
 async def _extra(connection: Connection, far: v1.Socket) -> dict[str, Any]:
-    extra: dict[str, Any] = {"socket_id": far.socket_id}
+    extra: dict[str, Any] = {}
     if far.HasField("local"):
         extra["sockname"] = await connection.address(far.local)
     if far.HasField("remote"):
         extra["peername"] = await connection.address(far.remote)
+    extra["socket"] = TransportSocket(connection, far, extra)
     return extra
 
 
@@ -236,9 +238,9 @@ class Server(asyncio.AbstractServer):
         self._closing = False
 
     @property
-    def addresses(self) -> list[Any]:
-        """The local address of each listener."""
-        return [address for _, address in self._listeners]
+    def sockets(self) -> tuple[TransportSocket, ...]:
+        """The listeners; none once they are closed."""
+        return () if self._closing else tuple(TransportSocket(self._connection, far, {"sockname": name}) for far, name in self._listeners)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Answer the event loop."""

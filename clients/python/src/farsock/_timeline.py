@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from farsock import _io, v1
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from google.protobuf.descriptor import FieldDescriptor
 
     from farsock._connection import Connection
     from farsock._host import Host
@@ -20,8 +25,6 @@ TEXT = 60
 
 async def clock_ahead(connection: Connection) -> int:
     """How many nanoseconds the agent's clock is ahead of this machine's; of three readings that of the quickest counts. RFC 5905."""
-    import time  # noqa: PLC0415
-
     best, ahead = None, 0
     for _ in range(3):
         sent = time.time_ns()
@@ -70,22 +73,31 @@ def timeline(hosts: Iterable[Host]) -> str:
 
 def line(event: v1.Event) -> str:
     """Write one event: the socket, what happened, and what is worth knowing of it."""
-    body = MessageToDict(getattr(event, event.kind)) if event.HasField("body") else {}
-    told = [_detail(name, value) for name, value in body.items() if name not in {"parentUid", "acceptedUid", "syscall"}]
-    return " ".join([f"{event.socket_id or 'session':8}", event.kind, *filter(None, told)])
+    told: list[str] = []
+    if event.HasField("body") and (body := getattr(event, event.WhichOneof("body") or "", None)) is not None:
+        told = [text for field, value in body.ListFields() if (text := _detail(field, value))]
+    return " ".join([f"{event.socket_id or 'session':8}", event.kind, *told])
 
 
-def _detail(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        if "text" in value and "port" in value:
-            return f"{name}={value['text']}"
-        if "name" in value and "message" in value:
-            return f"{name}={value['message']}"
-        if "text" in value:
-            return repr(value["text"])
-        if "hex" in value:
-            return f"hex:{value['hex']}"
-        value = ",".join(f"{key}={inner}" for key, inner in value.items() if not isinstance(inner, (dict, list)))
-    if isinstance(value, list):
-        value = ",".join(map(str, value))
-    return f"{name}={value}"
+def _detail(field: FieldDescriptor, value: Any) -> str:
+    name = field.name
+    if name.endswith("_uid"):
+        return ""
+    if isinstance(value, v1.Endpoint):
+        return f"{name}={value.text}"
+    if isinstance(value, v1.SocketError):
+        return f"{name}={value.message}"
+    if isinstance(value, v1.Payload):
+        return f"hex:{value.hex}" if value.HasField("hex") else repr(value.text)
+    if isinstance(value, Duration):
+        return f"{name}={value.ToNanoseconds() / 1e9}s"
+    if isinstance(value, Message):
+        inner = (_detail(field, inner) for field, inner in value.ListFields())
+        return f"{name}=({' '.join(filter(None, inner))})"
+    if field.enum_type is not None:
+        # SHUTDOWN_HOW_SEND of ShutdownHow is SEND.
+        prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", field.enum_type.name).upper() + "_"
+        return f"{name}={field.enum_type.values_by_number[value].name.removeprefix(prefix)}"
+    if isinstance(value, str):
+        return f"{name}={value}"
+    return f"{name}={str(value).lower() if isinstance(value, bool) else value}"
