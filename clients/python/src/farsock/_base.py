@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_ACCEPTED_FLAGS = socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_WAITALL | socket.MSG_TRUNC | socket.MSG_NOSIGNAL
+# A system that has no MSG_NOSIGNAL has another way to ask for it.
+_ACCEPTED_FLAGS = socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_WAITALL | socket.MSG_TRUNC | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class Base:

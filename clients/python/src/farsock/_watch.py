@@ -59,7 +59,6 @@ class Watch:
         self._call: Call | None = None
         self._reading: asyncio.Future[object] | None = None
         self._closed = False
-        self._opened = False
         self._seen = False
         self._tries = 0
         if from_now:
@@ -136,7 +135,6 @@ class Watch:
         if error.reason in {"INSTANCE_CHANGED", "SESSION_NOT_FOUND", "LEASE_EXPIRED", "FUTURE_EVENT"}:
             self._after = None
             self._instance = ""
-            self._opened = False
         elif not isinstance(error, _errors.AgentLostError):
             raise error
         await asyncio.sleep(PAUSES[min(self._tries, len(PAUSES) - 1)])
@@ -150,16 +148,18 @@ class Watch:
             request.view.form = v1.PAYLOAD_FORM_DATA
             if self._after is not None:
                 request.after_event_seq = self._after
-            elif self._from_now and not self._opened:
+            elif self._from_now:
                 request.from_now = True
             call = connection.events.WatchEvents(request, metadata=connection.metadata)
             opened = (await self._frame(call)).opened
             if self._instance not in {"", opened.instance_id} or (self._seen and not self._instance):
                 self._items.append(Restarted(opened.instance_id))
             self._instance = opened.instance_id
-            if self._from_now and not self._opened:
+            if self._from_now:
+                # Where it goes on after it was lost, and of another instance from its beginning.
                 self._after = opened.head_seq
-            self._opened = self._seen = True
+                self._from_now = False
+            self._seen = True
             self._tries = 0
             return call
 
