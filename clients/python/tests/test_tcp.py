@@ -8,17 +8,17 @@ import hashlib
 import io
 import os
 import select
+import signal
 import socket
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 from conftest import LOOPBACKS, Pair, loopback
 
-if TYPE_CHECKING:
-    import farsock
+import farsock
 
 
 def test_bytes_go_both_ways(pair: Pair) -> None:
@@ -415,6 +415,33 @@ def test_options(pair: Pair, a: farsock.Host, family: int) -> None:
     with pytest.raises(OSError) as failure:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 1000)
     assert failure.value.errno == errno.EINVAL
+
+
+def test_ctrl_c(a: farsock.Host) -> None:
+    """It ends a wait here and the operation there: nothing of it is lost, and nothing is left."""
+
+    def interrupted(work: Callable[[], object]) -> None:
+        threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            work()
+
+    with a.create_server(("127.0.0.1", 0), backlog=1) as server:
+        interrupted(server.accept)
+        line = a.create_connection(server.getsockname())
+        guest, _ = server.accept()
+        interrupted(lambda: line.recv(1))
+        guest.sendall(b"x")
+        assert line.recv(1) == b"x"
+        # Two fit into the queue; the third gets no answer.
+        waiting = [a.create_connection(server.getsockname()) for _ in range(2)]
+        interrupted(lambda: a.create_connection(server.getsockname()))
+        with a.socket() as other:
+            interrupted(lambda: other.connect(server.getsockname()))
+        with a.events(kinds=["closed"], after=0) as watch:
+            for _ in range(2):
+                assert isinstance(watch.next(10), farsock.v1.Event)
+        for one in (line, guest, *waiting):
+            one.close()
 
 
 def test_default_timeout_and_state(a: farsock.Host) -> None:
