@@ -41,6 +41,8 @@ class _AcceptPauseReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Acc
     """The process or the machine is out of descriptors or memory: EMFILE, ENFILE, ENOBUFS, ENOMEM."""
     ACCEPT_PAUSE_REASON_ACCEPT_LIMIT: _AcceptPauseReason.ValueType  # 3
     """It has accepted as many as its `max_accepts` says. It goes on after ListenSocket."""
+    ACCEPT_PAUSE_REASON_LOG_FULL: _AcceptPauseReason.ValueType  # 4
+    """The log of a LOSSLESS session has no room for what nobody has taken yet. It goes on by itself when there is."""
 
 class AcceptPauseReason(_AcceptPauseReason, metaclass=_AcceptPauseReasonEnumTypeWrapper):
     """Why a listener stopped accepting."""
@@ -53,6 +55,8 @@ ACCEPT_PAUSE_REASON_OUT_OF_RESOURCES: AcceptPauseReason.ValueType  # 2
 """The process or the machine is out of descriptors or memory: EMFILE, ENFILE, ENOBUFS, ENOMEM."""
 ACCEPT_PAUSE_REASON_ACCEPT_LIMIT: AcceptPauseReason.ValueType  # 3
 """It has accepted as many as its `max_accepts` says. It goes on after ListenSocket."""
+ACCEPT_PAUSE_REASON_LOG_FULL: AcceptPauseReason.ValueType  # 4
+"""The log of a LOSSLESS session has no room for what nobody has taken yet. It goes on by itself when there is."""
 Global___AcceptPauseReason: _TypeAlias = AcceptPauseReason  # noqa: Y015
 
 class _ShutdownHow:
@@ -741,7 +745,7 @@ class AcceptPausedEvent(_message.Message):
     """Why."""
     @_builtins.property
     def error(self) -> _call_pb2.SocketError:
-        """What the kernel said. Absent with SOCKET_LIMIT and ACCEPT_LIMIT."""
+        """What the kernel said. Absent but with OUT_OF_RESOURCES."""
 
     def __init__(
         self,

@@ -71,6 +71,7 @@ class WatchEventsRequest(_message.Message):
     MAX_EVENTS_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    WATCHER_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session. Empty: the caller's `default` session."""
     after_event_seq: _builtins.int
@@ -85,6 +86,12 @@ class WatchEventsRequest(_message.Message):
     """Begin with the sockets of the session as they are, then go on from there. Not together with `after_event_seq`."""
     max_events: _builtins.int
     """End the stream after so many events. Absent or 0: do not."""
+    watcher_id: _builtins.str
+    """In a LOSSLESS session: watch under this name, 1 to 48 of `a-z 0-9 -`, and hold all that it has not acknowledged (AckEvents), also while
+    no stream is open, to the end of the session. Without `after_event_seq`, `from_now` and `snapshot`, the stream begins after what it has
+    acknowledged. There are at most `limits.watchers` names. In a RING session it is refused with FAILED_PRECONDITION (NOT_LOSSLESS).
+    Empty: an observer, which holds nothing.
+    """
     @_builtins.property
     def filter(self) -> Global___EventFilter:
         """Which events. Absent: all."""
@@ -114,16 +121,69 @@ class WatchEventsRequest(_message.Message):
         max_events: _builtins.int = ...,
         until: Global___EventFilter | None = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
+        watcher_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_event_seq", b"_after_event_seq", "after_event_seq", b"after_event_seq", "filter", b"filter", "heartbeat_interval", b"heartbeat_interval", "until", b"until", "view", b"view"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_event_seq", b"_after_event_seq", "after_event_seq", b"after_event_seq", "filter", b"filter", "from_now", b"from_now", "heartbeat_interval", b"heartbeat_interval", "instance_id", b"instance_id", "max_events", b"max_events", "session_id", b"session_id", "snapshot", b"snapshot", "until", b"until", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_event_seq", b"_after_event_seq", "after_event_seq", b"after_event_seq", "filter", b"filter", "from_now", b"from_now", "heartbeat_interval", b"heartbeat_interval", "instance_id", b"instance_id", "max_events", b"max_events", "session_id", b"session_id", "snapshot", b"snapshot", "until", b"until", "view", b"view", "watcher_id", b"watcher_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_event_seq: _TypeAlias = _typing.Literal["after_event_seq"]  # noqa: Y015
     _WhichOneofArgType__after_event_seq: _TypeAlias = _typing.Literal["_after_event_seq", b"_after_event_seq"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__after_event_seq) -> _WhichOneofReturnType__after_event_seq | None: ...
 
 Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
+
+@_typing.final
+class AckEventsRequest(_message.Message):
+    """What AckEvents takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    WATCHER_ID_FIELD_NUMBER: _builtins.int
+    THROUGH_EVENT_SEQ_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session. Not empty: the `default` session holds nothing."""
+    watcher_id: _builtins.str
+    """The watcher."""
+    through_event_seq: _builtins.int
+    """The last number that it needs no more, such as `through_seq` of a batch."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        watcher_id: _builtins.str = ...,
+        through_event_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "through_event_seq", b"through_event_seq", "watcher_id", b"watcher_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AckEventsRequest: _TypeAlias = AckEventsRequest  # noqa: Y015
+
+@_typing.final
+class AckEventsResponse(_message.Message):
+    """What AckEvents answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKED_EVENT_SEQ_FIELD_NUMBER: _builtins.int
+    acked_event_seq: _builtins.int
+    """Through where the watcher has acknowledged in all."""
+    def __init__(
+        self,
+        *,
+        acked_event_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_event_seq", b"acked_event_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AckEventsResponse: _TypeAlias = AckEventsResponse  # noqa: Y015
 
 @_typing.final
 class WatchEventsResponse(_message.Message):

@@ -28,7 +28,7 @@ if _version_not_supported:
 class EventServiceStub(object):
     """What happened, from the log of a session.
 
-    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first, and whoever has not read them is told which ones
+    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first that nobody holds (Retention), and whoever has not read them is told which ones
     are missing. Events that end something (`connect_failed`, `peer_closed`, `peer_reset`, `failed`, `closed`, `session_reset`, …) have room of their own and stay
     longer.
     """
@@ -54,12 +54,17 @@ class EventServiceStub(object):
                 request_serializer=farsock_dot_v1_dot_event__service__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=farsock_dot_v1_dot_event__service__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.AckEvents = channel.unary_unary(
+                '/farsock.v1.EventService/AckEvents',
+                request_serializer=farsock_dot_v1_dot_event__service__pb2.AckEventsRequest.SerializeToString,
+                response_deserializer=farsock_dot_v1_dot_event__service__pb2.AckEventsResponse.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer(object):
     """What happened, from the log of a session.
 
-    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first, and whoever has not read them is told which ones
+    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first that nobody holds (Retention), and whoever has not read them is told which ones
     are missing. Events that end something (`connect_failed`, `peer_closed`, `peer_reset`, `failed`, `closed`, `session_reset`, …) have room of their own and stay
     longer.
     """
@@ -103,6 +108,17 @@ class EventServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AckEvents(self, request, context):
+        """Let go of events in a LOSSLESS session: a named watcher needs nothing through this number any more. Sending it again, or an older
+        number, does no harm.
+
+        Typical errors: NOT_FOUND (WATCHER_NOT_FOUND) the session has no such watcher; OUT_OF_RANGE (FUTURE_EVENT) the number has not been
+        given yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -121,6 +137,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     request_deserializer=farsock_dot_v1_dot_event__service__pb2.ListEventsRequest.FromString,
                     response_serializer=farsock_dot_v1_dot_event__service__pb2.ListEventsResponse.SerializeToString,
             ),
+            'AckEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.AckEvents,
+                    request_deserializer=farsock_dot_v1_dot_event__service__pb2.AckEventsRequest.FromString,
+                    response_serializer=farsock_dot_v1_dot_event__service__pb2.AckEventsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'farsock.v1.EventService', rpc_method_handlers)
@@ -132,7 +153,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 class EventService(object):
     """What happened, from the log of a session.
 
-    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first, and whoever has not read them is told which ones
+    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first that nobody holds (Retention), and whoever has not read them is told which ones
     are missing. Events that end something (`connect_failed`, `peer_closed`, `peer_reset`, `failed`, `closed`, `session_reset`, …) have room of their own and stay
     longer.
     """
@@ -208,6 +229,33 @@ class EventService(object):
             '/farsock.v1.EventService/ListEvents',
             farsock_dot_v1_dot_event__service__pb2.ListEventsRequest.SerializeToString,
             farsock_dot_v1_dot_event__service__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AckEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farsock.v1.EventService/AckEvents',
+            farsock_dot_v1_dot_event__service__pb2.AckEventsRequest.SerializeToString,
+            farsock_dot_v1_dot_event__service__pb2.AckEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class EventServiceStub:
     """What happened, from the log of a session.
 
-    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first, and whoever has not read them is told which ones
+    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first that nobody holds (Retention), and whoever has not read them is told which ones
     are missing. Events that end something (`connect_failed`, `peer_closed`, `peer_reset`, `failed`, `closed`, `session_reset`, …) have room of their own and stay
     longer.
     """
@@ -65,12 +65,19 @@ class EventServiceStub:
 
     Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet.
     """
+    AckEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.AckEventsRequest, _event_service_pb2.AckEventsResponse]
+    """Let go of events in a LOSSLESS session: a named watcher needs nothing through this number any more. Sending it again, or an older
+    number, does no harm.
+
+    Typical errors: NOT_FOUND (WATCHER_NOT_FOUND) the session has no such watcher; OUT_OF_RANGE (FUTURE_EVENT) the number has not been
+    given yet.
+    """
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
     """What happened, from the log of a session.
 
-    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first, and whoever has not read them is told which ones
+    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first that nobody holds (Retention), and whoever has not read them is told which ones
     are missing. Events that end something (`connect_failed`, `peer_closed`, `peer_reset`, `failed`, `closed`, `session_reset`, …) have room of their own and stay
     longer.
     """
@@ -103,11 +110,18 @@ class EventServiceAsyncStub(EventServiceStub):
 
     Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet.
     """
+    AckEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.AckEventsRequest, _event_service_pb2.AckEventsResponse]  # type: ignore[assignment]
+    """Let go of events in a LOSSLESS session: a named watcher needs nothing through this number any more. Sending it again, or an older
+    number, does no harm.
+
+    Typical errors: NOT_FOUND (WATCHER_NOT_FOUND) the session has no such watcher; OUT_OF_RANGE (FUTURE_EVENT) the number has not been
+    given yet.
+    """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     """What happened, from the log of a session.
 
-    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first, and whoever has not read them is told which ones
+    A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first that nobody holds (Retention), and whoever has not read them is told which ones
     are missing. Events that end something (`connect_failed`, `peer_closed`, `peer_reset`, `failed`, `closed`, `session_reset`, …) have room of their own and stay
     longer.
     """
@@ -155,6 +169,19 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         """Read events that have happened, page by page.
 
         Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet.
+        """
+
+    @_abc_1.abstractmethod
+    def AckEvents(
+        self,
+        request: _event_service_pb2.AckEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.AckEventsResponse, _abc.Awaitable[_event_service_pb2.AckEventsResponse]]:
+        """Let go of events in a LOSSLESS session: a named watcher needs nothing through this number any more. Sending it again, or an older
+        number, does no harm.
+
+        Typical errors: NOT_FOUND (WATCHER_NOT_FOUND) the session has no such watcher; OUT_OF_RANGE (FUTURE_EVENT) the number has not been
+        given yet.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -79,6 +79,66 @@ SESSION_STATE_EXPIRED: SessionState.ValueType  # 3
 """Its lease is over, and its sockets are closed: it can only be read and deleted."""
 Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
+class _Retention:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RetentionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Retention.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETENTION_UNSPECIFIED: _Retention.ValueType  # 0
+    """As LOSSLESS."""
+    RETENTION_RING: _Retention.ValueType  # 1
+    """The oldest events, to make room for new ones. Who comes too late is told by a gap. The `default` session is of this kind."""
+    RETENTION_LOSSLESS: _Retention.ValueType  # 2
+    """Nothing that is held. A watcher with a `watcher_id` holds everything from its first WatchEvents on, until AckEvents. As long as there is
+    no such watcher, a payload is held until ReceiveSocket has taken it, or its socket's name and memory are gone. Where what is held
+    leaves no room, reading and accepting pause (`read_paused` and `accept_paused` with LOG_FULL): the peer's window closes, and datagrams that
+    the kernel drops are counted. Requests that cause events have the last quarter of `limits.log_events` and are then refused with
+    RESOURCE_EXHAUSTED (LOG_FULL); what goes on by itself has `limits.log_final_events` more. Watchers without a name hold nothing.
+    """
+
+class Retention(_Retention, metaclass=_RetentionEnumTypeWrapper):
+    """What the log of a session lets go of when it has no more room (`limits.log_events`, `limits.log_bytes`)."""
+
+RETENTION_UNSPECIFIED: Retention.ValueType  # 0
+"""As LOSSLESS."""
+RETENTION_RING: Retention.ValueType  # 1
+"""The oldest events, to make room for new ones. Who comes too late is told by a gap. The `default` session is of this kind."""
+RETENTION_LOSSLESS: Retention.ValueType  # 2
+"""Nothing that is held. A watcher with a `watcher_id` holds everything from its first WatchEvents on, until AckEvents. As long as there is
+no such watcher, a payload is held until ReceiveSocket has taken it, or its socket's name and memory are gone. Where what is held
+leaves no room, reading and accepting pause (`read_paused` and `accept_paused` with LOG_FULL): the peer's window closes, and datagrams that
+the kernel drops are counted. Requests that cause events have the last quarter of `limits.log_events` and are then refused with
+RESOURCE_EXHAUSTED (LOG_FULL); what goes on by itself has `limits.log_final_events` more. Watchers without a name hold nothing.
+"""
+Global___Retention: _TypeAlias = Retention  # noqa: Y015
+
+@_typing.final
+class NamedWatcher(_message.Message):
+    """A watcher that holds what it has not acknowledged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCHER_ID_FIELD_NUMBER: _builtins.int
+    RELEASED_EVENT_SEQ_FIELD_NUMBER: _builtins.int
+    watcher_id: _builtins.str
+    """Its name."""
+    released_event_seq: _builtins.int
+    """It holds the events after this number."""
+    def __init__(
+        self,
+        *,
+        watcher_id: _builtins.str = ...,
+        released_event_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["released_event_seq", b"released_event_seq", "watcher_id", b"watcher_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamedWatcher: _TypeAlias = NamedWatcher  # noqa: Y015
+
 @_typing.final
 class Session(_message.Message):
     """A session, as it is now."""
@@ -95,6 +155,10 @@ class Session(_message.Message):
     LEASE_LEFT_FIELD_NUMBER: _builtins.int
     ORPHAN_POLICY_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    HELD_EVENTS_FIELD_NUMBER: _builtins.int
+    HELD_BYTES_FIELD_NUMBER: _builtins.int
+    NAMED_WATCHERS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Its name."""
     socket_count: _builtins.int
@@ -109,6 +173,12 @@ class Session(_message.Message):
     """What becomes of its connections when the lease expires. UNSPECIFIED: it has no lease."""
     state: Global___SessionState.ValueType
     """Whether it can still be used."""
+    retention: Global___Retention.ValueType
+    """What its log lets go of."""
+    held_events: _builtins.int
+    """Events that its log may not let go of yet: the newest ones, from the oldest one that is held on."""
+    held_bytes: _builtins.int
+    """Bytes of their payloads."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made, on the agent's clock."""
@@ -120,6 +190,10 @@ class Session(_message.Message):
     @_builtins.property
     def lease_left(self) -> _duration_pb2.Duration:
         """How much of that is left. Zero: it is over, for good. Absent: it has no lease."""
+
+    @_builtins.property
+    def named_watchers(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedWatcher]:
+        """The watchers that hold them, in the order of their names. Empty: untaken payloads do."""
 
     def __init__(
         self,
@@ -134,10 +208,14 @@ class Session(_message.Message):
         lease_left: _duration_pb2.Duration | None = ...,
         orphan_policy: Global___OrphanPolicy.ValueType = ...,
         state: Global___SessionState.ValueType = ...,
+        retention: Global___Retention.ValueType = ...,
+        held_events: _builtins.int = ...,
+        held_bytes: _builtins.int = ...,
+        named_watchers: _abc.Iterable[Global___NamedWatcher] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "lease_left", b"lease_left", "lease_ttl", b"lease_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head_event_seq", b"head_event_seq", "lease_left", b"lease_left", "lease_ttl", b"lease_ttl", "oldest_event_seq", b"oldest_event_seq", "orphan_policy", b"orphan_policy", "session_id", b"session_id", "socket_count", b"socket_count", "state", b"state", "watcher_count", b"watcher_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head_event_seq", b"head_event_seq", "held_bytes", b"held_bytes", "held_events", b"held_events", "lease_left", b"lease_left", "lease_ttl", b"lease_ttl", "named_watchers", b"named_watchers", "oldest_event_seq", b"oldest_event_seq", "orphan_policy", b"orphan_policy", "retention", b"retention", "session_id", b"session_id", "socket_count", b"socket_count", "state", b"state", "watcher_count", b"watcher_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -152,11 +230,14 @@ class CreateSessionRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     ORPHAN_POLICY_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Its name: 1 to 48 of `a-z 0-9 -`, not starting or ending with `-`. Empty: the agent mints one (`session-7`)."""
     orphan_policy: Global___OrphanPolicy.ValueType
     """What becomes of its connections when the lease expires."""
+    retention: Global___Retention.ValueType
+    """What its log lets go of."""
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
         """For how long its lease is good, and each renewal of it: 5 s to 1 h. Absent: `defaults.lease_ttl` of GetAgent."""
@@ -171,11 +252,12 @@ class CreateSessionRequest(_message.Message):
         session_id: _builtins.str = ...,
         lease_ttl: _duration_pb2.Duration | None = ...,
         orphan_policy: Global___OrphanPolicy.ValueType = ...,
+        retention: Global___Retention.ValueType = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "lease_ttl", b"lease_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "lease_ttl", b"lease_ttl", "orphan_policy", b"orphan_policy", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "lease_ttl", b"lease_ttl", "orphan_policy", b"orphan_policy", "retention", b"retention", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -209,6 +209,10 @@ class _ReadPauseReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReadP
     """SetSocketDelivery, or its creation, asked for it."""
     READ_PAUSE_REASON_CREDIT: _ReadPauseReason.ValueType  # 2
     """`delivery.credit` is used up. It goes on with more, or when `paused` is set to false."""
+    READ_PAUSE_REASON_LOG_FULL: _ReadPauseReason.ValueType  # 3
+    """The log of a LOSSLESS session has no room for what nobody has taken yet. It goes on by itself when half of it has been acknowledged
+    (AckEvents), or taken (ReceiveSocket) where there is no named watcher.
+    """
 
 class ReadPauseReason(_ReadPauseReason, metaclass=_ReadPauseReasonEnumTypeWrapper):
     """Why a socket is not read."""
@@ -219,6 +223,10 @@ READ_PAUSE_REASON_ASKED: ReadPauseReason.ValueType  # 1
 """SetSocketDelivery, or its creation, asked for it."""
 READ_PAUSE_REASON_CREDIT: ReadPauseReason.ValueType  # 2
 """`delivery.credit` is used up. It goes on with more, or when `paused` is set to false."""
+READ_PAUSE_REASON_LOG_FULL: ReadPauseReason.ValueType  # 3
+"""The log of a LOSSLESS session has no room for what nobody has taken yet. It goes on by itself when half of it has been acknowledged
+(AckEvents), or taken (ReceiveSocket) where there is no named watcher.
+"""
 Global___ReadPauseReason: _TypeAlias = ReadPauseReason  # noqa: Y015
 
 class _CloseReason:
