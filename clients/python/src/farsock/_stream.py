@@ -28,6 +28,8 @@ FRAME = 128 << 10
 """The most bytes that are sent in one frame."""
 UNSENT = 256 << 10
 """How many bytes wait to be sent before a write has to."""
+TURN = 1.0
+"""How many seconds a stream that is closing waits for a peer that does not read, before it is another one's turn."""
 
 
 class Stream:
@@ -414,17 +416,14 @@ class Stream:
         await self._until(lambda: self.over)
 
     async def _shut_down(self) -> None:
+        """Wait until the agent has handed over everything: then it has ended the direction."""
         names = v1.EventFilter(socket_ids=[self.socket.socket_id], kinds=["shut_down", "closed"])
-        request = v1.WaitEventRequest(session_id=self.session, filter=names, timeout=duration(LONG))
+        request = v1.WaitEventRequest(session_id=self.session, filter=names, timeout=duration(TURN))
         connection = self.connection
-        async with connection.waiting:
-            ended = asyncio.ensure_future(connection.call(connection.events.WaitEvent, request, LONG))
-            over = asyncio.ensure_future(self._until(lambda: self.over))
-            try:
-                await asyncio.wait({ended, over}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                ended.cancel()
-                over.cancel()
+        while not self.over:
+            async with connection.waiting:
+                if not (await connection.call(connection.events.WaitEvent, request, TURN)).timed_out:
+                    return
 
     async def _close_far(self) -> None:
         if self._transfer.closed or not self.socket.socket_id:
