@@ -246,6 +246,28 @@ def test_gaps_are_told(tmp_path: Path) -> None:
             assert isinstance(event, v1.Event)
 
 
+def test_a_watch_with_a_name_has_no_gaps() -> None:
+    """It is slower than the log is long, and cut off in between."""
+    with EmbeddedAgent(arguments=["--limit", "log_events=40"]) as agent, agent.host() as host:
+        with host.events(name="collector") as watch:
+            seen = []
+            for at in range(100):
+                host.socket().close()
+                if at % 10 == 0:
+                    assert watch._call is not None or at == 0
+                    watch._cancel()
+                for _ in range(2):
+                    item = watch.next(10)
+                    assert isinstance(item, v1.Event)
+                    seen.append(item.event_seq)
+            assert seen == list(range(1, 201))
+        # Nobody takes any more: then the agent refuses rather than let go.
+        with pytest.raises(farsock.AgentError) as failure:
+            for _ in range(100):
+                host.socket().close()
+        assert (failure.value.reason, failure.value.errno) == ("LOG_FULL", errno.ENOBUFS)
+
+
 def test_a_watch_from_now(a: farsock.Host) -> None:
     a.socket().close()
     with a.events(from_now=True, kinds=["created"]) as watch:

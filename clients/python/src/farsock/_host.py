@@ -100,9 +100,20 @@ class Host(Streams, Names):
         channel = grpc.insecure_channel(self.endpoint.target, options=CHANNEL_OPTIONS)
         return grpc.intercept_channel(channel, _Credentials(self._connection().metadata))
 
-    def events(self, *, sockets: Iterable[str] = (), kinds: Iterable[str] = (), after: int | None = None, from_now: bool = False) -> Watch:
-        """Watch what happens in this session; see `Watch`."""
-        return Watch(self._connection(), list(sockets), list(kinds), after, from_now)
+    def events(
+        self,
+        *,
+        sockets: Iterable[str] = (),
+        kinds: Iterable[str] = (),
+        after: int | None = None,
+        from_now: bool = False,
+        name: str = "",
+    ) -> Watch:
+        """Watch what happens in this session: of some sockets or all (`door.*` are the connections of `door`), some kinds or all.
+
+        It begins with the oldest event that is kept, after the number `after`, or from now. One with a `name` loses nothing; see `Watch`.
+        """
+        return Watch(self._connection(), list(sockets), list(kinds), after, from_now, name)
 
     def close(self) -> None:
         """Close all sockets, end the session and hang up."""

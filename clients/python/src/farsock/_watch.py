@@ -47,13 +47,19 @@ class Watch:
 
     When the connection to the agent is lost it comes back by itself and goes on where it was; what is missing is a `Gap`, another life of
     the agent a `Restarted`. Iterating waits; `next` does so with a timeout. Nothing is fetched ahead of who iterates but one batch.
+
+    A watch with a name has no gaps: the agent holds what it has not taken yet, to the end of the session, and rather stops reading and
+    accepting, and refuses what would cause events (LOG_FULL), than let go of it.
     """
 
-    def __init__(self, connection: Connection, sockets: list[str], kinds: list[str], after: int | None, from_now: bool) -> None:
+    def __init__(self, connection: Connection, sockets: list[str], kinds: list[str], after: int | None, from_now: bool, name: str) -> None:
         self._connection = connection
+        self._name = name
+        self._acknowledged = 0
         self._filter = v1.EventFilter(socket_ids=sockets, kinds=kinds)
         self._after = after
         self._from_now = from_now
+        self._session = ""
         self._instance = ""
         self._items: deque[Item] = deque()
         self._call: Call | None = None
@@ -121,6 +127,7 @@ class Watch:
             try:
                 if self._call is None:
                     await self._open()
+                self._acknowledge()
                 await self._read()
             except _errors.AgentError as error:
                 self._cancel()
@@ -130,10 +137,18 @@ class Watch:
                 await self._lost(error)
         return self._items.popleft()
 
+    def _acknowledge(self) -> None:
+        """Let go of what has been taken; whoever asks for the next item is done with those before it."""
+        if self._name and self._after is not None and self._after > self._acknowledged:
+            self._acknowledged = self._after
+            request = v1.AckEventsRequest(session_id=self._session, watcher_id=self._name, through_event_seq=self._after)
+            self._connection.close_later(self._connection.call(self._connection.events.AckEvents, request))
+
     async def _lost(self, error: _errors.AgentError) -> None:
         """Make up one's mind what to do about it."""
         if error.reason in {"INSTANCE_CHANGED", "SESSION_NOT_FOUND", "LEASE_EXPIRED", "FUTURE_EVENT"}:
             self._after = None
+            self._acknowledged = 0
             self._instance = ""
         elif not isinstance(error, _errors.AgentLostError):
             raise error
@@ -145,6 +160,8 @@ class Watch:
 
         async def work(session: str) -> Call:
             request = v1.WatchEventsRequest(session_id=session, filter=self._filter, instance_id=self._instance)
+            request.watcher_id = self._name
+            self._session = session
             request.view.form = v1.PAYLOAD_FORM_DATA
             if self._after is not None:
                 request.after_event_seq = self._after
