@@ -26,7 +26,7 @@ WINDOW = 512 << 10
 """How many bytes of the peer are taken before the program has read them. What is beyond stays in the far kernel, and closes the window."""
 FRAME = 128 << 10
 """The most bytes that are sent in one frame."""
-UNSENT = 256 << 10
+UNSENT = 512 << 10
 """How many bytes wait to be sent before a write has to."""
 TURN = 1.0
 """How many seconds a stream that is closing waits for a peer that does not read, before it is another one's turn."""
