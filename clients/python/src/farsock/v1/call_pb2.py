@@ -23,25 +23,28 @@ _sym_db = _symbol_database.Default()
 
 
 from farsock.v1 import address_pb2 as farsock_dot_v1_dot_address__pb2
+from farsock.v1 import tcp_pb2 as farsock_dot_v1_dot_tcp__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66\x61rsock/v1/call.proto\x12\nfarsock.v1\x1a\x18\x66\x61rsock/v1/address.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x01\n\x04\x43\x61ll\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x30\n\x0bstart_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x64\x65tach\x18\x05 \x01(\x08\x12\x15\n\rfail_on_error\x18\x06 \x01(\x08\x12\x13\n\x0binstance_id\x18\x07 \x01(\tB\x07\n\x05start\"\xeb\x01\n\x06Report\x12\x35\n\x11\x61\x63tual_start_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\ttimed_out\x18\x03 \x01(\x08\x12&\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x17.farsock.v1.SocketError\x12\x17\n\x0f\x66irst_event_seq\x18\x05 \x01(\x04\x12\x16\n\x0elast_event_seq\x18\x06 \x01(\x04\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"\x85\x02\n\x0bSocketError\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12(\n\toperation\x18\x03 \x01(\x0e\x32\x15.farsock.v1.Operation\x12\x0f\n\x07syscall\x18\x04 \x01(\t\x12#\n\x05local\x18\x05 \x01(\x0b\x32\x14.farsock.v1.Endpoint\x12$\n\x06remote\x18\x06 \x01(\x0b\x32\x14.farsock.v1.Endpoint\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\x0c\n\x04hint\x18\x08 \x01(\t\x12\x0f\n\x07subject\x18\t \x01(\t\x12\x15\n\x08path_mtu\x18( \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_path_mtu*\xe4\x03\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n\x10OPERATION_CREATE\x10\x01\x12\x15\n\x11OPERATION_LOOK_UP\x10\x02\x12\x12\n\x0eOPERATION_BIND\x10\x03\x12\x14\n\x10OPERATION_LISTEN\x10\x04\x12\x14\n\x10OPERATION_ACCEPT\x10\x05\x12\x15\n\x11OPERATION_CONNECT\x10\x06\x12\x18\n\x14OPERATION_DISCONNECT\x10\x07\x12\x13\n\x0fOPERATION_WRITE\x10\x08\x12\x12\n\x0eOPERATION_SEND\x10\t\x12\x15\n\x11OPERATION_RECEIVE\x10\n\x12\x16\n\x12OPERATION_SHUTDOWN\x10\x0b\x12\x13\n\x0fOPERATION_CLOSE\x10\x0c\x12\x13\n\x0fOPERATION_ABORT\x10\r\x12\x18\n\x14OPERATION_SET_OPTION\x10\x0e\x12\x18\n\x14OPERATION_GET_OPTION\x10\x0f\x12\x13\n\x0fOPERATION_ROUTE\x10\x10\x12\x12\n\x0eOPERATION_JOIN\x10\x1e\x12\x13\n\x0fOPERATION_LEAVE\x10\x1f\x12\x13\n\x0fOPERATION_BLOCK\x10 \x12\x15\n\x11OPERATION_UNBLOCK\x10!*n\n\tCallState\x12\x1a\n\x16\x43\x41LL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41LL_STATE_SCHEDULED\x10\x01\x12\x16\n\x12\x43\x41LL_STATE_RUNNING\x10\x02\x12\x13\n\x0f\x43\x41LL_STATE_DONE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66\x61rsock/v1/call.proto\x12\nfarsock.v1\x1a\x18\x66\x61rsock/v1/address.proto\x1a\x14\x66\x61rsock/v1/tcp.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x01\n\x04\x43\x61ll\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x30\n\x0bstart_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x64\x65tach\x18\x05 \x01(\x08\x12\x15\n\rfail_on_error\x18\x06 \x01(\x08\x12\x13\n\x0binstance_id\x18\x07 \x01(\tB\x07\n\x05start\"\xeb\x01\n\x06Report\x12\x35\n\x11\x61\x63tual_start_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\ttimed_out\x18\x03 \x01(\x08\x12&\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x17.farsock.v1.SocketError\x12\x17\n\x0f\x66irst_event_seq\x18\x05 \x01(\x04\x12\x16\n\x0elast_event_seq\x18\x06 \x01(\x04\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"\xb0\x02\n\x0bSocketError\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12(\n\toperation\x18\x03 \x01(\x0e\x32\x15.farsock.v1.Operation\x12\x0f\n\x07syscall\x18\x04 \x01(\t\x12#\n\x05local\x18\x05 \x01(\x0b\x32\x14.farsock.v1.Endpoint\x12$\n\x06remote\x18\x06 \x01(\x0b\x32\x14.farsock.v1.Endpoint\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\x0c\n\x04hint\x18\x08 \x01(\t\x12\x0f\n\x07subject\x18\t \x01(\t\x12\x15\n\x08path_mtu\x18( \x01(\rH\x00\x88\x01\x01\x12)\n\x06holder\x18) \x01(\x0b\x32\x19.farsock.v1.AddressHolderB\x0b\n\t_path_mtu\"\xd1\x02\n\rAddressHolder\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tsocket_id\x18\x02 \x01(\t\x12\x12\n\nsocket_uid\x18\x03 \x01(\x04\x12\x17\n\x0fother_principal\x18\x04 \x01(\x08\x12\x12\n\nprocess_id\x18\x05 \x01(\r\x12\x14\n\x0cprocess_name\x18\x06 \x01(\t\x12\x14\n\x07user_id\x18\x07 \x01(\rH\x00\x88\x01\x01\x12#\n\x05local\x18\x08 \x01(\x0b\x32\x14.farsock.v1.Endpoint\x12$\n\x06remote\x18\t \x01(\x0b\x32\x14.farsock.v1.Endpoint\x12\'\n\ttcp_state\x18\n \x01(\x0e\x32\x14.farsock.v1.TcpState\x12,\n\ttime_left\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationB\n\n\x08_user_id*\xe4\x03\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n\x10OPERATION_CREATE\x10\x01\x12\x15\n\x11OPERATION_LOOK_UP\x10\x02\x12\x12\n\x0eOPERATION_BIND\x10\x03\x12\x14\n\x10OPERATION_LISTEN\x10\x04\x12\x14\n\x10OPERATION_ACCEPT\x10\x05\x12\x15\n\x11OPERATION_CONNECT\x10\x06\x12\x18\n\x14OPERATION_DISCONNECT\x10\x07\x12\x13\n\x0fOPERATION_WRITE\x10\x08\x12\x12\n\x0eOPERATION_SEND\x10\t\x12\x15\n\x11OPERATION_RECEIVE\x10\n\x12\x16\n\x12OPERATION_SHUTDOWN\x10\x0b\x12\x13\n\x0fOPERATION_CLOSE\x10\x0c\x12\x13\n\x0fOPERATION_ABORT\x10\r\x12\x18\n\x14OPERATION_SET_OPTION\x10\x0e\x12\x18\n\x14OPERATION_GET_OPTION\x10\x0f\x12\x13\n\x0fOPERATION_ROUTE\x10\x10\x12\x12\n\x0eOPERATION_JOIN\x10\x1e\x12\x13\n\x0fOPERATION_LEAVE\x10\x1f\x12\x13\n\x0fOPERATION_BLOCK\x10 \x12\x15\n\x11OPERATION_UNBLOCK\x10!*n\n\tCallState\x12\x1a\n\x16\x43\x41LL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41LL_STATE_SCHEDULED\x10\x01\x12\x16\n\x12\x43\x41LL_STATE_RUNNING\x10\x02\x12\x13\n\x0f\x43\x41LL_STATE_DONE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farsock.v1.call_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATION']._serialized_start=873
-  _globals['_OPERATION']._serialized_end=1357
-  _globals['_CALLSTATE']._serialized_start=1359
-  _globals['_CALLSTATE']._serialized_end=1469
-  _globals['_CALL']._serialized_start=129
-  _globals['_CALL']._serialized_end=368
-  _globals['_REPORT']._serialized_start=371
-  _globals['_REPORT']._serialized_end=606
-  _globals['_SOCKETERROR']._serialized_start=609
-  _globals['_SOCKETERROR']._serialized_end=870
+  _globals['_OPERATION']._serialized_start=1278
+  _globals['_OPERATION']._serialized_end=1762
+  _globals['_CALLSTATE']._serialized_start=1764
+  _globals['_CALLSTATE']._serialized_end=1874
+  _globals['_CALL']._serialized_start=151
+  _globals['_CALL']._serialized_end=390
+  _globals['_REPORT']._serialized_start=393
+  _globals['_REPORT']._serialized_end=628
+  _globals['_SOCKETERROR']._serialized_start=631
+  _globals['_SOCKETERROR']._serialized_end=935
+  _globals['_ADDRESSHOLDER']._serialized_start=938
+  _globals['_ADDRESSHOLDER']._serialized_end=1275
 # @@protoc_insertion_point(module_scope)

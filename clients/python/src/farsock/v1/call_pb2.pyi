@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from farsock.v1 import address_pb2 as _address_pb2
+from farsock.v1 import tcp_pb2 as _tcp_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -286,6 +287,7 @@ class SocketError(_message.Message):
     HINT_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     PATH_MTU_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The symbolic name: `ECONNREFUSED`, or of a lookup `EAI_NONAME`."""
     number: _builtins.int
@@ -312,6 +314,12 @@ class SocketError(_message.Message):
     def remote(self) -> _address_pb2.Endpoint:
         """The remote address that the call was about. Absent: none."""
 
+    @_builtins.property
+    def holder(self) -> Global___AddressHolder:
+        """Of an address that cannot be had (EADDRINUSE, and EADDRNOTAVAIL of a connect from a port of the caller's choice): who has it. Looked up
+        for the report alone; events do not wait for that. Absent: nothing that has it was found, or it is gone again.
+        """
+
     def __init__(
         self,
         *,
@@ -325,13 +333,86 @@ class SocketError(_message.Message):
         hint: _builtins.str = ...,
         subject: _builtins.str = ...,
         path_mtu: _builtins.int | None = ...,
+        holder: Global___AddressHolder | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_path_mtu", b"_path_mtu", "local", b"local", "path_mtu", b"path_mtu", "remote", b"remote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_path_mtu", b"_path_mtu", "holder", b"holder", "local", b"local", "path_mtu", b"path_mtu", "remote", b"remote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_path_mtu", b"_path_mtu", "hint", b"hint", "local", b"local", "message", b"message", "name", b"name", "number", b"number", "operation", b"operation", "path_mtu", b"path_mtu", "remote", b"remote", "subject", b"subject", "syscall", b"syscall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_path_mtu", b"_path_mtu", "hint", b"hint", "holder", b"holder", "local", b"local", "message", b"message", "name", b"name", "number", b"number", "operation", b"operation", "path_mtu", b"path_mtu", "remote", b"remote", "subject", b"subject", "syscall", b"syscall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__path_mtu: _TypeAlias = _typing.Literal["path_mtu"]  # noqa: Y015
     _WhichOneofArgType__path_mtu: _TypeAlias = _typing.Literal["_path_mtu", b"_path_mtu"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__path_mtu) -> _WhichOneofReturnType__path_mtu | None: ...
 
 Global___SocketError: _TypeAlias = SocketError  # noqa: Y015
+
+@_typing.final
+class AddressHolder(_message.Message):
+    """Who has a local address. `message` of the error says the same in words. sock_diag(7), proc(5)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SOCKET_ID_FIELD_NUMBER: _builtins.int
+    SOCKET_UID_FIELD_NUMBER: _builtins.int
+    OTHER_PRINCIPAL_FIELD_NUMBER: _builtins.int
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    PROCESS_NAME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LOCAL_FIELD_NUMBER: _builtins.int
+    REMOTE_FIELD_NUMBER: _builtins.int
+    TCP_STATE_FIELD_NUMBER: _builtins.int
+    TIME_LEFT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Its session, where it is a socket of the caller's own on this agent. Empty: it is not."""
+    socket_id: _builtins.str
+    """Its name, with `session_id`."""
+    socket_uid: _builtins.int
+    """Its number, with `session_id`."""
+    other_principal: _builtins.bool
+    """It is a socket of this agent, and somebody else's: nothing more is told."""
+    process_id: _builtins.int
+    """The process that has it, where it is none of the agent's lab sockets and the agent may look into the process. Zero: not known."""
+    process_name: _builtins.str
+    """The name of that process: proc_pid_comm(5)."""
+    user_id: _builtins.int
+    """The user of a process that the agent may not look into. Absent: the process is known, or there is none."""
+    tcp_state: _tcp_pb2.TcpState.ValueType
+    """The kernel's state of it. UNSPECIFIED: it is only bound, or UDP. A connection that has neither socket, process nor user was closed, and the
+    kernel is not done with it: TIME_WAIT, FIN_WAIT_2, …
+    """
+    @_builtins.property
+    def local(self) -> _address_pb2.Endpoint:
+        """The local address that it has, which may be the wildcard address."""
+
+    @_builtins.property
+    def remote(self) -> _address_pb2.Endpoint:
+        """The remote address, where it is a connection."""
+
+    @_builtins.property
+    def time_left(self) -> _duration_pb2.Duration:
+        """How much longer it stays in TIME_WAIT. Absent in other states."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        socket_id: _builtins.str = ...,
+        socket_uid: _builtins.int = ...,
+        other_principal: _builtins.bool = ...,
+        process_id: _builtins.int = ...,
+        process_name: _builtins.str = ...,
+        user_id: _builtins.int | None = ...,
+        local: _address_pb2.Endpoint | None = ...,
+        remote: _address_pb2.Endpoint | None = ...,
+        tcp_state: _tcp_pb2.TcpState.ValueType = ...,
+        time_left: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_user_id", b"_user_id", "local", b"local", "remote", b"remote", "time_left", b"time_left", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_user_id", b"_user_id", "local", b"local", "other_principal", b"other_principal", "process_id", b"process_id", "process_name", b"process_name", "remote", b"remote", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "tcp_state", b"tcp_state", "time_left", b"time_left", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__user_id: _TypeAlias = _typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = _typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
+
+Global___AddressHolder: _TypeAlias = AddressHolder  # noqa: Y015

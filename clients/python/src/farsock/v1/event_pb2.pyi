@@ -879,6 +879,7 @@ class DatagramReceivedEvent(_message.Message):
     CUT_FIELD_NUMBER: _builtins.int
     HOP_LIMIT_FIELD_NUMBER: _builtins.int
     TRAFFIC_CLASS_FIELD_NUMBER: _builtins.int
+    RECEIVE_TIME_FIELD_NUMBER: _builtins.int
     interface: _builtins.str
     """The interface that it came in by, by name."""
     size: _builtins.int
@@ -903,6 +904,14 @@ class DatagramReceivedEvent(_message.Message):
     def payload(self) -> _payload_pb2.Payload:
         """The bytes, in the watcher's view. Absent with the form NONE."""
 
+    @_builtins.property
+    def receive_time(self) -> _timestamp_pb2.Timestamp:
+        """When the kernel received it; between that and the event's `time` it waited for the agent. To the nanosecond, or with SO_TIMESTAMP to
+        the microsecond. The kernel tells it by CLOCK_REALTIME, and it is carried over to the agent's clock as both stand when
+        the datagram is read: a step of CLOCK_REALTIME in between moves it as much. Linux begins a moment after the first socket of a host asks
+        for it, and tells the moment of reading until then. Absent where both options are off.
+        """
+
     def __init__(
         self,
         *,
@@ -915,10 +924,11 @@ class DatagramReceivedEvent(_message.Message):
         cut: _builtins.bool = ...,
         hop_limit: _builtins.int | None = ...,
         traffic_class: _builtins.int | None = ...,
+        receive_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit", "_size", b"_size", "_traffic_class", b"_traffic_class", "destination", b"destination", "hop_limit", b"hop_limit", "payload", b"payload", "size", b"size", "source", b"source", "traffic_class", b"traffic_class"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit", "_size", b"_size", "_traffic_class", b"_traffic_class", "destination", b"destination", "hop_limit", b"hop_limit", "payload", b"payload", "receive_time", b"receive_time", "size", b"size", "source", b"source", "traffic_class", b"traffic_class"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit", "_size", b"_size", "_traffic_class", b"_traffic_class", "cut", b"cut", "destination", b"destination", "hop_limit", b"hop_limit", "interface", b"interface", "payload", b"payload", "size", b"size", "source", b"source", "traffic_class", b"traffic_class", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit", "_size", b"_size", "_traffic_class", b"_traffic_class", "cut", b"cut", "destination", b"destination", "hop_limit", b"hop_limit", "interface", b"interface", "payload", b"payload", "receive_time", b"receive_time", "size", b"size", "source", b"source", "traffic_class", b"traffic_class", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hop_limit: _TypeAlias = _typing.Literal["hop_limit"]  # noqa: Y015
     _WhichOneofArgType__hop_limit: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit"]  # noqa: Y015

@@ -111,7 +111,8 @@ class SocketOption(_message.Message):
     """A count, a size in bytes, a limit."""
     text: _builtins.str
     """A word: the name of an interface for SO_BINDTODEVICE, IP_MULTICAST_IF and IPV6_MULTICAST_IF, of a congestion control for
-    TCP_CONGESTION, one of `words` of OptionSpec for IP_MTU_DISCOVER, two ports (`40000-40999`) for IP_LOCAL_PORT_RANGE. Empty: none.
+    TCP_CONGESTION, one of `words` of OptionSpec for IP_MTU_DISCOVER, two ports (`40000-40999`) for IP_LOCAL_PORT_RANGE, hexadecimal
+    digits of SO_COOKIE and SO_NETNS_COOKIE. Empty: none.
     """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:

@@ -823,6 +823,62 @@ class SocketQueues(_message.Message):
 Global___SocketQueues: _TypeAlias = SocketQueues  # noqa: Y015
 
 @_typing.final
+class SocketMemory(_message.Message):
+    """What the kernel holds in memory for a socket, in bytes. All that the kernel keeps beside a packet counts, so that a datagram of one byte
+    takes hundreds; what SO_RCVBUF and SO_SNDBUF limit is this. socket(7): SO_MEMINFO, what `ss -m` shows as `skmem`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    RECEIVE_LIMIT_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    SEND_LIMIT_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    BACKLOG_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    received: _builtins.int
+    """Received and not read: `r` of skmem."""
+    receive_limit: _builtins.int
+    """How much may be, SO_RCVBUF: `rb`."""
+    in_flight: _builtins.int
+    """Packets that the interface has not let go of: `t`."""
+    send_limit: _builtins.int
+    """How much may wait to be sent, SO_SNDBUF: `tb`."""
+    reserved: _builtins.int
+    """Set aside for what comes next: `f`."""
+    queued: _builtins.int
+    """TCP: waiting to be sent or to be acknowledged: `w`."""
+    options: _builtins.int
+    """Options, filters and control messages: `o`."""
+    backlog: _builtins.int
+    """Received while the socket was being read, and not queued yet: `bl`."""
+    dropped: _builtins.int
+    """Packets dropped, a number that starts again after 2^32: `d`. `datagrams_dropped` of Socket counts without end."""
+    def __init__(
+        self,
+        *,
+        received: _builtins.int = ...,
+        receive_limit: _builtins.int = ...,
+        in_flight: _builtins.int = ...,
+        send_limit: _builtins.int = ...,
+        reserved: _builtins.int = ...,
+        queued: _builtins.int = ...,
+        options: _builtins.int = ...,
+        backlog: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "dropped", b"dropped", "in_flight", b"in_flight", "options", b"options", "queued", b"queued", "receive_limit", b"receive_limit", "received", b"received", "reserved", b"reserved", "send_limit", b"send_limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SocketMemory: _TypeAlias = SocketMemory  # noqa: Y015
+
+@_typing.final
 class Readiness(_message.Message):
     """What poll(2) says of a socket."""
 

@@ -16,6 +16,7 @@ from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -856,6 +857,7 @@ class ReceiveSocketResponse(_message.Message):
     SOCKET_ID_FIELD_NUMBER: _builtins.int
     HOP_LIMIT_FIELD_NUMBER: _builtins.int
     TRAFFIC_CLASS_FIELD_NUMBER: _builtins.int
+    RECEIVE_TIME_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """How many bytes were taken; of a datagram, how many it had when it was sent. Absent when nothing came."""
@@ -890,6 +892,10 @@ class ReceiveSocketResponse(_message.Message):
         """UDP: the address that it was sent to."""
 
     @_builtins.property
+    def receive_time(self) -> _timestamp_pb2.Timestamp:
+        """UDP: when the kernel received it, as in `datagram_received`. Absent where SO_TIMESTAMPNS and SO_TIMESTAMP are off."""
+
+    @_builtins.property
     def report(self) -> _call_pb2.Report:
         """How it went."""
 
@@ -909,11 +915,12 @@ class ReceiveSocketResponse(_message.Message):
         socket_id: _builtins.str = ...,
         hop_limit: _builtins.int | None = ...,
         traffic_class: _builtins.int | None = ...,
+        receive_time: _timestamp_pb2.Timestamp | None = ...,
         report: _call_pb2.Report | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit", "_offset", b"_offset", "_size", b"_size", "_traffic_class", b"_traffic_class", "destination", b"destination", "hop_limit", b"hop_limit", "offset", b"offset", "payload", b"payload", "report", b"report", "size", b"size", "source", b"source", "traffic_class", b"traffic_class"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit", "_offset", b"_offset", "_size", b"_size", "_traffic_class", b"_traffic_class", "destination", b"destination", "hop_limit", b"hop_limit", "offset", b"offset", "payload", b"payload", "receive_time", b"receive_time", "report", b"report", "size", b"size", "source", b"source", "traffic_class", b"traffic_class"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit", "_offset", b"_offset", "_size", b"_size", "_traffic_class", b"_traffic_class", "cut", b"cut", "destination", b"destination", "end", b"end", "event_seq", b"event_seq", "hop_limit", b"hop_limit", "lost_bytes", b"lost_bytes", "offset", b"offset", "payload", b"payload", "report", b"report", "size", b"size", "socket_id", b"socket_id", "source", b"source", "traffic_class", b"traffic_class", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit", "_offset", b"_offset", "_size", b"_size", "_traffic_class", b"_traffic_class", "cut", b"cut", "destination", b"destination", "end", b"end", "event_seq", b"event_seq", "hop_limit", b"hop_limit", "lost_bytes", b"lost_bytes", "offset", b"offset", "payload", b"payload", "receive_time", b"receive_time", "report", b"report", "size", b"size", "socket_id", b"socket_id", "source", b"source", "traffic_class", b"traffic_class", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hop_limit: _TypeAlias = _typing.Literal["hop_limit"]  # noqa: Y015
     _WhichOneofArgType__hop_limit: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit"]  # noqa: Y015
@@ -1786,22 +1793,26 @@ class GetSocketRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SOCKET_ID_FIELD_NUMBER: _builtins.int
     TCP_INFO_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session. Empty: the caller's `default` session."""
     socket_id: _builtins.str
     """The socket."""
     tcp_info: _builtins.bool
     """Tell also what the kernel knows of the connection: TCP_INFO."""
+    memory: _builtins.bool
+    """Tell also what the kernel holds in memory for the socket: SO_MEMINFO."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         socket_id: _builtins.str = ...,
         tcp_info: _builtins.bool = ...,
+        memory: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "socket_id", b"socket_id", "tcp_info", b"tcp_info"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory", "session_id", b"session_id", "socket_id", b"socket_id", "tcp_info", b"tcp_info"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1815,6 +1826,7 @@ class GetSocketResponse(_message.Message):
 
     SOCKET_FIELD_NUMBER: _builtins.int
     TCP_INFO_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def socket(self) -> _socket_pb2.Socket:
         """The socket."""
@@ -1823,15 +1835,20 @@ class GetSocketResponse(_message.Message):
     def tcp_info(self) -> _tcp_pb2.TcpInfo:
         """What the kernel knows of the connection, where it was asked for. Absent of UDP sockets and of closed ones."""
 
+    @_builtins.property
+    def memory(self) -> _socket_pb2.SocketMemory:
+        """What the kernel holds in memory for the socket, where it was asked for. Absent of closed sockets."""
+
     def __init__(
         self,
         *,
         socket: _socket_pb2.Socket | None = ...,
         tcp_info: _tcp_pb2.TcpInfo | None = ...,
+        memory: _socket_pb2.SocketMemory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["socket", b"socket", "tcp_info", b"tcp_info"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory", "socket", b"socket", "tcp_info", b"tcp_info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["socket", b"socket", "tcp_info", b"tcp_info"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory", "socket", b"socket", "tcp_info", b"tcp_info"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
