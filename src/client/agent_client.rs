@@ -1,12 +1,14 @@
 //! One agent, as a client calls it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::Response;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
+use crate::client::bulk::Bulk;
 use crate::client::connect::{Credentials, Dialer};
 use crate::client::error::ClientError;
 use crate::client::watch::Watch;
@@ -28,13 +30,15 @@ use crate::wire::{address, call, pb, session, socket, tcp};
 /// The largest message that is taken: a batch of events with their payloads, and then some.
 const MESSAGE: usize = 16 << 20;
 
-type Door = InterceptedService<Channel, Credentials>;
+/// A connection that shows credentials with each request.
+pub(super) type Door = InterceptedService<Channel, Credentials>;
 
 /// One agent. Cheap to clone.
 #[derive(Clone)]
 pub struct AgentClient {
     calls: Door,
     events: Door,
+    bulk: Arc<Bulk>,
 }
 
 /// What an agent says of itself.
@@ -102,7 +106,15 @@ impl AgentClient {
     /// An agent that is reached like this. Nothing is sent yet.
     pub fn new(dialer: &Dialer, credentials: &Credentials) -> Self {
         let door = |channel| InterceptedService::new(channel, credentials.clone());
-        Self { calls: door(dialer.channel_for_calls()), events: door(dialer.channel_for_events()) }
+        Self {
+            calls: door(dialer.channel_for_calls()),
+            events: door(dialer.channel_for_events()),
+            bulk: Arc::new(Bulk::new(dialer.clone(), credentials.clone())),
+        }
+    }
+
+    pub(super) fn bulk(&self) -> &Bulk {
+        &self.bulk
     }
 
     /// Carries something out.

@@ -1,4 +1,5 @@
-//! Connections to an agent: one for calls and one for events, so that a flood of events holds up no call.
+//! Connections to an agent: one for calls, one for events, and others for bulk, so that a flood of events or bytes holds up no call. Each is
+//! made when it is first used.
 
 use std::future::Future;
 use std::io;
@@ -22,9 +23,10 @@ use crate::client::error::ClientError;
 
 /// How long reaching an agent may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// HTTP/2 receive windows of the connection for calls, and of that for events: events come in bulk.
+/// HTTP/2 receive windows, of a stream and of the whole connection: for calls, for events, which come in bulk, and for bytes.
 const CALL_WINDOWS: (u32, u32) = (1 << 20, 4 << 20);
 const EVENT_WINDOWS: (u32, u32) = (4 << 20, 8 << 20);
+pub(super) const BULK_WINDOWS: (u32, u32) = (8 << 20, 16 << 20);
 /// The largest HTTP/2 frame that is taken.
 const FRAME: u32 = 1 << 20;
 /// How soon an agent is noticed that has gone without a word.
@@ -79,6 +81,10 @@ impl Dialer {
 
     pub(super) fn channel_for_events(&self) -> Channel {
         self.channel(EVENT_WINDOWS)
+    }
+
+    pub(super) fn channel_for_bulk(&self) -> Channel {
+        self.channel(BULK_WINDOWS)
     }
 
     fn channel(&self, (stream_window, connection_window): (u32, u32)) -> Channel {

@@ -1,10 +1,13 @@
 //! Why a call of a client did not bring an outcome.
 
 use std::error::Error as _;
+use std::io;
 
 use thiserror::Error;
 use tonic::Status;
 
+use crate::model::errno::Errno;
+use crate::model::error::{Cause, SocketError};
 use crate::wire::status;
 
 /// Why a call did not bring an outcome.
@@ -57,6 +60,30 @@ impl From<Status> for ClientError {
             code => Self::Protocol { message: format!("the agent answered {code}: {}", text.message) },
         }
     }
+}
+
+impl From<ClientError> for io::Error {
+    fn from(error: ClientError) -> Self {
+        let kind = match &error {
+            ClientError::Unreachable { .. } => io::ErrorKind::NotConnected,
+            ClientError::Unauthenticated { .. } => io::ErrorKind::PermissionDenied,
+            ClientError::Protocol { .. } => io::ErrorKind::InvalidData,
+            ClientError::Refused { .. } => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// What a far kernel has answered, as if it were this one. A far resolver has no numbers here.
+pub(super) fn far_error(error: &SocketError) -> io::Error {
+    match error.cause {
+        Cause::Errno(errno) => os_error(errno),
+        Cause::Lookup(_) => io::Error::other(error.clone()),
+    }
+}
+
+pub(super) fn os_error(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno.number())
 }
 
 /// What lies at the bottom of a transport's error: the kernel's words, not those of each layer above.

@@ -1,16 +1,22 @@
 //! The Rust client library: model types in, model types out.
 //!
 //! [`AgentClient::call`] takes the very action that an agent carries out, and answers the very outcome; what lies in between is
-//! [`crate::wire`]'s business.
+//! [`crate::wire`]'s business. [`FarStream`] and [`FarListener`] are what tokio's `TcpStream` and `TcpListener` are for this host.
 
 mod agent_client;
+mod bulk;
 mod connect;
 mod endpoint;
 mod error;
+mod listener;
+mod outflow;
+mod stream;
 mod watch;
 
 pub use crate::client::agent_client::{AgentClient, AgentInfo, ClockReading, Lookup, LookupAnswer, ParsedAddress};
 pub use crate::client::connect::{Credentials, Dialer, Duplex};
 pub use crate::client::endpoint::Endpoint;
 pub use crate::client::error::ClientError;
+pub use crate::client::listener::FarListener;
+pub use crate::client::stream::FarStream;
 pub use crate::client::watch::{Watch, WatchItem};

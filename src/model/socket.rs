@@ -10,6 +10,7 @@ use crate::model::delivery::{Delivery, Watermarks};
 use crate::model::event::Event;
 use crate::model::group::{GroupAsked, Memberships};
 use crate::model::id::{SessionId, SocketId, SocketUid};
+use crate::model::limits::{Defaults, READ_SIZE};
 use crate::model::operation::ShutdownHow;
 use crate::model::option::SocketOption;
 use crate::model::tcp::TcpState;
@@ -200,6 +201,33 @@ pub struct SocketSpec {
 }
 
 impl SocketSpec {
+    /// A TCP socket that does this, and is usual in everything else.
+    pub fn tcp(role: TcpRole) -> Self {
+        Self {
+            kind: Kind::Tcp(TcpSpec {
+                role,
+                backlog: Defaults::default().backlog,
+                max_connections: None,
+                accept: AcceptPolicy::Auto,
+                max_accepts: None,
+                accept_delay: Duration::ZERO,
+                attempts: Attempts::default(),
+            }),
+            family: None,
+            bind: None,
+            conduct: Conduct {
+                delivery: Delivery::usual(READ_SIZE),
+                direction: Direction::Both,
+                half_open: HalfOpenPolicy::Allow,
+                idle_timeout: Duration::ZERO,
+                read_delay: Duration::ZERO,
+                close_delay: Duration::ZERO,
+                watermarks: Watermarks::default(),
+            },
+            options: Vec::new(),
+        }
+    }
+
     /// The transport.
     pub const fn transport(&self) -> Transport {
         match self.kind {

@@ -396,6 +396,20 @@ pub enum FromAgent {
     Closed(Closing),
 }
 
+impl FromAgent {
+    /// What the machine needs to know of it.
+    pub fn frame(&self) -> Frame {
+        match self {
+            Self::Opened(opened) => Frame::Opened { window: opened.window },
+            Self::Data(bytes) => Frame::Data { size: bytes.len() as u64 },
+            Self::Window(size) => Frame::Window { size: *size },
+            Self::End => Frame::End,
+            Self::Error(_) => Frame::Error,
+            Self::Closed(_) => Frame::Closed,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;

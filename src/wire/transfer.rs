@@ -1,15 +1,17 @@
 //! The frames of TransferSocket, in and out.
 
 use crate::model::delivery::DeliveryMode;
-use crate::model::operation::{Action, Target};
+use crate::model::id::{SessionId, SocketId};
+use crate::model::operation::{Action, CallOptions, Target};
 use crate::model::refusal::Violation;
-use crate::model::socket::{Kind, TcpRole};
+use crate::model::socket::{Kind, SocketSpec, TcpRole};
 use crate::model::transfer::{FromAgent, FromClient, Mistake, Opened};
+use crate::wire::outgoing::{Request, request};
 use crate::wire::pb::transfer_socket_request::Frame;
 use crate::wire::pb::transfer_socket_response::Frame as Answer;
 use crate::wire::request::{Ask, Asked};
 use crate::wire::socket::Bounds;
-use crate::wire::{address, call, pb};
+use crate::wire::{address, call, option, pb, socket};
 
 /// What the first frame asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +119,69 @@ fn show_opened(opened: &Opened) -> pb::TransferOpened {
         options: opened.options.iter().map(pb::OptionResult::from).collect(),
         report: opened.report.as_deref().map(pb::Report::from),
     }
+}
+
+// === As a client has them ===
+
+/// The first frame for a connection that is there.
+pub fn open(target: &Target) -> pb::TransferSocketRequest {
+    let open = pb::TransferOpen {
+        session_id: target.session.to_string(),
+        socket_id: target.socket.to_string(),
+        socket_uid: target.uid.map(|uid| uid.0),
+    };
+    pb::TransferSocketRequest { frame: Some(Frame::Open(open)) }
+}
+
+/// The first frame for a new connection; none if the socket is to be no TCP connection. The delivery is TRANSFER, whatever `spec` says.
+pub fn create(
+    session: SessionId,
+    id: Option<SocketId>,
+    mut spec: SocketSpec,
+    options: &CallOptions,
+) -> Option<pb::TransferSocketRequest> {
+    spec.conduct.delivery.mode = DeliveryMode::Transfer;
+    let action = Action::CreateSocket { session, socket: id, spec: Box::new(spec) };
+    let Request::CreateSocket(sent) = request(&action, options) else { return None };
+    let Some(pb::create_socket_request::Kind::Tcp(tcp)) = sent.kind else { return None };
+    let create =
+        pb::TransferCreate { session_id: sent.session_id, socket_id: sent.socket_id, tcp: Some(tcp), call: sent.call };
+    Some(pb::TransferSocketRequest { frame: Some(Frame::Create(create)) })
+}
+
+impl From<FromClient> for pb::TransferSocketRequest {
+    fn from(frame: FromClient) -> Self {
+        let frame = match frame {
+            FromClient::Data(bytes) => Frame::Data(bytes),
+            FromClient::Window(size) => Frame::Window(size),
+            FromClient::End => Frame::End(pb::TransferEnd {}),
+            FromClient::Abort => Frame::Abort(pb::TransferAbort {}),
+        };
+        Self { frame: Some(frame) }
+    }
+}
+
+/// A frame as an agent sent it. Absent when it makes no sense to this version.
+pub fn read(sent: pb::TransferSocketResponse) -> Option<FromAgent> {
+    Some(match sent.frame? {
+        Answer::Opened(opened) => FromAgent::Opened(Box::new(read_opened(opened)?)),
+        Answer::Data(bytes) => FromAgent::Data(bytes),
+        Answer::Window(size) => FromAgent::Window(size),
+        Answer::End(_) => FromAgent::End,
+        Answer::Error(error) => FromAgent::Error(Box::new(call::read_error(&error)?)),
+        Answer::Closed(closed) => FromAgent::Closed(socket::read_closing(&closed)?),
+    })
+}
+
+fn read_opened(sent: pb::TransferOpened) -> Option<Opened> {
+    let socket = sent.socket.as_ref().map(|sent| socket::read(sent).ok_or(())).transpose().ok()?;
+    let report = sent.report.as_ref().map(|sent| call::read_report(sent).ok_or(())).transpose().ok()?;
+    Some(Opened {
+        socket: socket.map(Box::new),
+        window: sent.window,
+        options: sent.options.iter().filter_map(option::read_result).collect(),
+        report: report.map(Box::new),
+    })
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod cli_env;
 mod cli_exit_code;
 mod cli_help;
 mod cli_run;
+mod client_transfer;
 mod events_gap;
 mod events_list;
 mod events_lossless;

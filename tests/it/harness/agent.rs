@@ -3,25 +3,25 @@
 use std::time::Duration;
 
 use farsock::agent::{AgentConfig, MemoryConnector};
+use farsock::client::{AgentClient, Credentials, Dialer};
 use farsock::wire::pb;
 use farsock::wire::pb::agent_service_client::AgentServiceClient;
 use farsock::wire::pb::event_service_client::EventServiceClient;
 use farsock::wire::pb::session_service_client::SessionServiceClient;
 use farsock::wire::pb::socket_service_client::SocketServiceClient;
-use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use tower::service_fn;
 
-use super::within;
+use super::{memory_channel, within};
 
 /// A real agent in the test's process, reached by real gRPC over a pipe.
 pub struct Agent {
     channel: Channel,
+    connector: Option<MemoryConnector>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
 }
@@ -60,19 +60,20 @@ impl Agent {
 
     pub async fn start_with(config: AgentConfig) -> Self {
         let agent = farsock::agent::Agent::bind(config).await.unwrap();
-        let channel = channel(agent.connector()).await;
+        let connector = agent.connector();
+        let channel = memory_channel(connector.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
             // A test that ends without a word stops its agent, too.
             let _ = stopped.await;
         };
         let served = tokio::spawn(agent.serve(stopped, CancellationToken::new()));
-        Self { channel, stop: Some(stop), served }
+        Self { channel, connector: Some(connector), stop: Some(stop), served }
     }
 
     /// One that runs elsewhere. Stopping this one stops nothing.
     pub fn at(channel: Channel) -> Self {
-        Self { channel, stop: None, served: tokio::spawn(async {}) }
+        Self { channel, connector: None, stop: None, served: tokio::spawn(async {}) }
     }
 
     /// Stops in good order, and waits for it.
@@ -88,6 +89,16 @@ impl Agent {
 
     pub fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// The client library, on connections of its own.
+    pub fn client(&self) -> AgentClient {
+        let connector = self.connector.clone().expect("the agent runs in this process");
+        let dialer = Dialer::from_fn(move || {
+            let connector = connector.clone();
+            async move { connector.connect().await }
+        });
+        AgentClient::new(&dialer, &Credentials::none())
     }
 
     pub fn sockets(&self) -> SocketServiceClient<Channel> {
@@ -229,13 +240,4 @@ impl Agent {
 /// The name of the error that a report has; empty if it has none.
 pub fn error_name(report: Option<&pb::Report>) -> &str {
     report.and_then(|report| report.error.as_ref()).map_or("", |error| error.name.as_str())
-}
-
-async fn channel(connector: MemoryConnector) -> Channel {
-    let connect = move |_: Uri| {
-        let connector = connector.clone();
-        async move { connector.connect().await.map(TokioIo::new) }
-    };
-    // The address is never looked up: the connector knows where to go.
-    Endpoint::from_static("http://agent").connect_with_connector_lazy(service_fn(connect))
 }
