@@ -20,7 +20,7 @@ use crate::model::socket::SocketView;
 use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
 use crate::wire::answer::ReadAnswer;
-use crate::wire::outgoing::{Request, data_view, request};
+use crate::wire::outgoing::{Request, request};
 use crate::wire::pb::agent_service_client::AgentServiceClient;
 use crate::wire::pb::event_service_client::EventServiceClient;
 use crate::wire::pb::session_service_client::SessionServiceClient;
@@ -32,6 +32,9 @@ const MESSAGE: usize = 16 << 20;
 
 /// A connection that shows credentials with each request.
 pub(super) type Door = InterceptedService<Channel, Credentials>;
+
+/// Where events are read.
+pub(super) type EventsClient = EventServiceClient<Door>;
 
 /// One agent. Cheap to clone.
 #[derive(Clone)]
@@ -174,15 +177,10 @@ impl AgentClient {
         view.ok_or_else(|| ClientError::protocol("a session is described in a way that is not known here"))
     }
 
-    /// The events of a session, from the first one that is kept.
+    /// The events of a session, from the first one that is kept, for as long as the session lives.
     pub async fn watch(&self, session: &SessionId) -> Result<Watch, ClientError> {
-        let request = pb::WatchEventsRequest {
-            session_id: session.to_string(),
-            view: Some(data_view()),
-            ..pb::WatchEventsRequest::default()
-        };
-        let mut events = EventServiceClient::new(self.events.clone()).max_decoding_message_size(MESSAGE);
-        Watch::open(events.watch_events(request).await?.into_inner()).await
+        let events = EventServiceClient::new(self.events.clone()).max_decoding_message_size(MESSAGE);
+        Watch::open(events, session.clone()).await
     }
 
     /// What the agent says of itself.

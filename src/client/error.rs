@@ -56,6 +56,8 @@ impl From<Status> for ClientError {
             "Unauthenticated" => Self::Unauthenticated { message: text.message },
             _ if !text.reason.is_empty() => Self::Refused { reason: text.reason, message: text.message },
             "Unimplemented" => Self::protocol("the agent does not have this RPC"),
+            // What the agent itself has said has nothing behind it.
+            _ if status.source().is_some() => Self::Unreachable { message: unreachable(&status) },
             "Unavailable" | "Cancelled" | "Unknown" => Self::Unreachable { message: unreachable(&status) },
             code => Self::Protocol { message: format!("the agent answered {code}: {}", text.message) },
         }

@@ -10,6 +10,7 @@ mod endpoint;
 mod error;
 mod listener;
 mod outflow;
+mod place;
 mod stream;
 mod watch;
 
@@ -18,5 +19,6 @@ pub use crate::client::connect::{Credentials, Dialer, Duplex};
 pub use crate::client::endpoint::Endpoint;
 pub use crate::client::error::ClientError;
 pub use crate::client::listener::FarListener;
+pub use crate::client::place::Backoff;
 pub use crate::client::stream::FarStream;
 pub use crate::client::watch::{Watch, WatchItem};

@@ -1,9 +1,18 @@
-//! A stream of events, as a client reads it.
+//! A stream of events, as a client reads it: it comes back by itself when the connection breaks, and goes on where it was.
 
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Streaming;
 
+use crate::client::agent_client::EventsClient;
 use crate::client::error::ClientError;
-use crate::model::event::{EventRecord, Gap};
+use crate::client::place::{Backoff, Place, Question, Verdict};
+use crate::model::event::{Event, EventRecord, Gap};
+use crate::model::id::{InstanceId, SessionId};
+use crate::wire::outgoing::data_view;
 use crate::wire::pb::watch_events_response::Frame;
 use crate::wire::{event, pb};
 
@@ -24,57 +33,172 @@ pub enum WatchItem {
         /// The newest number.
         head_seq: u64,
     },
+    /// The connection is lost. The watch comes back by itself and goes on where it was; whoever has waited long enough drops it.
+    Interrupted {
+        /// Why.
+        error: ClientError,
+        /// How long it waits before it tries.
+        pause: Duration,
+    },
+    /// The agent is another instance than before: all sockets are gone, and numbers begin anew.
+    Restarted,
 }
 
-/// A stream of events, in order, without holes or with gaps that say so.
+/// A stream of events: in order, each once, without holes or with gaps that say so, whatever happens to the connection.
 pub struct Watch {
+    events: EventsClient,
+    session: SessionId,
+    place: Place,
+    backoff: Backoff,
+    link: Link,
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Opened, ClientError>> + Send>>;
+
+/// How the watch is tied to the agent. What was begun is kept, so that nothing is lost when a reader stops waiting.
+enum Link {
+    Open(Box<Streaming<pb::WatchEventsResponse>>),
+    Opening(Opening),
+    Pausing(Pin<Box<Sleep>>),
+    Ended,
+}
+
+/// A stream that has begun.
+struct Opened {
     frames: Streaming<pb::WatchEventsResponse>,
-    told: Option<u64>,
+    instance: InstanceId,
+    oldest_seq: u64,
+    head_seq: u64,
 }
 
 impl Watch {
     /// Begins to read; answers when the agent has said that the stream is open.
-    pub(super) async fn open(frames: Streaming<pb::WatchEventsResponse>) -> Result<Self, ClientError> {
-        let mut watch = Self { frames, told: None };
-        match watch.frame().await? {
-            Some(Frame::Opened(_)) => Ok(watch),
-            _ => Err(ClientError::protocol("a watch did not begin as it should")),
+    pub(super) async fn open(events: EventsClient, session: SessionId) -> Result<Self, ClientError> {
+        let mut place = Place::default();
+        let opened = open(events.clone(), session.clone(), place.question()).await?;
+        let mut watch = Self { events, session, place, backoff: Backoff::default(), link: Link::Ended };
+        watch.begin(opened);
+        Ok(watch)
+    }
+
+    /// The same watch, which comes back with other pauses.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// What comes next; nothing when the agent has ended the stream because the session has ended. An error is the end, too: coming back
+    /// would not help. Nothing is lost when this is cancelled.
+    pub async fn next(&mut self) -> Result<Option<WatchItem>, ClientError> {
+        loop {
+            match &mut self.link {
+                Link::Ended => return Ok(None),
+                Link::Pausing(pause) => {
+                    pause.as_mut().await;
+                    self.come_back();
+                }
+                Link::Opening(opening) => match opening.as_mut().await {
+                    Ok(opened) => self.begin(opened),
+                    Err(error) => return self.end(Some(error)),
+                },
+                Link::Open(frames) => match frames.message().await {
+                    Ok(Some(sent)) => return self.take_up(sent).map(Some),
+                    Ok(None) => return self.end(None),
+                    Err(status) => return self.end(Some(status.into())),
+                },
+            }
         }
     }
 
-    /// What comes next; nothing when the agent has ended the stream.
-    pub async fn next(&mut self) -> Result<Option<WatchItem>, ClientError> {
-        let item = match self.frame().await? {
-            None => return Ok(None),
+    fn take_up(&mut self, sent: pb::WatchEventsResponse) -> Result<WatchItem, ClientError> {
+        let item = match sent.frame {
             Some(Frame::Batch(batch)) => {
-                self.follow(batch.from_seq, batch.through_seq)?;
-                let records = batch.events.into_iter().filter_map(event::read).collect();
+                self.tell(batch.from_seq, batch.through_seq)?;
+                let records: Vec<EventRecord> = batch.events.into_iter().filter_map(event::read).collect();
+                if records.iter().any(|record| matches!(record.event, Event::AgentDraining { .. })) {
+                    self.place.drains();
+                }
                 WatchItem::Events { records, through_seq: batch.through_seq }
             }
             Some(Frame::Gap(gap)) => {
-                self.follow(gap.first_seq, gap.last_seq)?;
+                self.tell(gap.first_seq, gap.last_seq)?;
                 WatchItem::Gap(Gap { first: gap.first_seq, last: gap.last_seq, payload_bytes: gap.payload_bytes })
             }
             Some(Frame::Heartbeat(heartbeat)) => WatchItem::Quiet { head_seq: heartbeat.head_seq },
-            Some(Frame::Opened(_) | Frame::Snapshot(_)) => return Err(ClientError::protocol("a watch began twice")),
+            Some(Frame::Opened(_) | Frame::Snapshot(_)) => return Err(self.fail("a watch began twice")),
+            None => return Err(self.fail("a frame of a watch is of a kind that is not known here")),
         };
-        Ok(Some(item))
+        Ok(item)
     }
 
     /// Makes sure that nothing is missing between two frames, without trusting the agent for it.
-    fn follow(&mut self, from: u64, through: u64) -> Result<(), ClientError> {
-        if self.told.is_some_and(|told| from != told + 1) || through < from {
-            return Err(ClientError::protocol("a watch has left a hole"));
-        }
-        self.told = Some(through);
-        Ok(())
+    fn tell(&mut self, first: u64, last: u64) -> Result<(), ClientError> {
+        if self.place.tell(first, last) { Ok(()) } else { Err(self.fail("a watch has left a hole")) }
     }
 
-    async fn frame(&mut self) -> Result<Option<Frame>, ClientError> {
-        match self.frames.message().await? {
-            None => Ok(None),
-            Some(pb::WatchEventsResponse { frame: Some(frame) }) => Ok(Some(frame)),
-            Some(_) => Err(ClientError::protocol("a frame of a watch is of a kind that is not known here")),
+    fn fail(&mut self, what: &str) -> ClientError {
+        self.link = Link::Ended;
+        ClientError::protocol(what)
+    }
+
+    // === Leaving and coming back ===
+
+    fn begin(&mut self, opened: Opened) {
+        self.place.opened(opened.instance, opened.oldest_seq, opened.head_seq);
+        self.link = Link::Open(Box::new(opened.frames));
+    }
+
+    fn come_back(&mut self) {
+        self.link = Link::Opening(Box::pin(open(self.events.clone(), self.session.clone(), self.place.question())));
+    }
+
+    fn end(&mut self, error: Option<ClientError>) -> Result<Option<WatchItem>, ClientError> {
+        let verdict = self.place.ended(error.as_ref(), self.backoff, chance());
+        let stopped = || ClientError::Unreachable { message: "the agent has stopped".to_owned() };
+        match verdict {
+            Verdict::Again(pause) => {
+                self.link = Link::Pausing(Box::pin(sleep_until(Instant::now() + pause)));
+                Ok(Some(WatchItem::Interrupted { error: error.unwrap_or_else(stopped), pause }))
+            }
+            Verdict::Anew => {
+                self.come_back();
+                Ok(Some(WatchItem::Restarted))
+            }
+            Verdict::Over | Verdict::Fail => {
+                self.link = Link::Ended;
+                error.map_or(Ok(None), Err)
+            }
         }
     }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("session", &self.session).field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+async fn open(mut events: EventsClient, session: SessionId, asked: Question) -> Result<Opened, ClientError> {
+    let request = pb::WatchEventsRequest {
+        session_id: session.to_string(),
+        after_event_seq: asked.after,
+        instance_id: asked.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
+        view: Some(data_view()),
+        ..pb::WatchEventsRequest::default()
+    };
+    let mut frames = events.watch_events(request).await?.into_inner();
+    let Some(pb::WatchEventsResponse { frame: Some(Frame::Opened(opened)) }) = frames.message().await? else {
+        return Err(ClientError::protocol("a watch did not begin as it should"));
+    };
+    let instance = InstanceId::parse(&opened.instance_id);
+    let instance = instance.map_err(|_| ClientError::protocol("an agent does not say who it is"))?;
+    Ok(Opened { frames, instance, oldest_seq: opened.oldest_seq, head_seq: opened.head_seq })
+}
+
+/// Where there is no chance, there is a middle.
+fn chance() -> u8 {
+    let mut byte = [u8::MAX / 2];
+    let _ = getrandom::fill(&mut byte);
+    byte[0]
 }

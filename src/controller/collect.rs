@@ -15,6 +15,9 @@ use crate::model::event::EventRecord;
 /// How long an agent's events may lag behind its answers before nobody waits for them any more.
 const LAG: Duration = Duration::from_secs(2);
 
+/// How long an agent may be away before it is given up: a link that breaks comes back sooner.
+const AWAY: Duration = Duration::from_secs(2);
+
 /// What has been told so far.
 pub(super) struct Collector {
     logs: Mutex<Vec<Log>>,
@@ -27,8 +30,10 @@ pub(super) struct Collector {
 struct Log {
     records: Vec<Arc<EventRecord>>,
     through: u64,
-    /// Why nothing more will come, where that is not because the session has ended.
+    /// Why something is missing.
     lost: Option<String>,
+    /// Since when nothing comes for now, and why.
+    away: Option<(Instant, String)>,
     ended: bool,
 }
 
@@ -58,6 +63,7 @@ impl Collector {
             let ended;
             {
                 let log = &mut self.logs()[host];
+                let away = log.away.take();
                 match item {
                     Ok(Some(WatchItem::Events { records, through_seq })) => {
                         log.records.extend(records.into_iter().map(Arc::new));
@@ -68,6 +74,15 @@ impl Collector {
                         log.lost = Some(format!("{place}: events {} to {} are lost", gap.first, gap.last));
                     }
                     Ok(Some(WatchItem::Quiet { .. })) => {}
+                    Ok(Some(WatchItem::Interrupted { error, .. })) => {
+                        let since = away.map_or_else(Instant::now, |(since, _)| since);
+                        log.ended = since.elapsed() >= AWAY;
+                        log.away = Some((since, format!("{place}: {error}")));
+                    }
+                    Ok(Some(WatchItem::Restarted)) => {
+                        log.lost = Some(format!("{place}: the agent was restarted, and its sockets are gone"));
+                        log.ended = true;
+                    }
                     Ok(None) => log.ended = true,
                     Err(error) => {
                         log.lost = Some(format!("{place}: {error}"));
@@ -137,7 +152,7 @@ impl Collector {
 
     /// Why something is missing, if anything is.
     pub(super) fn lost(&self) -> Option<String> {
-        self.logs().iter().find_map(|log| log.lost.clone())
+        self.logs().iter().find_map(|log| log.lost.clone().or_else(|| log.away.clone().map(|(_, why)| why)))
     }
 
     /// Stops listening.

@@ -5,9 +5,11 @@ use std::io::{ErrorKind, Result};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
-use farsock::client::{AgentClient, ClientError, FarStream};
+use farsock::agent::{AgentConfig, Listen};
+use farsock::client::{AgentClient, ClientError, Credentials, Dialer, Endpoint, FarStream};
 use farsock::model::address::AddressText;
 use farsock::model::errno::Errno;
 use farsock::model::id::{SessionId, SocketId};
@@ -19,7 +21,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_b
 use tokio::net::TcpStream;
 
 use crate::harness::tcp::{any_port, pattern_bytes, plain_tcp};
-use crate::harness::{Agent, LOOPBACKS, TcpPeer, within};
+use crate::harness::{Agent, Fault, LOOPBACKS, Proxy, TcpPeer, within};
 
 /// What an agent may send before anything is read.
 const CREDIT: u64 = 512 << 10;
@@ -359,6 +361,35 @@ async fn copy_bidirectional_makes_a_far_connection_one_of_this_host() {
         let (answered, asked) = tokio::join!(asking, answering);
         assert!(asked == question && answered == answer);
         assert_eq!(within("the end", copied).await.unwrap().unwrap(), (500_000, 700_000));
+    }
+}
+
+/// Over a link that is slow, and at some byte is none any more.
+#[tokio::test]
+async fn a_connection_to_the_agent_that_breaks_is_no_end_of_the_peer() {
+    let agent = Agent::start_with(AgentConfig {
+        listen: vec![Listen::Tcp(([127, 0, 0, 1], 0).into())],
+        no_auth: true,
+        ..AgentConfig::default()
+    })
+    .await;
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        let fault = Fault { cut_answers_after: Some(100_000), delay: Duration::from_millis(1), ..Fault::default() };
+        let proxy = Proxy::start(agent.tcp(), move |_| fault).await;
+        let endpoint = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: proxy.address.port() };
+        let client = AgentClient::new(&Dialer::to(&endpoint), &Credentials::none());
+        let (listener, address) = TcpPeer::listen(ip).await;
+        let id = format!("line-{at}");
+        let mut stream = connect(&client, &id, address).await.unwrap();
+        let mut peer = TcpPeer::accept(&listener).await;
+        peer.write(&pattern_bytes(300_000, 1)).await;
+        peer.shut_down().await;
+        let mut bytes = Vec::new();
+        let error = within("the cut", stream.read_to_end(&mut bytes)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotConnected);
+        assert!(bytes.len() < 100_000 && bytes == pattern_bytes(300_000, 1)[..bytes.len()]);
+        assert_eq!(stream.write(b"x").await.unwrap_err().kind(), ErrorKind::NotConnected);
+        assert_eq!(agent.closed(&id).await.reason(), pb::CloseReason::Aborted);
     }
 }
 

@@ -21,6 +21,7 @@ mod cli_exit_code;
 mod cli_help;
 mod cli_run;
 mod client_transfer;
+mod client_watch;
 mod events_gap;
 mod events_list;
 mod events_lossless;

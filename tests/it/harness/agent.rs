@@ -1,8 +1,9 @@
 //! An agent, and short words for its RPCs.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use farsock::agent::{AgentConfig, MemoryConnector};
+use farsock::agent::{AgentConfig, Listen, MemoryConnector};
 use farsock::client::{AgentClient, Credentials, Dialer};
 use farsock::wire::pb;
 use farsock::wire::pb::agent_service_client::AgentServiceClient;
@@ -22,6 +23,7 @@ use super::{memory_channel, within};
 pub struct Agent {
     channel: Channel,
     connector: Option<MemoryConnector>,
+    listens: Vec<Listen>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
 }
@@ -60,7 +62,7 @@ impl Agent {
 
     pub async fn start_with(config: AgentConfig) -> Self {
         let agent = farsock::agent::Agent::bind(config).await.unwrap();
-        let connector = agent.connector();
+        let (connector, listens) = (agent.connector(), agent.listens());
         let channel = memory_channel(connector.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
@@ -68,12 +70,12 @@ impl Agent {
             let _ = stopped.await;
         };
         let served = tokio::spawn(agent.serve(stopped, CancellationToken::new()));
-        Self { channel, connector: Some(connector), stop: Some(stop), served }
+        Self { channel, connector: Some(connector), listens, stop: Some(stop), served }
     }
 
     /// One that runs elsewhere. Stopping this one stops nothing.
     pub fn at(channel: Channel) -> Self {
-        Self { channel, connector: None, stop: None, served: tokio::spawn(async {}) }
+        Self { channel, connector: None, listens: vec![], stop: None, served: tokio::spawn(async {}) }
     }
 
     /// Stops in good order, and waits for it.
@@ -91,9 +93,23 @@ impl Agent {
         self.channel.clone()
     }
 
+    /// Leads to it from within the process.
+    pub fn connector(&self) -> MemoryConnector {
+        self.connector.clone().expect("the agent runs in this process")
+    }
+
+    /// Where it serves by TCP, if it was told to.
+    pub fn tcp(&self) -> SocketAddr {
+        let tcp = self.listens.iter().find_map(|listen| match listen {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) => None,
+        });
+        tcp.expect("it serves by TCP")
+    }
+
     /// The client library, on connections of its own.
     pub fn client(&self) -> AgentClient {
-        let connector = self.connector.clone().expect("the agent runs in this process");
+        let connector = self.connector();
         let dialer = Dialer::from_fn(move || {
             let connector = connector.clone();
             async move { connector.connect().await }

@@ -10,6 +10,7 @@ mod names;
 mod namespace;
 mod peer;
 mod process;
+mod proxy;
 mod requests;
 mod resolver;
 pub mod tcp;
@@ -26,5 +27,6 @@ pub use peer::{LOOPBACKS, TcpPeer, within};
 pub use process::{
     AgentProcess, QUESTION, Ran, Running, farsock, memory_channel, run, run_farsock, tcp_channel, with_token,
 };
+pub use proxy::{Fault, Proxy};
 pub use requests::AnyRequest;
 pub use resolver::{SilentResolver, SmallResolver};
