@@ -1,10 +1,12 @@
-//! The other side: tonic with nothing behind it. Messages that carry bytes, a call that answers one, a stream that repeats one.
+//! The other side: tonic with nothing behind it. Messages that carry bytes, a call that answers one, a stream that
+//! repeats one, and one that takes many.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tonic::body::Body;
 use tonic::client::Grpc as ClientGrpc;
 use tonic::codegen::http;
-use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
+use tonic::server::{ClientStreamingService, Grpc, NamedService, ServerStreamingService, UnaryService};
 use tonic::transport::Channel;
 use tonic::transport::server::{Server, TcpIncoming};
 use tonic::{Request, Response, Status, Streaming};
@@ -123,10 +125,14 @@ impl Service<http::Request<Body>> for Bare {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let method = Method(Arc::clone(&self.0));
-        let streams = request.uri().path() == "/bench.Bare/Stream";
+        let rpc = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         Box::pin(async move {
             let mut grpc = Grpc::new(ProstCodec::<Answer, Ask>::default());
-            Ok(if streams { grpc.server_streaming(method, request).await } else { grpc.unary(method, request).await })
+            Ok(match rpc.as_str() {
+                "Stream" => grpc.server_streaming(method, request).await,
+                "Upload" => grpc.client_streaming(method, request).await,
+                _ => grpc.unary(method, request).await,
+            })
         })
     }
 }
@@ -157,6 +163,19 @@ impl ServerStreamingService<Ask> for Method {
     }
 }
 
+impl ClientStreamingService<Ask> for Method {
+    type Response = Answer;
+    type Future = Answered<Answer>;
+
+    fn call(&mut self, request: Request<Streaming<Ask>>) -> Self::Future {
+        Box::pin(async move {
+            let mut asked = request.into_inner();
+            while asked.message().await?.is_some() {}
+            Ok(Response::new(Answer::default()))
+        })
+    }
+}
+
 /// A client of it.
 #[derive(Clone)]
 pub(crate) struct BareClient {
@@ -177,6 +196,26 @@ impl BareClient {
         let path = http::uri::PathAndQuery::from_static("/bench.Bare/Stream");
         let codec = ProstCodec::<Ask, Answer>::default();
         self.grpc.server_streaming(Request::new(self.ask.clone()), path, codec).await.unwrap().into_inner()
+    }
+}
+
+impl BareClient {
+    /// Sends what it asks again and again for as long as it is wanted; answers how many bytes the server has taken.
+    pub(crate) async fn upload(&mut self, mut wanted: impl FnMut() -> bool + Send + 'static) -> f64 {
+        self.grpc.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static("/bench.Bare/Upload");
+        let codec = ProstCodec::<Ask, Answer>::default();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (ask, count) = (self.ask.clone(), Arc::clone(&sent));
+        let asks = stream::repeat_with(move || {
+            count.fetch_add(ask.data.len(), Ordering::Relaxed);
+            ask.clone()
+        });
+        let asks = asks.take_while(move |_| std::future::ready(wanted()));
+        self.grpc.client_streaming(Request::new(asks), path, codec).await.unwrap();
+        #[allow(clippy::cast_precision_loss, reason = "a bench does not come to 2^53 bytes")]
+        let sent = sent.load(Ordering::Relaxed) as f64;
+        sent
     }
 }
 

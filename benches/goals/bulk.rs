@@ -81,6 +81,7 @@ async fn relay(mut calls: Sockets, library: AgentClient) -> Relayed {
             }
             WatchItem::Gap(gap) => lost += gap.payload_bytes.unwrap_or(0),
             WatchItem::Quiet { .. } => {}
+            other => panic!("{other:?}"),
         }
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -92,7 +93,8 @@ async fn relay(mut calls: Sockets, library: AgentClient) -> Relayed {
     Relayed { rate: got / seconds, lost: lost / (got + lost) }
 }
 
-async fn bare_stream(mut client: BareClient) -> f64 {
+/// Reads a bare stream for a while; answers how many bytes came a second.
+pub(crate) async fn bare_stream(mut client: BareClient) -> f64 {
     let mut stream = client.stream().await;
     let (start, mut got) = (Instant::now(), 0.0);
     while start.elapsed() < span() {

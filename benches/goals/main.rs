@@ -21,6 +21,7 @@ mod round_trip;
 mod rounds;
 mod side;
 mod small_events;
+mod transfer;
 
 /// As the binary has it.
 #[cfg(feature = "mimalloc")]
@@ -28,8 +29,14 @@ mod small_events;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The goals that there are benches for, by their numbers.
-const BENCHES: [(&str, fn()); 4] =
-    [("g1", calls::run), ("g2", round_trip::run), ("g3", bulk::run), ("g5", small_events::run)];
+const BENCHES: [(&str, fn()); 6] = [
+    ("g1", calls::run),
+    ("g2", round_trip::run),
+    ("g3", bulk::run),
+    ("g3", transfer::run_download),
+    ("g4", transfer::run),
+    ("g5", small_events::run),
+];
 
 fn main() {
     machine::enter_own_network();

@@ -54,17 +54,73 @@ async fn echo(mut stream: tokio::net::TcpStream) {
 
 /// Sends as fast as it goes for so long, then ends the connection in good order.
 pub(crate) fn send_for(to: SocketAddr, span: Duration) -> JoinHandle<()> {
-    thread::spawn(move || {
-        let mut stream = TcpStream::connect(to).unwrap();
-        let piece = vec![7; PIECE];
-        let start = Instant::now();
-        while start.elapsed() < span {
-            stream.write_all(&piece).unwrap();
-        }
-        stream.shutdown(Shutdown::Write).unwrap();
-        // Until the other side has got it all.
-        let _ = stream.read(&mut [0]);
-    })
+    thread::spawn(move || send(&mut TcpStream::connect(to).unwrap(), span))
+}
+
+fn send(stream: &mut TcpStream, span: Duration) {
+    let piece = vec![7; PIECE];
+    let start = Instant::now();
+    while start.elapsed() < span {
+        stream.write_all(&piece).unwrap();
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+    // Until the other side has got it all.
+    let _ = stream.read(&mut [0]);
+}
+
+/// A peer that sends for a while to whoever connects first.
+pub(crate) struct Sender(SocketAddr);
+
+impl Sender {
+    /// Starts one.
+    pub(crate) fn start(span: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        thread::spawn(move || send(&mut listener.accept().unwrap().0, span));
+        Self(addr)
+    }
+
+    /// Where it is.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.0
+    }
+}
+
+/// A peer that reads what whoever connects first sends.
+pub(crate) struct Receiver {
+    addr: SocketAddr,
+    received: JoinHandle<f64>,
+}
+
+impl Receiver {
+    /// Starts one.
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        Self { addr, received: thread::spawn(move || receive(&mut listener.accept().unwrap().0)) }
+    }
+
+    /// Where it is.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// How many bytes it got in all.
+    pub(crate) fn received(self) -> f64 {
+        self.received.join().unwrap()
+    }
+}
+
+/// Reads to the end; answers how many bytes came.
+fn receive(stream: &mut TcpStream) -> f64 {
+    let mut piece = vec![0; PIECE];
+    let mut total = 0.0;
+    while let Ok(size @ 1..) = stream.read(&mut piece) {
+        #[allow(clippy::cast_precision_loss, reason = "a piece is small")]
+        let more = size as f64;
+        total += more;
+    }
+    total
 }
 
 /// socat, from one connection that comes to another that it makes.
@@ -82,13 +138,8 @@ impl Socat {
         let (mut socat, into) = Self::start(buffer, out.local_addr().unwrap());
         let sender = send_for(into, span);
         let (mut stream, _) = out.accept().unwrap();
-        let mut piece = vec![0; PIECE];
-        let (start, mut total) = (Instant::now(), 0.0);
-        while let Ok(size @ 1..) = stream.read(&mut piece) {
-            #[allow(clippy::cast_precision_loss, reason = "a piece is small")]
-            let more = size as f64;
-            total += more;
-        }
+        let start = Instant::now();
+        let total = receive(&mut stream);
         let rate = total / start.elapsed().as_secs_f64();
         drop(stream);
         sender.join().unwrap();
