@@ -20,7 +20,7 @@ use crate::model::id::Principal;
 use crate::model::operation::{Operation, Outcome, ShutdownHow, Target, WriteFlags, Yield};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{CloseReason, Conduct, Direction, SocketView};
-use crate::model::transfer::{Frame, FromAgent, FromClient, Opened, Side, Transfer, Verdict};
+use crate::model::transfer::{DATA_SIZE, Frame, FromAgent, FromClient, Opened, Side, Transfer, Verdict};
 use crate::socket::command::{Brought, Command, Ending, Order, Ticket};
 use crate::socket::driver::{Driver, End, Role};
 use crate::socket::link::{Arriving, Inflow, Leaving, Outlet};
@@ -277,11 +277,13 @@ impl Driver {
 
     // === Bytes ===
 
-    /// How many bytes to read at a time where nobody has asked for a number.
+    /// How many bytes to read at a time where nobody has asked for a number. A stream takes more at once than an event, unless it was asked
+    /// to take less.
     pub(super) fn read_limit(&self) -> usize {
-        let usual = self.cell.conduct().delivery.read_size as usize;
-        let credit = self.attached.as_ref().map(|attached| attached.transfer.credit());
-        credit.and_then(|credit| usize::try_from(credit).ok()).map_or(usual, |credit| credit.min(usual))
+        let asked = self.cell.conduct().delivery.read_size;
+        let Some(attached) = &self.attached else { return asked as usize };
+        let most = if asked == self.sockets.limits().read_size { DATA_SIZE } else { asked.into() };
+        usize::try_from(attached.transfer.credit().min(most)).unwrap_or(asked as usize)
     }
 
     /// Gives bytes that were read to the stream; back if there is none.
