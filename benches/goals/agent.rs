@@ -113,9 +113,12 @@ pub(crate) async fn create_tcp(
     create(sockets, session, id, pb::create_socket_request::Kind::Tcp(tcp)).await
 }
 
-/// A UDP socket, and where it is.
-pub(crate) async fn create_udp(sockets: &mut Sockets, session: &str, id: &str) -> SocketAddr {
-    let udp = pb::UdpSocketSpec { bind: "127.0.0.1:0".to_owned(), ..Default::default() };
+/// A UDP socket with a receive buffer of so many bytes, or of the kernel's choice, and where it is.
+pub(crate) async fn create_udp(sockets: &mut Sockets, session: &str, id: &str, buffer: Option<i32>) -> SocketAddr {
+    let option =
+        |bytes| pb::SocketOption { name: "SO_RCVBUF".to_owned(), value: Some(pb::socket_option::Value::Number(bytes)) };
+    let options = buffer.into_iter().map(option).collect();
+    let udp = pb::UdpSocketSpec { bind: "127.0.0.1:0".to_owned(), options, ..Default::default() };
     create(sockets, session, id, pb::create_socket_request::Kind::Udp(udp)).await
 }
 

@@ -17,7 +17,7 @@ use crate::model::event::{Event, EventFilter, EventRecord};
 use crate::model::id::{RequestId, SocketId, SocketUid, WatcherId};
 use crate::model::refusal::{Quota, Refusal};
 use crate::model::session::Retention;
-use crate::model::time::Clock;
+use crate::model::time::{Clock, Timestamp};
 
 /// A log, its clock, and whoever waits for it. Shared by `Arc`.
 pub struct Hub {
@@ -52,13 +52,16 @@ pub enum From {
 pub struct Appender<'a> {
     ring: &'a mut Ring,
     clock: &'a dyn Clock,
+    /// When this piece was written: one moment for all that stands together.
+    now: Option<Timestamp>,
 }
 
 impl Appender<'_> {
     /// Appends one record and returns its number.
     pub fn push(&mut self, socket: Option<(SocketId, SocketUid)>, request: Option<RequestId>, event: Event) -> u64 {
         let seq = self.ring.head() + 1;
-        self.ring.push(Arc::new(EventRecord { seq, time: self.clock.now(), socket, request, event }));
+        let time = *self.now.get_or_insert_with(|| self.clock.now());
+        self.ring.push(Arc::new(EventRecord { seq, time, socket, request, event }));
         seq
     }
 
@@ -83,7 +86,7 @@ impl Hub {
     /// Appends under the lock whatever `write` pushes, then wakes the readers.
     pub fn append<R>(&self, write: impl FnOnce(&mut Appender<'_>) -> R) -> R {
         let mut log = self.lock();
-        let result = write(&mut Appender { ring: &mut log.ring, clock: &*self.clock });
+        let result = write(&mut Appender { ring: &mut log.ring, clock: &*self.clock, now: None });
         self.settle(log);
         self.changed.notify_waiters();
         result
@@ -103,6 +106,11 @@ impl Hub {
             log.waiting.insert(uid, cx.waker().clone());
         }
         !self.is_full()
+    }
+
+    /// How many payloads may be read at once, where one may be.
+    pub fn reads(&self) -> usize {
+        self.lock().ring.reads()
     }
 
     /// Refuses what would cause events when there is no room for any.

@@ -192,6 +192,15 @@ impl Ring {
         }
     }
 
+    /// How many reads find room, one after the other; one at the least, of which [`room`](Self::room) tells.
+    pub fn reads(&self) -> usize {
+        let held = self.held();
+        let bytes = self.limits.payload_bytes.saturating_sub(held.payload_bytes) / u64::from(READ_SIZE);
+        // Each may bring two events: a datagram, and what was dropped before it.
+        let events = (self.limits.events as u64 * 3 / 4).saturating_sub(held.events) / 2;
+        usize::try_from(bytes.min(events)).unwrap_or(usize::MAX).max(1)
+    }
+
     /// The place before the oldest record that is kept.
     pub fn start(&self) -> Position {
         match self.finals.front().or_else(|| self.recent.front()) {
@@ -275,6 +284,7 @@ impl Ring {
 mod tests {
     use super::*;
     use crate::model::event::Event;
+    use crate::model::id::{SocketId, SocketUid};
     use crate::model::time::Timestamp;
     use bytes::Bytes;
     use proptest::prelude::*;
@@ -375,6 +385,30 @@ mod tests {
         assert_eq!(seqs(ring.read(&mut position, &filter, portion(9, 20))), [2, 3, 4]);
         position = ring.start();
         assert_eq!(seqs(ring.read(&mut position, &filter, portion(2, 500))), [1, 2]);
+    }
+
+    /// As many as there are said to be push out nothing that is held, however large they are.
+    #[test]
+    fn reads_that_find_room_push_nothing_out() {
+        for (events, payload_bytes) in [(4, 1), (16, 1 << 20), (1000, 300_000)] {
+            let mut ring = Ring::lossless(RingLimits { events, payload_bytes, final_events: 0 });
+            // Of a socket, so that its payloads are held until they are taken.
+            let mut push = |event: Event| {
+                let record =
+                    EventRecord { socket: Some((SocketId::minted(1), SocketUid(1))), ..(*record(1, event)).clone() };
+                ring.push(Arc::new(EventRecord { seq: ring.head() + 1, ..record }));
+                (ring.oldest(), ring.room(), ring.reads())
+            };
+            let (_, mut room, mut reads) = push(received(1));
+            while room > Room::NoPayloads {
+                for _ in 0..reads {
+                    push(Event::Writable);
+                    let (oldest, ..) = push(received(READ_SIZE as usize));
+                    assert_eq!(oldest, 1);
+                }
+                (_, room, reads) = push(Event::Writable);
+            }
+        }
     }
 
     proptest! {

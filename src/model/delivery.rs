@@ -75,6 +75,11 @@ impl Delivery {
         }
     }
 
+    /// Whether each payload matters for when the next one is read.
+    pub const fn counts_payloads(&self) -> bool {
+        self.credit.is_some() || !self.read_interval.is_zero()
+    }
+
     /// This delivery after a payload was read: with the last credit, reading pauses.
     #[must_use]
     pub fn after_read(self) -> Self {

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use bytes::{Bytes, BytesMut};
 
 use crate::model::errno::Errno;
+use crate::sys::burst::Burst;
 
 /// Payloads below this are copied out of the thread's buffer, so that a small one that is kept for long does not keep a large buffer
 /// with it; larger ones take the buffer along.
@@ -12,6 +13,7 @@ const COPY_BELOW: usize = 16 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    static BURST: RefCell<Burst> = RefCell::default();
 }
 
 /// Reads by `read`, which appends to the buffer it is given, and returns what it says together with the bytes.
@@ -30,6 +32,11 @@ pub(super) fn discard_with(discard: impl FnOnce(&mut BytesMut) -> Result<usize, 
         buffer.clear();
         discard(buffer)
     })
+}
+
+/// Lends the thread's room for datagrams.
+pub(super) fn with_burst<T>(read: impl FnOnce(&mut Burst) -> T) -> T {
+    BURST.with_borrow_mut(read)
 }
 
 #[cfg(test)]

@@ -1,22 +1,29 @@
-//! UDP sockets: datagrams in and out, one system call each.
+//! UDP sockets: datagrams out, one system call each, and in, as many as there are.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
 
 use crate::model::address::{Family, Transport, socket_addr};
 use crate::model::delivery::DeliveryMode;
 use crate::model::errno::Errno;
 use crate::model::event::{Datagram, Event};
 use crate::model::operation::{Operation, Taken};
-use crate::socket::buffer::read_with;
+use crate::socket::buffer::with_burst;
 use crate::socket::command::{Brought, Ending, ReadyDatagram, Ticket};
-use crate::socket::driver::{CALLS_PER_ROUND, Driver, Flow, Role};
+use crate::socket::driver::{BYTES_PER_TURN, CALLS_PER_ROUND, Driver, Flow, PendingReceive, Role};
 use crate::socket::icmp::Icmp;
+use crate::sys::burst::Burst;
 use crate::sys::interface;
 use crate::sys::socket::DatagramHead;
 
 /// How often a datagram is handed to the kernel when errors of earlier ones get in between.
 const TRIES: usize = 16;
+
+/// How many datagrams a driver reads before it lets others run, and how many bytes one of them stands for at least.
+const DATAGRAMS_PER_TURN: usize = 512;
+const DATAGRAM_COST: usize = BYTES_PER_TURN / DATAGRAMS_PER_TURN;
 
 /// What only a UDP socket needs.
 #[derive(Default)]
@@ -159,20 +166,15 @@ impl Driver {
             if self.turn == 0 || !self.wants_to_read() || self.receive_shut || self.pause_for_log() {
                 return Flow::Enough;
             }
-            let max = match self.receives.front() {
-                Some(receive) => receive.max_bytes,
-                None if self.cell.conduct().delivery.mode == DeliveryMode::Count => 0,
-                None => self.cell.conduct().delivery.read_size as usize,
+            let delivery = self.cell.conduct().delivery;
+            let left = if delivery.counts_payloads() { 1 } else { self.turn.div_ceil(DATAGRAM_COST) };
+            let (most, max) = match self.receives.front() {
+                Some(receive) => (1, receive.max_bytes),
+                None if delivery.mode == DeliveryMode::Count => (left, 0),
+                None => (left.min(self.session.hub.reads()), delivery.read_size as usize),
             };
-            match read_with(|buffer| self.socket.receive_datagram(buffer, max)) {
-                Ok((head, payload)) => {
-                    if let Some(counted) = head.ancillary.dropped {
-                        self.cell.tell_drops(counted);
-                    }
-                    let datagram = self.datagram(head, payload);
-                    self.deliver_datagram(datagram);
-                    self.payload_read();
-                }
+            match with_burst(|burst| burst.receive(&self.socket, most, max).map(|()| self.deliver_burst(burst))) {
+                Ok(()) => self.payload_read(),
                 Err(errno) if errno.would_block() => {
                     self.cell.tell_latest_drops(&self.socket);
                     return Flow::Drained;
@@ -191,9 +193,67 @@ impl Driver {
         Flow::Enough
     }
 
-    fn datagram(&mut self, head: DatagramHead, payload: bytes::Bytes) -> Datagram {
+    /// Hands on what was read: to the read that waits for it, into the totals alone, or into the log.
+    fn deliver_burst(&mut self, burst: &Burst) {
+        if let Some(receive) = self.receives.pop_front() {
+            self.answer_receive(receive, burst);
+        } else if self.cell.conduct().delivery.mode == DeliveryMode::Count {
+            // Each counts whole, though nothing of it was copied.
+            burst.datagrams().for_each(|(head, _)| self.count_datagram(head, head.size));
+        } else {
+            self.record_burst(burst);
+        }
+    }
+
+    fn answer_receive(&mut self, receive: PendingReceive, burst: &Burst) {
+        let Some((head, bytes)) = burst.datagrams().next() else { return };
+        self.count_datagram(head, bytes.len());
+        let datagram = self.datagram(head, self.local_port(), Bytes::copy_from_slice(bytes));
+        let taken = Taken {
+            size: datagram.size,
+            truncated: datagram.truncated(),
+            payload: datagram.payload,
+            source: datagram.source,
+            destination: datagram.destination,
+            hop_limit: datagram.hop_limit,
+            traffic_class: datagram.traffic_class,
+            received: datagram.received,
+            ..Taken::default()
+        };
+        receive.ticket.finish(Ending::Done, Brought::Taken(taken));
+    }
+
+    /// Counts a datagram that comes into no log.
+    fn count_datagram(&mut self, head: &DatagramHead, size: usize) {
+        if let Some(counted) = head.ancillary.dropped {
+            self.cell.tell_drops(counted);
+        }
+        self.spend(size.max(DATAGRAM_COST));
+        let totals = &mut self.cell.status().totals;
+        totals.bytes_read += size as u64;
+        totals.datagrams_received += 1;
+    }
+
+    fn record_burst(&mut self, burst: &Burst) {
+        // One piece of memory for all of them: they come into the log together, and leave it together.
+        let mut payloads = BytesMut::with_capacity(burst.datagrams().map(|(_, bytes)| bytes.len()).sum());
+        burst.datagrams().for_each(|(_, bytes)| payloads.extend_from_slice(bytes));
+        let (mut payloads, port) = (payloads.freeze(), self.local_port());
+        // Made before the log is locked: the name of an interface may have to be asked for.
+        let make = |(head, bytes): (&DatagramHead, &[u8])| {
+            self.spend(bytes.len().max(DATAGRAM_COST));
+            (head.ancillary.dropped, self.datagram(head, port, payloads.split_to(bytes.len())))
+        };
+        let datagrams: Vec<_> = burst.datagrams().map(make).collect();
+        self.cell.record_datagrams(datagrams);
+    }
+
+    fn local_port(&self) -> u16 {
+        self.cell.status().local.as_ref().map_or(0, |local| local.addr.port())
+    }
+
+    fn datagram(&mut self, head: &DatagramHead, port: u16, payload: Bytes) -> Datagram {
         let told = head.ancillary;
-        let port = self.cell.status().local.as_ref().map_or(0, |local| local.addr.port());
         let destination = told.destination.map(|ip| {
             let link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_multicast());
             self.endpoint(socket_addr(ip, port, if link_local { told.interface_index } else { 0 }))
@@ -222,34 +282,5 @@ impl Driver {
                 Some(name)
             }
         }
-    }
-
-    fn deliver_datagram(&mut self, datagram: Datagram) {
-        let counts = self.cell.conduct().delivery.mode == DeliveryMode::Count;
-        let receive = self.receives.pop_front();
-        // One that is only counted counts whole, though nothing of it was copied.
-        let size = if counts && receive.is_none() { datagram.size as usize } else { datagram.payload.len() };
-        self.spend(size);
-        if receive.is_none() && !counts {
-            return self.record(Event::DatagramReceived(Box::new(datagram)));
-        }
-        {
-            let totals = &mut self.cell.status().totals;
-            totals.bytes_read += size as u64;
-            totals.datagrams_received += 1;
-        }
-        let Some(receive) = receive else { return };
-        let taken = Taken {
-            size: datagram.size,
-            truncated: datagram.truncated(),
-            payload: datagram.payload,
-            source: datagram.source,
-            destination: datagram.destination,
-            hop_limit: datagram.hop_limit,
-            traffic_class: datagram.traffic_class,
-            received: datagram.received,
-            ..Taken::default()
-        };
-        receive.ticket.finish(Ending::Done, Brought::Taken(taken));
     }
 }

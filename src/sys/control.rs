@@ -14,6 +14,9 @@ const ALIGN: usize = size_of::<usize>();
 /// Room for everything that this module asks the kernel for: packet info, hop limit, traffic class, drops, a time.
 pub(super) const RECEIVE_ROOM: usize = 5 * (HEADER + ALIGN) + 24 + 16;
 
+/// Room for the address of a datagram's source.
+pub(super) const ADDRESS_ROOM: usize = size_of::<libc::sockaddr_in6>();
+
 /// Room for what an error queue tells beside: `struct sock_extended_err` and a socket address.
 pub(super) const ERROR_ROOM: usize = RECEIVE_ROOM + HEADER + 16 + 32;
 
@@ -120,17 +123,24 @@ fn queued_error(data: &[u8]) -> Option<QueuedError> {
         errno: Errno::new(errno),
         icmp: FROM_ICMP.contains(&origin).then_some((kind, code)),
         info,
-        offender: data.get(16..).and_then(offender),
+        offender: data.get(16..).and_then(socket_address).map(without_port),
     })
 }
 
-/// Reads `struct sockaddr_in` or `struct sockaddr_in6`, whose port means nothing here.
-fn offender(address: &[u8]) -> Option<SocketAddr> {
+/// An offender's address: its port means nothing.
+fn without_port(mut addr: SocketAddr) -> SocketAddr {
+    addr.set_port(0);
+    addr
+}
+
+/// Reads `struct sockaddr_in` or `struct sockaddr_in6`. ip(7), ipv6(7).
+pub(super) fn socket_address(address: &[u8]) -> Option<SocketAddr> {
+    let port = u16::from_be_bytes(array(address, 2)?);
     match i32::from(u16::from_ne_bytes(array(address, 0)?)) {
-        libc::AF_INET => Some(socket_addr(Ipv4Addr::from(array::<4>(address, 4)?).into(), 0, 0)),
+        libc::AF_INET => Some(socket_addr(Ipv4Addr::from(array::<4>(address, 4)?).into(), port, 0)),
         libc::AF_INET6 => {
             let scope = u32::from_ne_bytes(array(address, 24)?);
-            Some(socket_addr(Ipv6Addr::from(array::<16>(address, 8)?).into(), 0, scope))
+            Some(socket_addr(Ipv6Addr::from(array::<16>(address, 8)?).into(), port, scope))
         }
         _ => None,
     }

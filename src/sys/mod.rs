@@ -5,6 +5,7 @@
 //! kernel says about a lab socket must never become an RPC status by accident.
 
 mod buffer;
+pub mod burst;
 pub mod clock;
 pub mod control;
 pub mod diag;

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{ipv6_v6only, socket_cookie};
 use rustix::net::{SocketFlags, acceptfrom_with, connect_unspec};
-use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, Type};
+use socket2::{Domain, MsgHdr, MsgHdrMut, Protocol, SockAddr, Type};
 
 use crate::model::address::{Family, Transport, socket_addr};
 use crate::model::errno::Errno;
@@ -20,7 +20,7 @@ use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::{OptionSpec, OptionValue};
 use crate::model::socket::{AcceptQueue, Queues, Readiness};
 use crate::model::tcp::{TcpInfo, TcpState};
-use crate::sys::control::{Ancillary, ERROR_ROOM, Marks, QueuedError, RECEIVE_ROOM};
+use crate::sys::control::{Ancillary, ERROR_ROOM, Marks, QueuedError};
 use crate::sys::group::{self, GroupFilter};
 use crate::sys::{buffer, option};
 
@@ -104,26 +104,6 @@ impl Socket {
     pub fn discard(&self, room: &mut BytesMut, max: usize) -> Result<usize, Errno> {
         room.reserve(max);
         retry(|| self.0.recv_with_flags(&mut room.spare_capacity_mut()[..max], libc::MSG_TRUNC))
-    }
-
-    /// Reads a datagram, at most `max` bytes of it, into `into`. recvmsg(2).
-    pub fn receive_datagram(&self, into: &mut BytesMut, max: usize) -> Result<DatagramHead, Errno> {
-        retry(|| {
-            let mut source = SockAddr::from(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
-            let mut control = [MaybeUninit::uninit(); RECEIVE_ROOM];
-            let (mut size, mut filled) = (0, 0);
-            buffer::fill(into, max, |spare| {
-                let mut buffers = [MaybeUninitSlice::new(spare)];
-                let mut header =
-                    MsgHdrMut::new().with_addr(&mut source).with_buffers(&mut buffers).with_control(&mut control);
-                // With MSG_TRUNC the kernel answers the datagram's own length.
-                size = self.0.recvmsg(&mut header, libc::MSG_TRUNC)?;
-                filled = header.control_len();
-                Ok(size)
-            })?;
-            let ancillary = Ancillary::parse(buffer::assume_filled(&control, filled));
-            Ok(DatagramHead { source: source.as_socket(), size, ancillary })
-        })
     }
 
     /// Takes the urgent byte out of the stream. recv(2) with MSG_OOB: EINVAL says that there is none, or that it stays in the stream.
@@ -329,7 +309,7 @@ fn errno(error: io::Error) -> Errno {
     Errno::new(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> Result<T, Errno> {
+pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> Result<T, Errno> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
