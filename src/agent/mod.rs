@@ -37,6 +37,7 @@ use crate::model::event::Event;
 use crate::model::id::InstanceId;
 use crate::model::lookup::Resolver;
 use crate::service::agent_service::{AgentFacts, AgentRpcs};
+use crate::service::event_server::EventServer;
 use crate::service::event_service::EventRpcs;
 use crate::service::session_service::SessionRpcs;
 use crate::service::socket_service::SocketRpcs;
@@ -45,7 +46,7 @@ use crate::sys::clock::{ClockWatch, SystemClock};
 use crate::sys::{process, readiness};
 use crate::wire::FILE_DESCRIPTOR_SET;
 use crate::wire::pb::agent_service_server::{self, AgentServiceServer};
-use crate::wire::pb::event_service_server::{self, EventServiceServer};
+use crate::wire::pb::event_service_server;
 use crate::wire::pb::session_service_server::{self, SessionServiceServer};
 use crate::wire::pb::socket_service_server::{self, SocketServiceServer};
 
@@ -226,7 +227,7 @@ impl Agent {
         let agent = AgentServiceServer::new(agent).max_decoding_message_size(limit);
         let sessions = SessionServiceServer::new(SessionRpcs(self.sockets.clone())).max_decoding_message_size(limit);
         let sockets = SocketServiceServer::new(SocketRpcs(self.sockets.clone())).max_decoding_message_size(limit);
-        let events = EventServiceServer::new(EventRpcs(self.sockets.clone())).max_decoding_message_size(limit);
+        let events = EventServer::new(EventRpcs(self.sockets.clone()), limit);
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in SERVICES {
             health.set_service_status(service, ServingStatus::Serving).await;

@@ -172,7 +172,7 @@ fn of_message(message: &Taken, field: Option<&str>) -> Option<String> {
         Some("text") => {
             let view = PayloadView { form: PayloadForm::Text, ..PayloadView::default() };
             match view.show(&message.payload).0 {
-                Shown::Text(text) => Some(text),
+                Shown::Text(text) => Some(text.into_owned()),
                 _ => None,
             }
         }

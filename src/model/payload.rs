@@ -1,5 +1,7 @@
 //! Payloads: how bytes are written in a request, and how they are shown to whoever reads them.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::encoding::TextEncoding;
@@ -127,29 +129,29 @@ pub struct PayloadView {
 
 /// A payload as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shown {
+pub enum Shown<'a> {
     /// As text in this encoding.
-    Text(String),
+    Text(Cow<'a, str>),
     /// As hexadecimal digits.
     Hex(String),
     /// As bytes.
-    Data(Bytes),
+    Data(&'a [u8]),
     /// Not at all.
     Nothing,
 }
 
 impl PayloadView {
     /// The bytes in this view, and whether the view shows only the first of them.
-    pub fn show(&self, bytes: &Bytes) -> (Shown, bool) {
+    pub fn show<'a>(&self, bytes: &'a [u8]) -> (Shown<'a>, bool) {
         let limit = self.max_bytes.map_or(bytes.len(), |max| bytes.len().min(max as usize));
-        let part = bytes.slice(..limit);
+        let part = &bytes[..limit];
         let shown = match self.form {
-            PayloadForm::Auto => match self.printable(&part) {
+            PayloadForm::Auto => match self.printable(part) {
                 Some(text) => Shown::Text(text),
-                None => Shown::Hex(to_hex(&part)),
+                None => Shown::Hex(to_hex(part)),
             },
-            PayloadForm::Text => Shown::Text(self.encoding.decode(&part).0),
-            PayloadForm::Hex => Shown::Hex(to_hex(&part)),
+            PayloadForm::Text => Shown::Text(self.encoding.decode(part).0),
+            PayloadForm::Hex => Shown::Hex(to_hex(part)),
             PayloadForm::Data => Shown::Data(part),
             PayloadForm::None => Shown::Nothing,
         };
@@ -157,7 +159,7 @@ impl PayloadView {
     }
 
     /// The bytes as text, if that is what they look like.
-    fn printable(&self, bytes: &[u8]) -> Option<String> {
+    fn printable<'a>(&self, bytes: &'a [u8]) -> Option<Cow<'a, str>> {
         let fits = |c: char| !c.is_control() || matches!(c, '\t' | '\r' | '\n');
         if !self.encoding.is_utf8() {
             let (text, malformed) = self.encoding.decode(bytes);
@@ -168,7 +170,7 @@ impl PayloadView {
         let text = std::str::from_utf8(judged).ok().filter(|text| text.chars().all(fits))?;
         match judged.len() {
             0 if !bytes.is_empty() => None,
-            whole if whole == bytes.len() => Some(text.to_owned()),
+            whole if whole == bytes.len() => Some(Cow::Borrowed(text)),
             _ => Some(self.encoding.decode(bytes).0),
         }
     }
@@ -191,12 +193,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn auto(bytes: &[u8]) -> Shown {
-        PayloadView::default().show(&Bytes::copy_from_slice(bytes)).0
+    fn auto(bytes: &[u8]) -> Shown<'_> {
+        PayloadView::default().show(bytes).0
     }
 
-    fn text(text: &str) -> Shown {
-        Shown::Text(text.to_owned())
+    fn text(text: &str) -> Shown<'_> {
+        Shown::Text(text.into())
     }
 
     #[test]
@@ -225,13 +227,13 @@ mod tests {
 
     #[test]
     fn a_view_chooses_form_encoding_and_length() {
-        let bytes = Bytes::from_static(b"\xc4\xe3\xba\xc3");
+        let bytes = b"\xc4\xe3\xba\xc3";
         let gbk = TextEncoding::from_label("gbk").unwrap();
-        let view = |form, encoding, max_bytes| PayloadView { form, encoding, max_bytes }.show(&bytes);
+        let view = |form, encoding, max_bytes| PayloadView { form, encoding, max_bytes }.show(bytes);
         assert_eq!(view(PayloadForm::Text, gbk, None), (text("你好"), false));
         assert_eq!(view(PayloadForm::Auto, gbk, None), (text("你好"), false));
         assert_eq!(view(PayloadForm::Hex, gbk, Some(2)), (Shown::Hex("c4e3".into()), true));
-        assert_eq!(view(PayloadForm::Data, gbk, Some(9)), (Shown::Data(bytes.clone()), false));
+        assert_eq!(view(PayloadForm::Data, gbk, Some(9)), (Shown::Data(bytes), false));
         assert_eq!(view(PayloadForm::None, gbk, None), (Shown::Nothing, false));
     }
 
@@ -269,7 +271,6 @@ mod tests {
 
         #[test]
         fn every_view_of_everything_works(bytes: Vec<u8>, max in 0u32..20) {
-            let bytes = Bytes::from(bytes);
             for form in [PayloadForm::Auto, PayloadForm::Text, PayloadForm::Hex, PayloadForm::Data, PayloadForm::None] {
                 let (_, cut) = PayloadView { form, max_bytes: Some(max), ..Default::default() }.show(&bytes);
                 prop_assert_eq!(cut, bytes.len() > max as usize);

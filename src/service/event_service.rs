@@ -1,6 +1,5 @@
 //! `EventService`: a stream is a cursor over the log, with nothing in between.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +15,8 @@ use crate::model::payload::PayloadView;
 use crate::model::refusal::{Refusal, Violation};
 use crate::service::{page_size, page_token, principal, refused};
 use crate::socket::{Sockets, Watch};
-use crate::wire::pb::event_service_server::EventService;
 use crate::wire::pb::watch_events_response::Frame;
+use crate::wire::watch::{Batch, WatchFrame};
 use crate::wire::{address, call, event, payload, pb, status};
 
 /// The logs of an agent's sessions, as RPCs.
@@ -30,14 +29,11 @@ const HEARTBEATS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100
 /// How many bytes of payload a page of events has at the most, so that it fits every client's message limit also in hex.
 const PAGE_PAYLOAD: usize = 1 << 20;
 
-#[tonic::async_trait]
-impl EventService for EventRpcs {
-    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<pb::WatchEventsResponse, Status>> + Send>>;
-
-    async fn watch_events(
-        &self,
+impl EventRpcs {
+    pub(super) async fn watch_events(
+        self,
         request: Request<pb::WatchEventsRequest>,
-    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+    ) -> Result<Response<impl Stream<Item = Result<WatchFrame, Status>>>, Status> {
         let principal = principal(&request)?;
         let request = request.into_inner();
         let mut asked = Asked::check(&request, &self.0).map_err(refused)?;
@@ -76,13 +72,13 @@ impl EventService for EventRpcs {
         };
         let frames = unfold(watcher, |mut watcher| async move {
             let frame = watcher.next().await?;
-            Some((Ok(pb::WatchEventsResponse { frame: Some(frame) }), watcher))
+            Some((Ok(frame), watcher))
         });
-        Ok(Response::new(Box::pin(frames)))
+        Ok(Response::new(frames))
     }
 
-    async fn wait_event(
-        &self,
+    pub(super) async fn wait_event(
+        self,
         request: Request<pb::WaitEventRequest>,
     ) -> Result<Response<pb::WaitEventResponse>, Status> {
         let principal = principal(&request)?;
@@ -118,8 +114,8 @@ impl EventService for EventRpcs {
         }))
     }
 
-    async fn ack_events(
-        &self,
+    pub(super) async fn ack_events(
+        self,
         request: Request<pb::AckEventsRequest>,
     ) -> Result<Response<pb::AckEventsResponse>, Status> {
         let principal = principal(&request)?;
@@ -130,8 +126,8 @@ impl EventService for EventRpcs {
         Ok(Response::new(pb::AckEventsResponse { acked_event_seq: acknowledged.map_err(refused)? }))
     }
 
-    async fn list_events(
-        &self,
+    pub(super) async fn list_events(
+        self,
         request: Request<pb::ListEventsRequest>,
     ) -> Result<Response<pb::ListEventsResponse>, Status> {
         let principal = principal(&request)?;
@@ -227,13 +223,14 @@ impl Asked {
         if !HEARTBEATS.contains(&heartbeat) {
             return Err(Violation::new("heartbeat_interval", "it goes from 0.1s to 60s").into());
         }
+        let view = payload::view(request.view.as_ref())?;
         let until = request.until.as_ref().map(|until| event::filter("until", Some(until))).transpose()?;
         Ok(Self {
             session: address::session_id(&request.session_id)?,
             begin,
             filter: event::filter("filter", request.filter.as_ref())?,
             until,
-            view: payload::view(request.view.as_ref())?,
+            view,
             max_events: (request.max_events > 0).then_some(request.max_events as usize),
             heartbeat,
             watcher: Some(&*request.watcher_id).filter(|id| !id.is_empty()).map(address::watcher_id).transpose()?,
@@ -259,42 +256,42 @@ struct Watcher {
 }
 
 impl Watcher {
-    async fn next(&mut self) -> Option<Frame> {
+    async fn next(&mut self) -> Option<WatchFrame> {
         if let Some(frame) = self.first.iter_mut().find_map(Option::take) {
-            return Some(frame);
+            return Some(WatchFrame::Other(frame));
         }
         if self.over {
             return None;
         }
         let frame = match timeout_at(self.next_heartbeat, self.watch.cursor.next_batch()).await {
-            Ok(Next::Batch { from, through, records }) => self.batch(from, through, records),
-            Ok(Next::Gap(gap)) => Frame::Gap(gap.into()),
+            Ok(Next::Batch { from, through, records }) => WatchFrame::Batch(self.batch(from, through, records)),
+            Ok(Next::Gap(gap)) => WatchFrame::Other(Frame::Gap(gap.into())),
             Ok(Next::Ended) => return None,
-            Err(_) => Frame::Heartbeat(pb::WatchHeartbeat {
+            Err(_) => WatchFrame::Other(Frame::Heartbeat(pb::WatchHeartbeat {
                 now: Some(call::time(self.sockets.now())),
                 head_seq: self.watch.cursor.through(),
                 lease_left: self.watch.lease_left().map(call::span),
-            }),
+            })),
         };
         self.next_heartbeat = Instant::now() + self.asked.heartbeat;
         Some(frame)
     }
 
     /// A batch, up to the event that ends the stream.
-    fn batch(&mut self, from_seq: u64, mut through_seq: u64, records: Vec<Arc<EventRecord>>) -> Frame {
-        let mut events = Vec::with_capacity(records.len());
+    fn batch(&mut self, from: u64, mut through: u64, records: Vec<Arc<EventRecord>>) -> Batch {
+        let mut wanted = Vec::with_capacity(records.len());
         for record in records {
+            let (seq, last) = (record.seq, self.asked.until.as_ref().is_some_and(|until| until.wants(&record)));
             if self.asked.filter.wants(&record) {
-                events.push(event::show(&record, &self.asked.view));
+                wanted.push(record);
                 self.left = self.left.map(|left| left - 1);
             }
-            let last = self.asked.until.as_ref().is_some_and(|until| until.wants(&record));
             if last || self.left == Some(0) {
                 self.over = true;
-                through_seq = record.seq;
+                through = seq;
                 break;
             }
         }
-        Frame::Batch(pb::EventBatch { from_seq, through_seq, events })
+        Batch { from, through, records: wanted, view: self.asked.view }
     }
 }

@@ -1,6 +1,7 @@
 //! The RPCs: convert, one call, convert. Whatever is more than that belongs a floor below.
 
 pub mod agent_service;
+pub mod event_server;
 pub mod event_service;
 pub mod session_service;
 pub mod socket_service;

@@ -78,7 +78,7 @@ pub fn show(record: &EventRecord, view: &PayloadView) -> pb::Event {
     }
 }
 
-fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
+pub(super) fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
     use pb::event::Body;
 
     let error = |error: &Option<_>| error.as_ref().map(call::error);

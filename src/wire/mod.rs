@@ -21,6 +21,7 @@ pub mod socket;
 pub mod status;
 pub mod tcp;
 pub mod transfer;
+pub mod watch;
 
 /// The generated messages, clients and servers of `farsock.v1`.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, elided_lifetimes_in_paths, reason = "generated code")]

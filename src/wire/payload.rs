@@ -101,15 +101,17 @@ pub(super) fn shown(bytes: &Bytes, view: &PayloadView) -> (Option<pb::Payload>, 
     let payload =
         |content, encoding| Some(pb::Payload { content: Some(content), encoding, offset: None, length: None });
     let payload = match shown {
-        Shown::Text(text) => {
-            let encoding = if view.encoding.is_utf8() { String::new() } else { view.encoding.name() };
-            payload(Content::Text(text), encoding)
-        }
+        Shown::Text(text) => payload(Content::Text(text.into_owned()), encoding(view)),
         Shown::Hex(hex) => payload(Content::Hex(hex), String::new()),
-        Shown::Data(data) => payload(Content::Data(data), String::new()),
+        Shown::Data(data) => payload(Content::Data(bytes.slice_ref(data)), String::new()),
         Shown::Nothing => None,
     };
     (payload, cut)
+}
+
+/// What a payload that is shown as text says of its encoding.
+pub(super) fn encoding(view: &PayloadView) -> String {
+    if view.encoding.is_utf8() { String::new() } else { view.encoding.name() }
 }
 
 /// The bytes of a payload that was asked for as data, as a client of ours does.

@@ -56,6 +56,11 @@ pub fn invalid(violation: Violation) -> Status {
     refused(&Refusal::InvalidField(violation))
 }
 
+/// An RPC that its service does not have.
+pub fn no_such_method() -> Status {
+    Status::unimplemented("this agent has no such method: reflection lists those that it has")
+}
+
 const fn code(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::InvalidField(_) | Refusal::RequestIdReused(_) => Code::InvalidArgument,
