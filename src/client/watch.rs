@@ -13,8 +13,9 @@ use crate::client::place::{Backoff, Place, Question, Verdict};
 use crate::model::event::{Event, EventRecord, Gap};
 use crate::model::id::{InstanceId, SessionId};
 use crate::wire::outgoing::data_view;
+use crate::wire::pb;
 use crate::wire::pb::watch_events_response::Frame;
-use crate::wire::{event, pb};
+use crate::wire::watch::read;
 
 /// What a watch brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,11 +116,12 @@ impl Watch {
         let item = match sent.frame {
             Some(Frame::Batch(batch)) => {
                 self.tell(batch.from_seq, batch.through_seq)?;
-                let records: Vec<EventRecord> = batch.events.into_iter().filter_map(event::read).collect();
+                let through_seq = batch.through_seq;
+                let records = read(batch).ok_or_else(|| ClientError::protocol("a run of datagrams does not add up"))?;
                 if records.iter().any(|record| matches!(record.event, Event::AgentDraining { .. })) {
                     self.place.drains();
                 }
-                WatchItem::Events { records, through_seq: batch.through_seq }
+                WatchItem::Events { records, through_seq }
             }
             Some(Frame::Gap(gap)) => {
                 self.tell(gap.first_seq, gap.last_seq)?;
@@ -185,6 +187,7 @@ async fn open(mut events: EventsClient, session: SessionId, asked: Question) -> 
         after_event_seq: asked.after,
         instance_id: asked.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
         view: Some(data_view()),
+        pack_datagrams: true,
         ..pb::WatchEventsRequest::default()
     };
     let mut frames = events.watch_events(request).await?.into_inner();

@@ -11,7 +11,7 @@ use crate::eventlog::cursor::{Cursor, Next};
 use crate::eventlog::hub::From as Begin;
 use crate::model::event::{EventFilter, EventRecord, Gap};
 use crate::model::id::{SessionId, WatcherId};
-use crate::model::payload::PayloadView;
+use crate::model::payload::{PayloadForm, PayloadView};
 use crate::model::refusal::{Refusal, Violation};
 use crate::service::{page_size, page_token, principal, refused};
 use crate::socket::{Sockets, Watch};
@@ -196,6 +196,7 @@ struct Asked {
     filter: EventFilter,
     until: Option<EventFilter>,
     view: PayloadView,
+    packs: bool,
     max_events: Option<usize>,
     heartbeat: Duration,
     watcher: Option<WatcherId>,
@@ -224,6 +225,11 @@ impl Asked {
             return Err(Violation::new("heartbeat_interval", "it goes from 0.1s to 60s").into());
         }
         let view = payload::view(request.view.as_ref())?;
+        let whole = matches!(view.form, PayloadForm::Data | PayloadForm::None) && view.max_bytes.is_none();
+        if request.pack_datagrams && !whole {
+            let problem = "runs show payloads as they are: it needs `view.form` DATA or NONE, and no `view.max_bytes`";
+            return Err(Refusal::invalid("pack_datagrams", problem));
+        }
         let until = request.until.as_ref().map(|until| event::filter("until", Some(until))).transpose()?;
         Ok(Self {
             session: address::session_id(&request.session_id)?,
@@ -231,6 +237,7 @@ impl Asked {
             filter: event::filter("filter", request.filter.as_ref())?,
             until,
             view,
+            packs: request.pack_datagrams,
             max_events: (request.max_events > 0).then_some(request.max_events as usize),
             heartbeat,
             watcher: Some(&*request.watcher_id).filter(|id| !id.is_empty()).map(address::watcher_id).transpose()?,
@@ -292,6 +299,6 @@ impl Watcher {
                 break;
             }
         }
-        Batch { from, through, records: wanted, view: self.asked.view }
+        Batch { from, through, records: wanted, view: self.asked.view, packs: self.asked.packs }
     }
 }

@@ -26,6 +26,7 @@ mod events_gap;
 mod events_list;
 mod events_lossless;
 mod events_order;
+mod events_packed;
 mod events_views;
 mod events_wait;
 mod events_watch;

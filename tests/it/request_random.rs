@@ -472,6 +472,7 @@ impl Dice {
                 until: self.maybe(Self::filter),
                 heartbeat_interval: self.maybe(Self::span),
                 watcher_id: self.one(&["", "w", "W"]).into(),
+                pack_datagrams: self.flag(),
             }
             .into(),
             13 => pb::WaitEventRequest {

@@ -12,17 +12,21 @@ use tonic::codec::{Codec, EncodeBuf, Encoder};
 use tonic_prost::{ProstCodec, ProstDecoder};
 
 use crate::model::event::EventRecord;
-use crate::model::payload::PayloadView;
+use crate::model::payload::{PayloadForm, PayloadView};
 use crate::wire::pb;
 use crate::wire::pb::watch_events_response::Frame;
 use crate::wire::watch::event::EventWriter;
 use crate::wire::watch::field::{Fields, Out, number, open};
+use crate::wire::watch::run::Runs;
 
 mod endpoint;
 mod event;
 mod field;
+mod run;
 #[cfg(test)]
 mod samples;
+
+pub use run::read;
 
 /// One frame of a watch, as the server sends it.
 pub enum WatchFrame {
@@ -43,6 +47,8 @@ pub struct Batch {
     pub records: Vec<Arc<EventRecord>>,
     /// How the watcher sees payloads.
     pub view: PayloadView,
+    /// Whether datagrams are sent in runs, where they can be: in a view that shows payloads whole, as data or not at all.
+    pub packs: bool,
 }
 
 /// The codec of WatchEvents on the server.
@@ -85,8 +91,14 @@ impl WatchEncoder {
     /// Writes a batch. The length of a message stands before it, so that the events are written aside first.
     fn write(&mut self, batch: &Batch, into: &mut impl BufMut) {
         let mut events = Vec::with_capacity(EVENT_SIZE * batch.records.len());
+        let mut runs = Runs::new(batch.view.form == PayloadForm::Data);
         for record in &batch.records {
-            self.0.write(EVENTS, record, &batch.view, &mut events);
+            if !batch.packs || !runs.take(record) {
+                self.0.write(EVENTS, record, &batch.view, &mut events);
+            }
+        }
+        for run in runs.all() {
+            prost::encoding::message::encode(RUNS, &run, &mut events);
         }
         let mut head = Vec::new();
         open(&mut head, BATCH, batch.size() + events.len());
@@ -108,6 +120,7 @@ impl Fields for Batch {
 const BATCH: u32 = 3;
 /// Of pb::EventBatch.
 const EVENTS: u32 = 3;
+const RUNS: u32 = 4;
 
 /// How many bytes most events have at the most.
 const EVENT_SIZE: usize = 256;
@@ -117,9 +130,9 @@ mod tests {
     use super::*;
     use crate::model::encoding::TextEncoding;
     use crate::model::event::Event;
-    use crate::model::payload::PayloadForm;
+    use crate::model::time::Timestamp;
     use crate::wire::event;
-    use crate::wire::watch::samples::{one_of_each_kind, record};
+    use crate::wire::watch::samples::{datagram, one_of_each_kind, record};
     use proptest::prelude::*;
     use prost::Message;
 
@@ -137,7 +150,7 @@ mod tests {
     fn by_prost(batch: &Batch) -> Vec<u8> {
         let events = batch.records.iter().map(|record| event::show(record, &batch.view)).collect();
         let batch =
-            pb::EventBatch { from_seq: batch.from, through_seq: batch.through, events };
+            pb::EventBatch { from_seq: batch.from, through_seq: batch.through, events, datagram_runs: Vec::new() };
         pb::WatchEventsResponse { frame: Some(Frame::Batch(batch)) }.encode_to_vec()
     }
 
@@ -156,11 +169,44 @@ mod tests {
             let records: Vec<_> = heads.into_iter().flat_map(each).collect();
             let mut encoder = WatchEncoder::default();
             for view in views {
-                let batch = Batch { from, through, records: records.clone(), view };
+                let batch = Batch { from, through, records: records.clone(), view, packs: false };
                 let mut written = Vec::new();
                 encoder.write(&batch, &mut written);
                 prop_assert!(written == by_prost(&batch), "in view {view:?}: {batch:?}");
             }
+        }
+
+        /// Datagrams among other events, with holes between them, from a few origins or from many: packed or not, the reader sees the same.
+        #[test]
+        fn what_is_packed_reads_as_what_is_not(
+            datagrams in prop::collection::vec(record(datagram()), 1..4),
+            others in record(one_of_each_kind().prop_map(|mut events| events.swap_remove(0))),
+            chosen in prop::collection::vec((0..6_usize, 1..12_u64, -3..900_i64), 0..60),
+            form in prop::sample::select(vec![PayloadForm::Data, PayloadForm::None]),
+        ) {
+            let (mut seq, mut nanos) = (0, 0);
+            let place = |(which, distance, step): (usize, u64, i64)| {
+                // Mostly without a hole.
+                seq += distance.saturating_sub(9).max(1);
+                nanos += step;
+                let mut record = if which == 0 { others.clone() } else { datagrams[which % datagrams.len()].clone() };
+                // As it is in life; with one it is no part of a run.
+                record.request = record.request.filter(|_| which < 2);
+                Arc::new(EventRecord { seq, time: Timestamp::from_nanos(nanos), ..record })
+            };
+            let records: Vec<_> = chosen.into_iter().map(place).collect();
+            let view = PayloadView { form, ..PayloadView::default() };
+            let (from, through) = (1, seq.max(1));
+            let read_back = |packs| {
+                let mut written = Vec::new();
+                WatchEncoder::default().write(&Batch { from, through, records: records.clone(), view, packs }, &mut written);
+                let frame = pb::WatchEventsResponse::decode(&written[..]).unwrap().frame;
+                let Some(Frame::Batch(batch)) = frame else { panic!("{frame:?}") };
+                read(batch).unwrap()
+            };
+            let plain = read_back(false);
+            prop_assert_eq!(plain.len(), records.len());
+            prop_assert_eq!(read_back(true), plain);
         }
     }
 }

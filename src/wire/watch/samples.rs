@@ -38,6 +38,11 @@ pub(super) fn one_of_each_kind() -> impl Strategy<Value = Vec<Event>> {
     parts().prop_map(|parts| events(&parts))
 }
 
+/// A datagram.
+pub(super) fn datagram() -> impl Strategy<Value = Event> {
+    parts().prop_map(|parts| Event::DatagramReceived(Box::new(parts.datagram())))
+}
+
 /// An event in its place.
 pub(super) fn record(event: impl Strategy<Value = Event>) -> impl Strategy<Value = EventRecord> {
     let socket = of((prop::sample::select(vec!["door", "door.17", "s1"]), 0..9_u64));
