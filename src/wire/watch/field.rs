@@ -89,6 +89,15 @@ pub(super) fn optional_bytes(out: &mut impl Out, tag: u32, value: Option<&[u8]>)
     }
 }
 
+/// A list of numbers, packed; an empty one is not written.
+pub(super) fn packed(out: &mut impl Out, tag: u32, numbers: impl Iterator<Item = u64> + Clone) {
+    let size = numbers.clone().map(encoded_len_varint).sum();
+    if size > 0 {
+        open(out, tag, size);
+        numbers.for_each(|number| out.varint(number));
+    }
+}
+
 /// A message.
 pub(super) fn message(out: &mut impl Out, tag: u32, message: &impl Fields) {
     open(out, tag, message.size());

@@ -4,6 +4,7 @@
 //! measured and thrown away; here a record goes from the log into tonic's buffer. Invariant: what is written is, byte for byte, what prost
 //! would write of the same message. So `proto/` stays the only truth, and a test holds this to it.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::BufMut;
@@ -16,8 +17,8 @@ use crate::model::payload::{PayloadForm, PayloadView};
 use crate::wire::pb;
 use crate::wire::pb::watch_events_response::Frame;
 use crate::wire::watch::event::EventWriter;
-use crate::wire::watch::field::{Fields, Out, number, open};
-use crate::wire::watch::run::Runs;
+use crate::wire::watch::field::{Fields, Out, message, number, open};
+use crate::wire::watch::run::{Part, Run, parts};
 
 mod endpoint;
 mod event;
@@ -90,21 +91,33 @@ impl Encoder for WatchEncoder {
 impl WatchEncoder {
     /// Writes a batch. The length of a message stands before it, so that the events are written aside first.
     fn write(&mut self, batch: &Batch, into: &mut impl BufMut) {
-        let mut events = Vec::with_capacity(EVENT_SIZE * batch.records.len());
-        let mut runs = Runs::new(batch.view.form == PayloadForm::Data);
-        for record in &batch.records {
-            if !batch.packs || !runs.take(record) {
-                self.0.write(EVENTS, record, &batch.view, &mut events);
+        ASIDE.with_borrow_mut(|events| {
+            self.write_events(batch, events);
+            let mut head = Vec::new();
+            open(&mut head, BATCH, batch.size() + events.len());
+            batch.put(&mut head);
+            into.put_slice(&head);
+            into.put_slice(events);
+            events.clear();
+            events.shrink_to(KEPT_ASIDE);
+        });
+    }
+
+    /// Writes the events, then the runs, in the order of the fields.
+    fn write_events(&mut self, batch: &Batch, out: &mut Vec<u8>) {
+        let mut event = |record: &EventRecord, out: &mut Vec<u8>| self.0.write(EVENTS, record, &batch.view, out);
+        if !batch.packs {
+            return batch.records.iter().for_each(|record| event(record, out));
+        }
+        let mut runs = Vec::new();
+        for part in parts(&batch.records) {
+            match part {
+                Part::Event(record) => event(record, out),
+                Part::Run(run) => runs.push(run),
             }
         }
-        for run in runs.all() {
-            prost::encoding::message::encode(RUNS, &run, &mut events);
-        }
-        let mut head = Vec::new();
-        open(&mut head, BATCH, batch.size() + events.len());
-        batch.put(&mut head);
-        into.put_slice(&head);
-        into.put_slice(&events);
+        let payloads = batch.view.form == PayloadForm::Data;
+        runs.into_iter().for_each(|run| message(out, RUNS, &Run::new(run, payloads)));
     }
 }
 
@@ -122,8 +135,13 @@ const BATCH: u32 = 3;
 const EVENTS: u32 = 3;
 const RUNS: u32 = 4;
 
-/// How many bytes most events have at the most.
-const EVENT_SIZE: usize = 256;
+thread_local! {
+    /// Where events are written before their frame. One a thread, none a watch: a watch that waits holds nothing.
+    static ASIDE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many bytes of it a thread keeps.
+const KEPT_ASIDE: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -200,8 +218,9 @@ mod tests {
             let read_back = |packs| {
                 let mut written = Vec::new();
                 WatchEncoder::default().write(&Batch { from, through, records: records.clone(), view, packs }, &mut written);
-                let frame = pb::WatchEventsResponse::decode(&written[..]).unwrap().frame;
-                let Some(Frame::Batch(batch)) = frame else { panic!("{frame:?}") };
+                let response = pb::WatchEventsResponse::decode(&written[..]).unwrap();
+                assert_eq!(response.encode_to_vec(), written, "as prost would");
+                let Some(Frame::Batch(batch)) = response.frame else { panic!("{response:?}") };
                 read(batch).unwrap()
             };
             let plain = read_back(false);

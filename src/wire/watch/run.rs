@@ -1,33 +1,56 @@
 //! Runs of datagrams: what they have in common is said once. Out for whoever asked for it, and in for clients of ours.
 
+use std::iter;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use prost::Message;
 
 use crate::model::address::Endpoint;
 use crate::model::event::{Datagram, Event, EventRecord};
 use crate::model::id::{SocketId, SocketUid};
 use crate::model::time::Timestamp;
 use crate::wire::event::read as read_event;
+use crate::wire::watch::field::{Fields, Out, bytes, message, number, open, packed};
 use crate::wire::{address, call, pb};
 
 // === Out ===
 
-/// Makes runs of the datagrams of one batch.
-pub(super) struct Runs<'a> {
-    /// Whether their bytes are shown.
-    payloads: bool,
-    finished: Vec<pb::DatagramRun>,
-    run: Option<Run<'a>>,
+/// A part of a batch.
+pub(super) enum Part<'a> {
+    /// Datagrams that are sent together.
+    Run(&'a [Arc<EventRecord>]),
+    /// An event that is sent by itself.
+    Event(&'a EventRecord),
 }
 
-/// A run that may go on.
-struct Run<'a> {
-    first: &'a EventRecord,
-    last: &'a EventRecord,
-    sizes: Vec<u32>,
-    time_steps: Vec<u64>,
-    payloads: BytesMut,
+/// Splits a batch into runs, each as long as it can be, and what is no part of one.
+pub(super) fn parts(mut records: &[Arc<EventRecord>]) -> impl Iterator<Item = Part<'_>> {
+    iter::from_fn(move || {
+        let first = records.first()?;
+        let fits = |record: &EventRecord| Origin::of(record).is_some();
+        if !fits(first) {
+            records = &records[1..];
+            return Some(Part::Event(first));
+        }
+        let goes_on = |two: &[Arc<EventRecord>]| fits(&two[1]) && step(&two[0], &two[1]).is_some();
+        let length = 1 + records.windows(2).take_while(|two| goes_on(two)).count();
+        let (run, rest) = records.split_at(length);
+        records = rest;
+        Some(Part::Run(run))
+    })
+}
+
+/// How many nanoseconds there are from one event to another, if that is the next.
+fn step(record: &EventRecord, next: &EventRecord) -> Option<u64> {
+    let step = next.time.nanos().checked_sub(record.time.nanos())?;
+    u64::try_from(step).ok().filter(|_| next.seq == record.seq + 1)
+}
+
+/// A run, as it is written.
+pub(super) struct Run<'a> {
+    records: &'a [Arc<EventRecord>],
+    payloads: bool,
     origins: Vec<Origin<'a>>,
     origin_indexes: Vec<u32>,
 }
@@ -35,87 +58,58 @@ struct Run<'a> {
 /// How many origins of a run are compared with that of a datagram before it gets another one.
 const COMPARED: usize = 16;
 
-impl<'a> Runs<'a> {
-    pub(super) fn new(payloads: bool) -> Self {
-        Self { payloads, finished: Vec::new(), run: None }
-    }
-
-    /// Takes an event in, if it can be part of a run; says whether it has.
-    pub(super) fn take(&mut self, record: &'a EventRecord) -> bool {
-        let Some((origin, datagram)) = Origin::of(record) else { return false };
-        let step = self.run.as_ref().and_then(|run| run.step_to(record));
-        if step.is_none() {
-            self.finish();
+impl<'a> Run<'a> {
+    /// A run of these, with their bytes or without.
+    pub(super) fn new(records: &'a [Arc<EventRecord>], payloads: bool) -> Self {
+        let (mut origins, mut origin_indexes) = (Vec::<Origin<'a>>::new(), Vec::with_capacity(records.len()));
+        for origin in records.iter().filter_map(|record| Origin::of(record)) {
+            let known = origins.iter().rev().take(COMPARED).position(|known| known.is(&origin));
+            let index = known.map_or(origins.len(), |back| origins.len() - 1 - back);
+            if known.is_none() {
+                origins.push(origin);
+            }
+            origin_indexes.push(u32::try_from(index).unwrap_or(u32::MAX));
         }
-        let run = self.run.get_or_insert_with(|| Run::new(record));
-        run.add(record, origin, step.unwrap_or(0), datagram.size);
-        if self.payloads {
-            run.payloads.extend_from_slice(&datagram.payload);
+        if origins.len() == 1 {
+            origin_indexes.clear();
         }
-        true
+        Self { records, payloads, origins, origin_indexes }
     }
 
-    fn finish(&mut self) {
-        self.finished.extend(self.run.take().map(Run::finish));
+    fn datagrams(&self) -> impl Iterator<Item = &Datagram> + Clone {
+        self.records.iter().filter_map(|record| match &record.event {
+            Event::DatagramReceived(datagram) => Some(&**datagram),
+            _ => None,
+        })
     }
 
-    /// All runs.
-    pub(super) fn all(mut self) -> Vec<pb::DatagramRun> {
-        self.finish();
-        self.finished
+    fn time_steps(&self) -> impl Iterator<Item = u64> + Clone {
+        let steps = self.records.windows(2).map(|two| step(&two[0], &two[1]).unwrap_or(0));
+        iter::once(0).chain(steps)
     }
 }
 
-impl<'a> Run<'a> {
-    fn new(first: &'a EventRecord) -> Self {
-        Self {
-            first,
-            last: first,
-            sizes: Vec::new(),
-            time_steps: Vec::new(),
-            payloads: BytesMut::new(),
-            origins: Vec::new(),
-            origin_indexes: Vec::new(),
+impl Fields for Run<'_> {
+    fn put(&self, out: &mut impl Out) {
+        let Some(first) = self.records.first() else { return };
+        number(out, 1, first.seq);
+        message(out, 2, &call::time(first.time));
+        packed(out, 3, self.datagrams().map(|datagram| datagram.size.into()));
+        packed(out, 4, self.time_steps());
+        let payloads = self.datagrams().map(|datagram| &datagram.payload);
+        let whole: usize = payloads.clone().map(Bytes::len).sum();
+        if self.payloads && whole > 0 {
+            open(out, 5, whole);
+            payloads.for_each(|payload| out.raw(payload));
         }
-    }
-
-    /// How many nanoseconds there are from the last event to this one, if it is the next.
-    fn step_to(&self, record: &EventRecord) -> Option<u64> {
-        let step = record.time.nanos().checked_sub(self.last.time.nanos())?;
-        u64::try_from(step).ok().filter(|_| record.seq == self.last.seq + 1)
-    }
-
-    fn add(&mut self, record: &'a EventRecord, origin: Origin<'a>, step: u64, size: u32) {
-        self.last = record;
-        self.sizes.push(size);
-        self.time_steps.push(step);
-        let known = self.origins.iter().rev().take(COMPARED).position(|known| *known == origin);
-        let index = match known {
-            Some(back) => self.origins.len() - 1 - back,
-            None => {
-                self.origins.push(origin);
-                self.origins.len() - 1
-            }
-        };
-        self.origin_indexes.push(u32::try_from(index).unwrap_or(u32::MAX));
-    }
-
-    fn finish(self) -> pb::DatagramRun {
-        let one_origin = self.origins.len() == 1;
-        pb::DatagramRun {
-            first_event_seq: self.first.seq,
-            first_time: Some(call::time(self.first.time)),
-            sizes: self.sizes,
-            time_steps: self.time_steps,
-            payloads: self.payloads.freeze(),
-            origins: self.origins.iter().map(pb::DatagramOrigin::from).collect(),
-            origin_indexes: if one_origin { Vec::new() } else { self.origin_indexes },
+        for origin in &self.origins {
+            bytes(out, 6, &pb::DatagramOrigin::from(origin).encode_to_vec());
         }
+        packed(out, 7, self.origin_indexes.iter().copied().map(u64::from));
     }
 }
 
 /// What many datagrams have in common.
-#[derive(PartialEq)]
 struct Origin<'a> {
     socket: &'a (SocketId, SocketUid),
     source: Option<&'a Endpoint>,
@@ -126,8 +120,8 @@ struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// The origin of an event that can be part of a run, and its datagram.
-    fn of(record: &'a EventRecord) -> Option<(Self, &'a Datagram)> {
+    /// The origin of an event that can be part of a run.
+    fn of(record: &'a EventRecord) -> Option<Self> {
         let (Event::DatagramReceived(datagram), Some(socket), None) = (&record.event, &record.socket, &record.request)
         else {
             return None;
@@ -142,7 +136,16 @@ impl<'a> Origin<'a> {
             hop_limit: *hop_limit,
             traffic_class: *traffic_class,
         };
-        (!datagram.truncated()).then_some((origin, &**datagram))
+        (!datagram.truncated()).then_some(origin)
+    }
+
+    /// Whether both are the same. The number alone says which socket it is.
+    fn is(&self, other: &Self) -> bool {
+        self.socket.1 == other.socket.1
+            && self.source == other.source
+            && self.destination == other.destination
+            && self.interface == other.interface
+            && (self.hop_limit, self.traffic_class) == (other.hop_limit, other.traffic_class)
     }
 }
 
