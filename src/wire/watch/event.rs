@@ -114,7 +114,7 @@ struct DatagramReceived<'a> {
 
 impl Fields for DatagramReceived<'_> {
     fn put(&self, out: &mut impl Out) {
-        let Datagram { interface, size, hop_limit, traffic_class, .. } = self.datagram;
+        let Datagram { interface, size, hop_limit, traffic_class, received, .. } = self.datagram;
         optional_bytes(out, 1, self.source);
         optional_bytes(out, 2, self.destination);
         text(out, 3, interface.as_deref().unwrap_or_default());
@@ -124,6 +124,9 @@ impl Fields for DatagramReceived<'_> {
         flag(out, 7, self.cut);
         optional_number(out, 8, hop_limit.map(u64::from));
         optional_number(out, 9, traffic_class.map(u64::from));
+        if let Some(received) = received {
+            message(out, 10, &call::time(*received));
+        }
     }
 }
 

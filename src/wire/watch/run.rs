@@ -126,8 +126,17 @@ impl<'a> Origin<'a> {
         else {
             return None;
         };
-        let Datagram { source, destination, answer_from: _, interface, size: _, payload: _, hop_limit, traffic_class } =
-            &**datagram;
+        let Datagram {
+            source,
+            destination,
+            answer_from: _,
+            interface,
+            size: _,
+            payload: _,
+            hop_limit,
+            traffic_class,
+            received,
+        } = &**datagram;
         let origin = Self {
             socket,
             source: source.as_ref(),
@@ -136,7 +145,7 @@ impl<'a> Origin<'a> {
             hop_limit: *hop_limit,
             traffic_class: *traffic_class,
         };
-        (!datagram.truncated()).then_some(origin)
+        (!datagram.truncated() && received.is_none()).then_some(origin)
     }
 
     /// Whether both are the same. The number alone says which socket it is.
@@ -222,6 +231,7 @@ fn read_origin(sent: &pb::DatagramOrigin) -> Option<((SocketId, SocketUid), Data
         payload: Bytes::new(),
         hop_limit: byte(sent.hop_limit),
         traffic_class: byte(sent.traffic_class),
+        received: None,
     };
     Some((socket, datagram))
 }

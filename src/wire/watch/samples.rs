@@ -103,6 +103,7 @@ impl Parts {
             payload: self.payload.clone(),
             hop_limit: self.byte,
             traffic_class: self.byte.filter(|_| self.flag),
+            received: self.flag.then(|| Timestamp::from_nanos(i64::from(self.small) << 20)),
         }
     }
 
