@@ -28,12 +28,13 @@ pub(super) enum Part<'a> {
 pub(super) fn parts(mut records: &[Arc<EventRecord>]) -> impl Iterator<Item = Part<'_>> {
     iter::from_fn(move || {
         let first = records.first()?;
-        let fits = |record: &EventRecord| Origin::of(record).is_some();
+        let fits = |record: &EventRecord| Origin::of(record).is_some() && lead(record).is_ok();
         if !fits(first) {
             records = &records[1..];
             return Some(Part::Event(first));
         }
-        let goes_on = |two: &[Arc<EventRecord>]| fits(&two[1]) && step(&two[0], &two[1]).is_some();
+        let alike = |two: &[Arc<EventRecord>]| lead(&two[0]).map(|l| l.is_some()) == lead(&two[1]).map(|l| l.is_some());
+        let goes_on = |two: &[Arc<EventRecord>]| fits(&two[1]) && step(&two[0], &two[1]).is_some() && alike(two);
         let length = 1 + records.windows(2).take_while(|two| goes_on(two)).count();
         let (run, rest) = records.split_at(length);
         records = rest;
@@ -45,6 +46,15 @@ pub(super) fn parts(mut records: &[Arc<EventRecord>]) -> impl Iterator<Item = Pa
 fn step(record: &EventRecord, next: &EventRecord) -> Option<u64> {
     let step = next.time.nanos().checked_sub(record.time.nanos())?;
     u64::try_from(step).ok().filter(|_| next.seq == record.seq + 1)
+}
+
+/// How many nanoseconds before it was noticed the kernel had received a datagram, where that is told. An error: it is told, and no such
+/// number.
+fn lead(record: &EventRecord) -> Result<Option<u64>, ()> {
+    let Event::DatagramReceived(datagram) = &record.event else { return Ok(None) };
+    let Some(received) = datagram.received else { return Ok(None) };
+    let lead = record.time.nanos().checked_sub(received.nanos()).and_then(|lead| u64::try_from(lead).ok());
+    lead.map(Some).ok_or(())
 }
 
 /// A run, as it is written.
@@ -83,6 +93,10 @@ impl<'a> Run<'a> {
         })
     }
 
+    fn leads(&self) -> impl Iterator<Item = u64> + Clone {
+        self.records.iter().filter_map(|record| lead(record).ok().flatten())
+    }
+
     fn time_steps(&self) -> impl Iterator<Item = u64> + Clone {
         let steps = self.records.windows(2).map(|two| step(&two[0], &two[1]).unwrap_or(0));
         iter::once(0).chain(steps)
@@ -106,6 +120,7 @@ impl Fields for Run<'_> {
             bytes(out, 6, &pb::DatagramOrigin::from(origin).encode_to_vec());
         }
         packed(out, 7, self.origin_indexes.iter().copied().map(u64::from));
+        packed(out, 8, self.leads());
     }
 }
 
@@ -135,7 +150,7 @@ impl<'a> Origin<'a> {
             payload: _,
             hop_limit,
             traffic_class,
-            received,
+            received: _,
         } = &**datagram;
         let origin = Self {
             socket,
@@ -145,7 +160,7 @@ impl<'a> Origin<'a> {
             hop_limit: *hop_limit,
             traffic_class: *traffic_class,
         };
-        (!datagram.truncated() && received.is_none()).then_some(origin)
+        (!datagram.truncated()).then_some(origin)
     }
 
     /// Whether both are the same. The number alone says which socket it is.
@@ -195,8 +210,10 @@ fn read_run(mut sent: pb::DatagramRun, records: &mut Vec<EventRecord>) -> Option
     let count = sent.sizes.len();
     let whole: u64 = sent.sizes.iter().map(|size| u64::from(*size)).sum();
     let shown = !sent.payloads.is_empty();
-    let lists_fit =
-        sent.time_steps.len() == count && (sent.origin_indexes.is_empty() || sent.origin_indexes.len() == count);
+    let all_or_none = |length: usize| length == 0 || length == count;
+    let lists_fit = sent.time_steps.len() == count
+        && all_or_none(sent.origin_indexes.len())
+        && all_or_none(sent.receive_leads.len());
     if !lists_fit || (shown && sent.payloads.len() as u64 != whole) {
         return None;
     }
@@ -206,13 +223,17 @@ fn read_run(mut sent: pb::DatagramRun, records: &mut Vec<EventRecord>) -> Option
         let index = sent.origin_indexes.get(at).copied().unwrap_or(0);
         let (socket, origin) = origins.get(usize::try_from(index).ok()?)?;
         time = time.checked_add_unsigned(step)?;
+        let received = match sent.receive_leads.get(at) {
+            Some(lead) => Some(Timestamp::from_nanos(time.checked_sub_unsigned(*lead)?)),
+            None => None,
+        };
         let payload = if shown { sent.payloads.split_to(size as usize) } else { Bytes::new() };
         records.push(EventRecord {
             seq: sent.first_event_seq.checked_add(at as u64)?,
             time: Timestamp::from_nanos(time),
             socket: Some(socket.clone()),
             request: None,
-            event: Event::DatagramReceived(Box::new(Datagram { size, payload, ..origin.clone() })),
+            event: Event::DatagramReceived(Box::new(Datagram { size, payload, received, ..origin.clone() })),
         });
     }
     Some(())
@@ -269,6 +290,7 @@ mod tests {
             pb::DatagramRun { origins: vec![pb::DatagramOrigin::default()], ..run.clone() },
             pb::DatagramRun { origin_indexes: vec![0], ..run.clone() },
             pb::DatagramRun { origin_indexes: vec![0, 1], ..run.clone() },
+            pb::DatagramRun { receive_leads: vec![1], ..run.clone() },
             pb::DatagramRun { first_event_seq: u64::MAX, ..run },
         ] {
             assert_eq!(read(broken.clone()), None, "{broken:?}");
