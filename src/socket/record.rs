@@ -56,4 +56,9 @@ impl Driver {
     pub(super) fn local(&self) -> Option<Endpoint> {
         self.socket.local().map(|addr| self.endpoint(addr))
     }
+
+    /// The remote address as the kernel has it.
+    pub(super) fn remote(&self) -> Option<Endpoint> {
+        self.socket.remote().map(|addr| self.endpoint(addr))
+    }
 }

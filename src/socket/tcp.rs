@@ -112,6 +112,8 @@ impl Driver {
         let Some(local) = self.local() else {
             return self.connect_failed(ticket, remote, Errno::ENOTCONN, true);
         };
+        // Whoever asks for the wildcard address gets this host. The kernel forgets it when the connection has broken already.
+        let remote = self.remote().unwrap_or(remote);
         let self_connected = self.cell.transport == Transport::Tcp && local.addr == remote.addr;
         self.record_for(&mut ticket, Event::Connected { local, remote, self_connected });
         match &mut self.role {

@@ -94,6 +94,11 @@ impl Socket {
         (local.port() != 0).then_some(local)
     }
 
+    /// The remote address; absent while it is not connected. getpeername(2).
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.0.peer_addr().ok()?.as_socket()
+    }
+
     /// Reads at most `max` bytes into `into`; 0 at the end of the stream. recv(2).
     pub fn receive(&self, into: &mut BytesMut, max: usize) -> Result<usize, Errno> {
         retry(|| buffer::fill(into, max, |spare| self.0.recv(spare)))

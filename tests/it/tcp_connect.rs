@@ -34,6 +34,20 @@ async fn bytes_go_both_ways_between_two_agents() {
     }
 }
 
+/// getpeername(2) tells whom the kernel has made of it.
+#[tokio::test]
+async fn who_connects_to_the_wildcard_address_is_connected_to_this_host() {
+    for (ip, wildcard) in LOOPBACKS.into_iter().zip(["0.0.0.0", "[::]"]) {
+        let agent = Agent::start().await;
+        let (_listener, address) = TcpPeer::listen(ip).await;
+        let line = agent.connect("line", &format!("{wildcard}:{}", address.port())).await;
+        assert_eq!(line.remote.unwrap().text, address.to_string());
+        let event = agent.event("line", "connected").await;
+        let Some(pb::event::Body::Connected(connected)) = event.body else { panic!("{event:?}") };
+        assert_eq!(connected.remote.unwrap().text, address.to_string());
+    }
+}
+
 #[tokio::test]
 async fn a_refused_connect_is_a_result_and_leaves_the_socket_open() {
     for ip in LOOPBACKS {

@@ -72,6 +72,20 @@ async fn a_disconnected_socket_hears_everybody_again() {
     }
 }
 
+/// getpeername(2) tells whom the kernel has made of it.
+#[tokio::test]
+async fn who_connects_to_the_wildcard_address_is_connected_to_this_host() {
+    for (ip, wildcard) in LOOPBACKS.into_iter().zip(["0.0.0.0", "[::]"]) {
+        let agent = Agent::start().await;
+        let peer = UdpPeer::bind(ip).await;
+        agent.udp_with("s", ip, connected_to(&format!("{wildcard}:{}", peer.address().port()))).await;
+        assert_eq!(agent.socket("s").await.remote.unwrap().text, peer.text());
+        let event = agent.event("s", "connected").await;
+        let Some(pb::event::Body::Connected(connected)) = event.body else { panic!("{event:?}") };
+        assert_eq!(connected.remote.unwrap().text, peer.text());
+    }
+}
+
 /// Linux takes a port of its own choice back together with the remote address.
 #[tokio::test]
 async fn a_port_that_nobody_asked_for_goes_with_the_remote_address() {
