@@ -17,13 +17,14 @@ use crate::model::id::{RequestId, SessionId, SocketId, SocketUid};
 use crate::model::memory::SocketMemory;
 use crate::model::option::{Access, OptionResult, OptionSpec};
 use crate::model::option_table::OPTIONS;
-use crate::model::socket::{AcceptPolicy, Conduct, ListenerView, SocketStatus, SocketView};
+use crate::model::socket::{AcceptPolicy, Conduct, ListenerView, SocketState, SocketStatus, SocketView};
 use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
 use crate::model::{error::SocketError, operation::Operation};
 use crate::socket::command::Command;
 use crate::socket::digest::Digests;
 use crate::socket::receive::Receiver;
+use crate::socket::record::endpoint;
 use crate::sys::socket::Socket;
 
 /// What a TCP socket was told about being a listener.
@@ -226,6 +227,10 @@ impl Cell {
             view.readiness = Some(socket.readiness());
             if self.transport == Transport::Tcp {
                 view.tcp_state = socket.tcp_state();
+            }
+            // An attempt to connect has chosen it; `connected` or `connect_failed` will tell it.
+            if view.status.state == SocketState::Connecting {
+                view.status.local = socket.local().map(|addr| endpoint(socket, addr)).or(view.status.local);
             }
             if let Some(listener) = &mut view.listener {
                 listener.queue = socket.accept_queue();

@@ -10,6 +10,7 @@ use crate::model::operation::Operation;
 use crate::socket::command::{Brought, Ending, Ticket};
 use crate::socket::driver::Driver;
 use crate::sys::interface;
+use crate::sys::socket::Socket;
 
 impl Driver {
     /// Appends an event of this socket that no operation has caused.
@@ -45,11 +46,7 @@ impl Driver {
 
     /// An address as events show it, with the name of its interface where it has one.
     pub(super) fn endpoint(&self, addr: SocketAddr) -> Endpoint {
-        let zone = match addr {
-            SocketAddr::V6(v6) if v6.scope_id() != 0 => interface::name_of(&*self.socket, v6.scope_id()).ok(),
-            _ => None,
-        };
-        Endpoint { addr, zone }
+        endpoint(&self.socket, addr)
     }
 
     /// The local address as the kernel has it.
@@ -61,4 +58,13 @@ impl Driver {
     pub(super) fn remote(&self) -> Option<Endpoint> {
         self.socket.remote().map(|addr| self.endpoint(addr))
     }
+}
+
+/// An address as people read it, with the name of its interface where it has one.
+pub(super) fn endpoint(socket: &Socket, addr: SocketAddr) -> Endpoint {
+    let zone = match addr {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => interface::name_of(socket, v6.scope_id()).ok(),
+        _ => None,
+    };
+    Endpoint { addr, zone }
 }

@@ -48,6 +48,29 @@ async fn who_connects_to_the_wildcard_address_is_connected_to_this_host() {
     }
 }
 
+/// Nothing tells it in the log yet, but getsockname(2) knows it.
+#[tokio::test]
+async fn a_socket_that_connects_shows_its_local_address() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let full = FullListener::new(ip);
+        let family = if ip.is_ipv4() { pb::Family::Ipv4 } else { pb::Family::Ipv6 };
+        agent.create_tcp("line", pb::TcpSocketSpec { family: family.into(), ..Default::default() }).await.unwrap();
+        let request = pb::ConnectSocketRequest {
+            socket_id: "line".into(),
+            remote: full.address.to_string(),
+            call: detached("connect"),
+            ..Default::default()
+        };
+        agent.connect_socket(request).await.unwrap();
+        let line = agent.until("line", "connecting", |line| line.state() == pb::SocketState::Connecting).await;
+        assert_eq!(line.tcp_state(), pb::TcpState::SynSent);
+        let local = line.local.unwrap();
+        assert_eq!(local.address, ip.to_string());
+        assert!(local.port > 0, "{local:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_refused_connect_is_a_result_and_leaves_the_socket_open() {
     for ip in LOOPBACKS {
