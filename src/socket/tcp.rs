@@ -74,11 +74,11 @@ impl Driver {
         }
     }
 
-    /// Gives the socket a port of the kernel's choice, on the lab address where there is one.
+    /// Gives the socket a port of the kernel's choice: on the address that it was bound to, else on the lab address where there is one.
     pub(super) fn bind_to_any_port(&mut self, ticket: &mut Ticket) -> Result<(), Errno> {
         let family = self.cell.family;
-        let ip = self.sockets.lab_address(family).unwrap_or_else(|| family.wildcard());
-        self.socket.bind(socket_addr(ip, 0, 0))?;
+        let ip = self.socket.bound_ip().or_else(|| self.sockets.lab_address(family));
+        self.socket.bind(socket_addr(ip.unwrap_or_else(|| family.wildcard()), 0, 0))?;
         self.bound(ticket);
         Ok(())
     }

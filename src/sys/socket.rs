@@ -94,6 +94,12 @@ impl Socket {
         (local.port() != 0).then_some(local)
     }
 
+    /// The IP address that it was bound to, also where a disconnect has taken the port away. getsockname(2).
+    pub fn bound_ip(&self) -> Option<IpAddr> {
+        let ip = self.0.local_addr().ok()?.as_socket()?.ip();
+        (!ip.is_unspecified()).then_some(ip)
+    }
+
     /// The remote address; absent while it is not connected. getpeername(2).
     pub fn remote(&self) -> Option<SocketAddr> {
         self.0.peer_addr().ok()?.as_socket()

@@ -86,6 +86,21 @@ async fn who_connects_to_the_wildcard_address_is_connected_to_this_host() {
     }
 }
 
+/// A disconnect takes only the port back that the kernel had chosen: what is sent next leaves from the address that was asked for.
+#[tokio::test]
+async fn a_disconnected_socket_keeps_its_address_when_it_gets_another_port() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let peer = UdpPeer::bind(ip).await;
+        agent.udp_with("s", ip, connected_to(&peer.text())).await;
+        agent.disconnect("s").await;
+        let sent = agent.send("s", &peer.text(), "hola").await;
+        let local = sent.socket.unwrap().local.unwrap();
+        assert_eq!(local.address, ip.to_string());
+        assert_eq!(peer.receive_text().await.1.to_string(), local.text);
+    }
+}
+
 /// Linux takes a port of its own choice back together with the remote address.
 #[tokio::test]
 async fn a_port_that_nobody_asked_for_goes_with_the_remote_address() {
