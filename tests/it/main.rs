@@ -34,6 +34,7 @@ mod floors;
 mod harness;
 mod oracle;
 mod request_errors;
+mod request_numbers;
 mod request_random;
 mod session_create;
 mod session_delete;

@@ -1,6 +1,7 @@
 //! Every request that an agent takes, as one type, so that a test can go through them.
 
 use farsock::wire::pb;
+use prost::Message;
 use tonic::Status;
 
 use super::Agent;
@@ -21,6 +22,14 @@ macro_rules! requests {
         })*
 
         impl AnyRequest {
+            /// The request that a message of this name is on the wire; absent where there is no such request.
+            pub fn decode(message: &str, bytes: &[u8]) -> Option<Self> {
+                match message {
+                    $(stringify!($message) => Some(Self::$message(pb::$message::decode(bytes).unwrap())),)*
+                    _ => None,
+                }
+            }
+
             /// Sends it, and only tells whether it was refused.
             pub async fn send(self, agent: &Agent) -> Result<(), Status> {
                 match self {
@@ -72,4 +81,5 @@ requests! {
     WatchEventsRequest => events.watch_events,
     WaitEventRequest => events.wait_event,
     ListEventsRequest => events.list_events,
+    AckEventsRequest => events.ack_events,
 }
