@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::address::{Endpoint, socket_addr};
+use crate::model::address::{Endpoint, Transport, socket_addr};
 use crate::model::errno::Errno;
 use crate::model::error::SocketError;
 use crate::model::event::{AcceptPause, Event};
@@ -89,7 +89,16 @@ impl Listener {
 
 impl Driver {
     pub(super) fn listen(&mut self, mut ticket: Ticket, backlog: Option<u32>) {
-        let Some(spec) = self.cell.listener else { return self.wrong_transport(ticket) };
+        let spec = match self.cell.listener {
+            Some(spec) => spec,
+            None if self.cell.transport == Transport::Udp => return self.wrong_transport(ticket),
+            // A connection that a listener has accepted never becomes one itself.
+            None => {
+                let errno = self.socket.listen(backlog.unwrap_or(1)).err().unwrap_or(Errno::EINVAL);
+                let error = self.error(errno, Operation::Listen, "listen");
+                return self.fail(ticket, error, Brought::Nothing);
+            }
+        };
         let unbound = self.socket.local().is_none();
         if let (true, Some(lab)) = (unbound, self.sockets.lab_address(self.cell.family)) {
             if let Err(errno) = self.socket.bind(socket_addr(lab, 0, 0)) {

@@ -333,6 +333,22 @@ async fn a_listener_made_step_by_step_is_one_like_any_other() {
     }
 }
 
+/// Its socket is connected, and the kernel says so.
+#[tokio::test]
+async fn an_accepted_connection_never_listens() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let door = agent.listen("door", &any_port(ip)).await;
+        agent.connect("line", &door).await;
+        agent.event("door.1", "created").await;
+        for id in ["line", "door.1"] {
+            let listen = pb::ListenSocketRequest { socket_id: id.into(), ..Default::default() };
+            assert_eq!(went(&agent.listen_socket(listen).await), "EINVAL");
+            assert_eq!(agent.kinds(id).await.last().unwrap(), "failed");
+        }
+    }
+}
+
 /// Two sockets may be bound to one address when both say so; only one of them can listen.
 #[tokio::test]
 async fn two_listeners_of_one_address_are_one_too_many() {
