@@ -75,6 +75,11 @@ impl Listener {
         accepts.chain(pause).chain(delay).min()
     }
 
+    /// Whether it was shut down, and does not listen.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
     /// Ends waiting accepts.
     pub(super) fn end_accepts(&mut self, ending: &Ending, which: impl Fn(&Ticket) -> bool) {
         for at in (0..self.accepts.len()).rev() {

@@ -104,6 +104,7 @@ impl Driver {
             // Linux answers this, and ends the direction all the same: the socket would be mute, or always ready with nothing to read.
             Role::Datagrams(datagrams) if !datagrams.connected => Err(Errno::ENOTCONN),
             Role::Idle => Err(Errno::ENOTCONN),
+            Role::Listener(listener) if listener.is_over() => Err(Errno::ENOTCONN),
             _ => self.socket.shutdown(how),
         };
         if let Err(errno) = answer {

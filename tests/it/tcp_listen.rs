@@ -349,6 +349,25 @@ async fn an_accepted_connection_never_listens() {
     }
 }
 
+/// Linux answers ENOTCONN to the second shutdown(2), and would end directions that the socket may yet need.
+#[tokio::test]
+async fn a_listener_that_was_shut_down_twice_can_still_connect() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        agent.listen("door", &any_port(ip)).await;
+        assert_eq!(agent.shut_down("door", pb::ShutdownHow::Receive).await.went(), "ok");
+        assert_eq!(agent.shut_down("door", pb::ShutdownHow::Both).await.went(), "ENOTCONN");
+
+        let (listener, address) = TcpPeer::listen(ip).await;
+        let connect =
+            pb::ConnectSocketRequest { socket_id: "door".into(), remote: address.to_string(), ..Default::default() };
+        assert_eq!(went(&agent.connect_socket(connect).await), "ok");
+        let mut peer = TcpPeer::accept(&listener).await;
+        agent.write("door", "hola").await;
+        assert_eq!(peer.read(4).await, b"hola");
+    }
+}
+
 /// Two sockets may be bound to one address when both say so; only one of them can listen.
 #[tokio::test]
 async fn two_listeners_of_one_address_are_one_too_many() {
