@@ -27,6 +27,8 @@ struct Place {
     /// A payload of which the first bytes have been taken.
     rest: Option<(Arc<EventRecord>, usize)>,
     lost_bytes: u64,
+    /// It has listened: the next end of its receiving direction is that of listening, and not of what it connects to later.
+    listening: bool,
     end: Option<End>,
 }
 
@@ -50,8 +52,8 @@ pub(super) enum Received {
     AskKernel,
 }
 
-const KINDS: [&str; 7] =
-    ["received", "datagram_received", "peer_closed", "peer_reset", "shut_down", "failed", "closed"];
+const KINDS: [&str; 8] =
+    ["received", "datagram_received", "peer_closed", "peer_reset", "listening", "shut_down", "failed", "closed"];
 
 impl Cell {
     /// Takes the next payload of this socket from the log, waiting for it until the deadline.
@@ -176,6 +178,15 @@ impl Place {
                 taken.destination.clone_from(&datagram.destination);
                 (taken.hop_limit, taken.traffic_class) = (datagram.hop_limit, datagram.traffic_class);
                 taken.received = datagram.received;
+            }
+            Event::Listening { .. } => {
+                self.listening = true;
+                return None;
+            }
+            Event::ShutDown { how: ShutdownHow::Receive | ShutdownHow::Both }
+                if std::mem::take(&mut self.listening) =>
+            {
+                return None;
             }
             Event::PeerClosed { .. } | Event::ShutDown { how: ShutdownHow::Receive | ShutdownHow::Both } => {
                 self.end = Some(End::Closed);

@@ -368,6 +368,26 @@ async fn a_listener_that_was_shut_down_twice_can_still_connect() {
     }
 }
 
+/// What ended then was listening, and not the stream that comes later.
+#[tokio::test]
+async fn a_listener_that_was_shut_down_reads_what_it_connects_to() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        agent.listen("door", &any_port(ip)).await;
+        agent.shut_down("door", pb::ShutdownHow::Both).await;
+
+        let (listener, address) = TcpPeer::listen(ip).await;
+        let connect =
+            pb::ConnectSocketRequest { socket_id: "door".into(), remote: address.to_string(), ..Default::default() };
+        assert_eq!(went(&agent.connect_socket(connect).await), "ok");
+        let mut peer = TcpPeer::accept(&listener).await;
+        peer.write(b"hola").await;
+        assert_eq!(agent.receive_text("door").await, "hola");
+        agent.shut_down("door", pb::ShutdownHow::Receive).await;
+        assert!(agent.receive("door").await.unwrap().end);
+    }
+}
+
 /// Two sockets may be bound to one address when both say so; only one of them can listen.
 #[tokio::test]
 async fn two_listeners_of_one_address_are_one_too_many() {
