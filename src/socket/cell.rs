@@ -17,7 +17,7 @@ use crate::model::id::{RequestId, SessionId, SocketId, SocketUid};
 use crate::model::memory::SocketMemory;
 use crate::model::option::{Access, OptionResult, OptionSpec};
 use crate::model::option_table::OPTIONS;
-use crate::model::socket::{AcceptPolicy, Conduct, ListenerView, SocketState, SocketStatus, SocketView};
+use crate::model::socket::{AcceptPolicy, Conduct, ListenerView, SocketStatus, SocketView};
 use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
 use crate::model::{error::SocketError, operation::Operation};
@@ -225,12 +225,10 @@ impl Cell {
             queues.pending_write_bytes = self.pending_write_bytes.load(Ordering::Acquire);
             view.queues = Some(queues);
             view.readiness = Some(socket.readiness());
+            // The log tells it where an operation gives it; a connect that goes on, and a bind that has failed, change it, too.
+            view.status.local = socket.local().map(|addr| endpoint(socket, addr));
             if self.transport == Transport::Tcp {
                 view.tcp_state = socket.tcp_state();
-            }
-            // An attempt to connect has chosen it; `connected` or `connect_failed` will tell it.
-            if view.status.state == SocketState::Connecting {
-                view.status.local = socket.local().map(|addr| endpoint(socket, addr)).or(view.status.local);
             }
             if let Some(listener) = &mut view.listener {
                 listener.queue = socket.accept_queue();

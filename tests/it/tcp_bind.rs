@@ -6,7 +6,7 @@ use farsock::agent::AgentConfig;
 use farsock::wire::pb;
 use tonic::Code;
 
-use crate::harness::tcp::{Reported, any_port, connecting_to, listening_on, went};
+use crate::harness::tcp::{Reported, any_port, connecting_to, listening_on, plain_tcp, went};
 use crate::harness::{Agent, LOOPBACKS, Names, TcpPeer};
 
 fn bound_to(bind: &str) -> pb::TcpSocketSpec {
@@ -221,5 +221,28 @@ async fn a_listener_takes_an_address_in_time_wait() {
         agent.close("door").await;
         assert_eq!(agent.listen("door", &address).await, address);
         agent.sessions().reset_session(pb::ResetSessionRequest::default()).await.unwrap();
+    }
+}
+
+/// It takes the address of a socket away that has lost its port, and no event tells that.
+#[tokio::test]
+async fn what_a_failed_bind_does_to_the_address_is_shown() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let taken = agent.listen("door", &any_port(ip)).await;
+        let (plain, nobody) = (plain_tcp(ip), SocketAddr::new(ip, 1));
+        agent.create_tcp("s", pb::TcpSocketSpec { bind: any_port(ip), ..Default::default() }).await.unwrap();
+        plain.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+        let connect =
+            pb::ConnectSocketRequest { socket_id: "s".into(), remote: nobody.to_string(), ..Default::default() };
+        assert_eq!(went(&agent.connect_socket(connect).await), "ECONNREFUSED");
+        plain.set_nonblocking(false).unwrap();
+        plain.connect(&nobody.into()).unwrap_err();
+        assert_eq!(went(&agent.bind_socket(bind("s", &taken)).await), "EADDRINUSE");
+        plain.bind(&taken.parse::<SocketAddr>().unwrap().into()).unwrap_err();
+
+        let local = plain.local_addr().unwrap().as_socket().unwrap();
+        let shown = agent.socket("s").await.local.map(|shown| shown.address);
+        assert_eq!(shown, (local.port() != 0).then(|| local.ip().to_string()));
     }
 }
