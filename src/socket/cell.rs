@@ -17,7 +17,7 @@ use crate::model::id::{RequestId, SessionId, SocketId, SocketUid};
 use crate::model::memory::SocketMemory;
 use crate::model::option::{Access, OptionResult, OptionSpec};
 use crate::model::option_table::OPTIONS;
-use crate::model::socket::{AcceptPolicy, Conduct, ListenerView, SocketStatus, SocketView};
+use crate::model::socket::{AcceptPolicy, Conduct, ListenerView, SocketState, SocketStatus, SocketView};
 use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
 use crate::model::{error::SocketError, operation::Operation};
@@ -65,6 +65,8 @@ pub(super) struct Cell {
     pub(super) receiver: Receiver,
     /// Woken when the delivery changes.
     pub(super) delivery_changed: Notify,
+    /// Woken when there will be no connection that somebody waits for.
+    pub(super) no_connection: Notify,
     pub(super) pending_write_bytes: AtomicU32,
     /// How many dropped datagrams of the kernel's count have been told of.
     pub(super) drops_told: Mutex<u32>,
@@ -112,6 +114,7 @@ impl Cell {
             commands: birth.commands,
             receiver: Receiver::default(),
             delivery_changed: Notify::new(),
+            no_connection: Notify::new(),
             pending_write_bytes: AtomicU32::new(0),
             drops_told: Mutex::new(0),
             open_children: AtomicU32::new(0),
@@ -136,6 +139,13 @@ impl Cell {
     /// What has become of it.
     pub(super) fn status(&self) -> MutexGuard<'_, SocketStatus> {
         lock(&self.status)
+    }
+
+    /// Whether it is a TCP socket that neither is connected nor connects, so that only the kernel has something to say to a reader.
+    pub(super) fn is_unconnected(&self) -> bool {
+        use SocketState::{Bound, Listening, Unbound};
+
+        self.transport == Transport::Tcp && matches!(self.status().state, Unbound | Bound | Listening)
     }
 
     /// How it behaves.

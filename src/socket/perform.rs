@@ -351,9 +351,7 @@ impl<'a> Run<'a> {
             let why = "logs what it receives as it comes: min_bytes needs a TCP socket with PULL delivery";
             return Err(Refusal::WrongState { socket: cell.id.clone(), why });
         }
-        let unconnected =
-            matches!(cell.status().state, SocketState::Unbound | SocketState::Bound | SocketState::Listening);
-        let logged = if unconnected && cell.transport == Transport::Tcp {
+        let logged = if cell.is_unconnected() {
             Received::AskKernel
         } else {
             match self.patiently(Operation::Receive, cell.receive(max_bytes, self.deadline)).await {

@@ -74,11 +74,13 @@ impl Cell {
             return Ok(Received::TimedOut);
         };
         loop {
-            let delivery_changed = self.delivery_changed.notified();
+            let (delivery_changed, no_connection) = (self.delivery_changed.notified(), self.no_connection.notified());
             if let Some(received) = self.take(&mut place, max_bytes)? {
                 return Ok(received);
             }
             match self.conduct().delivery.mode {
+                // The attempt to connect has failed, and what is said of that is the kernel's.
+                DeliveryMode::Events if self.is_unconnected() => return Ok(Received::AskKernel),
                 DeliveryMode::Events => {}
                 DeliveryMode::Pull => return Ok(Received::AskKernel),
                 DeliveryMode::Transfer => {
@@ -95,6 +97,7 @@ impl Cell {
             tokio::select! {
                 next = cursor.next() => self.take_up(&mut place, next),
                 () = delivery_changed => {}
+                () = no_connection => return Ok(Received::AskKernel),
                 () = tokio::time::sleep_until(deadline) => return Ok(Received::TimedOut),
             }
         }

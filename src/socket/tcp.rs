@@ -139,6 +139,7 @@ impl Driver {
     fn end_waiting_for_connection(&mut self) {
         self.flush();
         self.receive_unconnected();
+        self.cell.no_connection.notify_waiters();
     }
 
     /// Ends an attempt that has waited long enough, or that nobody wants any more.

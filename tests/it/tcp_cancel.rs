@@ -168,10 +168,11 @@ async fn after_a_cancelled_connect_the_socket_can_connect() {
 #[tokio::test]
 async fn what_waits_for_a_connection_ends_with_the_attempt() {
     let agent = Agent::start().await;
-    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+    let modes = [pb::DeliveryMode::Pull, pb::DeliveryMode::Events];
+    for (at, (ip, mode)) in LOOPBACKS.into_iter().flat_map(|ip| modes.map(|mode| (ip, mode))).enumerate() {
         let id = format!("line-{at}");
         let _full = begin(&agent, ip, "connect", &id).await;
-        let delivery = Some(pb::Delivery { mode: pb::DeliveryMode::Pull.into(), ..Default::default() });
+        let delivery = Some(pb::Delivery { mode: mode.into(), ..Default::default() });
         let request = pb::SetSocketDeliveryRequest { socket_id: id.clone(), delivery, ..Default::default() };
         agent.set_socket_delivery(request).await.unwrap();
         let name = |operation: &str| format!("{id}-{operation}");
