@@ -82,7 +82,7 @@ async fn create(
 ) -> Result<(), Refusal> {
     let session = asked.action.session();
     let fail_on_error = asked.options.fail_on_error;
-    let outcome = sockets.call(principal, asked.options, asked.action).await?;
+    let outcome = sockets.call_until(principal, asked.options, asked.action, outlet.gone()).await?;
     let target = match &outcome.yielded {
         Yield::Socket(socket, _) => Some(Target { session, socket: socket.id.clone(), uid: Some(socket.uid) }),
         _ => None,

@@ -1,7 +1,7 @@
 //! Operations as tasks: each outlives the RPC that asked for it, is carried out once however often it is asked for, and can be looked at
 //! and cancelled by its name.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -80,6 +80,17 @@ impl Sockets {
         options: CallOptions,
         action: Action,
     ) -> Result<Arc<Outcome>, Refusal> {
+        self.call_until(principal, options, action, pending()).await
+    }
+
+    /// The same, where what has begun for this caller is cancelled once `unwanted` is over.
+    pub async fn call_until(
+        &self,
+        principal: &Principal,
+        options: CallOptions,
+        action: Action,
+        unwanted: impl Future<Output = ()>,
+    ) -> Result<Arc<Outcome>, Refusal> {
         self.check_draining()?;
         if options.instance.as_ref().is_some_and(|meant| meant != self.instance()) {
             return Err(Refusal::InstanceChanged { now: self.instance().clone() });
@@ -99,7 +110,7 @@ impl Sockets {
                 })
             })?
         };
-        let (handle, detach) = match begun {
+        let (handle, detach, is_new) = match begun {
             Begun::New(handle) => {
                 let detach = options.detach;
                 if let Err(refusal) = self.start(principal, &session, &handle, options, action) {
@@ -107,12 +118,20 @@ impl Sockets {
                     handle.stage.send_replace(Stage::Ended(Err(refusal.clone())));
                     return Err(refusal);
                 }
-                (handle, detach)
+                (handle, detach, true)
             }
-            Begun::Running(handle) => (handle, options.detach),
-            Begun::Ended(handle) => (handle, false),
+            Begun::Running(handle) => (handle, options.detach, false),
+            Begun::Ended(handle) => (handle, false, false),
         };
-        if detach { Ok(Arc::new(self.detached(&handle))) } else { handle.ended().await }
+        if detach {
+            return Ok(Arc::new(self.detached(&handle)));
+        }
+        tokio::select! {
+            biased;
+            outcome = handle.ended() => return outcome,
+            () = unwanted, if is_new => handle.cancel(),
+        }
+        handle.ended().await
     }
 
     fn detached(&self, handle: &CallHandle) -> Outcome {

@@ -1,6 +1,7 @@
 //! What ties a stream to a driver: frames wait here until the client's connection takes them, and both sides learn when the other is gone.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -81,6 +82,11 @@ impl Outlet {
         queue.bytes += size(&leaving);
         queue.frames.push_back(leaving);
         wake(&mut queue.reader);
+    }
+
+    /// Waits until nobody takes anything any more.
+    pub async fn gone(&self) {
+        poll_fn(|cx| if self.poll(cx).gone { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
     /// How it is, and lets this task know when that changes.

@@ -7,7 +7,7 @@ use farsock::wire::pb;
 use farsock::wire::pb::transfer_socket_request::Frame;
 use farsock::wire::pb::transfer_socket_response::Frame as Answer;
 
-use crate::harness::tcp::plain_tcp;
+use crate::harness::tcp::{FullListener, plain_tcp, timeout};
 use crate::harness::transfer::create;
 use crate::harness::{Agent, LOOPBACKS, TcpPeer, error_name};
 
@@ -240,6 +240,22 @@ async fn a_connection_that_was_made_for_a_stream_is_reset_when_that_is_cancelled
             assert_eq!(peer.read_to_end().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
             assert_eq!(agent.closed(&id).await.reason(), pb::CloseReason::Aborted);
         }
+    }
+}
+
+/// Nobody would take the connection any more.
+#[tokio::test]
+async fn a_stream_that_is_cancelled_ends_the_attempt_to_connect() {
+    let agent = Agent::start().await;
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        let (id, full) = (format!("line-{at}"), FullListener::new(ip));
+        let mut asked = create(&id, &full.address.to_string());
+        asked.call = timeout(600_000);
+        let stream = agent.transfer(Frame::Create(asked)).await;
+        agent.event(&id, "connect_started").await;
+        drop(stream);
+        agent.event(&id, "connect_failed").await;
+        agent.event(&id, "closed").await;
     }
 }
 
