@@ -1,4 +1,4 @@
-//! Words for TCP sockets: every RPC by its name, how it went in one word, and listeners that keep connects waiting.
+//! Words for sockets, and for those of TCP: every RPC by its name, how it went in one word, and listeners that keep connects waiting.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -31,6 +31,8 @@ rpcs! {
     listen_socket ListenSocketRequest ListenSocketResponse;
     accept_socket AcceptSocketRequest AcceptSocketResponse;
     connect_socket ConnectSocketRequest ConnectSocketResponse;
+    disconnect_socket DisconnectSocketRequest DisconnectSocketResponse;
+    send_datagrams SendDatagramsRequest SendDatagramsResponse;
     write_socket WriteSocketRequest WriteSocketResponse;
     receive_socket ReceiveSocketRequest ReceiveSocketResponse;
     flush_socket FlushSocketRequest FlushSocketResponse;
