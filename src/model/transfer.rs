@@ -10,17 +10,18 @@
 //! | `data` | both | 1 to [`DATA_SIZE`] bytes, within the sender's credit, before its `end` | uses up credit |
 //! | `window` | both | at least 1 byte, [`CREDIT`] in all | grants the other end credit |
 //! | `end` | both | once | no more `data` of this end: a FIN, to be sent or received |
-//! | `abort` | client | once; nothing of the client's comes after it | the connection is to be reset: a RST |
+//! | `close`, `abort` | client | one of them, once; nothing of the client's comes after it | the connection is to be closed, or reset |
 //! | `error` | agent | | the kernel takes no more bytes: the client sends no `data` after it |
 //! | `closed` | agent | once, last | the socket is gone |
 //!
 //! Frames cross on their way. What was sent before its sender could know better is no mistake, and is dropped where it arrives: `data` that
 //! arrives after this end has sent `error`, anything that arrives after this end has sent `closed`, and `data` that arrives after this end has
-//! sent `abort`. Credit is counted all the same.
+//! sent `close` or `abort`. Credit is counted all the same.
 //!
 //! `clients/vectors/transfer` has sequences of frames with what each of them must lead to, for whoever writes this in another language.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -76,7 +77,7 @@ pub enum Frame {
     },
     /// No more bytes come from this end.
     End,
-    /// The connection is to be reset.
+    /// The connection is to be reset, or closed: either way the client is done with it.
     Abort,
     /// The kernel has objected.
     Error,
@@ -137,13 +138,13 @@ mistakes! {
     /// More bytes than were granted.
     NoCredit => "NO_CREDIT", "more bytes than `window` and `opened.window` have granted";
     /// This end has ended already.
-    AfterEnd => "AFTER_END", "`end` was sent before, and nothing but `window` and `abort` comes after it";
+    AfterEnd => "AFTER_END", "`end` was sent before, and nothing but `window`, `close` and `abort` comes after it";
     /// A grant of nothing.
     NoWindow => "NO_WINDOW", "at least one byte must be granted";
     /// More credit than can be counted.
     WindowTooLarge => "WINDOW_TOO_LARGE", "at most 2^53 - 1 bytes are granted in all";
     /// The connection was aborted.
-    AfterAbort => "AFTER_ABORT", "`abort` was sent before, and nothing comes after it";
+    AfterAbort => "AFTER_ABORT", "`close` or `abort` was sent before, and nothing comes after it";
     /// The kernel takes no more.
     AfterError => "AFTER_ERROR", "`error` has come, and no `data` is taken after it";
     /// The socket is gone.
@@ -251,7 +252,7 @@ impl Transfer {
         self.direction(side).ended
     }
 
-    /// Whether the connection was aborted.
+    /// Whether the client is done with the connection.
     pub fn is_aborted(&self) -> bool {
         self.aborted
     }
@@ -342,6 +343,8 @@ pub enum FromClient {
     End,
     /// A RST for the peer.
     Abort,
+    /// The socket's end in good order. The kernel gets what came before within this time.
+    Close(Duration),
 }
 
 impl FromClient {
@@ -351,7 +354,7 @@ impl FromClient {
             Self::Data(bytes) => Frame::Data { size: bytes.len() as u64 },
             Self::Window(size) => Frame::Window { size: *size },
             Self::End => Frame::End,
-            Self::Abort => Frame::Abort,
+            Self::Abort | Self::Close(_) => Frame::Abort,
         }
     }
 
@@ -362,6 +365,7 @@ impl FromClient {
             Self::Window(_) => "window",
             Self::End => "end",
             Self::Abort => "abort",
+            Self::Close(_) => "close",
         }
     }
 }

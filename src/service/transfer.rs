@@ -12,7 +12,7 @@ use crate::model::operation::{Action, CallOptions, SocketAction, Target, Yield};
 use crate::model::refusal::Refusal;
 use crate::model::transfer::FromAgent;
 use crate::service::{principal, refused};
-use crate::socket::{Arriving, Inflow, Leaving, Outlet, Sockets, link, not_opened};
+use crate::socket::{Arriving, Claim, Inflow, Leaving, Outlet, Sockets, link, not_opened};
 use crate::wire::request::Asked;
 use crate::wire::socket::Bounds;
 use crate::wire::transfer::Begin;
@@ -59,13 +59,14 @@ async fn introduce(
     let bounds = Bounds { limits: sockets.limits(), defaults: sockets.defaults() };
     match transfer::begin(first, bounds) {
         Err(violation) => outlet.push(Leaving::Refused(violation.into())),
-        Ok(Begin::Open(target)) => {
-            let link = (inflow(frames), outlet.clone());
-            if let Err(refusal) = sockets.attach(principal, &target, link, None).await {
+        Ok(Begin::Open(target, own)) => {
+            let link = (inflow(frames, sockets), outlet.clone());
+            let claim = if own { Claim::Owned } else { Claim::Borrowed };
+            if let Err(refusal) = sockets.attach(principal, &target, link, claim).await {
                 outlet.push(Leaving::Refused(refusal));
             }
         }
-        Ok(Begin::Create(asked)) => match create(sockets, principal, *asked, inflow(frames), &outlet).await {
+        Ok(Begin::Create(asked)) => match create(sockets, principal, *asked, inflow(frames, sockets), &outlet).await {
             Ok(()) => {}
             Err(refusal) => outlet.push(Leaving::Refused(refusal)),
         },
@@ -89,7 +90,8 @@ async fn create(
     };
     let went_well = outcome.report.error.is_none() && !outcome.report.timed_out;
     if let (Some(target), true) = (&target, went_well) {
-        let attached = sockets.attach(principal, target, (inflow, outlet.clone()), Some(Arc::clone(&outcome))).await;
+        let claim = Claim::Created(Arc::clone(&outcome));
+        let attached = sockets.attach(principal, target, (inflow, outlet.clone()), claim).await;
         let Err(refusal @ Refusal::SocketClosed { .. }) = attached else { return attached };
         // It was there, and has gone already: that is no refusal, but what the network did.
         let view = sockets.socket_view(principal, &target.session, &target.socket)?;
@@ -106,8 +108,9 @@ async fn create(
     Ok(())
 }
 
-fn inflow(frames: Streaming<pb::TransferSocketRequest>) -> Inflow {
-    Box::pin(frames.map(|sent| match sent.map(transfer::frame) {
+fn inflow(frames: Streaming<pb::TransferSocketRequest>, sockets: &Sockets) -> Inflow {
+    let sockets = sockets.clone();
+    Box::pin(frames.map(move |sent| match sent.map(|sent| transfer::frame(sent, sockets.defaults())) {
         Ok(Ok(frame)) => Arriving::Frame(frame),
         Ok(Err(violation)) => Arriving::Invalid(violation.into()),
         Err(_) => Arriving::Gone,

@@ -38,5 +38,5 @@ mod write;
 
 pub use link::{Arriving, Inflow, Leaving, Outflow, Outlet, link};
 pub use sockets::{Config, Sockets};
-pub use transfer::not_opened;
+pub use transfer::{Claim, not_opened};
 pub use watch::Watch;

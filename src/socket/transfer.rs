@@ -37,8 +37,27 @@ const ATTACHED: &str = "is attached to a TransferSocket: its bytes go through th
 pub(super) struct Attachment {
     inflow: Inflow,
     outlet: Outlet,
-    /// How the connection was created, where that was done for this stream.
-    created: Option<Arc<Outcome>>,
+    claim: Claim,
+}
+
+/// What a stream has to do with the connection that it wants.
+#[derive(Debug, Clone)]
+pub enum Claim {
+    /// It borrows it.
+    Borrowed,
+    /// It owns it from now on.
+    Owned,
+    /// It was created for this stream, and this is how.
+    Created(Arc<Outcome>),
+}
+
+impl Claim {
+    fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            Self::Created(outcome) => Some(outcome),
+            Self::Borrowed | Self::Owned => None,
+        }
+    }
 }
 
 impl fmt::Debug for Attachment {
@@ -53,7 +72,7 @@ pub(super) struct Attached {
     /// Absent when the client sends no more.
     inflow: Option<Inflow>,
     outlet: Outlet,
-    /// The connection was made for this stream, and goes with it.
+    /// The connection goes with this stream.
     owned: bool,
     /// Where bytes went before.
     before: DeliveryMode,
@@ -104,7 +123,7 @@ impl Sockets {
         principal: &Principal,
         target: &Target,
         (inflow, outlet): (Inflow, Outlet),
-        created: Option<Arc<Outcome>>,
+        claim: Claim,
     ) -> Result<(), Refusal> {
         self.check_draining()?;
         let session = self.usable_session(principal, &target.session)?;
@@ -126,7 +145,7 @@ impl Sockets {
             return Err(Refusal::WrongTransport { socket: cell.id.clone(), instead });
         }
         let (ticket, answer) = Ticket::new(None, deadline);
-        let order = Order::Attach(Box::new(Attachment { inflow, outlet, created }));
+        let order = Order::Attach(Box::new(Attachment { inflow, outlet, claim }));
         cell.commands.send(Box::new(Command { order, ticket })).await.map_err(|_| closed(&cell))?;
         // Without an answer, the driver went before it came to this order.
         answer.await.map_err(|_| closed(&cell))?.map(drop)
@@ -151,12 +170,12 @@ impl Driver {
             receive.ticket.refuse(Refusal::WrongState { socket: socket.clone(), why: ATTACHED });
         }
         self.record(Event::Attached);
-        let Attachment { inflow, outlet, created } = attachment;
+        let Attachment { inflow, outlet, claim } = attachment;
         let mut attached = Attached {
             transfer: Transfer::new(Side::Agent),
             inflow: Some(inflow),
             outlet,
-            owned: created.is_some(),
+            owned: !matches!(claim, Claim::Borrowed),
             before: conduct.delivery.mode,
             to_client: 0,
             from_client: 0,
@@ -165,7 +184,7 @@ impl Driver {
         };
         let receive_only = conduct.direction == Direction::ReceiveOnly;
         let window = if receive_only { 0 } else { self.sockets.limits().transfer_bytes.into() };
-        let opened = opened(Some(Box::new(self.cell.view_with_kernel())), window, created.as_deref());
+        let opened = opened(Some(Box::new(self.cell.view_with_kernel())), window, claim.outcome());
         // The stream has asked for it, or it would not be here.
         let _ = attached.transfer.receive(Frame::Open);
         attached.tell(Frame::Opened { window }, FromAgent::Opened(Box::new(opened)));
@@ -230,6 +249,10 @@ impl Driver {
                 self.enqueue(Outgoing::Shutdown { ticket: None, how: ShutdownHow::Send });
             }
             (Ok(Verdict::Take), FromClient::Abort) => self.abort_for_stream(),
+            (Ok(Verdict::Take), FromClient::Close(timeout)) => {
+                let (ticket, _) = Ticket::new(None, Instant::now() + timeout);
+                self.enqueue(Outgoing::Close { ticket, linger: None });
+            }
         }
     }
 

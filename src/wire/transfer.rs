@@ -2,6 +2,7 @@
 
 use crate::model::delivery::DeliveryMode;
 use crate::model::id::{SessionId, SocketId};
+use crate::model::limits::Defaults;
 use crate::model::operation::{Action, CallOptions, Target};
 use crate::model::refusal::Violation;
 use crate::model::socket::{Kind, SocketSpec, TcpRole};
@@ -16,8 +17,8 @@ use crate::wire::{address, call, option, pb, socket};
 /// What the first frame asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begin {
-    /// A connection that is there.
-    Open(Target),
+    /// A connection that is there; whether the stream is to own it.
+    Open(Target, bool),
     /// A new one.
     Create(Box<Asked>),
 }
@@ -27,7 +28,7 @@ pub fn begin(first: pb::TransferSocketRequest, bounds: Bounds<'_>) -> Result<Beg
     match first.frame {
         Some(Frame::Open(open)) => {
             let target = address::target(&open.session_id, &open.socket_id, open.socket_uid);
-            Ok(Begin::Open(target.map_err(|violation| violation.within("open"))?))
+            Ok(Begin::Open(target.map_err(|violation| violation.within("open"))?, open.own))
         }
         Some(Frame::Create(create)) => {
             let asked = create_request(create, bounds).map_err(|violation| violation.within("create"))?;
@@ -74,16 +75,20 @@ fn is_connecting(kind: &Kind) -> bool {
 }
 
 /// Reads a frame after the first one.
-pub fn frame(sent: pb::TransferSocketRequest) -> Result<FromClient, Violation> {
+pub fn frame(sent: pb::TransferSocketRequest, defaults: &Defaults) -> Result<FromClient, Violation> {
     match sent.frame {
         Some(Frame::Data(bytes)) => Ok(FromClient::Data(bytes)),
         Some(Frame::Window(size)) => Ok(FromClient::Window(size)),
         Some(Frame::End(_)) => Ok(FromClient::End),
         Some(Frame::Abort(_)) => Ok(FromClient::Abort),
+        Some(Frame::Close(close)) => {
+            let timeout = call::optional_duration("close.timeout", close.timeout.as_ref())?;
+            Ok(FromClient::Close(timeout.unwrap_or(defaults.wait_timeout)))
+        }
         Some(frame @ (Frame::Open(_) | Frame::Create(_))) => {
             Err(Violation::new(field(&frame), Mistake::OpenTwice.to_string()))
         }
-        None => Err(Violation::new("frame", "one of `data`, `window`, `end` and `abort` is needed")),
+        None => Err(Violation::new("frame", "one of `data`, `window`, `end`, `close` and `abort` is needed")),
     }
 }
 
@@ -95,6 +100,7 @@ fn field(frame: &Frame) -> &'static str {
         Frame::Window(_) => "window",
         Frame::End(_) => "end",
         Frame::Abort(_) => "abort",
+        Frame::Close(_) => "close",
     }
 }
 
@@ -128,6 +134,7 @@ pub fn open(target: &Target) -> pb::TransferSocketRequest {
     let open = pb::TransferOpen {
         session_id: target.session.to_string(),
         socket_id: target.socket.to_string(),
+        own: false,
         socket_uid: target.uid.map(|uid| uid.0),
     };
     pb::TransferSocketRequest { frame: Some(Frame::Open(open)) }
@@ -156,6 +163,7 @@ impl From<FromClient> for pb::TransferSocketRequest {
             FromClient::Window(size) => Frame::Window(size),
             FromClient::End => Frame::End(pb::TransferEnd {}),
             FromClient::Abort => Frame::Abort(pb::TransferAbort {}),
+            FromClient::Close(timeout) => Frame::Close(pb::TransferClose { timeout: Some(call::span(timeout)) }),
         };
         Self { frame: Some(frame) }
     }
@@ -186,8 +194,10 @@ fn read_opened(sent: pb::TransferOpened) -> Option<Opened> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::model::limits::{Defaults, Limits};
+    use crate::model::limits::Limits;
 
     fn begun(frame: Frame) -> Result<Begin, Violation> {
         let (limits, defaults) = (Limits::default(), Defaults::default());
@@ -222,9 +232,12 @@ mod tests {
         assert_eq!(later(Some(Frame::Open(pb::TransferOpen::default()))), "open");
         assert_eq!(later(None), "frame");
         assert_eq!(frame_of(Some(Frame::Window(7))), Ok(FromClient::Window(7)));
+        let close = |timeout| Some(Frame::Close(pb::TransferClose { timeout }));
+        assert_eq!(frame_of(close(None)), Ok(FromClient::Close(Defaults::default().wait_timeout)));
+        assert_eq!(frame_of(close(Some(call::span(Duration::ZERO)))), Ok(FromClient::Close(Duration::ZERO)));
     }
 
     fn frame_of(sent: Option<Frame>) -> Result<FromClient, Violation> {
-        frame(pb::TransferSocketRequest { frame: sent })
+        frame(pb::TransferSocketRequest { frame: sent }, &Defaults::default())
     }
 }

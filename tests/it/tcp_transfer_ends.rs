@@ -2,12 +2,13 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use farsock::wire::pb;
 use farsock::wire::pb::transfer_socket_request::Frame;
 use farsock::wire::pb::transfer_socket_response::Frame as Answer;
 
-use crate::harness::tcp::{FullListener, plain_tcp, timeout};
+use crate::harness::tcp::{FullListener, pattern_bytes, plain_tcp, timeout};
 use crate::harness::transfer::create;
 use crate::harness::{Agent, LOOPBACKS, TcpPeer, error_name};
 
@@ -93,6 +94,77 @@ async fn an_abort_resets_the_connection() {
         assert_eq!(stream.closed().await.reason(), pb::CloseReason::Aborted);
         assert_eq!(peer.read_to_end().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
         assert_eq!(agent.kinds(&id).await.split_off(3), ["attached", "aborted", "closed"]);
+    }
+}
+
+/// Whatever has been granted: nothing more is wanted.
+#[tokio::test]
+async fn a_close_lets_the_kernel_have_what_came_before_it() {
+    let agent = Agent::start().await;
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        for half_closed in [false, true] {
+            let id = format!("line-{at}-{half_closed}");
+            let mut peer = line(&agent, ip, &id).await;
+            let (mut stream, _) = agent.take_over(&id).await;
+            stream.window(100).await;
+            stream.data("last words").await;
+            if half_closed {
+                stream.end().await;
+            }
+            stream.close(Duration::from_secs(60)).await;
+            assert_eq!(stream.closed().await.reason(), pb::CloseReason::Closed);
+            assert_eq!(peer.read_to_end().await.unwrap(), b"last words");
+        }
+    }
+}
+
+/// A peer that does not read holds up a close only for as long as the client says.
+#[tokio::test]
+async fn a_close_waits_for_room_as_long_as_it_says() {
+    let agent = Agent::start().await;
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        for wait in [false, true] {
+            let id = format!("line-{at}-{wait}");
+            let (mut peer, _) = crate::harness::tcp::unread_by_the_test(&agent, ip, &id).await;
+            let mut stream = agent.own(&id).await;
+            let bytes = pattern_bytes(400_000, 3);
+            stream.data(bytes[..200_000].to_vec()).await;
+            stream.data(bytes[200_000..].to_vec()).await;
+            agent.until(&id, "waiting bytes", |socket| socket.queues.unwrap().pending_write_bytes() > 0).await;
+            stream.close(Duration::from_secs(if wait { 60 } else { 0 })).await;
+            if !wait {
+                let closed = stream.closed().await;
+                assert_eq!(closed.reason(), pb::CloseReason::Closed);
+                assert!(closed.unwritten_bytes > 0 && closed.bytes_written() > 0, "{closed:?}");
+                continue;
+            }
+            stream.end_requests();
+            assert!(peer.read_to_end().await.unwrap() == bytes);
+            assert_eq!(stream.closed().await.reason(), pb::CloseReason::Closed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_a_stream_has_taken_for_its_own_goes_with_it() {
+    let agent = Agent::start().await;
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        for cancelled in [false, true] {
+            let id = format!("line-{at}-{cancelled}");
+            let mut peer = line(&agent, ip, &id).await;
+            let mut stream = agent.own(&id).await;
+            if cancelled {
+                drop(stream);
+                assert_eq!(peer.read_to_end().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+                assert_eq!(agent.closed(&id).await.reason(), pb::CloseReason::Aborted);
+            } else {
+                stream.end().await;
+                assert_eq!(peer.read_to_end().await.unwrap(), b"");
+                peer.shut_down().await;
+                stream.peer_end().await;
+                assert_eq!(stream.closed().await.reason(), pb::CloseReason::Closed);
+            }
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! TransferSocket as a client of any language sees it: frames out, frames in.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use farsock::wire::pb;
 use farsock::wire::pb::transfer_socket_request::Frame;
@@ -24,6 +26,14 @@ impl Agent {
         let answers = within("an answer", sockets.transfer_socket(ReceiverStream::new(sent))).await.unwrap();
         let mut stream = Stream { frames: Some(frames), answers: answers.into_inner() };
         stream.send(first).await;
+        stream
+    }
+
+    /// Takes a connection over for good.
+    pub async fn own(&self, id: &str) -> Stream {
+        let open = pb::TransferOpen { socket_id: id.into(), own: true, ..Default::default() };
+        let mut stream = self.transfer(Frame::Open(open)).await;
+        stream.opened().await;
         stream
     }
 
@@ -67,6 +77,11 @@ impl Stream {
 
     pub async fn abort(&mut self) {
         self.send(Frame::Abort(pb::TransferAbort {})).await;
+    }
+
+    /// Closes the socket; the kernel gets what came before within this time.
+    pub async fn close(&mut self, timeout: Duration) {
+        self.send(Frame::Close(pb::TransferClose { timeout: Some(timeout.try_into().unwrap()) })).await;
     }
 
     /// Sends no more frames, and goes on reading.
