@@ -135,7 +135,6 @@ class Attempts {
 
   /** The only address. */
   single(target: Target): void {
-    this.#socket.emit('connectionAttempt', target.address, target.port, target.family);
     this.#dial(target, undefined, (error) => {
       this.#tellFailed(target, error);
       this.#socket.destroy(error);
@@ -155,7 +154,6 @@ class Attempts {
       this.#socket.destroy(Object.assign(new AggregateError(this.#errors), { code: first?.code }));
       return;
     }
-    this.#socket.emit('connectionAttempt', target.address, target.port, target.family);
     this.#socket.autoSelectFamilyAttemptedAddresses?.push(`${target.address}:${target.port}`);
     const patience = at < targets.length - 1 ? this.#options.attemptTimeout : undefined;
     this.#dial(target, patience, (error, late) => {
@@ -168,12 +166,20 @@ class Attempts {
     });
   }
 
+  /** Node binds first, and an attempt begins only then. */
+  #tellBegun({ address, port, family }: Target): void {
+    this.#socket.emit('connectionAttempt', address, port, family);
+  }
+
   #tellFailed({ address, port, family }: Target, error: Error): void {
+    if ((error as SystemError).syscall === 'bind' || error instanceof AgentError) return;
     this.#socket.emit('connectionAttemptFailed', address, port, family, error);
   }
 
   #dial(target: Target, patience: number | undefined, failed: Failed, again = true): void {
     const { address, port } = target;
+    const bind = this.#bindAddress(target);
+    if (bind === '' && again) this.#tellBegun(target);
     const socketId = this.#session.mint();
     const sessionId = this.#session.id;
     let timer: NodeJS.Timeout | undefined;
@@ -193,7 +199,7 @@ class Attempts {
           sessionId,
           socketId,
           tcp: {
-            bind: this.#bindAddress(target),
+            bind,
             role: { $case: 'connect', value: join(address, port) },
             halfOpen: HalfOpenPolicy.ALLOW,
             options: this.#socket.beginning(),
@@ -205,6 +211,7 @@ class Attempts {
         opened: (opened) => {
           if (!settle()) return;
           const error = this.#objection(target, opened);
+          if (bind !== '' && error?.syscall !== 'bind') this.#tellBegun(target);
           if (error) failed(error, false);
           else if (opened.socket) {
             established = true;
@@ -255,7 +262,7 @@ class Attempts {
     return join(localAddress ?? anyAddress(family), localPort ?? 0);
   }
 
-  #objection(target: Target, { report }: TransferOpened): Error | undefined {
+  #objection(target: Target, { report }: TransferOpened): SystemError | undefined {
     if (report?.timedOut) return this.#exception('ETIMEDOUT', target);
     return report?.error && this.#failure(report.error, target);
   }

@@ -4,7 +4,7 @@ import { EventEmitter } from 'node:events';
 import { isIP } from 'node:net';
 import { getDefaultHighWaterMark } from 'node:stream';
 
-import { abandoned, errnoException, listenException, nodeError } from '../errors';
+import { abandoned, errnoException, listenException, nodeError, type SystemError } from '../errors';
 import type { SocketError } from '../gen/farsock/v1/call';
 import type { AcceptedEvent, Event } from '../gen/farsock/v1/event';
 import type { SocketOption } from '../gen/farsock/v1/option';
@@ -119,7 +119,8 @@ export class FarServer extends EventEmitter {
       await this.#create(wanted, where, '::');
     } catch (error) {
       // As Node does: without IPv6, all addresses of IPv4.
-      if (!(error instanceof CannotListen) || error.code === 'EADDRINUSE') throw error;
+      const { syscall, code } = error as SystemError;
+      if (syscall !== 'listen' || code === 'EADDRINUSE') throw error;
       await this.#create(wanted, where, '0.0.0.0');
     }
   }
@@ -143,7 +144,7 @@ export class FarServer extends EventEmitter {
     const error = answer.report?.error;
     if (error) {
       this.#release(wanted);
-      throw new CannotListen(error, address || answer.socket?.local?.address, port);
+      throw listenException(error.name, error.number, address || answer.socket?.local?.address, port);
     }
     if (wanted.closed) return this.#release(wanted);
     wanted.local = answer.socket?.local && show(answer.socket.local);
@@ -324,17 +325,6 @@ export class FarServer extends EventEmitter {
 
 /** A listener of connections. */
 export type Listening = (socket: FarSocket) => void;
-
-/** Why a listener could not be made, as Node says it. */
-class CannotListen extends Error {
-  declare code: string;
-
-  constructor(error: SocketError, address: string | undefined, port: number) {
-    const known = listenException(error.name, error.number, address, port);
-    super(known.message);
-    Object.assign(this, known);
-  }
-}
 
 function acceptException(error: SocketError | undefined): Error {
   return errnoException(error?.name ?? 'ECONNABORTED', 'accept', { number: error?.number });

@@ -311,7 +311,8 @@ export class FarSocket extends Duplex implements Connecting {
       return;
     }
     this.#stream?.end();
-    callback();
+    // As Node's shutdown: not at once.
+    setImmediate(callback);
   }
 
   // === Ending ===
@@ -331,7 +332,9 @@ export class FarSocket extends Duplex implements Connecting {
       callback(error);
     } else {
       callback(error);
-      process.nextTick(close);
+      // As Node: a socket that had a connection is closed a little later than one that had none.
+      if (stream) setImmediate(close);
+      else process.nextTick(close);
     }
     this.#resetting = false;
     this.server?.left();
@@ -495,8 +498,11 @@ function writeAfterFin(this: FarSocket, chunk: unknown, encoding?: unknown, call
 
 function checkOptions(options: SocketOptions & { fd?: unknown; handle?: unknown }): void {
   const { fd, handle, objectMode, readableObjectMode, writableObjectMode, keepAliveInitialDelay } = options;
-  if (objectMode || readableObjectMode || writableObjectMode) {
-    throw nodeError(TypeError, 'ERR_INVALID_ARG_VALUE', "The property 'options.objectMode' is not supported");
+  const modes = { objectMode, readableObjectMode, writableObjectMode };
+  for (const [name, value] of Object.entries(modes)) {
+    if (!value) continue;
+    const text = `The property 'options.${name}' is not supported. Received ${value}`;
+    throw nodeError(TypeError, 'ERR_INVALID_ARG_VALUE', text);
   }
   if (fd != null || handle != null) throw notFar('a descriptor');
   if (keepAliveInitialDelay !== undefined) validateNumber(keepAliveInitialDelay, 'options.keepAliveInitialDelay');

@@ -52,7 +52,9 @@ export class TransferStream {
   readonly #call: Call;
   readonly #waiting: Waiting[] = [];
   #closed: SocketClosed | undefined;
+  #opened = false;
   #endWanted = false;
+  #closeWanted: number | undefined;
 
   constructor(connection: Connection, beginning: Beginning, handler: Handler) {
     this.#handler = handler;
@@ -100,6 +102,12 @@ export class TransferStream {
 
   /** Closes the socket. The kernel gets what was sent before within this time, in milliseconds; what waits for credit is discarded. */
   close(timeout: number): void {
+    // There is no credit before the connection is there, and so nothing that was written has been sent.
+    if (this.#opened || this.#waiting.length === 0) this.#close(timeout);
+    else this.#closeWanted = timeout;
+  }
+
+  #close(timeout: number): void {
     this.#leave({ $case: 'close', value: { timeout: duration(timeout) } });
   }
 
@@ -184,8 +192,11 @@ export class TransferStream {
     switch (frame?.$case) {
       case 'opened':
         this.#machine.receive({ kind: 'opened', size: frame.value.window });
+        this.#opened = true;
         this.#handler.opened(frame.value);
-        return this.#pump();
+        this.#pump();
+        if (this.#closeWanted !== undefined) this.#close(this.#closeWanted);
+        return;
       case 'window':
         this.#machine.receive({ kind: 'window', size: frame.value });
         return this.#pump();

@@ -1,0 +1,86 @@
+// What the tests share: an agent for each file, and waiting with an end.
+
+'use strict';
+
+const { once } = require('node:events');
+const { after, before } = require('node:test');
+
+const { EmbeddedAgent } = require('../dist/testing');
+
+/** How long anything may take before a test gives up, in milliseconds. */
+const PATIENCE = Number(process.env.FARSOCK_PATIENCE ?? 20_000);
+
+/** An agent from the first test of the file to its last. */
+function withAgent(options) {
+  const held = { agent: undefined };
+  before(async () => {
+    held.agent = await EmbeddedAgent.start(options);
+  });
+  after(() => held.agent?.stop());
+  return held;
+}
+
+/** Waits for a promise, and names what did not come. */
+async function within(what, promise, patience = PATIENCE) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} did not come within ${patience} ms`)), patience);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Waits for an event; an `error` event meanwhile is the test's failure. */
+async function event(emitter, name) {
+  return within(`'${name}'`, once(emitter, name));
+}
+
+/** Waits for an event of an emitter that may fail on its way there. */
+function settled(emitter, name) {
+  return within(`'${name}'`, new Promise((resolve) => emitter.once(name, (...args) => resolve(args))));
+}
+
+/** Listens on any port of an address. */
+async function listening(server, host) {
+  server.listen(0, host);
+  await event(server, 'listening');
+  return server.address().port;
+}
+
+/** Waits until something is so, asking again after each turn of `next`, which must come from an event. */
+async function until(what, ask) {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    const answer = await ask();
+    if (answer) return answer;
+    if (Date.now() > end) throw new Error(`${what} did not come within ${PATIENCE} ms`);
+  }
+}
+
+/** Bytes that are the same everywhere, and differ at each place. */
+function pattern(size, seed = 1) {
+  const bytes = Buffer.allocUnsafe(size);
+  let state = seed >>> 0 || 1;
+  for (let at = 0; at < size; at += 1) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    bytes[at] = state;
+  }
+  return bytes;
+}
+
+/** All that a stream brings. */
+async function readAll(stream) {
+  const chunks = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+/** Both loopback addresses. */
+const LOOPBACKS = ['127.0.0.1', '::1'];
+
+module.exports = { LOOPBACKS, event, listening, pattern, readAll, settled, until, within, withAgent };
