@@ -1,18 +1,10 @@
 // What callers of dgram hand over.
 
 import { nodeError } from '../errors';
-import { invalidType, validatePort } from '../net/args';
+import { invalidType } from '../net/args';
 
 /** What a datagram may be made of. */
 export type Bytes = NodeJS.ArrayBufferView | string;
-
-/** A port that something can be sent to. */
-export function validateDestination(port: unknown): number {
-  const checked = validatePort(port);
-  if (checked === 0)
-    throw nodeError(RangeError, 'ERR_SOCKET_BAD_PORT', 'Port should be > 0 and < 65536. Received type number (0).');
-  return checked;
-}
 
 export function notConnected(): Error {
   return nodeError(Error, 'ERR_SOCKET_DGRAM_NOT_CONNECTED', 'Not connected');
@@ -35,11 +27,11 @@ export function slice(buffer: Bytes, offset: number, length: number): Buffer {
 /** One datagram of all the parts that the caller has. */
 export function gather(list: Bytes | Bytes[]): Buffer {
   if (!Array.isArray(list)) return view(list, 'buffer');
-  return Buffer.concat(list.map((each) => view(each, 'buffer list arguments')));
+  return Buffer.concat(list.map((each) => view(each, 'buffer list arguments', list)));
 }
 
-export function view(bytes: Bytes, name: string): Buffer {
+export function view(bytes: Bytes, name: string, whole: unknown = bytes): Buffer {
   if (typeof bytes === 'string') return Buffer.from(bytes);
   if (ArrayBuffer.isView(bytes)) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  throw invalidType(name, 'of type string or an instance of Buffer, TypedArray, or DataView', bytes);
+  throw invalidType(name, 'of type string or an instance of Buffer, TypedArray, or DataView', whole);
 }

@@ -13,11 +13,11 @@ import type { DatagramReceivedEvent, Event } from '../gen/farsock/v1/event';
 import type { SocketOption } from '../gen/farsock/v1/option';
 import { ANSWER_TIMEOUT, type Host } from '../host';
 import { type Address, join, lookUp, show } from '../net/address';
-import { notFar, validateFunction, validateNumber, validateString } from '../net/args';
+import { notFar, validateFunction, validateNumber, validatePort, validateString } from '../net/args';
 import { flag, number, text } from '../net/option';
 import type { AgentError } from '../rpc/status';
 import type { Session } from '../session';
-import { type Bytes, gather, notConnected, slice, validateDestination, zoneOrAddress } from './args';
+import { type Bytes, gather, notConnected, slice, zoneOrAddress } from './args';
 
 /** How many datagrams, and how many bytes of them, go in one call to the agent: half of its own limits. */
 const DATAGRAMS_PER_CALL = 512;
@@ -127,12 +127,13 @@ export class FarDgram extends EventEmitter {
   }
 
   async #begin(address: string | undefined, port: number): Promise<void> {
-    const ip = address === undefined ? undefined : await this.#lookUp(address);
+    const any = this.type === 'udp6' ? '::' : '0.0.0.0';
+    const ip = address === undefined && !this.#options.lookup ? undefined : await this.#lookUp(address ?? any);
     if (this.#closed) return;
     const { labAddresses } = await this.#host.session();
     // The agent's lab address, where it has one and nobody has asked for another.
     const lab = labAddresses.find((each) => isIPv6(each) === (this.type === 'udp6'));
-    const local = ip ?? lab ?? (this.type === 'udp6' ? '::' : '0.0.0.0');
+    const local = ip ?? lab ?? any;
     const answer = await this.#host.inSession((session) => {
       this.#subscribe(session);
       const udp = { bind: join(local, port), family: this.#family, options: this.#beginning() };
@@ -252,7 +253,7 @@ export class FarDgram extends EventEmitter {
       if (port || address) throw nodeError(Error, 'ERR_SOCKET_DGRAM_IS_CONNECTED', 'Already connected');
     }
     const bytes = gather(list);
-    const to = connected ? 0 : validateDestination(port);
+    const to = connected ? 0 : validatePort(port, 'Port', false);
     if (typeof address === 'function') [callback, address] = [address, undefined];
     else if (address != null) validateString(address, 'address');
     this.#check();
@@ -279,7 +280,7 @@ export class FarDgram extends EventEmitter {
   }
 
   #send(bytes: Buffer, to: Outgoing['to'], sent: Sent | undefined): void {
-    if (to && !isIP(to.address)) {
+    if (to && (this.#options.lookup || !isIP(to.address))) {
       this.#lookUp(to.address).then(
         (address) => this.#enqueue({ bytes, to: { address, port: to.port }, sent }),
         (error) => (sent ? sent(error) : this.emit('error', error)),
@@ -346,7 +347,7 @@ export class FarDgram extends EventEmitter {
   // === Connecting ===
 
   connect(port: number, ...rest: unknown[]): void {
-    const to = validateDestination(port);
+    const to = validatePort(port, 'Port', false);
     const [first, second] = rest;
     const address = typeof first === 'function' || first === undefined ? '' : first;
     const callback = (typeof first === 'function' ? first : second) as ((error?: Error) => void) | undefined;

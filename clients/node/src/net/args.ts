@@ -28,12 +28,15 @@ export function toNumber(value: unknown): number | false {
   return number >= 0 ? number : false;
 }
 
-export function validatePort(port: unknown, name = 'Port'): number {
+export function validatePort(port: unknown, name = 'Port', allowZero = true): number {
   const isText = typeof port === 'string' && port.trim().length > 0;
-  if ((typeof port !== 'number' && !isText) || +(port as string) !== +(port as string) >>> 0 || +(port as string) > 0xffff) {
-    throw nodeError(RangeError, 'ERR_SOCKET_BAD_PORT', `${name} should be >= 0 and < 65536. Received ${received(port)}.`);
+  const number = Number(port);
+  const fits = (typeof port === 'number' || isText) && number === number >>> 0 && number <= 0xffff && (allowZero || number > 0);
+  if (!fits) {
+    const text = `${name} should be ${allowZero ? '>=' : '>'} 0 and < 65536. Received ${received(port)}.`;
+    throw nodeError(RangeError, 'ERR_SOCKET_BAD_PORT', text);
   }
-  return +(port as string) | 0;
+  return number;
 }
 
 export function validateFunction(value: unknown, name: string): void {
