@@ -50,7 +50,7 @@ async function listening(server, host) {
   return server.address().port;
 }
 
-/** Waits until something is so, asking again after each turn of `next`, which must come from an event. */
+/** Asks again and again until something is so. */
 async function until(what, ask) {
   const end = Date.now() + PATIENCE;
   for (;;) {
@@ -73,11 +73,14 @@ function pattern(size, seed = 1) {
   return bytes;
 }
 
-/** All that a stream brings. */
-async function readAll(stream) {
-  const chunks = [];
-  for await (const chunk of stream) chunks.push(chunk);
-  return Buffer.concat(chunks);
+/** All that a stream brings until its end. Its other direction stays as it is. */
+function readAll(stream) {
+  return new Promise((resolve, reject) => {
+    const chunks = [];
+    stream.on('data', (chunk) => chunks.push(chunk));
+    stream.on('end', () => resolve(Buffer.concat(chunks)));
+    stream.on('error', reject);
+  });
 }
 
 /** Both loopback addresses. */

@@ -207,6 +207,7 @@ export class FarServer extends EventEmitter {
       local,
       remote,
       paused: this.pauseOnConnect,
+      server: this,
     };
     const made = this.#accept(
       {
@@ -220,7 +221,6 @@ export class FarServer extends EventEmitter {
       accepted,
     );
     this.#connections += 1;
-    made.server = this;
     this.emit('connection', made);
   }
 

@@ -50,6 +50,7 @@ export interface Accepted {
   local: Address;
   remote: Address;
   paused: boolean;
+  server: FarServer;
 }
 
 /** A socket on a far host. */
@@ -57,7 +58,7 @@ export class FarSocket extends Duplex implements Connecting {
   connecting = false;
   /** How long it may be silent before `timeout`, in milliseconds. */
   timeout: number | undefined;
-  /** The server that has accepted it. */
+  /** The server that has accepted it. Whoever takes the socket over, such as an http.Server, puts itself here. */
   server: FarServer | null = null;
   autoSelectFamilyAttemptedAddresses?: string[];
   readonly handler: Handler;
@@ -79,6 +80,7 @@ export class FarSocket extends Duplex implements Connecting {
   #bytesWritten = 0;
   #resetting = false;
   #gone: (() => void) | undefined;
+  #acceptedBy: FarServer | undefined;
 
   constructor(host: Host, options: SocketOptions = {}, accepted?: Accepted) {
     checkOptions(options);
@@ -177,7 +179,9 @@ export class FarSocket extends Duplex implements Connecting {
     if (!this.isPaused()) this.read(0);
   }
 
-  #adopt({ session, socketId, socketUid, local, remote, paused }: Accepted): void {
+  #adopt({ session, socketId, socketUid, local, remote, paused, server }: Accepted): void {
+    this.server = server;
+    this.#acceptedBy = server;
     this.#far = { sessionId: session.id, socketId };
     this.#local = local;
     this.#remote = remote;
@@ -337,7 +341,8 @@ export class FarSocket extends Duplex implements Connecting {
       else process.nextTick(close);
     }
     this.#resetting = false;
-    this.server?.left();
+    this.#acceptedBy?.left();
+    this.#acceptedBy = undefined;
   }
 
   destroySoon(): void {
