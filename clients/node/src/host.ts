@@ -9,6 +9,7 @@ import { AgentServiceDefinition } from './gen/farsock/v1/agent_service';
 import { EventServiceDefinition } from './gen/farsock/v1/event_service';
 import { SessionServiceDefinition } from './gen/farsock/v1/session_service';
 import { SocketServiceDefinition } from './gen/farsock/v1/socket_service';
+import { enter, leave } from './leaving';
 import { makeNet } from './net/module';
 import { type Client, client } from './rpc/client';
 import { Pool } from './rpc/connection';
@@ -18,9 +19,6 @@ import { type WatchRequest, type WatchValue, watchEvents } from './watch';
 
 /** How long an answer of the agent's may take that waits for nothing there, in milliseconds. */
 export const ANSWER_TIMEOUT = 30_000;
-
-/** Hosts that still have a session. */
-const open = new Set<Host>();
 
 /** How a host is reached. */
 export interface HostOptions extends EndpointOptions {
@@ -50,6 +48,8 @@ export class Host {
   readonly api: Api;
   /** @internal */
   readonly pool: Pool;
+  /** Whatever closes its sockets now, closes them because this program wants it: nobody is told of an error. @internal */
+  leaving = false;
   readonly #named: string | undefined;
   #session: Promise<Session> | undefined;
   #closed = false;
@@ -131,7 +131,8 @@ export class Host {
 
   /** Deletes the session, if there is one. @internal */
   async endSession(): Promise<void> {
-    open.delete(this);
+    leave(this);
+    this.leaving = true;
     const session = await this.#session?.catch(() => undefined);
     this.#session = undefined;
     if (!session) return;
@@ -143,6 +144,7 @@ export class Host {
   }
 
   async #makeSession(): Promise<Session> {
+    this.leaving = false;
     const options = { timeout: ANSWER_TIMEOUT };
     const asked = this.api.agent.getAgent({}, options);
     if (this.#named !== undefined) {
@@ -152,8 +154,7 @@ export class Host {
     const [{ agent }, made] = await Promise.all([asked, this.api.sessions.createSession({}, options)]);
     const id = made.session?.sessionId ?? '';
     const session = new Session(id, agent?.labAddresses ?? [], this.pool.events);
-    open.add(this);
-    process.off('beforeExit', endSessions).on('beforeExit', endSessions);
+    enter(this);
     return session;
   }
 }
@@ -166,9 +167,4 @@ export function isSessionGone(error: unknown): boolean {
 /** A host by its name in the inventory, or by its endpoint: `lab-a`, `lab-a:7625`, `7625`, `unix:/run/agent.sock`. */
 export function host(name: string, options?: HostOptions): Host {
   return new Host(name, options);
-}
-
-/** A program that has come to its end leaves nothing behind. */
-function endSessions(): void {
-  for (const host of open) void host.endSession();
 }

@@ -95,8 +95,6 @@ export class Session {
   /** Nothing is heard of it any more. */
   close(): void {
     clearInterval(this.#renewal);
-    this.#watch?.close();
-    this.#watch = undefined;
     this.#lost(undefined);
   }
 

@@ -33,7 +33,12 @@ test('many bytes both ways at once, between two far sockets', async () => {
     const [accepted] = await event(server, 'connection');
     const [there, here] = await within(
       'all bytes',
-      Promise.all([readAll(accepted), readAll(client), pipeline(Readable.from([out]), client), pipeline(Readable.from([back]), accepted)]),
+      Promise.all([
+        readAll(accepted),
+        readAll(client),
+        pipeline(Readable.from([out]), client),
+        pipeline(Readable.from([back]), accepted),
+      ]),
     );
     assert.ok(there.equals(out) && here.equals(back));
     assert.deepEqual([client.bytesRead, client.bytesWritten], [back.length, out.length]);
@@ -47,14 +52,20 @@ test('writes of every size arrive as they were written', async () => {
   const far = held.agent.host();
   const [client, near] = await line(far, '127.0.0.1');
   const sizes = [1, 2, 1000, 16_383, 16_384, 16_385, 65_536, 262_144, 262_145, 1_000_000, 3];
-  const all = pattern(sizes.reduce((sum, size) => sum + size), 5);
+  const all = pattern(
+    sizes.reduce((sum, size) => sum + size),
+    5,
+  );
   const received = readAll(near);
   let at = 0;
   for (const size of sizes) {
     // The bytes belong to the program again as soon as it is called back.
     const bytes = Buffer.from(all.subarray(at, at + size));
     at += size;
-    await within('the callback', new Promise((resolve, reject) => client.write(bytes, (error) => (error ? reject(error) : resolve()))));
+    await within(
+      'the callback',
+      new Promise((resolve, reject) => client.write(bytes, (error) => (error ? reject(error) : resolve()))),
+    );
     bytes.fill(0);
   }
   client.end();
@@ -117,11 +128,12 @@ test('a peer that is not read stops the writes of a far socket', async () => {
   let full = false;
   while (!full) {
     let wait;
-    const more = new Promise((resolve) => client.write(bytes, () => resolve((called += 1))));
+    const more = new Promise((resolve) => client.write(bytes, resolve));
     const late = new Promise((resolve) => {
       wait = setTimeout(() => resolve('full'), 500);
     });
     full = (await Promise.race([more, late])) === 'full';
+    called += 1;
     clearTimeout(wait);
   }
   assert.ok(client.writableNeedDrain && called > 1);

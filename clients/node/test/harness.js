@@ -2,7 +2,11 @@
 
 'use strict';
 
+const { spawnSync } = require('node:child_process');
 const { once } = require('node:events');
+const { mkdtempSync, rmSync, writeFileSync } = require('node:fs');
+const { tmpdir } = require('node:os');
+const { join } = require('node:path');
 const { after, before } = require('node:test');
 
 const { EmbeddedAgent } = require('../dist/testing');
@@ -10,14 +14,30 @@ const { EmbeddedAgent } = require('../dist/testing');
 /** How long anything may take before a test gives up, in milliseconds. */
 const PATIENCE = Number(process.env.FARSOCK_PATIENCE ?? 20_000);
 
-/** An agent from the first test of the file to its last. */
-function withAgent(options) {
+/** An agent from the first test of the file to its last. `ready` is called when it is there. */
+function withAgent(options, ready = () => {}) {
   const held = { agent: undefined };
   before(async () => {
     held.agent = await EmbeddedAgent.start(options);
+    ready(held.agent);
   });
   after(() => held.agent?.stop());
   return held;
+}
+
+/**
+ * The agent's program in a network namespace of its own, where that can be made: there, every port is free. It is reached by its Unix
+ * socket all the same.
+ */
+function ownNetwork() {
+  const may = spawnSync('unshare', ['-rn', 'ip', 'link', 'set', 'lo', 'up']).status === 0;
+  const binary = process.env.FARSOCK_BIN || 'farsock';
+  if (!may) return { binary };
+  const directory = mkdtempSync(join(tmpdir(), 'farsock-test-'));
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  const file = join(directory, 'farsock');
+  writeFileSync(file, `#!/bin/sh\nexec unshare -rn sh -c 'ip link set lo up && exec ${binary} "$@"' sh "$@"\n`, { mode: 0o755 });
+  return { binary: file };
 }
 
 /** Waits for a promise, and names what did not come. */
@@ -86,4 +106,4 @@ function readAll(stream) {
 /** Both loopback addresses. */
 const LOOPBACKS = ['127.0.0.1', '::1'];
 
-module.exports = { LOOPBACKS, event, listening, pattern, readAll, settled, until, within, withAgent };
+module.exports = { LOOPBACKS, event, listening, ownNetwork, pattern, readAll, settled, until, within, withAgent };

@@ -18,7 +18,9 @@ function get(options) {
       const request = http.get(options, (response) => {
         const chunks = [];
         response.on('data', (chunk) => chunks.push(chunk));
-        response.on('end', () => resolve({ status: response.statusCode, body: Buffer.concat(chunks), headers: response.headers }));
+        response.on('end', () =>
+          resolve({ status: response.statusCode, body: Buffer.concat(chunks), headers: response.headers }),
+        );
         response.on('error', reject);
       });
       request.on('error', reject);
@@ -44,7 +46,9 @@ test('http.get from the far host, with an agent that keeps connections', async (
       assert.deepEqual([status, body.toString()], [200, `you asked for /${number}`]);
     }
     assert.equal(connections, 1, 'one connection for all of them');
-    const many = await Promise.all(Array.from({ length: 20 }, (_, number) => get({ host, port, agent, path: `/many/${number}` })));
+    const many = await Promise.all(
+      Array.from({ length: 20 }, (_, number) => get({ host, port, agent, path: `/many/${number}` })),
+    );
     assert.ok(many.every(({ status }) => status === 200));
     assert.ok(connections <= 3, `${connections} connections`);
     agent.destroy();

@@ -230,7 +230,7 @@ export class FarDgram extends EventEmitter {
   #lost(cause: AgentError | undefined): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.emit('error', abandoned('recvmsg', cause ?? new Error('the agent has closed the socket')));
+    if (!this.#host.leaving) this.emit('error', abandoned('recvmsg', cause ?? new Error('the agent has closed the socket')));
     this.emit('close');
   }
 

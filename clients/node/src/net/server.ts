@@ -275,7 +275,7 @@ export class FarServer extends EventEmitter {
     if (wanted.closed) return;
     wanted.closed = true;
     if (this.#listener === wanted) this.#listener = null;
-    this.emit('error', abandoned('accept', cause ?? new Error('the agent has closed the listener')));
+    if (!this.#host.leaving) this.emit('error', abandoned('accept', cause ?? new Error('the agent has closed the listener')));
     this.#emitCloseIfDrained();
   }
 

@@ -372,6 +372,7 @@ export class FarSocket extends Duplex implements Connecting {
     this.#gone = undefined;
     if (gone) return gone();
     if (this.destroyed) return;
+    if (this.#host.leaving) return void this.destroy();
     if (failure?.code === 'SOCKET_CLOSED') return void this.destroy(errnoException('ECONNRESET', 'read', { cause: failure }));
     if (failure) return void this.destroy(abandoned('read', failure));
     const bothEnded = closed?.reason === CloseReason.CLOSED || closed?.reason === CloseReason.ENDED;
