@@ -63,12 +63,14 @@ export function parseEndpoint(text: string, options: EndpointOptions = {}): Endp
 }
 
 function parseAddress(text: string): { host: string; port: number } {
-  if (isIPv6(text)) return { host: text, port: PORT };
+  if (isIPv6(text) && !text.includes('%')) return { host: text, port: PORT };
   const [, bracketed, plain, colon, digits] = /^(?:\[([^\]]+)\]|([^:]*?))(:)?(\d*)$/.exec(text) ?? [];
   const alone = plain === '' && colon === undefined && digits !== '' && bracketed === undefined;
   const name = bracketed ?? plain ?? '';
   const port = digits === '' || digits === undefined ? PORT : Number(digits);
-  const fits = /^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/.test(name) || (bracketed !== undefined && isIPv6(bracketed));
+  const fits =
+    /^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/.test(name) ||
+    (bracketed !== undefined && isIPv6(bracketed) && !bracketed.includes('%'));
   const wellFormed = text !== '' && (fits || (name === '' && (alone || colon !== undefined))) && !(colon && digits === '');
   if (!wellFormed || port > 65535) {
     throw new Error(`\`${text}\` is no endpoint: HOST, HOST:PORT, PORT or unix:PATH is needed`);

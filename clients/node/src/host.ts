@@ -8,13 +8,13 @@ import { makeDgram } from './dgram/module';
 import { AgentServiceDefinition } from './gen/farsock/v1/agent_service';
 import { EventServiceDefinition } from './gen/farsock/v1/event_service';
 import { SessionServiceDefinition } from './gen/farsock/v1/session_service';
-import { SocketServiceDefinition } from './gen/farsock/v1/socket_service';
+import { type CreateSocketRequest, type CreateSocketResponse, SocketServiceDefinition } from './gen/farsock/v1/socket_service';
 import { enter, leave } from './leaving';
 import { makeNet } from './net/module';
 import { type Client, client } from './rpc/client';
 import { Pool } from './rpc/connection';
 import { AgentError } from './rpc/status';
-import { Session } from './session';
+import { Session, type Subscriber } from './session';
 import { type WatchRequest, type WatchValue, watchEvents } from './watch';
 
 /** How long an answer of the agent's may take that waits for nothing there, in milliseconds. */
@@ -24,6 +24,13 @@ export const ANSWER_TIMEOUT = 30_000;
 export interface HostOptions extends EndpointOptions {
   /** Work in this session, which is there already and stays: `default`, for instance. Absent: in one of its own. */
   session?: string;
+}
+
+/** A socket that was made, or could not be. */
+export interface Made {
+  session: Session;
+  socketId: string;
+  answer: CreateSocketResponse;
 }
 
 /** The whole API of an agent, by service. */
@@ -118,6 +125,21 @@ export class Host {
       await this.forgetSession(session);
       return act(await this.session());
     }
+  }
+
+  /** Makes a socket, and tells from its very first event on what happens to it. @internal */
+  makeSocket(kind: CreateSocketRequest['kind'] | object, subscriber: Subscriber): Promise<Made> {
+    return this.inSession(async (session) => {
+      const socketId = session.mint();
+      session.subscribe(socketId, subscriber);
+      try {
+        const request = { sessionId: session.id, socketId, kind: kind as CreateSocketRequest['kind'] };
+        return { session, socketId, answer: await this.api.sockets.createSocket(request, { timeout: ANSWER_TIMEOUT }) };
+      } catch (error) {
+        session.unsubscribe(socketId);
+        throw error;
+      }
+    });
   }
 
   /** Makes a new session the next time. @internal */

@@ -15,7 +15,7 @@ const PATIENCE = 30_000;
 
 /** Who is told what happens to a socket. */
 export interface Subscriber {
-  event(event: Event): void;
+  event(event: Event, session: Session): void;
   /** Events of the session are missing, perhaps some of this socket. */
   gap(gap: EventGap): void;
   /** No more will come: the agent or the session is gone. */
@@ -55,7 +55,7 @@ export class Session {
       this.#connection,
       { sessionId: this.id, filter: { kinds: KINDS }, view: { form: PayloadForm.DATA }, patience: PATIENCE },
       {
-        event: (event) => this.#subscribers.get(event.socketId)?.event(event),
+        event: (event) => this.#subscribers.get(event.socketId)?.event(event, this),
         gap: (gap) => this.#each((each) => each.gap(gap)),
         restart: () => this.#lost(undefined),
         done: (error) => this.#lost(error),

@@ -16,7 +16,7 @@ import { type Address, join, lookUp, show } from '../net/address';
 import { notFar, validateFunction, validateNumber, validatePort, validateString } from '../net/args';
 import { flag, number, text } from '../net/option';
 import type { AgentError } from '../rpc/status';
-import type { Session } from '../session';
+import type { Session, Subscriber } from '../session';
 import { type Bytes, gather, notConnected, slice, zoneOrAddress } from './args';
 
 /** How many datagrams, and how many bytes of them, go in one call to the agent: half of its own limits. */
@@ -134,12 +134,17 @@ export class FarDgram extends EventEmitter {
     // The agent's lab address, where it has one and nobody has asked for another.
     const lab = labAddresses.find((each) => isIPv6(each) === (this.type === 'udp6'));
     const local = ip ?? lab ?? any;
-    const answer = await this.#host.inSession((session) => {
-      this.#subscribe(session);
-      const udp = { bind: join(local, port), family: this.#family, options: this.#beginning() };
-      const request = { sessionId: session.id, socketId: this.#socketId, kind: { $case: 'udp' as const, value: udp } };
-      return this.#host.api.sockets.createSocket(request, { timeout: ANSWER_TIMEOUT });
-    });
+    const udp = { bind: join(local, port), family: this.#family, options: this.#beginning() };
+    const subscriber: Subscriber = {
+      event: (event) => this.#happened(event),
+      // As when the kernel drops datagrams: nobody is told.
+      gap: () => {},
+      lost: (cause) => this.#lost(cause),
+    };
+    const { session, socketId, answer } = await this.#host.makeSocket({ $case: 'udp', value: udp }, subscriber);
+    this.#session = session;
+    this.#socketId = socketId;
+    if (!this.#held) session.release(socketId);
     const error = answer.report?.error;
     if (error) {
       this.#forget();
@@ -177,19 +182,6 @@ export class FarDgram extends EventEmitter {
     if (recvBufferSize) options.push(number('SO_RCVBUF', recvBufferSize));
     if (sendBufferSize) options.push(number('SO_SNDBUF', sendBufferSize));
     return options;
-  }
-
-  #subscribe(session: Session): void {
-    const socketId = session.mint();
-    this.#session = session;
-    this.#socketId = socketId;
-    session.subscribe(socketId, {
-      event: (event) => this.#happened(event),
-      // As when the kernel drops datagrams: nobody is told.
-      gap: () => {},
-      lost: (cause) => this.#lost(cause),
-    });
-    if (!this.#held) session.release(socketId);
   }
 
   /** The first look-up of what Node asks the kernel for at any time. */

@@ -129,18 +129,22 @@ export class FarServer extends EventEmitter {
   async #create(wanted: Listener, where: Where, address: string): Promise<void> {
     const { port, backlog, ipv6Only } = where;
     const options: SocketOption[] = isIP(address) === 6 ? [flag('IPV6_V6ONLY', ipv6Only)] : [];
-    const answer = await this.#host.inSession((session) => {
-      this.#subscribe(wanted, session);
-      const tcp = {
-        role: { $case: 'listen' as const, value: join(address, port) },
-        backlog,
-        halfOpen: HalfOpenPolicy.ALLOW,
-        delivery: { mode: DeliveryMode.TRANSFER },
-        options,
-      };
-      const request = { sessionId: session.id, socketId: wanted.socketId, kind: { $case: 'tcp' as const, value: tcp } };
-      return this.#host.api.sockets.createSocket(request, { timeout: ANSWER_TIMEOUT });
-    });
+    const tcp = {
+      role: { $case: 'listen', value: join(address, port) },
+      backlog,
+      halfOpen: HalfOpenPolicy.ALLOW,
+      delivery: { mode: DeliveryMode.TRANSFER },
+      options,
+    };
+    const subscriber: Subscriber = {
+      event: (event, session) => this.#happened(wanted, session, event),
+      gap: () => {},
+      lost: (cause) => this.#lost(wanted, cause),
+    };
+    const { session, socketId, answer } = await this.#host.makeSocket({ $case: 'tcp', value: tcp }, subscriber);
+    wanted.session = session;
+    wanted.socketId = socketId;
+    if (!this.#held) session.release(socketId);
     const error = answer.report?.error;
     if (error) {
       this.#release(wanted);
@@ -149,19 +153,6 @@ export class FarServer extends EventEmitter {
     if (wanted.closed) return this.#release(wanted);
     wanted.local = answer.socket?.local && show(answer.socket.local);
     this.emit('listening');
-  }
-
-  #subscribe(wanted: Listener, session: Session): void {
-    const socketId = session.mint();
-    const subscriber: Subscriber = {
-      event: (event) => this.#happened(wanted, session, event),
-      gap: () => {},
-      lost: (cause) => this.#lost(wanted, cause),
-    };
-    wanted.session = session;
-    wanted.socketId = socketId;
-    session.subscribe(socketId, subscriber);
-    if (!this.#held) session.release(socketId);
   }
 
   #happened(wanted: Listener, session: Session, event: Event): void {
