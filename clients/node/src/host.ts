@@ -15,6 +15,7 @@ import { type Client, client } from './rpc/client';
 import { Pool } from './rpc/connection';
 import { AgentError } from './rpc/status';
 import { Session, type Subscriber } from './session';
+import { duration, milliseconds } from './time';
 import { type WatchRequest, type WatchValue, watchEvents } from './watch';
 
 /** How long an answer of the agent's may take that waits for nothing there, in milliseconds. */
@@ -24,6 +25,9 @@ export const ANSWER_TIMEOUT = 30_000;
 export interface HostOptions extends EndpointOptions {
   /** Work in this session, which is there already and stays: `default`, for instance. Absent: in one of its own. */
   session?: string;
+  /** How long the session outlives this program, in milliseconds, 5,000 or more: what is left on the far host is closed then. Absent: what
+   * the agent has for it. */
+  lease?: number;
 }
 
 /** A socket that was made, or could not be. */
@@ -57,7 +61,7 @@ export class Host {
   readonly pool: Pool;
   /** Whatever closes its sockets now, closes them because this program wants it: nobody is told of an error. @internal */
   leaving = false;
-  readonly #named: string | undefined;
+  readonly #options: HostOptions;
   #session: Promise<Session> | undefined;
   #closed = false;
 
@@ -65,7 +69,7 @@ export class Host {
     this.name = name;
     this.endpoint = findEndpoint(name, options);
     this.pool = new Pool(this.endpoint);
-    this.#named = options.session;
+    this.#options = options;
     const connections = { calls: this.pool.calls, streams: this.pool.events };
     this.api = {
       agent: client(AgentServiceDefinition, connections),
@@ -159,7 +163,7 @@ export class Host {
     this.#session = undefined;
     if (!session) return;
     session.close();
-    if (this.#named !== undefined) return;
+    if (this.#options.session !== undefined) return;
     const request = { sessionId: session.id, allowMissing: true };
     // An agent that is gone has forgotten it as well.
     await this.api.sessions.deleteSession(request, { timeout: ANSWER_TIMEOUT }).catch(() => {});
@@ -168,16 +172,27 @@ export class Host {
   async #makeSession(): Promise<Session> {
     this.leaving = false;
     const options = { timeout: ANSWER_TIMEOUT };
+    const { session: named, lease } = this.#options;
     const asked = this.api.agent.getAgent({}, options);
-    if (this.#named !== undefined) {
+    if (named !== undefined) {
       const { agent } = await asked;
-      return new Session(this.#named === 'default' ? '' : this.#named, agent?.labAddresses ?? [], this.pool.events);
+      return new Session(named === 'default' ? '' : named, agent?.labAddresses ?? [], this.pool.events);
     }
-    const [{ agent }, made] = await Promise.all([asked, this.api.sessions.createSession({}, options)]);
-    const id = made.session?.sessionId ?? '';
-    const session = new Session(id, agent?.labAddresses ?? [], this.pool.events);
+    const request = { leaseTtl: lease === undefined ? undefined : duration(lease) };
+    const [{ agent }, made] = await Promise.all([asked, this.api.sessions.createSession(request, options)]);
+    const { sessionId, leaseTtl } = made.session ?? { sessionId: '', leaseTtl: undefined };
+    const session = new Session(sessionId, agent?.labAddresses ?? [], this.pool.events);
+    if (leaseTtl) this.#renew(session, milliseconds(leaseTtl));
     enter(this);
     return session;
+  }
+
+  #renew(session: Session, ttl: number): void {
+    const renew = () => this.api.sessions.renewSession({ sessionId: session.id }, { timeout: ttl });
+    session.keepAlive(ttl, renew, (error) => {
+      // That the agent was not reached once does not matter yet.
+      if (error === undefined || isSessionGone(error)) void this.forgetSession(session);
+    });
   }
 }
 

@@ -85,10 +85,19 @@ export class Session {
     if (this.#held.size === 0) this.#watch?.unref();
   }
 
-  /** Keeps the session alive by `renew`, three times within `ttl` milliseconds. */
-  keepAlive(ttl: number, renew: () => Promise<unknown>): void {
-    // One that comes too late is told by whatever uses the session next.
-    this.#renewal = setInterval(() => renew().catch(() => {}), ttl / 3);
+  /**
+   * Renews the lease three times within `ttl` milliseconds. `gone` is called when the agent does not have the session any more, or may not
+   * have it because no renewal was answered for so long.
+   */
+  keepAlive(ttl: number, renew: () => Promise<unknown>, gone: (error?: unknown) => void): void {
+    let renewed = performance.now();
+    this.#renewal = setInterval(() => {
+      const asked = performance.now();
+      if (asked - renewed >= ttl) return gone();
+      renew().then(() => {
+        renewed = asked;
+      }, gone);
+    }, ttl / 3);
     this.#renewal.unref();
   }
 
