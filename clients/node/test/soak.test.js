@@ -132,7 +132,11 @@ test(`${CONNECTIONS} connections that are given up at any moment, in any way`, a
     // Whoever only ends may be waiting for one that does not read any more.
     setTimeout(() => socket.destroy(), 500);
   };
-  server.on('connection', busy);
+  const accepted = [];
+  server.on('connection', (socket) => {
+    accepted.push(new Promise((resolve) => socket.once('close', resolve)));
+    busy(socket);
+  });
   const closes = Array.from({ length: CONNECTIONS }, async () => {
     await new Promise((resolve) => setTimeout(resolve, randomInt(300)));
     const socket = connect();
@@ -143,6 +147,7 @@ test(`${CONNECTIONS} connections that are given up at any moment, in any way`, a
   await within('every close', Promise.all(closes), PATIENCE);
   const ended = new Promise((resolve) => server.close(resolve));
   await within('the close of the server', ended, PATIENCE);
+  await within('the close of what it had accepted', Promise.all(accepted), PATIENCE);
   for (const far of [here, there]) {
     const { sockets } = await far.api.sockets.listSockets({ sessionId: await far.sessionId() });
     assert.deepEqual(
