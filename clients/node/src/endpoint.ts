@@ -1,7 +1,7 @@
 // Where agents are: endpoints as text, and inventories that give them names.
 
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { isIPv6 } from 'node:net';
+import { isIP, isIPv6 } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 
@@ -63,19 +63,31 @@ export function parseEndpoint(text: string, options: EndpointOptions = {}): Endp
 }
 
 function parseAddress(text: string): { host: string; port: number } {
-  if (isIPv6(text) && !text.includes('%')) return { host: text, port: PORT };
-  const [, bracketed, plain, colon, digits] = /^(?:\[([^\]]+)\]|([^:]*?))(:)?(\d*)$/.exec(text) ?? [];
-  const alone = plain === '' && colon === undefined && digits !== '' && bracketed === undefined;
-  const name = bracketed ?? plain ?? '';
-  const port = digits === '' || digits === undefined ? PORT : Number(digits);
-  const fits =
-    /^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/.test(name) ||
-    (bracketed !== undefined && isIPv6(bracketed) && !bracketed.includes('%'));
-  const wellFormed = text !== '' && (fits || (name === '' && (alone || colon !== undefined))) && !(colon && digits === '');
-  if (!wellFormed || port > 65535) {
-    throw new Error(`\`${text}\` is no endpoint: HOST, HOST:PORT, PORT or unix:PATH is needed`);
+  const wrong = () => new Error(`\`${text}\` is no endpoint: HOST, HOST:PORT, PORT or unix:PATH is needed`);
+  if (isAddress(text)) return { host: text, port: PORT };
+  if (/^\d+$/.test(text)) return { host: '127.0.0.1', port: readPort(text, wrong) };
+  const [, bracketed, name = '', digits] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d+))?$/.exec(text) ?? [];
+  const port = digits === undefined ? PORT : readPort(digits, wrong);
+  if (bracketed !== undefined) {
+    if (!isIPv6(bracketed) || !isAddress(bracketed)) throw wrong();
+    return { host: bracketed, port };
   }
-  return { host: name || '127.0.0.1', port };
+  if (name === '' && digits !== undefined) return { host: '127.0.0.1', port };
+  // `127.1` and its like are no addresses, and no names either.
+  const isName = /^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/.test(name) && !/^[\d.]+$/.test(name);
+  if (!isName && !isAddress(name)) throw wrong();
+  return { host: name, port };
+}
+
+/** An agent is not reached by a zone. */
+function isAddress(text: string): boolean {
+  return isIP(text) !== 0 && !text.includes('%');
+}
+
+function readPort(digits: string, wrong: () => Error): number {
+  const port = Number(digits);
+  if (port < 1 || port > 65535) throw wrong();
+  return port;
 }
 
 function findToken(port: number, { token, tokenFile }: EndpointOptions): string | undefined {

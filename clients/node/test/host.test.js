@@ -33,10 +33,26 @@ test('endpoints are named as people name them', () => {
   assert.equal(shown('lab-a:7000'), 'lab-a:7000');
   assert.equal(shown('7626'), '127.0.0.1:7626');
   assert.equal(shown(':7626'), '127.0.0.1:7626');
+  assert.equal(shown('127.0.0.1'), '127.0.0.1:7625');
+  assert.equal(shown('10.0.0.2:80'), '10.0.0.2:80');
+  assert.equal(shown('lab-1'), 'lab-1:7625');
   assert.equal(shown('::1'), '[::1]:7625');
   assert.equal(shown('[::1]:7000'), '[::1]:7000');
   assert.equal(shown('unix:/run/a.sock'), 'unix:/run/a.sock');
-  for (const bad of ['', 'unix:', 'lab-a:http', 'lab-a:', 'lab-a:70000', 'fe80::1%eth0', 'a b', '[::1']) {
+  for (const bad of [
+    '',
+    'unix:',
+    'lab-a:http',
+    'lab-a:',
+    'lab-a:70000',
+    'fe80::1%eth0',
+    'a b',
+    '[::1',
+    '127.1',
+    '0',
+    '[lab-a]:80',
+    'lab-a:0',
+  ]) {
     assert.throws(() => parseEndpoint(bad), undefined, bad);
   }
 });
