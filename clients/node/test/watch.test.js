@@ -29,7 +29,11 @@ async function cuttable(agent) {
   const cut = () => {
     for (const socket of ways) socket.destroy();
   };
-  return { endpoint: `unix:${path}`, cut, close: () => (cut(), server.close()) };
+  const close = () => {
+    cut();
+    server.close();
+  };
+  return { endpoint: `unix:${path}`, cut, close };
 }
 
 /** Makes a UDP socket and closes it: three events. */
