@@ -175,7 +175,10 @@ test('a reset of the peer is ECONNRESET, a FIN is not', async () => {
     for (const written of ['', 'unread']) {
       const [client, near] = await line(far, host);
       client.resume();
-      if (written) client.write(written);
+      if (written) {
+        client.write(written);
+        await event(near, 'readable');
+      }
       near.resetAndDestroy();
       const [error] = await settled(client, 'error');
       assert.equal(error.message, 'read ECONNRESET');

@@ -313,3 +313,42 @@ test('more sockets than one connection to the agent has room for', async () => {
     await event(server, 'close');
   });
 });
+
+test('what a listener throws ends the program, as it does with Node', async () => {
+  const far = `const { net, dgram } = require('@farsock/client').host(process.env.AT); const fail = (what) => () => { throw new Error('mine: ' + what) };`;
+  const udp = `const socket = dgram.createSocket('udp4')`;
+  for (const [what, program] of [
+    ['listening', `net.createServer().listen(0, '127.0.0.1', fail('listening'))`],
+    [
+      'connection',
+      `const server = net.createServer(fail('connection')).listen(0, '127.0.0.1', () => net.connect(server.address().port, '127.0.0.1'))`,
+    ],
+    [
+      'connect',
+      `const server = net.createServer().listen(0, '127.0.0.1', () => net.connect(server.address().port, '127.0.0.1', fail('connect')))`,
+    ],
+    [
+      'data',
+      `const server = net.createServer((s) => s.end('x')).listen(0, '127.0.0.1', () => net.connect(server.address().port, '127.0.0.1').on('data', fail('data')))`,
+    ],
+    ['error', `net.connect(1, '127.0.0.1').on('error', fail('error'))`],
+    ['bind', `${udp}.bind(0, '127.0.0.1', fail('bind'))`],
+    ['send', `${udp}; socket.send('x', 9, '127.0.0.1', fail('send'))`],
+    [
+      'message',
+      `${udp}.on('message', fail('message')).bind(0, '127.0.0.1', () => socket.send('x', socket.address().port, '127.0.0.1'))`,
+    ],
+  ]) {
+    const { code, err } = await run(`${far} ${program}`, { AT: held.agent.endpoint });
+    assert.equal(code, 1, what);
+    assert.match(err, new RegExp(`Error: mine: ${what}`));
+    assert.doesNotMatch(err, /unhandled/i);
+  }
+  // Those that were not ended in good order are still there until their lease is over.
+  const { agent } = held;
+  const other = agent.host();
+  for (const { sessionId } of (await other.api.sessions.listSessions({})).sessions) {
+    if (sessionId !== 'default') await other.api.sessions.deleteSession({ sessionId, allowMissing: true });
+  }
+  await other.close();
+});

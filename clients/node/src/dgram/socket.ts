@@ -18,10 +18,7 @@ import { flag, number, text } from '../net/option';
 import type { AgentError } from '../rpc/status';
 import type { Session, Subscriber } from '../session';
 import { type Bytes, gather, notConnected, slice, zoneOrAddress } from './args';
-
-/** How many datagrams, and how many bytes of them, go in one call to the agent: half of its own limits. */
-const DATAGRAMS_PER_CALL = 512;
-const BYTES_PER_CALL = 512 * 1024;
+import { type Outgoing, Sender, type Sent } from './sender';
 
 /** What createSocket() takes. */
 export interface DgramOptions {
@@ -44,25 +41,18 @@ export interface RemoteInfo {
 }
 
 type Lookup = (host: string, family: number, callback: (error: Error | null, address: string, family: number) => void) => void;
-type Sent = (error: Error | null, bytes?: number) => void;
-
-/** A datagram that waits to be sent. */
-interface Outgoing {
-  bytes: Buffer;
-  /** Absent: to the remote address of the socket. */
-  to: { address: string; port: number } | undefined;
-  sent: Sent | undefined;
-}
 
 /** A UDP socket on a far host. */
 export class FarDgram extends EventEmitter {
   readonly type: 'udp4' | 'udp6';
   readonly #host: Host;
   readonly #options: DgramOptions;
-  readonly #outgoing: Outgoing[] = [];
+  readonly #sender = new Sender(
+    (datagrams) => this.#api.sendDatagrams({ ...this.#target, datagrams }, ANSWER),
+    (error) => this.#tell(error),
+  );
   /** What is done on the far host, one after the other. */
   #work: Promise<void> = Promise.resolve();
-  #sending = false;
   #session: Session | undefined;
   #socketId: string | undefined;
   #bindState: 'unbound' | 'binding' | 'bound' = 'unbound';
@@ -154,6 +144,11 @@ export class FarDgram extends EventEmitter {
     await this.#readSizes();
     if (this.#closed) return this.#forget();
     this.#local = answer.socket?.local && show(answer.socket.local);
+    // Outside of any promise, so that what a listener throws is the program's.
+    process.nextTick(() => this.#bound());
+  }
+
+  #bound(): void {
     this.#bindState = 'bound';
     this.emit('listening');
     const queue = this.#queue ?? [];
@@ -166,7 +161,7 @@ export class FarDgram extends EventEmitter {
     this.#bindState = 'unbound';
     this.#connectState = 'disconnected';
     this.#queue = undefined;
-    this.emit('error', error);
+    process.nextTick(() => this.emit('error', error));
   }
 
   get #family(): Family {
@@ -275,7 +270,7 @@ export class FarDgram extends EventEmitter {
     if (to && (this.#options.lookup || !isIP(to.address))) {
       this.#lookUp(to.address).then(
         (address) => this.#enqueue({ bytes, to: { address, port: to.port }, sent }),
-        (error) => (sent ? sent(error) : this.emit('error', error)),
+        (error) => process.nextTick(() => (sent ? sent(error) : this.emit('error', error))),
       );
     } else {
       this.#enqueue({ bytes, to, sent });
@@ -284,56 +279,8 @@ export class FarDgram extends EventEmitter {
 
   #enqueue(outgoing: Outgoing): void {
     if (this.#closed) return;
-    this.#outgoing.push(outgoing);
-    if (this.#sending) return;
-    this.#sending = true;
-    // What else is sent now goes along with it.
-    this.#then(async () => {
-      await this.#sendAll();
-      this.#sending = false;
-    });
-  }
-
-  async #sendAll(): Promise<void> {
-    while (this.#outgoing.length > 0 && this.#socketId !== undefined) {
-      const batch = this.#nextBatch();
-      const datagrams = batch.map(({ bytes, to }) => ({
-        destination: to && join(to.address, to.port),
-        payload: bytes.length > 0 ? { content: { $case: 'data' as const, value: bytes } } : undefined,
-      }));
-      try {
-        const answer = await this.#api.sendDatagrams({ ...this.#target, datagrams }, ANSWER);
-        this.#outgoing.splice(0, this.#settle(batch, answer.datagramsSent ?? 0, answer.report));
-      } catch (error) {
-        this.#outgoing.splice(0, batch.length);
-        for (const { sent } of batch) sent?.(error as Error);
-        if (!this.#closed && batch.every(({ sent }) => sent === undefined)) this.emit('error', error);
-      }
-    }
-  }
-
-  #nextBatch(): Outgoing[] {
-    let size = 0;
-    const batch: Outgoing[] = [];
-    for (const outgoing of this.#outgoing) {
-      size += outgoing.bytes.length;
-      if (batch.length > 0 && (batch.length >= DATAGRAMS_PER_CALL || size > BYTES_PER_CALL)) break;
-      batch.push(outgoing);
-    }
-    return batch;
-  }
-
-  /** Tells those of whom it is known how it went, and how many they are: what stands behind one that was not sent was not tried. */
-  #settle(batch: Outgoing[], count: number, report: Report | undefined): number {
-    for (const { bytes, sent } of batch.slice(0, count)) sent?.(null, bytes.length);
-    const failed = batch[count];
-    if (!failed) return count;
-    const code = report?.timedOut ? 'EAGAIN' : report?.error?.name;
-    if (code !== undefined) {
-      const error = exceptionWithHostPort(code, 'send', failed.to?.address, failed.to?.port, { number: report?.error?.number });
-      failed.sent?.(error);
-    }
-    return count + 1;
+    // What else is sent until it is its turn goes along with it.
+    if (this.#sender.add(outgoing)) this.#then(() => this.#sender.flush());
   }
 
   // === Connecting ===
@@ -363,14 +310,14 @@ export class FarDgram extends EventEmitter {
       this.#local = socket?.local && show(socket.local);
       this.#remote = socket?.remote && show(socket.remote);
       this.#connectState = 'connected';
-      this.emit('connect');
+      process.nextTick(() => this.emit('connect'));
     } catch (error) {
       this.#connectState = 'disconnected';
       if (callback) {
         this.removeListener('connect', callback);
-        callback(error as Error);
-      } else if (!this.#closed) {
-        this.emit('error', error);
+        process.nextTick(callback, error);
+      } else {
+        this.#tell(error);
       }
     }
   }
@@ -484,11 +431,11 @@ export class FarDgram extends EventEmitter {
   }
 
   getSendQueueSize(): number {
-    return this.#outgoing.reduce((sum, { bytes }) => sum + bytes.length, 0);
+    return this.#sender.bytes;
   }
 
   getSendQueueCount(): number {
-    return this.#outgoing.length;
+    return this.#sender.count;
   }
 
   #setSize(name: string, size: number): void {
@@ -530,18 +477,17 @@ export class FarDgram extends EventEmitter {
         const { report } = await act();
         if (report?.error) throw errnoException(report.error.name, syscall, { number: report.error.number });
       } catch (error) {
-        if (!this.#closed) this.emit('error', error);
+        this.#tell(error);
       }
     });
   }
 
+  #tell(error: unknown): void {
+    process.nextTick(() => this.#closed || this.emit('error', error));
+  }
+
   #then(act: () => Promise<void>): void {
-    // An error that a listener throws is the program's, as it is with Node's own sockets.
-    this.#work = this.#work.then(act).catch((error) =>
-      process.nextTick(() => {
-        throw error;
-      }),
-    );
+    this.#work = this.#work.then(act);
   }
 
   // === Ending ===

@@ -101,10 +101,10 @@ export class FarServer extends EventEmitter {
     this.#listener = wanted;
     this.#begin(wanted, where).catch((error) => {
       this.#release(wanted);
-      if (this.#listener === wanted) {
-        this.#listener = null;
-        this.emit('error', error);
-      }
+      if (this.#listener !== wanted) return;
+      this.#listener = null;
+      // Outside of any promise, so that what a listener throws is the program's.
+      process.nextTick(() => this.emit('error', error));
     });
     return this;
   }
@@ -152,7 +152,7 @@ export class FarServer extends EventEmitter {
     }
     if (wanted.closed) return this.#release(wanted);
     wanted.local = answer.socket?.local && show(answer.socket.local);
-    this.emit('listening');
+    process.nextTick(() => !wanted.closed && this.emit('listening'));
   }
 
   #happened(wanted: Listener, session: Session, event: Event): void {

@@ -186,7 +186,12 @@ export class FarSocket extends Duplex implements Connecting {
     this.#local = local;
     this.#remote = remote;
     const beginning = { $case: 'open' as const, value: { sessionId: session.id, socketId, socketUid, own: true } };
-    this.#stream = new TransferStream(this.#host.pool.bulk(), beginning, this.handler);
+    try {
+      this.#stream = new TransferStream(this.#host.pool.bulk(), beginning, this.handler);
+    } catch (error) {
+      this.destroy(abandoned('read', error));
+      return;
+    }
     const options = this.beginning();
     if (options.length > 0) this.#set(options);
     if (paused) this.pause();

@@ -169,11 +169,9 @@ export class Call {
   }
 
   #take(chunk: Buffer): void {
-    try {
-      this.#messages.take(chunk, (message) => this.#over || this.#listener.message(message));
-    } catch (error) {
-      this.cancel(new AgentError('INTERNAL', `${this.#carrier.place}: ${(error as Error).message}`, null, { cause: error }));
-    }
+    // What a listener throws is the program's, as it is with Node's own streams.
+    const malformed = this.#messages.take(chunk, (message) => this.#over || this.#listener.message(message));
+    if (malformed !== undefined) this.cancel(new AgentError('INTERNAL', `${this.#carrier.place}: ${malformed}`));
   }
 
   #fail(error: Error): void {
@@ -195,21 +193,21 @@ export class Call {
   }
 }
 
-/** Puts messages together. */
+/** Puts messages together; answers what is wrong with them. */
 class Messages {
   #prefix = Buffer.alloc(PREFIX);
   #prefixed = 0;
   #body: Buffer | undefined;
   #filled = 0;
 
-  take(chunk: Buffer, message: (bytes: Buffer) => void): void {
+  take(chunk: Buffer, message: (bytes: Buffer) => void): string | undefined {
     let at = 0;
     while (at < chunk.length) {
       if (this.#body) {
         const size = chunk.copy(this.#body, this.#filled, at);
         at += size;
         this.#filled += size;
-        if (this.#filled < this.#body.length) return;
+        if (this.#filled < this.#body.length) return undefined;
         const whole = this.#body;
         this.#body = undefined;
         message(whole);
@@ -218,11 +216,11 @@ class Messages {
       const size = chunk.copy(this.#prefix, this.#prefixed, at);
       at += size;
       this.#prefixed += size;
-      if (this.#prefixed < PREFIX) return;
+      if (this.#prefixed < PREFIX) return undefined;
       this.#prefixed = 0;
       const length = this.#prefix.readUInt32BE(1);
-      if (this.#prefix[0] !== 0) throw new Error('a message is compressed, which nobody asked for');
-      if (length > MESSAGE_SIZE) throw new Error(`a message of ${length} bytes is too large`);
+      if (this.#prefix[0] !== 0) return 'a message is compressed, which nobody asked for';
+      if (length > MESSAGE_SIZE) return `a message of ${length} bytes is too large`;
       if (at + length <= chunk.length) {
         message(chunk.subarray(at, at + length));
         at += length;
@@ -231,5 +229,6 @@ class Messages {
         this.#filled = 0;
       }
     }
+    return undefined;
   }
 }

@@ -13,7 +13,7 @@ import type { Call } from '../rpc/call';
 import type { Connection } from '../rpc/connection';
 import { AgentError } from '../rpc/status';
 import { duration } from '../time';
-import { DATA_SIZE, Mistake, Transfer } from './machine';
+import { DATA_SIZE, type Frame, type Mistake, Transfer, type Verdict } from './machine';
 
 const PATH = '/farsock.v1.SocketService/TransferSocket';
 
@@ -175,39 +175,37 @@ export class TransferStream {
   }
 
   #take(message: Buffer): void {
+    const bytes = readData(message);
+    const frame = bytes ? undefined : TransferSocketResponse.decode(message).frame;
+    const kind = bytes ? { kind: 'data' as const, size: bytes.length } : frameOf(frame);
+    let verdict: Verdict = 'drop';
     try {
-      const bytes = readData(message);
-      if (bytes) {
-        if (this.#machine.receive({ kind: 'data', size: bytes.length }) === 'take') this.#handler.data(bytes);
-      } else {
-        this.#takeFrame(TransferSocketResponse.decode(message).frame);
-      }
-    } catch (error) {
-      if (!(error instanceof Mistake)) throw error;
-      this.#call.cancel(new AgentError('INTERNAL', `the agent has sent what it must not: ${error.message}`));
+      if (kind) verdict = this.#machine.receive(kind);
+    } catch (mistake) {
+      return this.#call.cancel(
+        new AgentError('INTERNAL', `the agent has sent what it must not: ${(mistake as Mistake).message}`),
+      );
     }
+    if (verdict === 'drop') return;
+    if (bytes) this.#handler.data(bytes);
+    else this.#takeFrame(frame);
   }
 
   #takeFrame(frame: TransferSocketResponse['frame']): void {
     switch (frame?.$case) {
       case 'opened':
-        this.#machine.receive({ kind: 'opened', size: frame.value.window });
         this.#opened = true;
         this.#handler.opened(frame.value);
         this.#pump();
         if (this.#closeWanted !== undefined) this.#close(this.#closeWanted);
         return;
       case 'window':
-        this.#machine.receive({ kind: 'window', size: frame.value });
         return this.#pump();
       case 'end':
-        this.#machine.receive({ kind: 'end' });
         return this.#handler.end();
       case 'error':
-        this.#machine.receive({ kind: 'error' });
         return this.#handler.error(frame.value);
       case 'closed':
-        this.#machine.receive({ kind: 'closed' });
         this.#closed = frame.value;
     }
   }
@@ -215,6 +213,22 @@ export class TransferStream {
   #done(failure: AgentError | undefined): void {
     this.#discard();
     this.#handler.done(this.#closed, failure);
+  }
+}
+
+/** What the state machine needs to know of a frame of the agent's; nothing of one that is newer than this client. */
+function frameOf(frame: TransferSocketResponse['frame']): Frame | undefined {
+  switch (frame?.$case) {
+    case 'opened':
+      return { kind: 'opened', size: frame.value.window };
+    case 'window':
+      return { kind: 'window', size: frame.value };
+    case 'end':
+    case 'error':
+    case 'closed':
+      return { kind: frame.$case };
+    default:
+      return undefined;
   }
 }
 
