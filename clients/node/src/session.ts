@@ -17,7 +17,7 @@ const PATIENCE = 30_000;
 export interface Subscriber {
   event(event: Event, session: Session): void;
   /** Events of the session are missing, perhaps some of this socket. */
-  gap(gap: EventGap): void;
+  gap(gap: EventGap, session: Session): void;
   /** No more will come: the agent or the session is gone. */
   lost(cause: AgentError | undefined): void;
 }
@@ -56,7 +56,7 @@ export class Session {
       { sessionId: this.id, filter: { kinds: KINDS }, view: { form: PayloadForm.DATA }, patience: PATIENCE },
       {
         event: (event) => this.#subscribers.get(event.socketId)?.event(event, this),
-        gap: (gap) => this.#each((each) => each.gap(gap)),
+        gap: (gap) => this.#each((each) => each.gap(gap, this)),
         restart: () => this.#lost(undefined),
         done: (error) => this.#lost(error),
       },

@@ -1,7 +1,13 @@
 // Reading the events of a session, whatever happens to the connection meanwhile.
 
 import type { Event } from './gen/farsock/v1/event';
-import { type EventFilter, type EventGap, WatchEventsRequest, WatchEventsResponse } from './gen/farsock/v1/event_service';
+import {
+  type EventFilter,
+  type EventGap,
+  WatchEventsRequest,
+  WatchEventsResponse,
+  type WatchOpened,
+} from './gen/farsock/v1/event_service';
 import type { PayloadView } from './gen/farsock/v1/payload';
 import type { Call } from './rpc/call';
 import type { Connection } from './rpc/connection';
@@ -121,7 +127,7 @@ export class Watch {
     if (this.#over) return;
     switch (frame?.$case) {
       case 'opened':
-        this.#opened(frame.value.instanceId, frame.value.headSeq);
+        this.#opened(frame.value);
         break;
       case 'batch':
         for (const event of frame.value.events) this.#handler.event(event);
@@ -133,12 +139,13 @@ export class Watch {
     }
   }
 
-  #opened(instanceId: string, headSeq: number): void {
+  #opened({ instanceId, oldestSeq, headSeq }: WatchOpened): void {
     this.#pause = FIRST_PAUSE;
     this.#lostAt = undefined;
     this.#instanceId = instanceId;
-    // Whoever watches from now on and is cut off at once must come back to here.
-    if (this.#request.fromNow && this.#after === undefined && !this.#restarted) this.#after = headSeq;
+    // Whoever is cut off before anything has come must come back to where this has begun.
+    const fromNow = this.#request.fromNow && !this.#restarted;
+    this.#after ??= fromNow || oldestSeq === 0 ? headSeq : oldestSeq - 1;
     if (this.#restarted) {
       this.#restarted = false;
       this.#handler.restart(instanceId);

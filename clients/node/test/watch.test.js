@@ -16,7 +16,9 @@ const { event, listening, settled, within } = require('./harness');
 async function cuttable(agent) {
   const path = join(tmpdir(), `farsock-cut-${process.pid}-${Math.random().toString(36).slice(2)}.sock`);
   const ways = new Set();
+  let blocked = false;
   const server = net.createServer((near) => {
+    if (blocked) return near.destroy();
     const far = net.connect(agent.endpoint.slice('unix:'.length));
     for (const socket of [near, far]) {
       ways.add(socket);
@@ -29,11 +31,15 @@ async function cuttable(agent) {
   const cut = () => {
     for (const socket of ways) socket.destroy();
   };
+  const block = (now) => {
+    blocked = now;
+    if (now) cut();
+  };
   const close = () => {
     cut();
     server.close();
   };
-  return { endpoint: `unix:${path}`, cut, close };
+  return { endpoint: `unix:${path}`, block, cut, close };
 }
 
 /** Makes a UDP socket and closes it: three events. */
@@ -160,6 +166,29 @@ test('listeners and UDP sockets outlive a cut connection', async () => {
   }
   server.close();
   socket.close();
+  await far.close();
+  way.close();
+  await agent.stop();
+});
+
+test('connections that were accepted while events got lost are taken all the same', async () => {
+  const agent = await EmbeddedAgent.start({ args: ['--limit', 'log_events=16', '--limit', 'log_final_events=0'] });
+  const way = await cuttable(agent);
+  const far = host(way.endpoint);
+  const near = agent.host();
+  const server = far.net.createServer((socket) => socket.end('hola'));
+  const port = await listening(server, '127.0.0.1');
+  way.block(true);
+  const clients = Array.from({ length: 30 }, () => near.net.connect(port, '127.0.0.1'));
+  await Promise.all(clients.map((client) => event(client, 'connect')));
+  const answers = Promise.all(clients.map((client) => within('an answer', new Promise((resolve) => client.on('data', resolve)))));
+  way.block(false);
+  await answers;
+  const counted = await new Promise((resolve) => server.getConnections((_error, count) => resolve(count)));
+  assert.ok(counted <= 30, 'each of them once');
+  const closed = settled(server, 'close');
+  server.close();
+  await within('the close of the server', closed);
   await far.close();
   way.close();
   await agent.stop();

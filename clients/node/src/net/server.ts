@@ -63,7 +63,8 @@ export class FarServer extends EventEmitter {
   readonly #host: Host;
   readonly #accept: Accept;
   #listener: Listener | null = null;
-  #connections = 0;
+  /** Its connections that are open, by their names on the far host. */
+  readonly #open = new Set<string>();
   /** Closes that the agent has not answered yet. */
   #closing = 0;
   #held = true;
@@ -138,7 +139,7 @@ export class FarServer extends EventEmitter {
     };
     const subscriber: Subscriber = {
       event: (event, session) => this.#happened(wanted, session, event),
-      gap: () => {},
+      gap: (_gap, session) => this.#catchUp(wanted, session),
       lost: (cause) => this.#lost(wanted, cause),
     };
     const { session, socketId, answer } = await this.#host.makeSocket({ $case: 'tcp', value: tcp }, subscriber);
@@ -171,14 +172,14 @@ export class FarServer extends EventEmitter {
 
   #accepted(wanted: Listener, session: Session, event: AcceptedEvent): void {
     const socket = { sessionId: session.id, socketId: event.acceptedId, socketUid: event.acceptedUid, allowMissing: true };
-    if (!event.local || !event.remote) return;
+    if (!event.local || !event.remote || this.#open.has(event.acceptedId)) return;
     if (wanted.closed) {
       // Nobody will take it: as the kernel does with what waits at a listener that is closed.
       this.#host.api.sockets.abortSocket(socket, { timeout: ANSWER_TIMEOUT }).catch(() => {});
       return;
     }
     const [local, remote] = [show(event.local), show(event.remote)];
-    if (this.maxConnections && this.#connections >= this.maxConnections) {
+    if (this.maxConnections && this.#open.size >= this.maxConnections) {
       this.#host.api.sockets.closeSocket(socket, { timeout: ANSWER_TIMEOUT }).catch(() => {});
       this.emit('drop', {
         localAddress: local.address,
@@ -211,13 +212,29 @@ export class FarServer extends EventEmitter {
       },
       accepted,
     );
-    this.#connections += 1;
+    this.#open.add(event.acceptedId);
     this.emit('connection', made);
   }
 
+  /** Events are missing: takes the connections of which they may have told. */
+  #catchUp(wanted: Listener, session: Session): void {
+    const { socketId } = wanted;
+    const asked = this.#host.api.sockets.listSockets({ sessionId: session.id }, { timeout: ANSWER_TIMEOUT });
+    asked.then(
+      ({ sockets }) => {
+        for (const { parentId, socketId: acceptedId, socketUid: acceptedUid, local, remote } of sockets) {
+          if (parentId !== socketId) continue;
+          process.nextTick(() => this.#accepted(wanted, session, { acceptedId, acceptedUid, local, remote }));
+        }
+      },
+      // An agent that cannot be asked cannot be watched either, and that is told.
+      () => {},
+    );
+  }
+
   /** A connection of this server is over. */
-  left(): void {
-    this.#connections -= 1;
+  left(socketId: string): void {
+    this.#open.delete(socketId);
     this.#emitCloseIfDrained();
   }
 
@@ -271,7 +288,7 @@ export class FarServer extends EventEmitter {
   }
 
   #emitCloseIfDrained(): void {
-    if (this.#listener || this.#connections > 0 || this.#closing > 0) return;
+    if (this.#listener || this.#open.size > 0 || this.#closing > 0) return;
     process.nextTick(() => this.emit('close'));
   }
 
@@ -295,7 +312,7 @@ export class FarServer extends EventEmitter {
   }
 
   getConnections(callback: (error: Error | null, count: number) => void): this {
-    process.nextTick(callback, null, this.#connections);
+    process.nextTick(callback, null, this.#open.size);
     return this;
   }
 

@@ -346,7 +346,7 @@ export class FarSocket extends Duplex implements Connecting {
       else process.nextTick(close);
     }
     this.#resetting = false;
-    this.#acceptedBy?.left();
+    this.#acceptedBy?.left(this.#far?.socketId ?? '');
     this.#acceptedBy = undefined;
   }
 
