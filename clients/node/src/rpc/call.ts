@@ -37,6 +37,8 @@ export interface Carrier {
   hold(): void;
   /** It does not any more. */
   release(): void;
+  /** Something has come. */
+  heard(): void;
   /** A call is over. */
   finished(): void;
 }
@@ -169,6 +171,7 @@ export class Call {
   }
 
   #take(chunk: Buffer): void {
+    this.#carrier.heard();
     // What a listener throws is the program's, as it is with Node's own streams.
     const malformed = this.#messages.take(chunk, (message) => this.#over || this.#listener.message(message));
     if (malformed !== undefined) this.cancel(new AgentError('INTERNAL', `${this.#carrier.place}: ${malformed}`));

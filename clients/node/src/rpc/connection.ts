@@ -22,8 +22,8 @@ const FRAME_SIZE = 256 * 1024;
 /** Megabytes that HTTP/2 may use for one connection: room for as many streams as an agent takes. */
 const SESSION_MEMORY = 256;
 
-/** How often a connection with calls is tried, in milliseconds. When there is no answer until the next time, it is dead. */
-const PING_INTERVAL = 15_000;
+/** A connection that has calls and is silent for so long, in milliseconds, is tried. When nothing comes for as long again, it is dead. */
+const SILENCE = 15_000;
 
 /** How many streams of sockets share a connection before another one is made. */
 const STREAMS_PER_CONNECTION = 100;
@@ -38,6 +38,7 @@ export class Connection implements Carrier {
   #token: string | undefined;
   #held = 0;
   #calls = 0;
+  #heard = true;
   #closed = false;
 
   constructor(endpoint: Endpoint) {
@@ -76,6 +77,10 @@ export class Connection implements Carrier {
   release(): void {
     this.#held -= 1;
     if (this.#held === 0) this.#session?.unref();
+  }
+
+  heard(): void {
+    this.#heard = true;
   }
 
   finished(): void {
@@ -131,20 +136,21 @@ export class Connection implements Carrier {
     return session;
   }
 
-  /** Finds out that nobody is there any more, which TCP alone would not tell for many minutes. */
+  /**
+   * Finds out that nobody is there any more, which TCP alone would not tell for many minutes.
+   *
+   * Only a silent connection is tried. A ping among bytes that go both ways can stop it for good: HTTP/2 of the agent reads nothing while it
+   * owes an answer for which there is no room, and Node's reads nothing while its own writes wait for the agent to read.
+   */
   #watch(session: http2.ClientHttp2Session): void {
-    let answered = true;
+    let asked = false;
+    this.#heard = true;
     const timer = setInterval(() => {
-      if (session.destroyed || this.#calls === 0) return;
-      if (!answered) return session.destroy(new Error(`no sign of life for ${PING_INTERVAL} ms`));
-      answered = false;
-      const asked =
-        !session.connecting &&
-        session.ping(() => {
-          answered = true;
-        });
-      if (!asked && !session.connecting) answered = true;
-    }, PING_INTERVAL);
+      if (this.#heard || this.#calls === 0 || session.connecting || session.destroyed) asked = false;
+      else if (asked) session.destroy(new Error(`no sign of life for ${SILENCE} ms`));
+      else asked = session.ping(() => this.heard());
+      this.#heard = false;
+    }, SILENCE);
     timer.unref();
     session.on('close', () => clearInterval(timer));
   }
