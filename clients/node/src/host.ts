@@ -7,7 +7,7 @@ import { type EndpointOptions, type Endpoint, findEndpoint } from './endpoint';
 import { makeDgram } from './dgram/module';
 import { AgentServiceDefinition } from './gen/farsock/v1/agent_service';
 import { EventServiceDefinition } from './gen/farsock/v1/event_service';
-import { SessionServiceDefinition } from './gen/farsock/v1/session_service';
+import { Retention, SessionServiceDefinition } from './gen/farsock/v1/session_service';
 import { type CreateSocketRequest, type CreateSocketResponse, SocketServiceDefinition } from './gen/farsock/v1/socket_service';
 import { enter, leave } from './leaving';
 import { makeNet } from './net/module';
@@ -178,7 +178,8 @@ export class Host {
       const { agent } = await asked;
       return new Session(named === 'default' ? '' : named, agent?.labAddresses ?? [], this.pool.events);
     }
-    const request = { leaseTtl: lease === undefined ? undefined : duration(lease) };
+    // Who reads events here takes them as they come. A log that nobody acknowledges must not stop the sockets.
+    const request = { leaseTtl: lease === undefined ? undefined : duration(lease), retention: Retention.RING };
     const [{ agent }, made] = await Promise.all([asked, this.api.sessions.createSession(request, options)]);
     const { sessionId, leaseTtl } = made.session ?? { sessionId: '', leaseTtl: undefined };
     const session = new Session(sessionId, agent?.labAddresses ?? [], this.pool.events);

@@ -28,6 +28,8 @@ export class Session {
   readonly #subscribers = new Map<string, Subscriber>();
   readonly #held = new Set<string>();
   #watch: Watch | undefined;
+  /** How far its events have been read. */
+  #position = 0;
   #minted = 0;
   #renewal: NodeJS.Timeout | undefined;
 
@@ -53,7 +55,13 @@ export class Session {
     this.#held.add(socketId);
     this.#watch ??= new Watch(
       this.#connection,
-      { sessionId: this.id, filter: { kinds: KINDS }, view: { form: PayloadForm.DATA }, patience: PATIENCE },
+      {
+        sessionId: this.id,
+        afterEventSeq: this.#position,
+        filter: { kinds: KINDS },
+        view: { form: PayloadForm.DATA },
+        patience: PATIENCE,
+      },
       {
         event: (event) => this.#subscribers.get(event.socketId)?.event(event, this),
         gap: (gap) => this.#each((each) => each.gap(gap, this)),
@@ -67,9 +75,7 @@ export class Session {
   unsubscribe(socketId: string): void {
     this.#subscribers.delete(socketId);
     this.release(socketId);
-    if (this.#subscribers.size > 0) return;
-    this.#watch?.close();
-    this.#watch = undefined;
+    if (this.#subscribers.size === 0) this.#stopWatching();
   }
 
   /** The process stays alive for a socket. */
@@ -107,9 +113,14 @@ export class Session {
     this.#lost(undefined);
   }
 
-  #lost(cause: AgentError | undefined): void {
+  #stopWatching(): void {
+    this.#position = this.#watch?.position ?? this.#position;
     this.#watch?.close();
     this.#watch = undefined;
+  }
+
+  #lost(cause: AgentError | undefined): void {
+    this.#stopWatching();
     this.#held.clear();
     const subscribers = [...this.#subscribers.values()];
     this.#subscribers.clear();

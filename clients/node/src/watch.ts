@@ -69,6 +69,11 @@ export class Watch {
     this.#begin();
   }
 
+  /** The number of the last event that it has seen, or from which on it will go on. */
+  get position(): number | undefined {
+    return this.#after;
+  }
+
   /** Watches no more. The handler is not told. */
   close(): void {
     this.#over = true;
