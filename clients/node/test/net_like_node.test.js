@@ -326,13 +326,14 @@ const SCENES = {
     const port = await listening(server, host);
     const client = net.connect({ port, host, localAddress: host });
     client.resume();
+    const closed = settled(client, 'close');
     await event(client, 'connect');
     log.push([client.localAddress]);
     const second = net.connect({ port, host, localAddress: host, localPort: port });
     note(log, 'second', second, CLIENT);
     await settled(second, 'close');
     client.end();
-    await settled(client, 'close');
+    await closed;
     server.close();
     await event(server, 'close');
   },

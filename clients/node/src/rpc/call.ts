@@ -142,6 +142,7 @@ export class Call {
   #bound({ timeout, signal }: CallOptions): void {
     let timer: NodeJS.Timeout | undefined;
     if (timeout !== undefined) {
+      // Kept here alone: the agent would answer its own end of it, with CANCELLED, at the same moment.
       const late = () =>
         this.cancel(new AgentError('DEADLINE_EXCEEDED', `${this.#carrier.place}: no answer within ${timeout} ms`));
       timer = setTimeout(late, timeout);

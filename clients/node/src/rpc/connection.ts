@@ -57,7 +57,7 @@ export class Connection implements Carrier {
   /** Begins a call of a method, by its path: `/farsock.v1.AgentService/GetAgent`. */
   open(path: string, listener: Listener, options: CallOptions = {}): Call {
     if (this.#closed) throw new AgentError('CANCELLED', `${this.place}: its host was closed here`);
-    const stream = this.#request(path, options.timeout);
+    const stream = this.#request(path);
     this.#calls += 1;
     return new Call(this, stream, listener, options);
   }
@@ -87,7 +87,7 @@ export class Connection implements Carrier {
     this.#calls -= 1;
   }
 
-  #request(path: string, timeout: number | undefined): http2.ClientHttp2Stream {
+  #request(path: string): http2.ClientHttp2Stream {
     for (let again = true; ; again = false) {
       const session = this.#usable();
       const headers: http2.OutgoingHttpHeaders = {
@@ -98,7 +98,6 @@ export class Connection implements Carrier {
         'user-agent': 'farsock-node',
       };
       if (this.#token !== undefined) headers.authorization = `Bearer ${this.#token}`;
-      if (timeout !== undefined) headers['grpc-timeout'] = `${Math.min(Math.ceil(timeout), 99_999_999)}m`;
       try {
         return session.request(headers);
       } catch (error) {
