@@ -305,7 +305,8 @@ class Delivery(_message.Message):
     """
     read_size: _builtins.int
     """How many bytes to read at a time, 1 to `limits.read_size`. A datagram longer than that is truncated, as recv(2) does with a short
-    buffer; a TCP stream is cut into smaller pieces. Absent: as it was, and at creation `limits.read_size`.
+    buffer; a TCP stream is cut into smaller pieces. Absent: as it was, and at creation `limits.read_size`, for which a TransferSocket
+    reads as much as one of its frames has.
     """
     hash: _builtins.bool
     """TCP: take the SHA-256 of all bytes each way, for `received_sha256` and `written_sha256` of Socket. Only before the first byte, later it

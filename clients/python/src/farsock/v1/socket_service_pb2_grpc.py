@@ -324,8 +324,8 @@ class SocketServiceServicer(object):
         While it lasts, WriteSocket and ReceiveSocket are refused with FAILED_PRECONDITION (WRONG_STATE), and one stream has the socket at
         a time. It is over, with OK, when both directions have ended and all bytes are handed over; when the client has ended its requests and
         nothing can come any more because all credit is used up or the peer has ended; and when the socket is closed. The socket then goes
-        back to what its delivery was, or is closed if the stream has made it. A stream that is cancelled, or makes a mistake, gives
-        the socket back, or resets it if the stream has made it.
+        back to what its delivery was, or is closed if the stream has made it or owns it. A stream that is cancelled, or makes a mistake, gives
+        the socket back, or resets it if the stream has made it or owns it.
 
         Typical errors: INVALID_ARGUMENT (INVALID_FIELD) a frame that must not come; the field is named. FAILED_PRECONDITION (WRONG_TRANSPORT)
         it is a UDP socket, which has no stream; (WRONG_STATE) it is not connected, or attached already; (TIMED_OUT) no first frame

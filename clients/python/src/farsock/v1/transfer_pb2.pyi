@@ -8,6 +8,7 @@ from farsock.v1 import call_pb2 as _call_pb2
 from farsock.v1 import option_pb2 as _option_pb2
 from farsock.v1 import socket_pb2 as _socket_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
@@ -32,14 +33,15 @@ class TransferSocketRequest(_message.Message):
                         its `end`
       window    both    at least 1 byte, 2^53 - 1 in all                            grants the other end credit
       end       both    once                                                        no more `data` of this end: a FIN
+      close     client  once; nothing of the client's comes after it                the socket is closed in good order
       abort     client  once; nothing of the client's comes after it                the connection is reset: a RST
       error     agent                                                               the kernel takes no more bytes: the client
                                                                                     sends no `data` after it
       closed    agent   once, last                                                  the socket is gone
 
     Frames cross on their way: what was sent before its sender could know better is dropped and no mistake, namely `data` of the client's
-    that meets `error`, all of the client's that meets `closed`, and `data` of the agent's that meets `abort`. A client goes on reading after
-    `abort`, up to `closed`.
+    that meets `error`, all of the client's that meets `closed`, and `data` of the agent's that meets `close` or `abort`. A client goes on reading
+    after these, up to `closed`.
 
     The sequences in clients/vectors/transfer of the source say what each frame must lead to, for whoever writes a client.
 
@@ -54,6 +56,7 @@ class TransferSocketRequest(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     ABORT_FIELD_NUMBER: _builtins.int
+    CLOSE_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """Bytes for the peer."""
     window: _builtins.int
@@ -76,6 +79,10 @@ class TransferSocketRequest(_message.Message):
     def abort(self) -> Global___TransferAbort:
         """Reset the connection and close the socket: AbortSocket. Bytes that the kernel has not got are discarded."""
 
+    @_builtins.property
+    def close(self) -> Global___TransferClose:
+        """Close the socket in good order after all bytes that came before: CloseSocket. Nothing more is read for the client."""
+
     def __init__(
         self,
         *,
@@ -85,12 +92,13 @@ class TransferSocketRequest(_message.Message):
         window: _builtins.int = ...,
         end: Global___TransferEnd | None = ...,
         abort: Global___TransferAbort | None = ...,
+        close: Global___TransferClose | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "create", b"create", "data", b"data", "end", b"end", "frame", b"frame", "open", b"open", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "close", b"close", "create", b"create", "data", b"data", "end", b"end", "frame", b"frame", "open", b"open", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "create", b"create", "data", b"data", "end", b"end", "frame", b"frame", "open", b"open", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "close", b"close", "create", b"create", "data", b"data", "end", b"end", "frame", b"frame", "open", b"open", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["open", "create", "data", "window", "end", "abort"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["open", "create", "data", "window", "end", "abort", "close"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -104,11 +112,16 @@ class TransferOpen(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SOCKET_ID_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
     SOCKET_UID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session. Empty: the caller's `default` session."""
     socket_id: _builtins.str
     """The socket."""
+    own: _builtins.bool
+    """Give the connection to this stream, as if it had made it: it is closed when the stream ends in good order, and reset when it is
+    cancelled. So a server's connections go with their server.
+    """
     socket_uid: _builtins.int
     """Refuse unless the socket of that name has this number. Absent: not checked."""
     def __init__(
@@ -116,11 +129,12 @@ class TransferOpen(_message.Message):
         *,
         session_id: _builtins.str = ...,
         socket_id: _builtins.str = ...,
+        own: _builtins.bool = ...,
         socket_uid: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "socket_uid", b"socket_uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "own", b"own", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__socket_uid: _TypeAlias = _typing.Literal["socket_uid"]  # noqa: Y015
     _WhichOneofArgType__socket_uid: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid"]  # noqa: Y015
@@ -199,6 +213,32 @@ class TransferAbort(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TransferAbort: _TypeAlias = TransferAbort  # noqa: Y015
+
+@_typing.final
+class TransferClose(_message.Message):
+    """The socket is to be closed. POSIX: close(2)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long to wait for room in the kernel for the bytes that came before; the rest of them is then discarded. Absent:
+        `defaults.wait_timeout` of GetAgent. Zero: do not wait, the kernel gets what it takes at once.
+        """
+
+    def __init__(
+        self,
+        *,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferClose: _TypeAlias = TransferClose  # noqa: Y015
 
 @_typing.final
 class TransferSocketResponse(_message.Message):
