@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from farsock.v1 import address_pb2 as farsock_dot_v1_dot_address__pb2
 from farsock.v1 import event_pb2 as farsock_dot_v1_dot_event__pb2
 from farsock.v1 import payload_pb2 as farsock_dot_v1_dot_payload__pb2
 from farsock.v1 import socket_pb2 as farsock_dot_v1_dot_socket__pb2
@@ -29,41 +30,45 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66\x61rsock/v1/event_service.proto\x12\nfarsock.v1\x1a\x16\x66\x61rsock/v1/event.proto\x1a\x18\x66\x61rsock/v1/payload.proto\x1a\x17\x66\x61rsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"0\n\x0b\x45ventFilter\x12\x12\n\nsocket_ids\x18\x01 \x03(\t\x12\r\n\x05kinds\x18\x02 \x03(\t\"\xea\x02\n\x12WatchEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x0f\x61\x66ter_event_seq\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x10\n\x08\x66rom_now\x18\x03 \x01(\x08\x12\x13\n\x0binstance_id\x18\x04 \x01(\t\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.farsock.v1.EventFilter\x12%\n\x04view\x18\x06 \x01(\x0b\x32\x17.farsock.v1.PayloadView\x12\x10\n\x08snapshot\x18\x07 \x01(\x08\x12\x12\n\nmax_events\x18\x08 \x01(\r\x12&\n\x05until\x18\t \x01(\x0b\x32\x17.farsock.v1.EventFilter\x12\x35\n\x12heartbeat_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nwatcher_id\x18\x0b \x01(\tB\x12\n\x10_after_event_seq\"U\n\x10\x41\x63kEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nwatcher_id\x18\x02 \x01(\t\x12\x19\n\x11through_event_seq\x18\x03 \x01(\x04\",\n\x11\x41\x63kEventsResponse\x12\x17\n\x0f\x61\x63ked_event_seq\x18\x01 \x01(\x04\"\xf7\x01\n\x13WatchEventsResponse\x12)\n\x06opened\x18\x01 \x01(\x0b\x32\x17.farsock.v1.WatchOpenedH\x00\x12-\n\x08snapshot\x18\x02 \x01(\x0b\x32\x19.farsock.v1.WatchSnapshotH\x00\x12\'\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x16.farsock.v1.EventBatchH\x00\x12#\n\x03gap\x18\x04 \x01(\x0b\x32\x14.farsock.v1.EventGapH\x00\x12/\n\theartbeat\x18\x05 \x01(\x0b\x32\x1a.farsock.v1.WatchHeartbeatH\x00\x42\x07\n\x05\x66rame\"\\\n\x0bWatchOpened\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x12\n\noldest_seq\x18\x03 \x01(\x04\x12\x10\n\x08head_seq\x18\x04 \x01(\x04\"D\n\rWatchSnapshot\x12\x0e\n\x06\x61t_seq\x18\x01 \x01(\x04\x12#\n\x07sockets\x18\x02 \x03(\x0b\x32\x12.farsock.v1.Socket\"V\n\nEventBatch\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x04\x12\x13\n\x0bthrough_seq\x18\x02 \x01(\x04\x12!\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x11.farsock.v1.Event\"]\n\x08\x45ventGap\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\x1a\n\rpayload_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x10\n\x0e_payload_bytes\"z\n\x0eWatchHeartbeat\x12\'\n\x03now\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08head_seq\x18\x02 \x01(\x04\x12-\n\nlease_left\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x80\x02\n\x10WaitEventRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x0f\x61\x66ter_event_seq\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.farsock.v1.EventFilter\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x65xpect_none\x18\x05 \x01(\x08\x12%\n\x04view\x18\x06 \x01(\x0b\x32\x17.farsock.v1.PayloadView\x12\x15\n\rfail_on_error\x18\x07 \x01(\x08\x42\x12\n\x10_after_event_seq\"\x80\x01\n\x11WaitEventResponse\x12 \n\x05\x65vent\x18\x01 \x01(\x0b\x32\x11.farsock.v1.Event\x12\x11\n\ttimed_out\x18\x02 \x01(\x08\x12\x13\n\x0bthrough_seq\x18\x03 \x01(\x04\x12!\n\x03gap\x18\x04 \x01(\x0b\x32\x14.farsock.v1.EventGap\"\xd0\x01\n\x11ListEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x0f\x61\x66ter_event_seq\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.farsock.v1.EventFilter\x12%\n\x04view\x18\x04 \x01(\x0b\x32\x17.farsock.v1.PayloadView\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\tB\x12\n\x10_after_event_seq\"t\n\x12ListEventsResponse\x12!\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x11.farsock.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\"\n\x04gaps\x18\x03 \x03(\x0b\x32\x14.farsock.v1.EventGap2\xc1\x02\n\x0c\x45ventService\x12P\n\x0bWatchEvents\x12\x1e.farsock.v1.WatchEventsRequest\x1a\x1f.farsock.v1.WatchEventsResponse0\x01\x12H\n\tWaitEvent\x12\x1c.farsock.v1.WaitEventRequest\x1a\x1d.farsock.v1.WaitEventResponse\x12K\n\nListEvents\x12\x1d.farsock.v1.ListEventsRequest\x1a\x1e.farsock.v1.ListEventsResponse\x12H\n\tAckEvents\x12\x1c.farsock.v1.AckEventsRequest\x1a\x1d.farsock.v1.AckEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66\x61rsock/v1/event_service.proto\x12\nfarsock.v1\x1a\x18\x66\x61rsock/v1/address.proto\x1a\x16\x66\x61rsock/v1/event.proto\x1a\x18\x66\x61rsock/v1/payload.proto\x1a\x17\x66\x61rsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"0\n\x0b\x45ventFilter\x12\x12\n\nsocket_ids\x18\x01 \x03(\t\x12\r\n\x05kinds\x18\x02 \x03(\t\"\x82\x03\n\x12WatchEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x0f\x61\x66ter_event_seq\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x10\n\x08\x66rom_now\x18\x03 \x01(\x08\x12\x13\n\x0binstance_id\x18\x04 \x01(\t\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.farsock.v1.EventFilter\x12%\n\x04view\x18\x06 \x01(\x0b\x32\x17.farsock.v1.PayloadView\x12\x10\n\x08snapshot\x18\x07 \x01(\x08\x12\x12\n\nmax_events\x18\x08 \x01(\r\x12&\n\x05until\x18\t \x01(\x0b\x32\x17.farsock.v1.EventFilter\x12\x35\n\x12heartbeat_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nwatcher_id\x18\x0b \x01(\t\x12\x16\n\x0epack_datagrams\x18\x0c \x01(\x08\x42\x12\n\x10_after_event_seq\"U\n\x10\x41\x63kEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nwatcher_id\x18\x02 \x01(\t\x12\x19\n\x11through_event_seq\x18\x03 \x01(\x04\",\n\x11\x41\x63kEventsResponse\x12\x17\n\x0f\x61\x63ked_event_seq\x18\x01 \x01(\x04\"\xf7\x01\n\x13WatchEventsResponse\x12)\n\x06opened\x18\x01 \x01(\x0b\x32\x17.farsock.v1.WatchOpenedH\x00\x12-\n\x08snapshot\x18\x02 \x01(\x0b\x32\x19.farsock.v1.WatchSnapshotH\x00\x12\'\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x16.farsock.v1.EventBatchH\x00\x12#\n\x03gap\x18\x04 \x01(\x0b\x32\x14.farsock.v1.EventGapH\x00\x12/\n\theartbeat\x18\x05 \x01(\x0b\x32\x1a.farsock.v1.WatchHeartbeatH\x00\x42\x07\n\x05\x66rame\"\\\n\x0bWatchOpened\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x12\n\noldest_seq\x18\x03 \x01(\x04\x12\x10\n\x08head_seq\x18\x04 \x01(\x04\"D\n\rWatchSnapshot\x12\x0e\n\x06\x61t_seq\x18\x01 \x01(\x04\x12#\n\x07sockets\x18\x02 \x03(\x0b\x32\x12.farsock.v1.Socket\"\x86\x01\n\nEventBatch\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x04\x12\x13\n\x0bthrough_seq\x18\x02 \x01(\x04\x12!\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x11.farsock.v1.Event\x12.\n\rdatagram_runs\x18\x04 \x03(\x0b\x32\x17.farsock.v1.DatagramRun\"\xe7\x01\n\x0b\x44\x61tagramRun\x12\x17\n\x0f\x66irst_event_seq\x18\x01 \x01(\x04\x12.\n\nfirst_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05sizes\x18\x03 \x03(\r\x12\x12\n\ntime_steps\x18\x04 \x03(\x04\x12\x10\n\x08payloads\x18\x05 \x01(\x0c\x12+\n\x07origins\x18\x06 \x03(\x0b\x32\x1a.farsock.v1.DatagramOrigin\x12\x16\n\x0eorigin_indexes\x18\x07 \x03(\r\x12\x15\n\rreceive_leads\x18\x08 \x03(\x04\"\xef\x01\n\x0e\x44\x61tagramOrigin\x12\x11\n\tsocket_id\x18\x01 \x01(\t\x12\x12\n\nsocket_uid\x18\x02 \x01(\x04\x12$\n\x06source\x18\x03 \x01(\x0b\x32\x14.farsock.v1.Endpoint\x12)\n\x0b\x64\x65stination\x18\x04 \x01(\x0b\x32\x14.farsock.v1.Endpoint\x12\x11\n\tinterface\x18\x05 \x01(\t\x12\x16\n\thop_limit\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x1a\n\rtraffic_class\x18\x07 \x01(\rH\x01\x88\x01\x01\x42\x0c\n\n_hop_limitB\x10\n\x0e_traffic_class\"]\n\x08\x45ventGap\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\x1a\n\rpayload_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x10\n\x0e_payload_bytes\"z\n\x0eWatchHeartbeat\x12\'\n\x03now\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08head_seq\x18\x02 \x01(\x04\x12-\n\nlease_left\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x80\x02\n\x10WaitEventRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x0f\x61\x66ter_event_seq\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.farsock.v1.EventFilter\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x65xpect_none\x18\x05 \x01(\x08\x12%\n\x04view\x18\x06 \x01(\x0b\x32\x17.farsock.v1.PayloadView\x12\x15\n\rfail_on_error\x18\x07 \x01(\x08\x42\x12\n\x10_after_event_seq\"\x80\x01\n\x11WaitEventResponse\x12 \n\x05\x65vent\x18\x01 \x01(\x0b\x32\x11.farsock.v1.Event\x12\x11\n\ttimed_out\x18\x02 \x01(\x08\x12\x13\n\x0bthrough_seq\x18\x03 \x01(\x04\x12!\n\x03gap\x18\x04 \x01(\x0b\x32\x14.farsock.v1.EventGap\"\xd0\x01\n\x11ListEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x0f\x61\x66ter_event_seq\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.farsock.v1.EventFilter\x12%\n\x04view\x18\x04 \x01(\x0b\x32\x17.farsock.v1.PayloadView\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\tB\x12\n\x10_after_event_seq\"t\n\x12ListEventsResponse\x12!\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x11.farsock.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\"\n\x04gaps\x18\x03 \x03(\x0b\x32\x14.farsock.v1.EventGap2\xc1\x02\n\x0c\x45ventService\x12P\n\x0bWatchEvents\x12\x1e.farsock.v1.WatchEventsRequest\x1a\x1f.farsock.v1.WatchEventsResponse0\x01\x12H\n\tWaitEvent\x12\x1c.farsock.v1.WaitEventRequest\x1a\x1d.farsock.v1.WaitEventResponse\x12K\n\nListEvents\x12\x1d.farsock.v1.ListEventsRequest\x1a\x1e.farsock.v1.ListEventsResponse\x12H\n\tAckEvents\x12\x1c.farsock.v1.AckEventsRequest\x1a\x1d.farsock.v1.AckEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farsock.v1.event_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTFILTER']._serialized_start=186
-  _globals['_EVENTFILTER']._serialized_end=234
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=237
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=599
-  _globals['_ACKEVENTSREQUEST']._serialized_start=601
-  _globals['_ACKEVENTSREQUEST']._serialized_end=686
-  _globals['_ACKEVENTSRESPONSE']._serialized_start=688
-  _globals['_ACKEVENTSRESPONSE']._serialized_end=732
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=735
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=982
-  _globals['_WATCHOPENED']._serialized_start=984
-  _globals['_WATCHOPENED']._serialized_end=1076
-  _globals['_WATCHSNAPSHOT']._serialized_start=1078
-  _globals['_WATCHSNAPSHOT']._serialized_end=1146
-  _globals['_EVENTBATCH']._serialized_start=1148
-  _globals['_EVENTBATCH']._serialized_end=1234
-  _globals['_EVENTGAP']._serialized_start=1236
-  _globals['_EVENTGAP']._serialized_end=1329
-  _globals['_WATCHHEARTBEAT']._serialized_start=1331
-  _globals['_WATCHHEARTBEAT']._serialized_end=1453
-  _globals['_WAITEVENTREQUEST']._serialized_start=1456
-  _globals['_WAITEVENTREQUEST']._serialized_end=1712
-  _globals['_WAITEVENTRESPONSE']._serialized_start=1715
-  _globals['_WAITEVENTRESPONSE']._serialized_end=1843
-  _globals['_LISTEVENTSREQUEST']._serialized_start=1846
-  _globals['_LISTEVENTSREQUEST']._serialized_end=2054
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=2056
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=2172
-  _globals['_EVENTSERVICE']._serialized_start=2175
-  _globals['_EVENTSERVICE']._serialized_end=2496
+  _globals['_EVENTFILTER']._serialized_start=212
+  _globals['_EVENTFILTER']._serialized_end=260
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=263
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=649
+  _globals['_ACKEVENTSREQUEST']._serialized_start=651
+  _globals['_ACKEVENTSREQUEST']._serialized_end=736
+  _globals['_ACKEVENTSRESPONSE']._serialized_start=738
+  _globals['_ACKEVENTSRESPONSE']._serialized_end=782
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=785
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1032
+  _globals['_WATCHOPENED']._serialized_start=1034
+  _globals['_WATCHOPENED']._serialized_end=1126
+  _globals['_WATCHSNAPSHOT']._serialized_start=1128
+  _globals['_WATCHSNAPSHOT']._serialized_end=1196
+  _globals['_EVENTBATCH']._serialized_start=1199
+  _globals['_EVENTBATCH']._serialized_end=1333
+  _globals['_DATAGRAMRUN']._serialized_start=1336
+  _globals['_DATAGRAMRUN']._serialized_end=1567
+  _globals['_DATAGRAMORIGIN']._serialized_start=1570
+  _globals['_DATAGRAMORIGIN']._serialized_end=1809
+  _globals['_EVENTGAP']._serialized_start=1811
+  _globals['_EVENTGAP']._serialized_end=1904
+  _globals['_WATCHHEARTBEAT']._serialized_start=1906
+  _globals['_WATCHHEARTBEAT']._serialized_end=2028
+  _globals['_WAITEVENTREQUEST']._serialized_start=2031
+  _globals['_WAITEVENTREQUEST']._serialized_end=2287
+  _globals['_WAITEVENTRESPONSE']._serialized_start=2290
+  _globals['_WAITEVENTRESPONSE']._serialized_end=2418
+  _globals['_LISTEVENTSREQUEST']._serialized_start=2421
+  _globals['_LISTEVENTSREQUEST']._serialized_end=2629
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=2631
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=2747
+  _globals['_EVENTSERVICE']._serialized_start=2750
+  _globals['_EVENTSERVICE']._serialized_end=3071
 # @@protoc_insertion_point(module_scope)

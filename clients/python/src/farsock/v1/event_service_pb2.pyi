@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from farsock.v1 import address_pb2 as _address_pb2
 from farsock.v1 import event_pb2 as _event_pb2
 from farsock.v1 import payload_pb2 as _payload_pb2
 from farsock.v1 import socket_pb2 as _socket_pb2
@@ -72,6 +73,7 @@ class WatchEventsRequest(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     WATCHER_ID_FIELD_NUMBER: _builtins.int
+    PACK_DATAGRAMS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session. Empty: the caller's `default` session."""
     after_event_seq: _builtins.int
@@ -91,6 +93,11 @@ class WatchEventsRequest(_message.Message):
     no stream is open, to the end of the session. Without `after_event_seq`, `from_now` and `snapshot`, the stream begins after what it has
     acknowledged. There are at most `limits.watchers` names. In a RING session it is refused with FAILED_PRECONDITION (NOT_LOSSLESS).
     Empty: an observer, which holds nothing.
+    """
+    pack_datagrams: _builtins.bool
+    """Send datagrams that came one after the other as one DatagramRun, which says once what they have in common. For programs that read
+    hundreds of thousands a second, not for people. Needs the form DATA or NONE and no `max_bytes`, else it is refused with
+    INVALID_ARGUMENT. Absent: each datagram is an event.
     """
     @_builtins.property
     def filter(self) -> Global___EventFilter:
@@ -122,10 +129,11 @@ class WatchEventsRequest(_message.Message):
         until: Global___EventFilter | None = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         watcher_id: _builtins.str = ...,
+        pack_datagrams: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_event_seq", b"_after_event_seq", "after_event_seq", b"after_event_seq", "filter", b"filter", "heartbeat_interval", b"heartbeat_interval", "until", b"until", "view", b"view"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_event_seq", b"_after_event_seq", "after_event_seq", b"after_event_seq", "filter", b"filter", "from_now", b"from_now", "heartbeat_interval", b"heartbeat_interval", "instance_id", b"instance_id", "max_events", b"max_events", "session_id", b"session_id", "snapshot", b"snapshot", "until", b"until", "view", b"view", "watcher_id", b"watcher_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_event_seq", b"_after_event_seq", "after_event_seq", b"after_event_seq", "filter", b"filter", "from_now", b"from_now", "heartbeat_interval", b"heartbeat_interval", "instance_id", b"instance_id", "max_events", b"max_events", "pack_datagrams", b"pack_datagrams", "session_id", b"session_id", "snapshot", b"snapshot", "until", b"until", "view", b"view", "watcher_id", b"watcher_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_event_seq: _TypeAlias = _typing.Literal["after_event_seq"]  # noqa: Y015
     _WhichOneofArgType__after_event_seq: _TypeAlias = _typing.Literal["_after_event_seq", b"_after_event_seq"]  # noqa: Y015
@@ -308,6 +316,7 @@ class EventBatch(_message.Message):
     FROM_SEQ_FIELD_NUMBER: _builtins.int
     THROUGH_SEQ_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    DATAGRAM_RUNS_FIELD_NUMBER: _builtins.int
     from_seq: _builtins.int
     """The first number of the range."""
     through_seq: _builtins.int
@@ -316,20 +325,150 @@ class EventBatch(_message.Message):
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """The events, in the order of their numbers."""
 
+    @_builtins.property
+    def datagram_runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatagramRun]:
+        """Only with `pack_datagrams`: events of the kind `datagram_received` that are not in `events`, in the order of their numbers. The numbers
+        of a run have no holes: it stands between two events, or two runs, as a whole.
+        """
+
     def __init__(
         self,
         *,
         from_seq: _builtins.int = ...,
         through_seq: _builtins.int = ...,
         events: _abc.Iterable[_event_pb2.Event] | None = ...,
+        datagram_runs: _abc.Iterable[Global___DatagramRun] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "from_seq", b"from_seq", "through_seq", b"through_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datagram_runs", b"datagram_runs", "events", b"events", "from_seq", b"from_seq", "through_seq", b"through_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventBatch: _TypeAlias = EventBatch  # noqa: Y015
+
+@_typing.final
+class DatagramRun(_message.Message):
+    """Events of the kind `datagram_received`, of one socket or of several, whose numbers follow each other without holes. A datagram that was
+    truncated is never in a run. All datagrams of a run have a `receive_time`, or none has.
+
+    The lists `sizes`, `time_steps`, `origin_indexes` and `receive_leads` have one value for each datagram, in the order of their numbers.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_EVENT_SEQ_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    SIZES_FIELD_NUMBER: _builtins.int
+    TIME_STEPS_FIELD_NUMBER: _builtins.int
+    PAYLOADS_FIELD_NUMBER: _builtins.int
+    ORIGINS_FIELD_NUMBER: _builtins.int
+    ORIGIN_INDEXES_FIELD_NUMBER: _builtins.int
+    RECEIVE_LEADS_FIELD_NUMBER: _builtins.int
+    first_event_seq: _builtins.int
+    """The number of the first event."""
+    payloads: _builtins.bytes
+    """All of their bytes, one datagram after the other. Empty with the form NONE."""
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first one was noticed, on the agent's clock."""
+
+    @_builtins.property
+    def sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many bytes each datagram has."""
+
+    @_builtins.property
+    def time_steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many nanoseconds after the one before it each was noticed; zero for the first."""
+
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatagramOrigin]:
+        """What datagrams have in common. At least one."""
+
+    @_builtins.property
+    def origin_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which of `origins` each has, counted from 0. Empty: all have the first."""
+
+    @_builtins.property
+    def receive_leads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many nanoseconds before it was noticed the kernel had received each: its `receive_time` is so much earlier. Empty: none has one."""
+
+    def __init__(
+        self,
+        *,
+        first_event_seq: _builtins.int = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        sizes: _abc.Iterable[_builtins.int] | None = ...,
+        time_steps: _abc.Iterable[_builtins.int] | None = ...,
+        payloads: _builtins.bytes = ...,
+        origins: _abc.Iterable[Global___DatagramOrigin] | None = ...,
+        origin_indexes: _abc.Iterable[_builtins.int] | None = ...,
+        receive_leads: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_event_seq", b"first_event_seq", "first_time", b"first_time", "origin_indexes", b"origin_indexes", "origins", b"origins", "payloads", b"payloads", "receive_leads", b"receive_leads", "sizes", b"sizes", "time_steps", b"time_steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatagramRun: _TypeAlias = DatagramRun  # noqa: Y015
+
+@_typing.final
+class DatagramOrigin(_message.Message):
+    """All of a `datagram_received` event but its number, its time and its bytes. The fields are those of Event and DatagramReceivedEvent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOCKET_ID_FIELD_NUMBER: _builtins.int
+    SOCKET_UID_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DESTINATION_FIELD_NUMBER: _builtins.int
+    INTERFACE_FIELD_NUMBER: _builtins.int
+    HOP_LIMIT_FIELD_NUMBER: _builtins.int
+    TRAFFIC_CLASS_FIELD_NUMBER: _builtins.int
+    socket_id: _builtins.str
+    """The socket, by name."""
+    socket_uid: _builtins.int
+    """The socket, by number."""
+    interface: _builtins.str
+    """The interface that it came in by, by name."""
+    hop_limit: _builtins.int
+    """IP_TTL or IPV6_UNICAST_HOPS as it arrived."""
+    traffic_class: _builtins.int
+    """The IPv4 TOS or IPv6 traffic class byte as it arrived: DSCP and ECN."""
+    @_builtins.property
+    def source(self) -> _address_pb2.Endpoint:
+        """Who sent it."""
+
+    @_builtins.property
+    def destination(self) -> _address_pb2.Endpoint:
+        """The address that it was sent to: one of this host, or a group."""
+
+    def __init__(
+        self,
+        *,
+        socket_id: _builtins.str = ...,
+        socket_uid: _builtins.int = ...,
+        source: _address_pb2.Endpoint | None = ...,
+        destination: _address_pb2.Endpoint | None = ...,
+        interface: _builtins.str = ...,
+        hop_limit: _builtins.int | None = ...,
+        traffic_class: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit", "_traffic_class", b"_traffic_class", "destination", b"destination", "hop_limit", b"hop_limit", "source", b"source", "traffic_class", b"traffic_class"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit", "_traffic_class", b"_traffic_class", "destination", b"destination", "hop_limit", b"hop_limit", "interface", b"interface", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source", b"source", "traffic_class", b"traffic_class"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__hop_limit: _TypeAlias = _typing.Literal["hop_limit"]  # noqa: Y015
+    _WhichOneofArgType__hop_limit: _TypeAlias = _typing.Literal["_hop_limit", b"_hop_limit"]  # noqa: Y015
+    _WhichOneofReturnType__traffic_class: _TypeAlias = _typing.Literal["traffic_class"]  # noqa: Y015
+    _WhichOneofArgType__traffic_class: _TypeAlias = _typing.Literal["_traffic_class", b"_traffic_class"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hop_limit) -> _WhichOneofReturnType__hop_limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__traffic_class) -> _WhichOneofReturnType__traffic_class | None: ...
+
+Global___DatagramOrigin: _TypeAlias = DatagramOrigin  # noqa: Y015
 
 @_typing.final
 class EventGap(_message.Message):
