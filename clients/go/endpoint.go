@@ -1,0 +1,134 @@
+package farsock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// DefaultPort is where agents are reached when no port is named.
+const DefaultPort = 7625
+
+// endpoint is where an agent is reached, and what it is shown there.
+type endpoint struct {
+	// network and address are as net.Dialer takes them.
+	network, address string
+	token            func() (string, error)
+}
+
+func (e *endpoint) String() string {
+	if e.network == "unix" {
+		return "unix:" + e.address
+	}
+	return e.address
+}
+
+func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, e.network, e.address)
+}
+
+// find takes a name for that of the inventory's, if there is one, and else for an endpoint.
+func (c *Config) find(name string) (*endpoint, error) {
+	file := c.Inventory
+	if file == "" {
+		file = os.Getenv("FARSOCK_INVENTORY")
+	}
+	if file == "" {
+		return c.endpoint(name, c.TokenFile)
+	}
+	hosts, err := readInventory(file)
+	if err != nil {
+		return nil, err
+	}
+	if host, known := hosts.Hosts[name]; known {
+		tokenFile := c.TokenFile
+		if tokenFile == "" && host.TokenFile != "" {
+			tokenFile = host.TokenFile
+			if !filepath.IsAbs(tokenFile) {
+				tokenFile = filepath.Join(filepath.Dir(file), tokenFile)
+			}
+		}
+		endpoint, err := c.endpoint(host.Agent, tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("%s: host %s: %w", file, name, err)
+		}
+		return endpoint, nil
+	}
+	if _, err := strconv.Atoi(name); err == nil || strings.Contains(name, ":") {
+		return c.endpoint(name, c.TokenFile)
+	}
+	return nil, fmt.Errorf("there is no host %q in %s: it has %s", name, file, hosts.names())
+}
+
+// endpoint reads lab-a, lab-a:7625, [::1]:7625, 7625, unix:/path.
+func (c *Config) endpoint(text, tokenFile string) (*endpoint, error) {
+	if path, is := strings.CutPrefix(text, "unix:"); is {
+		if path == "" {
+			return nil, errors.New("unix: needs a path")
+		}
+		return &endpoint{network: "unix", address: path, token: func() (string, error) { return "", nil }}, nil
+	}
+	host, port := text, strconv.Itoa(DefaultPort)
+	if _, err := netip.ParseAddr(text); err != nil {
+		if _, err := strconv.Atoi(text); err == nil {
+			host, port = "", text
+		} else if strings.Contains(text, ":") {
+			if host, port, err = net.SplitHostPort(text); err != nil {
+				return nil, fmt.Errorf("%q is no endpoint: HOST, HOST:PORT, PORT or unix:PATH is needed", text)
+			}
+		}
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if text == "" || err != nil || number == 0 || strings.ContainsAny(host, "/ ") {
+		return nil, fmt.Errorf("%q is no endpoint: HOST, HOST:PORT, PORT or unix:PATH is needed", text)
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	token := func() (string, error) { return c.findToken(tokenFile, port) }
+	return &endpoint{network: "tcp", address: net.JoinHostPort(host, port), token: token}, nil
+}
+
+// findToken answers what an agent by TCP is shown. It is read anew for each connection, because an agent makes a new one when it starts.
+func (c *Config) findToken(file, port string) (string, error) {
+	if c.Token != "" {
+		return c.Token, nil
+	}
+	named := file != ""
+	if !named {
+		file = os.Getenv("FARSOCK_TOKEN_FILE")
+		named = file != ""
+	}
+	if !named {
+		file = filepath.Join(runtimeDir(), port+".token")
+	}
+	text, err := os.ReadFile(file)
+	if !named && errors.Is(err, fs.ErrNotExist) {
+		// An agent on another host, or one that was started with --no-auth.
+		return "", nil
+	}
+	return strings.TrimSpace(string(text)), err
+}
+
+// runtimeDir is where agents of this user keep their tokens.
+func runtimeDir() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "farsock")
+	}
+	user := strconv.Itoa(os.Getuid())
+	if info, err := os.Stat("/run/user/" + user); err == nil && info.IsDir() {
+		return filepath.Join("/run/user", user, "farsock")
+	}
+	if user == "0" {
+		return "/run/farsock"
+	}
+	return filepath.Join(os.TempDir(), "farsock-"+user)
+}

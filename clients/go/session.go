@@ -1,0 +1,120 @@
+package farsock
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/farsock/farsock/clients/go/farsockpb"
+)
+
+// requestPrefix begins the names of this package's operations.
+const requestPrefix = "go-"
+
+func formatUint(number uint64) string { return strconv.FormatUint(number, 10) }
+
+// session is what a host owns on its agent.
+type session struct {
+	id string
+	// lab are the addresses that sockets without one get.
+	lab []string
+}
+
+// SessionID is the name of the host's session on its agent, which is made if there is none.
+func (h *Host) SessionID(ctx context.Context) (string, error) {
+	session, err := h.open(ctx)
+	if err != nil {
+		return "", err
+	}
+	return session.id, nil
+}
+
+// open answers the session, and makes it if there is none.
+func (h *Host) open(ctx context.Context) (*session, error) {
+	select {
+	case h.making <- struct{}{}:
+		defer func() { <-h.making }()
+	case <-ctx.Done():
+		return nil, ended(ctx)
+	}
+	if h.session != nil {
+		return h.session, nil
+	}
+	h.mu.Lock()
+	closed := h.closed
+	h.mu.Unlock()
+	if closed {
+		return nil, h.errClosed()
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	made, err := h.makeSession(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ended(ctx)
+		}
+		return nil, h.agentError(err)
+	}
+	h.session = made
+	return made, nil
+}
+
+func (h *Host) makeSession(ctx context.Context) (*session, error) {
+	told, err := h.API.Agent.GetAgent(ctx, &farsockpb.GetAgentRequest{})
+	if err != nil {
+		return nil, err
+	}
+	lab := told.GetAgent().GetLabAddresses()
+	if h.named == "default" {
+		return &session{lab: lab}, nil
+	}
+	if h.named != "" {
+		return &session{id: h.named, lab: lab}, nil
+	}
+	made, err := h.API.Sessions.CreateSession(ctx, &farsockpb.CreateSessionRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return &session{id: made.GetSession().GetSessionId(), lab: lab}, nil
+}
+
+// inSession does something in the session, and once more in a new one if the agent does not have it any more.
+func (h *Host) inSession(ctx context.Context, act func(*session) error) error {
+	session, err := h.open(ctx)
+	if err != nil {
+		return err
+	}
+	if err = act(session); !sessionGone(err) || h.named != "" {
+		return err
+	}
+	h.forget(session)
+	if session, err = h.open(ctx); err != nil {
+		return err
+	}
+	return act(session)
+}
+
+// forget makes a new session the next time.
+func (h *Host) forget(gone *session) {
+	h.making <- struct{}{}
+	if h.session == gone {
+		h.session = nil
+	}
+	<-h.making
+}
+
+// deleteSession ends what the host has made. An agent that is gone has forgotten it as well.
+func (h *Host) deleteSession() error {
+	session := h.session
+	h.session = nil
+	if session == nil || h.named != "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, closePatience)
+	defer cancel()
+	request := &farsockpb.DeleteSessionRequest{SessionId: session.id, AllowMissing: true}
+	_, err := h.API.Sessions.DeleteSession(ctx, request)
+	if refused, is := h.agentError(err).(*AgentError); is && !refused.lost() && !refused.Timeout() {
+		return refused
+	}
+	return nil
+}
