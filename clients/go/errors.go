@@ -70,6 +70,9 @@ func (h *Host) agentError(err error) error {
 	if err == nil {
 		return nil
 	}
+	if h.ctx.Err() != nil {
+		return h.errClosed()
+	}
 	told := status.Convert(err)
 	made := &AgentError{Agent: h.endpoint.String(), Code: told.Code(), Message: told.Message(), status: told}
 	for _, detail := range told.Details() {
