@@ -88,6 +88,12 @@ func (h *Host) broken(code codes.Code, reason, message string) error {
 	return &AgentError{Agent: h.endpoint.String(), Code: code, Reason: reason, Message: message, status: status.New(code, message)}
 }
 
+// socketClosed is the error of a socket that somebody else has closed.
+func (h *Host) socketClosed(end *farsockpb.SocketClosed) error {
+	reason := strings.TrimPrefix(end.GetReason().String(), "CLOSE_REASON_")
+	return h.broken(codes.Aborted, reasonSocketClosed, "the far socket was closed: "+reason)
+}
+
 // === The kernel's errors ===
 
 // errnos has the names that package syscall knows everywhere, with the numbers that they have on this system.

@@ -23,6 +23,9 @@ type Config struct {
 	// Session names a session that is there already and stays, such as "default". Empty: the host works in a session of its own, which
 	// ends with it.
 	Session string
+	// LeaseTTL is how soon the agent closes everything of the host's session after this program has died, hangs, or is cut off: 5 s to 1 h.
+	// It is renewed three times within it. Zero: the agent's default.
+	LeaseTTL time.Duration
 }
 
 // Open is Open of the zero Config.
@@ -39,7 +42,7 @@ func (c *Config) Open(name string) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	host := &Host{name: name, endpoint: endpoint, pool: pool, named: c.Session, making: make(chan struct{}, 1), feeding: make(chan struct{}, 1)}
+	host := &Host{name: name, endpoint: endpoint, pool: pool, named: c.Session, lease: c.LeaseTTL, making: make(chan struct{}, 1), feeding: make(chan struct{}, 1)}
 	host.ctx, host.cancel = context.WithCancel(context.Background())
 	host.closers = make(map[closer]struct{})
 	host.API = API{
@@ -72,6 +75,7 @@ type Host struct {
 	endpoint *endpoint
 	pool     *pool
 	named    string
+	lease    time.Duration
 	// ctx ends when the host is closed. All that runs by itself is in running.
 	ctx     context.Context
 	cancel  context.CancelFunc

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	farsock "github.com/farsock/farsock/clients/go"
 	"github.com/farsock/farsock/clients/go/farsockpb"
@@ -154,6 +156,35 @@ func TestADefaultSessionStays(t *testing.T) {
 	_ = conn.Close()
 	if id := must(host.SessionID(within(t)))(t); id != "" {
 		t.Errorf("%q", id)
+	}
+}
+
+func TestTheLeaseIsRenewed(t *testing.T) {
+	t.Parallel()
+	host := openWith(t, farsock.Config{LeaseTTL: 5 * time.Second}, shared.Endpoint())
+	id := must(host.SessionID(within(t)))(t)
+	left := 5 * time.Second
+	for {
+		answer := must(host.API.Sessions.GetSession(within(t), &farsockpb.GetSessionRequest{SessionId: id}))(t)
+		now := answer.GetSession().GetLeaseLeft().AsDuration()
+		if now > left {
+			break
+		}
+		left = now
+		// A session in which nothing happens says so a little later.
+		_ = must(host.API.Events.WaitEvent(within(t), &farsockpb.WaitEventRequest{
+			SessionId: id, Timeout: durationpb.New(100 * time.Millisecond),
+		}))(t)
+	}
+}
+
+func TestASessionThatIsGoneIsMadeAnew(t *testing.T) {
+	host := shared.Host(t)
+	id := must(host.SessionID(within(t)))(t)
+	_ = must(host.API.Sessions.DeleteSession(within(t), &farsockpb.DeleteSessionRequest{SessionId: id}))(t)
+	hello(t, host)
+	if now := must(host.SessionID(within(t)))(t); now == id {
+		t.Errorf("%s is gone", id)
 	}
 }
 

@@ -3,20 +3,25 @@ package farsock
 import (
 	"context"
 	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/farsock/farsock/clients/go/farsockpb"
 )
 
-// requestPrefix begins the names of this package's operations.
-const requestPrefix = "go-"
+const (
+	// requestPrefix begins the names of this package's operations.
+	requestPrefix = "go-"
+	// renewPause is how soon a renewal is tried again that has failed.
+	renewPause = 200 * time.Millisecond
+)
 
 func formatUint(number uint64) string { return strconv.FormatUint(number, 10) }
 
 // session is what a host owns on its agent.
 type session struct {
 	id string
-	// lab are the addresses that sockets without one get.
-	lab []string
 }
 
 // SessionID is the name of the host's session on its agent, which is made if there is none.
@@ -59,22 +64,56 @@ func (h *Host) open(ctx context.Context) (*session, error) {
 }
 
 func (h *Host) makeSession(ctx context.Context) (*session, error) {
-	told, err := h.API.Agent.GetAgent(ctx, &farsockpb.GetAgentRequest{})
-	if err != nil {
-		return nil, err
-	}
-	lab := told.GetAgent().GetLabAddresses()
 	if h.named == "default" {
-		return &session{lab: lab}, nil
+		return new(session), nil
 	}
 	if h.named != "" {
-		return &session{id: h.named, lab: lab}, nil
+		return &session{id: h.named}, nil
 	}
-	made, err := h.API.Sessions.CreateSession(ctx, &farsockpb.CreateSessionRequest{})
+	request := new(farsockpb.CreateSessionRequest)
+	if h.lease > 0 {
+		request.LeaseTtl = durationpb.New(h.lease)
+	}
+	sent := time.Now()
+	answer, err := h.API.Sessions.CreateSession(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	return &session{id: made.GetSession().GetSessionId(), lab: lab}, nil
+	made := &session{id: answer.GetSession().GetSessionId()}
+	ttl := answer.GetSession().GetLeaseTtl().AsDuration()
+	if ttl == 0 {
+		return made, nil
+	}
+	if !h.run(func() { h.renew(made, ttl, sent) }) {
+		return nil, h.errClosed()
+	}
+	return made, nil
+}
+
+// renew keeps the lease of a session, which began no earlier than at a moment of this clock, until the host is closed. When a TTL has passed
+// since the last renewal was sent that was answered, the session is not used any more.
+func (h *Host) renew(session *session, ttl time.Duration, renewed time.Time) {
+	pause := ttl / 3
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		sent := time.Now()
+		ctx, cancel := context.WithTimeout(h.ctx, ttl/3)
+		_, err := h.API.Sessions.RenewSession(ctx, &farsockpb.RenewSessionRequest{SessionId: session.id})
+		cancel()
+		if err == nil {
+			renewed, pause = sent, ttl/3
+			continue
+		}
+		if sessionGone(h.agentError(err)) || time.Since(renewed) > ttl {
+			h.forget(session)
+			return
+		}
+		pause = min(ttl/3, renewPause)
+	}
 }
 
 // inSession does something in the session, and once more in a new one if the agent does not have it any more.

@@ -451,7 +451,7 @@ func (s *stream) fate(call string, afterwards error) error {
 	if reason := s.end.GetReason(); reason == farsockpb.CloseReason_CLOSE_REASON_CLOSED && s.machine.HasEnded(transfer.Agent) {
 		return afterwards
 	}
-	return s.host.broken(codes.Aborted, reasonSocketClosed, "the far socket was closed: "+s.end.GetReason().String())
+	return s.host.socketClosed(s.end)
 }
 
 // shutDown sends a FIN after what was written.

@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"github.com/farsock/farsock/clients/go/farsockpb"
 )
 
@@ -153,7 +151,7 @@ func (c *UDPConn) take(event *farsockpb.Event) {
 			c.put(datagram{err: failed})
 		}
 	case *farsockpb.Event_Closed:
-		c.finish(c.host.broken(codes.Aborted, reasonSocketClosed, "the far socket was closed: "+got.Closed.GetReason().String()))
+		c.finish(c.host.socketClosed(got.Closed))
 	}
 }
 

@@ -119,8 +119,8 @@ type Agent struct {
 	LabAddresses []string `protobuf:"bytes,4,rep,name=lab_addresses,json=labAddresses,proto3" json:"lab_addresses,omitempty"`
 	// Where the agent itself is reached: `127.0.0.1:7625`, `unix:/run/user/1000/farsock/agent.sock`.
 	ControlAddresses []string `protobuf:"bytes,5,rep,name=control_addresses,json=controlAddresses,proto3" json:"control_addresses,omitempty"`
-	// What works here, by name: `tcp`, `udp`, `ipv4`, `ipv6`, and the Linux capabilities that matter (`net_admin`, `net_bind_service`,
-	// `net_raw`), each only where it is there.
+	// What works here, by name: `tcp`, `udp`, `ipv4`, `ipv6`, `leases`, and the Linux capabilities that matter (`net_admin`,
+	// `net_bind_service`, `net_raw`), each only where it is there.
 	Capabilities []string `protobuf:"bytes,6,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
 	// The limits in force.
 	Limits *Limits `protobuf:"bytes,7,opt,name=limits,proto3" json:"limits,omitempty"`
@@ -258,7 +258,7 @@ type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Open sockets of a session.
 	Sockets uint32 `protobuf:"varint,1,opt,name=sockets,proto3" json:"sockets,omitempty"`
-	// Sessions of a caller, its `default` session included.
+	// Sessions of a caller, its `default` session included, and those whose lease has expired left out.
 	Sessions uint32 `protobuf:"varint,2,opt,name=sessions,proto3" json:"sessions,omitempty"`
 	// Watchers of a session.
 	Watchers uint32 `protobuf:"varint,3,opt,name=watchers,proto3" json:"watchers,omitempty"`
@@ -296,6 +296,8 @@ type Limits struct {
 	MessageBytes uint32 `protobuf:"varint,19,opt,name=message_bytes,json=messageBytes,proto3" json:"message_bytes,omitempty"`
 	// Bytes of payload that the remembered operations of a session hold.
 	RememberedBytes uint32 `protobuf:"varint,20,opt,name=remembered_bytes,json=rememberedBytes,proto3" json:"remembered_bytes,omitempty"`
+	// Sessions of a caller whose lease has expired and that can still be read. One more, and the one that expired first is forgotten.
+	ExpiredSessions uint32 `protobuf:"varint,21,opt,name=expired_sessions,json=expiredSessions,proto3" json:"expired_sessions,omitempty"`
 	// Memberships of one socket in multicast groups, and sources that it blocks.
 	Groups uint32 `protobuf:"varint,30,opt,name=groups,proto3" json:"groups,omitempty"`
 	// Bytes that a TransferSocket takes from its client before the kernel has them.
@@ -474,6 +476,13 @@ func (x *Limits) GetRememberedBytes() uint32 {
 	return 0
 }
 
+func (x *Limits) GetExpiredSessions() uint32 {
+	if x != nil {
+		return x.ExpiredSessions
+	}
+	return 0
+}
+
 func (x *Limits) GetGroups() uint32 {
 	if x != nil {
 		return x.Groups
@@ -500,9 +509,15 @@ type Defaults struct {
 	// How often a watcher gets a sign of life.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	// The backlog of a listener.
-	Backlog       uint32 `protobuf:"varint,5,opt,name=backlog,proto3" json:"backlog,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Backlog uint32 `protobuf:"varint,5,opt,name=backlog,proto3" json:"backlog,omitempty"`
+	// For how long the lease of a session is good, and each renewal of it.
+	LeaseTtl *durationpb.Duration `protobuf:"bytes,6,opt,name=lease_ttl,json=leaseTtl,proto3" json:"lease_ttl,omitempty"`
+	// For how long a session whose lease has expired can still be read.
+	ExpiredLog *durationpb.Duration `protobuf:"bytes,7,opt,name=expired_log,json=expiredLog,proto3" json:"expired_log,omitempty"`
+	// How long a `default` session may go without a request and without a watcher before it is reset.
+	DefaultSessionIdle *durationpb.Duration `protobuf:"bytes,8,opt,name=default_session_idle,json=defaultSessionIdle,proto3" json:"default_session_idle,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Defaults) Reset() {
@@ -568,6 +583,27 @@ func (x *Defaults) GetBacklog() uint32 {
 		return x.Backlog
 	}
 	return 0
+}
+
+func (x *Defaults) GetLeaseTtl() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseTtl
+	}
+	return nil
+}
+
+func (x *Defaults) GetExpiredLog() *durationpb.Duration {
+	if x != nil {
+		return x.ExpiredLog
+	}
+	return nil
+}
+
+func (x *Defaults) GetDefaultSessionIdle() *durationpb.Duration {
+	if x != nil {
+		return x.DefaultSessionIdle
+	}
+	return nil
 }
 
 // What GetClock takes: nothing.
@@ -1801,7 +1837,7 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"start_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12%\n" +
 	"\x0ekernel_release\x18\v \x01(\tR\rkernelRelease\x12/\n" +
-	"\x13congestion_controls\x18\f \x03(\tR\x12congestionControls\"\xf0\x05\n" +
+	"\x13congestion_controls\x18\f \x03(\tR\x12congestionControls\"\x9b\x06\n" +
 	"\x06Limits\x12\x18\n" +
 	"\asockets\x18\x01 \x01(\rR\asockets\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\rR\bsessions\x12\x1a\n" +
@@ -1824,15 +1860,20 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\vconnections\x18\x11 \x01(\rR\vconnections\x12\x14\n" +
 	"\x05marks\x18\x12 \x01(\rR\x05marks\x12#\n" +
 	"\rmessage_bytes\x18\x13 \x01(\rR\fmessageBytes\x12)\n" +
-	"\x10remembered_bytes\x18\x14 \x01(\rR\x0frememberedBytes\x12\x16\n" +
+	"\x10remembered_bytes\x18\x14 \x01(\rR\x0frememberedBytes\x12)\n" +
+	"\x10expired_sessions\x18\x15 \x01(\rR\x0fexpiredSessions\x12\x16\n" +
 	"\x06groups\x18\x1e \x01(\rR\x06groups\x12%\n" +
-	"\x0etransfer_bytes\x18\x1f \x01(\rR\rtransferBytes\"\xb4\x02\n" +
+	"\x0etransfer_bytes\x18\x1f \x01(\rR\rtransferBytes\"\xf5\x03\n" +
 	"\bDefaults\x12B\n" +
 	"\x0fconnect_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0econnectTimeout\x12<\n" +
 	"\fwait_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vwaitTimeout\x12B\n" +
 	"\x0fstart_tolerance\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0estartTolerance\x12H\n" +
 	"\x12heartbeat_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12\x18\n" +
-	"\abacklog\x18\x05 \x01(\rR\abacklog\"\x11\n" +
+	"\abacklog\x18\x05 \x01(\rR\abacklog\x126\n" +
+	"\tlease_ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\bleaseTtl\x12:\n" +
+	"\vexpired_log\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"expiredLog\x12K\n" +
+	"\x14default_session_idle\x18\b \x01(\v2\x19.google.protobuf.DurationR\x12defaultSessionIdle\"\x11\n" +
 	"\x0fGetClockRequest\"\xaa\x02\n" +
 	"\x10GetClockResponse\x12=\n" +
 	"\freceive_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\vreceiveTime\x12?\n" +
@@ -1985,43 +2026,46 @@ var file_farsock_v1_agent_service_proto_depIdxs = []int32{
 	23, // 6: farsock.v1.Defaults.wait_timeout:type_name -> google.protobuf.Duration
 	23, // 7: farsock.v1.Defaults.start_tolerance:type_name -> google.protobuf.Duration
 	23, // 8: farsock.v1.Defaults.heartbeat_interval:type_name -> google.protobuf.Duration
-	22, // 9: farsock.v1.GetClockResponse.receive_time:type_name -> google.protobuf.Timestamp
-	22, // 10: farsock.v1.GetClockResponse.transmit_time:type_name -> google.protobuf.Timestamp
-	22, // 11: farsock.v1.GetClockResponse.system_time:type_name -> google.protobuf.Timestamp
-	23, // 12: farsock.v1.GetClockResponse.since_boot:type_name -> google.protobuf.Duration
-	8,  // 13: farsock.v1.Interface.addresses:type_name -> farsock.v1.InterfaceAddress
-	24, // 14: farsock.v1.InterfaceAddress.family:type_name -> farsock.v1.Family
-	7,  // 15: farsock.v1.ListInterfacesResponse.interfaces:type_name -> farsock.v1.Interface
-	12, // 16: farsock.v1.GetRouteResponse.route:type_name -> farsock.v1.Route
-	25, // 17: farsock.v1.GetRouteResponse.error:type_name -> farsock.v1.SocketError
-	24, // 18: farsock.v1.ParseAddressResponse.family:type_name -> farsock.v1.Family
-	26, // 19: farsock.v1.ResolveRequest.transport:type_name -> farsock.v1.Transport
-	24, // 20: farsock.v1.ResolveRequest.family:type_name -> farsock.v1.Family
-	23, // 21: farsock.v1.ResolveRequest.timeout:type_name -> google.protobuf.Duration
-	25, // 22: farsock.v1.ResolveResponse.error:type_name -> farsock.v1.SocketError
-	23, // 23: farsock.v1.ResolveResponse.elapsed:type_name -> google.protobuf.Duration
-	19, // 24: farsock.v1.GetKernelCountersResponse.counters:type_name -> farsock.v1.KernelCounter
-	22, // 25: farsock.v1.GetKernelCountersResponse.time:type_name -> google.protobuf.Timestamp
-	23, // 26: farsock.v1.GetKernelCountersResponse.since_mark:type_name -> google.protobuf.Duration
-	0,  // 27: farsock.v1.AgentService.GetAgent:input_type -> farsock.v1.GetAgentRequest
-	5,  // 28: farsock.v1.AgentService.GetClock:input_type -> farsock.v1.GetClockRequest
-	9,  // 29: farsock.v1.AgentService.ListInterfaces:input_type -> farsock.v1.ListInterfacesRequest
-	11, // 30: farsock.v1.AgentService.GetRoute:input_type -> farsock.v1.GetRouteRequest
-	14, // 31: farsock.v1.AgentService.ParseAddress:input_type -> farsock.v1.ParseAddressRequest
-	16, // 32: farsock.v1.AgentService.Resolve:input_type -> farsock.v1.ResolveRequest
-	18, // 33: farsock.v1.AgentService.GetKernelCounters:input_type -> farsock.v1.GetKernelCountersRequest
-	1,  // 34: farsock.v1.AgentService.GetAgent:output_type -> farsock.v1.GetAgentResponse
-	6,  // 35: farsock.v1.AgentService.GetClock:output_type -> farsock.v1.GetClockResponse
-	10, // 36: farsock.v1.AgentService.ListInterfaces:output_type -> farsock.v1.ListInterfacesResponse
-	13, // 37: farsock.v1.AgentService.GetRoute:output_type -> farsock.v1.GetRouteResponse
-	15, // 38: farsock.v1.AgentService.ParseAddress:output_type -> farsock.v1.ParseAddressResponse
-	17, // 39: farsock.v1.AgentService.Resolve:output_type -> farsock.v1.ResolveResponse
-	20, // 40: farsock.v1.AgentService.GetKernelCounters:output_type -> farsock.v1.GetKernelCountersResponse
-	34, // [34:41] is the sub-list for method output_type
-	27, // [27:34] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	23, // 9: farsock.v1.Defaults.lease_ttl:type_name -> google.protobuf.Duration
+	23, // 10: farsock.v1.Defaults.expired_log:type_name -> google.protobuf.Duration
+	23, // 11: farsock.v1.Defaults.default_session_idle:type_name -> google.protobuf.Duration
+	22, // 12: farsock.v1.GetClockResponse.receive_time:type_name -> google.protobuf.Timestamp
+	22, // 13: farsock.v1.GetClockResponse.transmit_time:type_name -> google.protobuf.Timestamp
+	22, // 14: farsock.v1.GetClockResponse.system_time:type_name -> google.protobuf.Timestamp
+	23, // 15: farsock.v1.GetClockResponse.since_boot:type_name -> google.protobuf.Duration
+	8,  // 16: farsock.v1.Interface.addresses:type_name -> farsock.v1.InterfaceAddress
+	24, // 17: farsock.v1.InterfaceAddress.family:type_name -> farsock.v1.Family
+	7,  // 18: farsock.v1.ListInterfacesResponse.interfaces:type_name -> farsock.v1.Interface
+	12, // 19: farsock.v1.GetRouteResponse.route:type_name -> farsock.v1.Route
+	25, // 20: farsock.v1.GetRouteResponse.error:type_name -> farsock.v1.SocketError
+	24, // 21: farsock.v1.ParseAddressResponse.family:type_name -> farsock.v1.Family
+	26, // 22: farsock.v1.ResolveRequest.transport:type_name -> farsock.v1.Transport
+	24, // 23: farsock.v1.ResolveRequest.family:type_name -> farsock.v1.Family
+	23, // 24: farsock.v1.ResolveRequest.timeout:type_name -> google.protobuf.Duration
+	25, // 25: farsock.v1.ResolveResponse.error:type_name -> farsock.v1.SocketError
+	23, // 26: farsock.v1.ResolveResponse.elapsed:type_name -> google.protobuf.Duration
+	19, // 27: farsock.v1.GetKernelCountersResponse.counters:type_name -> farsock.v1.KernelCounter
+	22, // 28: farsock.v1.GetKernelCountersResponse.time:type_name -> google.protobuf.Timestamp
+	23, // 29: farsock.v1.GetKernelCountersResponse.since_mark:type_name -> google.protobuf.Duration
+	0,  // 30: farsock.v1.AgentService.GetAgent:input_type -> farsock.v1.GetAgentRequest
+	5,  // 31: farsock.v1.AgentService.GetClock:input_type -> farsock.v1.GetClockRequest
+	9,  // 32: farsock.v1.AgentService.ListInterfaces:input_type -> farsock.v1.ListInterfacesRequest
+	11, // 33: farsock.v1.AgentService.GetRoute:input_type -> farsock.v1.GetRouteRequest
+	14, // 34: farsock.v1.AgentService.ParseAddress:input_type -> farsock.v1.ParseAddressRequest
+	16, // 35: farsock.v1.AgentService.Resolve:input_type -> farsock.v1.ResolveRequest
+	18, // 36: farsock.v1.AgentService.GetKernelCounters:input_type -> farsock.v1.GetKernelCountersRequest
+	1,  // 37: farsock.v1.AgentService.GetAgent:output_type -> farsock.v1.GetAgentResponse
+	6,  // 38: farsock.v1.AgentService.GetClock:output_type -> farsock.v1.GetClockResponse
+	10, // 39: farsock.v1.AgentService.ListInterfaces:output_type -> farsock.v1.ListInterfacesResponse
+	13, // 40: farsock.v1.AgentService.GetRoute:output_type -> farsock.v1.GetRouteResponse
+	15, // 41: farsock.v1.AgentService.ParseAddress:output_type -> farsock.v1.ParseAddressResponse
+	17, // 42: farsock.v1.AgentService.Resolve:output_type -> farsock.v1.ResolveResponse
+	20, // 43: farsock.v1.AgentService.GetKernelCounters:output_type -> farsock.v1.GetKernelCountersResponse
+	37, // [37:44] is the sub-list for method output_type
+	30, // [30:37] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_agent_service_proto_init() }

@@ -204,6 +204,8 @@ type Event struct {
 	//	*Event_ClockStepped
 	//	*Event_AgentDraining
 	//	*Event_SessionReset
+	//	*Event_LeaseExpiring
+	//	*Event_LeaseExpired
 	Body          isEvent_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -657,6 +659,24 @@ func (x *Event) GetSessionReset() *SessionResetEvent {
 	return nil
 }
 
+func (x *Event) GetLeaseExpiring() *LeaseExpiringEvent {
+	if x != nil {
+		if x, ok := x.Body.(*Event_LeaseExpiring); ok {
+			return x.LeaseExpiring
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetLeaseExpired() *LeaseExpiredEvent {
+	if x != nil {
+		if x, ok := x.Body.(*Event_LeaseExpired); ok {
+			return x.LeaseExpired
+		}
+	}
+	return nil
+}
+
 type isEvent_Body interface {
 	isEvent_Body()
 }
@@ -866,6 +886,16 @@ type Event_SessionReset struct {
 	SessionReset *SessionResetEvent `protobuf:"bytes,62,opt,name=session_reset,json=sessionReset,proto3,oneof"`
 }
 
+type Event_LeaseExpiring struct {
+	// Of the session: its lease is running out.
+	LeaseExpiring *LeaseExpiringEvent `protobuf:"bytes,63,opt,name=lease_expiring,json=leaseExpiring,proto3,oneof"`
+}
+
+type Event_LeaseExpired struct {
+	// Of the session: its lease has expired, and its sockets are closed.
+	LeaseExpired *LeaseExpiredEvent `protobuf:"bytes,64,opt,name=lease_expired,json=leaseExpired,proto3,oneof"`
+}
+
 func (*Event_Created) isEvent_Body() {}
 
 func (*Event_Bound) isEvent_Body() {}
@@ -947,6 +977,10 @@ func (*Event_ClockStepped) isEvent_Body() {}
 func (*Event_AgentDraining) isEvent_Body() {}
 
 func (*Event_SessionReset) isEvent_Body() {}
+
+func (*Event_LeaseExpiring) isEvent_Body() {}
+
+func (*Event_LeaseExpired) isEvent_Body() {}
 
 // A socket was made: by CreateSocket, or by a listener that accepted a connection. Always the first event of its socket.
 type CreatedEvent struct {
@@ -3114,7 +3148,8 @@ func (x *AgentDrainingEvent) GetGrace() *durationpb.Duration {
 	return nil
 }
 
-// ResetSession closed all sockets of the session; their `closed` events stand before this one. Names are free, the log goes on.
+// All sockets of the session were closed, by ResetSession, or (without `request_id`) because nobody has used a `default` session for
+// `defaults.default_session_idle`. Their `closed` events stand before this one. Names are free, the log goes on.
 type SessionResetEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many sockets were closed.
@@ -3160,12 +3195,107 @@ func (x *SessionResetEvent) GetClosedSockets() uint32 {
 	return 0
 }
 
+// A third of the session's lease is left, or less, because it was not renewed for so long: something is wrong with the controller, or with
+// the way to it. Once after each renewal, so never while it is renewed three times within its TTL. Always before `lease_expired`, and before
+// the `closed` of the sockets that it closes.
+type LeaseExpiringEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How much is left.
+	LeaseLeft     *durationpb.Duration `protobuf:"bytes,1,opt,name=lease_left,json=leaseLeft,proto3" json:"lease_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseExpiringEvent) Reset() {
+	*x = LeaseExpiringEvent{}
+	mi := &file_farsock_v1_event_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseExpiringEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseExpiringEvent) ProtoMessage() {}
+
+func (x *LeaseExpiringEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseExpiringEvent.ProtoReflect.Descriptor instead.
+func (*LeaseExpiringEvent) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *LeaseExpiringEvent) GetLeaseLeft() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseLeft
+	}
+	return nil
+}
+
+// The session's lease has expired: all sockets were closed, and their `closed` events stand before this one. Always the last event of its
+// session.
+type LeaseExpiredEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many sockets were closed.
+	ClosedSockets *uint32 `protobuf:"varint,1,opt,name=closed_sockets,json=closedSockets,proto3,oneof" json:"closed_sockets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseExpiredEvent) Reset() {
+	*x = LeaseExpiredEvent{}
+	mi := &file_farsock_v1_event_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseExpiredEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseExpiredEvent) ProtoMessage() {}
+
+func (x *LeaseExpiredEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseExpiredEvent.ProtoReflect.Descriptor instead.
+func (*LeaseExpiredEvent) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *LeaseExpiredEvent) GetClosedSockets() uint32 {
+	if x != nil && x.ClosedSockets != nil {
+		return *x.ClosedSockets
+	}
+	return 0
+}
+
 var File_farsock_v1_event_proto protoreflect.FileDescriptor
 
 const file_farsock_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"\x16farsock/v1/event.proto\x12\n" +
-	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x16\n" +
+	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x17\n" +
 	"\x05Event\x12\x1b\n" +
 	"\tevent_seq\x18\x01 \x01(\x04R\beventSeq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1b\n" +
@@ -3221,7 +3351,9 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\bdetached\x18, \x01(\v2\x19.farsock.v1.DetachedEventH\x00R\bdetached\x12D\n" +
 	"\rclock_stepped\x18< \x01(\v2\x1d.farsock.v1.ClockSteppedEventH\x00R\fclockStepped\x12G\n" +
 	"\x0eagent_draining\x18= \x01(\v2\x1e.farsock.v1.AgentDrainingEventH\x00R\ragentDraining\x12D\n" +
-	"\rsession_reset\x18> \x01(\v2\x1d.farsock.v1.SessionResetEventH\x00R\fsessionResetB\x06\n" +
+	"\rsession_reset\x18> \x01(\v2\x1d.farsock.v1.SessionResetEventH\x00R\fsessionReset\x12G\n" +
+	"\x0elease_expiring\x18? \x01(\v2\x1e.farsock.v1.LeaseExpiringEventH\x00R\rleaseExpiring\x12D\n" +
+	"\rlease_expired\x18@ \x01(\v2\x1d.farsock.v1.LeaseExpiredEventH\x00R\fleaseExpiredB\x06\n" +
 	"\x04body\"\x85\x02\n" +
 	"\fCreatedEvent\x123\n" +
 	"\ttransport\x18\x01 \x01(\x0e2\x15.farsock.v1.TransportR\ttransport\x12*\n" +
@@ -3366,6 +3498,12 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\"R\n" +
 	"\x11SessionResetEvent\x12*\n" +
 	"\x0eclosed_sockets\x18\x01 \x01(\rH\x00R\rclosedSockets\x88\x01\x01B\x11\n" +
+	"\x0f_closed_sockets\"N\n" +
+	"\x12LeaseExpiringEvent\x128\n" +
+	"\n" +
+	"lease_left\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\tleaseLeft\"R\n" +
+	"\x11LeaseExpiredEvent\x12*\n" +
+	"\x0eclosed_sockets\x18\x01 \x01(\rH\x00R\rclosedSockets\x88\x01\x01B\x11\n" +
 	"\x0f_closed_sockets*\xae\x01\n" +
 	"\x11AcceptPauseReason\x12#\n" +
 	"\x1fACCEPT_PAUSE_REASON_UNSPECIFIED\x10\x00\x12$\n" +
@@ -3395,7 +3533,7 @@ func file_farsock_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_farsock_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_farsock_v1_event_proto_goTypes = []any{
 	(AcceptPauseReason)(0),         // 0: farsock.v1.AcceptPauseReason
 	(ShutdownHow)(0),               // 1: farsock.v1.ShutdownHow
@@ -3440,20 +3578,22 @@ var file_farsock_v1_event_proto_goTypes = []any{
 	(*ClockSteppedEvent)(nil),      // 40: farsock.v1.ClockSteppedEvent
 	(*AgentDrainingEvent)(nil),     // 41: farsock.v1.AgentDrainingEvent
 	(*SessionResetEvent)(nil),      // 42: farsock.v1.SessionResetEvent
-	(*timestamppb.Timestamp)(nil),  // 43: google.protobuf.Timestamp
-	(*SocketClosed)(nil),           // 44: farsock.v1.SocketClosed
-	(Transport)(0),                 // 45: farsock.v1.Transport
-	(Family)(0),                    // 46: farsock.v1.Family
-	(*Endpoint)(nil),               // 47: farsock.v1.Endpoint
-	(*SocketError)(nil),            // 48: farsock.v1.SocketError
-	(*Payload)(nil),                // 49: farsock.v1.Payload
-	(*durationpb.Duration)(nil),    // 50: google.protobuf.Duration
-	(ReadPauseReason)(0),           // 51: farsock.v1.ReadPauseReason
-	(*OptionResult)(nil),           // 52: farsock.v1.OptionResult
-	(*GroupMembership)(nil),        // 53: farsock.v1.GroupMembership
+	(*LeaseExpiringEvent)(nil),     // 43: farsock.v1.LeaseExpiringEvent
+	(*LeaseExpiredEvent)(nil),      // 44: farsock.v1.LeaseExpiredEvent
+	(*timestamppb.Timestamp)(nil),  // 45: google.protobuf.Timestamp
+	(*SocketClosed)(nil),           // 46: farsock.v1.SocketClosed
+	(Transport)(0),                 // 47: farsock.v1.Transport
+	(Family)(0),                    // 48: farsock.v1.Family
+	(*Endpoint)(nil),               // 49: farsock.v1.Endpoint
+	(*SocketError)(nil),            // 50: farsock.v1.SocketError
+	(*Payload)(nil),                // 51: farsock.v1.Payload
+	(*durationpb.Duration)(nil),    // 52: google.protobuf.Duration
+	(ReadPauseReason)(0),           // 53: farsock.v1.ReadPauseReason
+	(*OptionResult)(nil),           // 54: farsock.v1.OptionResult
+	(*GroupMembership)(nil),        // 55: farsock.v1.GroupMembership
 }
 var file_farsock_v1_event_proto_depIdxs = []int32{
-	43, // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
+	45, // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
 	3,  // 1: farsock.v1.Event.created:type_name -> farsock.v1.CreatedEvent
 	4,  // 2: farsock.v1.Event.bound:type_name -> farsock.v1.BoundEvent
 	5,  // 3: farsock.v1.Event.listening:type_name -> farsock.v1.ListeningEvent
@@ -3481,7 +3621,7 @@ var file_farsock_v1_event_proto_depIdxs = []int32{
 	29, // 25: farsock.v1.Event.option_set:type_name -> farsock.v1.OptionSetEvent
 	34, // 26: farsock.v1.Event.failed:type_name -> farsock.v1.FailedEvent
 	35, // 27: farsock.v1.Event.aborted:type_name -> farsock.v1.AbortedEvent
-	44, // 28: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
+	46, // 28: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
 	9,  // 29: farsock.v1.Event.disconnected:type_name -> farsock.v1.DisconnectedEvent
 	30, // 30: farsock.v1.Event.group_joined:type_name -> farsock.v1.GroupJoinedEvent
 	31, // 31: farsock.v1.Event.group_left:type_name -> farsock.v1.GroupLeftEvent
@@ -3495,52 +3635,55 @@ var file_farsock_v1_event_proto_depIdxs = []int32{
 	40, // 39: farsock.v1.Event.clock_stepped:type_name -> farsock.v1.ClockSteppedEvent
 	41, // 40: farsock.v1.Event.agent_draining:type_name -> farsock.v1.AgentDrainingEvent
 	42, // 41: farsock.v1.Event.session_reset:type_name -> farsock.v1.SessionResetEvent
-	45, // 42: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
-	46, // 43: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
-	47, // 44: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
-	47, // 45: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
-	47, // 46: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
-	47, // 47: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
-	48, // 48: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
-	47, // 49: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
-	47, // 50: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
-	47, // 51: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
-	47, // 52: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
-	47, // 53: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
-	48, // 54: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
-	47, // 55: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
-	47, // 56: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
-	47, // 57: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
-	47, // 58: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
-	47, // 59: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
-	0,  // 60: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
-	48, // 61: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
-	48, // 62: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
-	49, // 63: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
-	47, // 64: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
-	47, // 65: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	49, // 66: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
-	47, // 67: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
-	1,  // 68: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
-	48, // 69: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
-	48, // 70: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
-	50, // 71: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
-	51, // 72: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
-	52, // 73: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
-	53, // 74: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
-	53, // 75: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
-	53, // 76: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	53, // 77: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	48, // 78: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
-	47, // 79: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	48, // 80: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
-	50, // 81: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
-	50, // 82: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
-	83, // [83:83] is the sub-list for method output_type
-	83, // [83:83] is the sub-list for method input_type
-	83, // [83:83] is the sub-list for extension type_name
-	83, // [83:83] is the sub-list for extension extendee
-	0,  // [0:83] is the sub-list for field type_name
+	43, // 42: farsock.v1.Event.lease_expiring:type_name -> farsock.v1.LeaseExpiringEvent
+	44, // 43: farsock.v1.Event.lease_expired:type_name -> farsock.v1.LeaseExpiredEvent
+	47, // 44: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
+	48, // 45: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
+	49, // 46: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
+	49, // 47: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
+	49, // 48: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
+	49, // 49: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
+	50, // 50: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
+	49, // 51: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
+	49, // 52: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
+	49, // 53: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
+	49, // 54: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
+	49, // 55: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
+	50, // 56: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
+	49, // 57: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
+	49, // 58: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
+	49, // 59: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
+	49, // 60: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
+	49, // 61: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
+	0,  // 62: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
+	50, // 63: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
+	50, // 64: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
+	51, // 65: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
+	49, // 66: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
+	49, // 67: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	51, // 68: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
+	49, // 69: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
+	1,  // 70: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
+	50, // 71: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
+	50, // 72: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
+	52, // 73: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
+	53, // 74: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
+	54, // 75: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
+	55, // 76: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
+	55, // 77: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
+	55, // 78: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	55, // 79: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	50, // 80: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
+	49, // 81: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	50, // 82: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
+	52, // 83: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
+	52, // 84: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
+	52, // 85: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
+	86, // [86:86] is the sub-list for method output_type
+	86, // [86:86] is the sub-list for method input_type
+	86, // [86:86] is the sub-list for extension type_name
+	86, // [86:86] is the sub-list for extension extendee
+	0,  // [0:86] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_event_proto_init() }
@@ -3596,6 +3739,8 @@ func file_farsock_v1_event_proto_init() {
 		(*Event_ClockStepped)(nil),
 		(*Event_AgentDraining)(nil),
 		(*Event_SessionReset)(nil),
+		(*Event_LeaseExpiring)(nil),
+		(*Event_LeaseExpired)(nil),
 	}
 	file_farsock_v1_event_proto_msgTypes[13].OneofWrappers = []any{}
 	file_farsock_v1_event_proto_msgTypes[14].OneofWrappers = []any{}
@@ -3605,13 +3750,14 @@ func file_farsock_v1_event_proto_init() {
 	file_farsock_v1_event_proto_msgTypes[21].OneofWrappers = []any{}
 	file_farsock_v1_event_proto_msgTypes[37].OneofWrappers = []any{}
 	file_farsock_v1_event_proto_msgTypes[40].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[42].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_event_proto_rawDesc), len(file_farsock_v1_event_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   41,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

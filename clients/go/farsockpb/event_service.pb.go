@@ -608,7 +608,9 @@ type WatchHeartbeat struct {
 	// The agent's clock.
 	Now *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=now,proto3" json:"now,omitempty"`
 	// The newest event of the session.
-	HeadSeq       uint64 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
+	HeadSeq uint64 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
+	// How much is left of the session's lease. Reading events does not renew it. Absent: it has none.
+	LeaseLeft     *durationpb.Duration `protobuf:"bytes,3,opt,name=lease_left,json=leaseLeft,proto3" json:"lease_left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -655,6 +657,13 @@ func (x *WatchHeartbeat) GetHeadSeq() uint64 {
 		return x.HeadSeq
 	}
 	return 0
+}
+
+func (x *WatchHeartbeat) GetLeaseLeft() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseLeft
+	}
+	return nil
 }
 
 // What WaitEvent takes.
@@ -1040,10 +1049,12 @@ const file_farsock_v1_event_service_proto_rawDesc = "" +
 	"\tfirst_seq\x18\x01 \x01(\x04R\bfirstSeq\x12\x19\n" +
 	"\blast_seq\x18\x02 \x01(\x04R\alastSeq\x12(\n" +
 	"\rpayload_bytes\x18\x03 \x01(\x04H\x00R\fpayloadBytes\x88\x01\x01B\x10\n" +
-	"\x0e_payload_bytes\"Y\n" +
+	"\x0e_payload_bytes\"\x93\x01\n" +
 	"\x0eWatchHeartbeat\x12,\n" +
 	"\x03now\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x19\n" +
-	"\bhead_seq\x18\x02 \x01(\x04R\aheadSeq\"\xca\x02\n" +
+	"\bhead_seq\x18\x02 \x01(\x04R\aheadSeq\x128\n" +
+	"\n" +
+	"lease_left\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tleaseLeft\"\xca\x02\n" +
 	"\x10WaitEventRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12+\n" +
@@ -1129,26 +1140,27 @@ var file_farsock_v1_event_service_proto_depIdxs = []int32{
 	14, // 9: farsock.v1.WatchSnapshot.sockets:type_name -> farsock.v1.Socket
 	15, // 10: farsock.v1.EventBatch.events:type_name -> farsock.v1.Event
 	16, // 11: farsock.v1.WatchHeartbeat.now:type_name -> google.protobuf.Timestamp
-	0,  // 12: farsock.v1.WaitEventRequest.filter:type_name -> farsock.v1.EventFilter
-	13, // 13: farsock.v1.WaitEventRequest.timeout:type_name -> google.protobuf.Duration
-	12, // 14: farsock.v1.WaitEventRequest.view:type_name -> farsock.v1.PayloadView
-	15, // 15: farsock.v1.WaitEventResponse.event:type_name -> farsock.v1.Event
-	6,  // 16: farsock.v1.WaitEventResponse.gap:type_name -> farsock.v1.EventGap
-	0,  // 17: farsock.v1.ListEventsRequest.filter:type_name -> farsock.v1.EventFilter
-	12, // 18: farsock.v1.ListEventsRequest.view:type_name -> farsock.v1.PayloadView
-	15, // 19: farsock.v1.ListEventsResponse.events:type_name -> farsock.v1.Event
-	6,  // 20: farsock.v1.ListEventsResponse.gaps:type_name -> farsock.v1.EventGap
-	1,  // 21: farsock.v1.EventService.WatchEvents:input_type -> farsock.v1.WatchEventsRequest
-	8,  // 22: farsock.v1.EventService.WaitEvent:input_type -> farsock.v1.WaitEventRequest
-	10, // 23: farsock.v1.EventService.ListEvents:input_type -> farsock.v1.ListEventsRequest
-	2,  // 24: farsock.v1.EventService.WatchEvents:output_type -> farsock.v1.WatchEventsResponse
-	9,  // 25: farsock.v1.EventService.WaitEvent:output_type -> farsock.v1.WaitEventResponse
-	11, // 26: farsock.v1.EventService.ListEvents:output_type -> farsock.v1.ListEventsResponse
-	24, // [24:27] is the sub-list for method output_type
-	21, // [21:24] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	13, // 12: farsock.v1.WatchHeartbeat.lease_left:type_name -> google.protobuf.Duration
+	0,  // 13: farsock.v1.WaitEventRequest.filter:type_name -> farsock.v1.EventFilter
+	13, // 14: farsock.v1.WaitEventRequest.timeout:type_name -> google.protobuf.Duration
+	12, // 15: farsock.v1.WaitEventRequest.view:type_name -> farsock.v1.PayloadView
+	15, // 16: farsock.v1.WaitEventResponse.event:type_name -> farsock.v1.Event
+	6,  // 17: farsock.v1.WaitEventResponse.gap:type_name -> farsock.v1.EventGap
+	0,  // 18: farsock.v1.ListEventsRequest.filter:type_name -> farsock.v1.EventFilter
+	12, // 19: farsock.v1.ListEventsRequest.view:type_name -> farsock.v1.PayloadView
+	15, // 20: farsock.v1.ListEventsResponse.events:type_name -> farsock.v1.Event
+	6,  // 21: farsock.v1.ListEventsResponse.gaps:type_name -> farsock.v1.EventGap
+	1,  // 22: farsock.v1.EventService.WatchEvents:input_type -> farsock.v1.WatchEventsRequest
+	8,  // 23: farsock.v1.EventService.WaitEvent:input_type -> farsock.v1.WaitEventRequest
+	10, // 24: farsock.v1.EventService.ListEvents:input_type -> farsock.v1.ListEventsRequest
+	2,  // 25: farsock.v1.EventService.WatchEvents:output_type -> farsock.v1.WatchEventsResponse
+	9,  // 26: farsock.v1.EventService.WaitEvent:output_type -> farsock.v1.WaitEventResponse
+	11, // 27: farsock.v1.EventService.ListEvents:output_type -> farsock.v1.ListEventsResponse
+	25, // [25:28] is the sub-list for method output_type
+	22, // [22:25] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_event_service_proto_init() }

@@ -40,7 +40,7 @@ type EventServiceClient interface {
 	//	a WatchEvents '{"fromNow":true,"until":{"kinds":["closed"]}}'
 	//
 	// A reader that keeps the last `through_seq` it has seen can come back with it and misses nothing, or is told what it missed. The
-	// stream ends with OK after `max_events`, at `until`, when the session is deleted, and when the agent stops.
+	// stream ends with OK after `max_events`, at `until`, when the session is deleted, after `lease_expired`, and when the agent stops.
 	//
 	// Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
 	// the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`.
@@ -123,7 +123,7 @@ type EventServiceServer interface {
 	//	a WatchEvents '{"fromNow":true,"until":{"kinds":["closed"]}}'
 	//
 	// A reader that keeps the last `through_seq` it has seen can come back with it and misses nothing, or is told what it missed. The
-	// stream ends with OK after `max_events`, at `until`, when the session is deleted, and when the agent stops.
+	// stream ends with OK after `max_events`, at `until`, when the session is deleted, after `lease_expired`, and when the agent stops.
 	//
 	// Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
 	// the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`.

@@ -9,6 +9,7 @@ package farsockpb
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -21,6 +22,117 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// What becomes of the TCP connections of a session whose lease expires.
+type OrphanPolicy int32
+
+const (
+	// As CLOSE.
+	OrphanPolicy_ORPHAN_POLICY_UNSPECIFIED OrphanPolicy = 0
+	// They are closed as CloseSocket does it, but what is still queued in the agent is discarded: peers get a FIN, or, where bytes were left
+	// unread, a RST.
+	OrphanPolicy_ORPHAN_POLICY_CLOSE OrphanPolicy = 1
+	// They are reset as AbortSocket does it: peers get a RST.
+	OrphanPolicy_ORPHAN_POLICY_ABORT OrphanPolicy = 2
+)
+
+// Enum value maps for OrphanPolicy.
+var (
+	OrphanPolicy_name = map[int32]string{
+		0: "ORPHAN_POLICY_UNSPECIFIED",
+		1: "ORPHAN_POLICY_CLOSE",
+		2: "ORPHAN_POLICY_ABORT",
+	}
+	OrphanPolicy_value = map[string]int32{
+		"ORPHAN_POLICY_UNSPECIFIED": 0,
+		"ORPHAN_POLICY_CLOSE":       1,
+		"ORPHAN_POLICY_ABORT":       2,
+	}
+)
+
+func (x OrphanPolicy) Enum() *OrphanPolicy {
+	p := new(OrphanPolicy)
+	*p = x
+	return p
+}
+
+func (x OrphanPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OrphanPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_farsock_v1_session_service_proto_enumTypes[0].Descriptor()
+}
+
+func (OrphanPolicy) Type() protoreflect.EnumType {
+	return &file_farsock_v1_session_service_proto_enumTypes[0]
+}
+
+func (x OrphanPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OrphanPolicy.Descriptor instead.
+func (OrphanPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{0}
+}
+
+// Whether a session can still be used. It never goes back.
+type SessionState int32
+
+const (
+	// Never sent.
+	SessionState_SESSION_STATE_UNSPECIFIED SessionState = 0
+	// It can be used.
+	SessionState_SESSION_STATE_ACTIVE SessionState = 1
+	// Its lease is over, and its sockets are being closed.
+	SessionState_SESSION_STATE_EXPIRING SessionState = 2
+	// Its lease is over, and its sockets are closed: it can only be read and deleted.
+	SessionState_SESSION_STATE_EXPIRED SessionState = 3
+)
+
+// Enum value maps for SessionState.
+var (
+	SessionState_name = map[int32]string{
+		0: "SESSION_STATE_UNSPECIFIED",
+		1: "SESSION_STATE_ACTIVE",
+		2: "SESSION_STATE_EXPIRING",
+		3: "SESSION_STATE_EXPIRED",
+	}
+	SessionState_value = map[string]int32{
+		"SESSION_STATE_UNSPECIFIED": 0,
+		"SESSION_STATE_ACTIVE":      1,
+		"SESSION_STATE_EXPIRING":    2,
+		"SESSION_STATE_EXPIRED":     3,
+	}
+)
+
+func (x SessionState) Enum() *SessionState {
+	p := new(SessionState)
+	*p = x
+	return p
+}
+
+func (x SessionState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SessionState) Descriptor() protoreflect.EnumDescriptor {
+	return file_farsock_v1_session_service_proto_enumTypes[1].Descriptor()
+}
+
+func (SessionState) Type() protoreflect.EnumType {
+	return &file_farsock_v1_session_service_proto_enumTypes[1]
+}
+
+func (x SessionState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SessionState.Descriptor instead.
+func (SessionState) EnumDescriptor() ([]byte, []int) {
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{1}
+}
 
 // A session, as it is now.
 type Session struct {
@@ -36,7 +148,15 @@ type Session struct {
 	// The number of the oldest event that is still in its log. Zero: none is.
 	OldestEventSeq uint64 `protobuf:"varint,5,opt,name=oldest_event_seq,json=oldestEventSeq,proto3" json:"oldest_event_seq,omitempty"`
 	// How many watchers read its events now.
-	WatcherCount  uint32 `protobuf:"varint,6,opt,name=watcher_count,json=watcherCount,proto3" json:"watcher_count,omitempty"`
+	WatcherCount uint32 `protobuf:"varint,6,opt,name=watcher_count,json=watcherCount,proto3" json:"watcher_count,omitempty"`
+	// For how long a renewal is good. Absent: it has no lease.
+	LeaseTtl *durationpb.Duration `protobuf:"bytes,7,opt,name=lease_ttl,json=leaseTtl,proto3" json:"lease_ttl,omitempty"`
+	// How much of that is left. Zero: it is over, for good. Absent: it has no lease.
+	LeaseLeft *durationpb.Duration `protobuf:"bytes,8,opt,name=lease_left,json=leaseLeft,proto3" json:"lease_left,omitempty"`
+	// What becomes of its connections when the lease expires. UNSPECIFIED: it has no lease.
+	OrphanPolicy OrphanPolicy `protobuf:"varint,9,opt,name=orphan_policy,json=orphanPolicy,proto3,enum=farsock.v1.OrphanPolicy" json:"orphan_policy,omitempty"`
+	// Whether it can still be used.
+	State         SessionState `protobuf:"varint,10,opt,name=state,proto3,enum=farsock.v1.SessionState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -113,11 +233,43 @@ func (x *Session) GetWatcherCount() uint32 {
 	return 0
 }
 
+func (x *Session) GetLeaseTtl() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseTtl
+	}
+	return nil
+}
+
+func (x *Session) GetLeaseLeft() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseLeft
+	}
+	return nil
+}
+
+func (x *Session) GetOrphanPolicy() OrphanPolicy {
+	if x != nil {
+		return x.OrphanPolicy
+	}
+	return OrphanPolicy_ORPHAN_POLICY_UNSPECIFIED
+}
+
+func (x *Session) GetState() SessionState {
+	if x != nil {
+		return x.State
+	}
+	return SessionState_SESSION_STATE_UNSPECIFIED
+}
+
 // What CreateSession takes.
 type CreateSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name: 1 to 48 of `a-z 0-9 -`, not starting or ending with `-`. Empty: the agent mints one (`session-7`).
 	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// For how long its lease is good, and each renewal of it: 5 s to 1 h. Absent: `defaults.lease_ttl` of GetAgent.
+	LeaseTtl *durationpb.Duration `protobuf:"bytes,2,opt,name=lease_ttl,json=leaseTtl,proto3" json:"lease_ttl,omitempty"`
+	// What becomes of its connections when the lease expires.
+	OrphanPolicy OrphanPolicy `protobuf:"varint,3,opt,name=orphan_policy,json=orphanPolicy,proto3,enum=farsock.v1.OrphanPolicy" json:"orphan_policy,omitempty"`
 	// How to carry it out. `request_id` counts in the caller's `default` session.
 	Call          *Call `protobuf:"bytes,15,opt,name=call,proto3" json:"call,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -159,6 +311,20 @@ func (x *CreateSessionRequest) GetSessionId() string {
 		return x.SessionId
 	}
 	return ""
+}
+
+func (x *CreateSessionRequest) GetLeaseTtl() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseTtl
+	}
+	return nil
+}
+
+func (x *CreateSessionRequest) GetOrphanPolicy() OrphanPolicy {
+	if x != nil {
+		return x.OrphanPolicy
+	}
+	return OrphanPolicy_ORPHAN_POLICY_UNSPECIFIED
 }
 
 func (x *CreateSessionRequest) GetCall() *Call {
@@ -223,6 +389,98 @@ func (x *CreateSessionResponse) GetReport() *Report {
 	return nil
 }
 
+// What RenewSession takes. It is no operation: it waits for nothing, and sending it twice does no harm.
+type RenewSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session. Not empty.
+	SessionId     string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewSessionRequest) Reset() {
+	*x = RenewSessionRequest{}
+	mi := &file_farsock_v1_session_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewSessionRequest) ProtoMessage() {}
+
+func (x *RenewSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_session_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewSessionRequest.ProtoReflect.Descriptor instead.
+func (*RenewSessionRequest) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RenewSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+// What RenewSession answers.
+type RenewSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session, with what is left of its lease.
+	Session       *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewSessionResponse) Reset() {
+	*x = RenewSessionResponse{}
+	mi := &file_farsock_v1_session_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewSessionResponse) ProtoMessage() {}
+
+func (x *RenewSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_session_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewSessionResponse.ProtoReflect.Descriptor instead.
+func (*RenewSessionResponse) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RenewSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
 // What GetSession takes.
 type GetSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -234,7 +492,7 @@ type GetSessionRequest struct {
 
 func (x *GetSessionRequest) Reset() {
 	*x = GetSessionRequest{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[3]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +504,7 @@ func (x *GetSessionRequest) String() string {
 func (*GetSessionRequest) ProtoMessage() {}
 
 func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[3]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +517,7 @@ func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
 func (*GetSessionRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{3}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetSessionRequest) GetSessionId() string {
@@ -280,7 +538,7 @@ type GetSessionResponse struct {
 
 func (x *GetSessionResponse) Reset() {
 	*x = GetSessionResponse{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[4]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -292,7 +550,7 @@ func (x *GetSessionResponse) String() string {
 func (*GetSessionResponse) ProtoMessage() {}
 
 func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[4]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -305,7 +563,7 @@ func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
 func (*GetSessionResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{4}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetSessionResponse) GetSession() *Session {
@@ -328,7 +586,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[5]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +598,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[5]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +611,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{5}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListSessionsRequest) GetPageSize() uint32 {
@@ -383,7 +641,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[6]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +653,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[6]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +666,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{6}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -438,7 +696,7 @@ type ResetSessionRequest struct {
 
 func (x *ResetSessionRequest) Reset() {
 	*x = ResetSessionRequest{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[7]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +708,7 @@ func (x *ResetSessionRequest) String() string {
 func (*ResetSessionRequest) ProtoMessage() {}
 
 func (x *ResetSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[7]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +721,7 @@ func (x *ResetSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetSessionRequest.ProtoReflect.Descriptor instead.
 func (*ResetSessionRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{7}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ResetSessionRequest) GetSessionId() string {
@@ -495,7 +753,7 @@ type ResetSessionResponse struct {
 
 func (x *ResetSessionResponse) Reset() {
 	*x = ResetSessionResponse{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +765,7 @@ func (x *ResetSessionResponse) String() string {
 func (*ResetSessionResponse) ProtoMessage() {}
 
 func (x *ResetSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +778,7 @@ func (x *ResetSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetSessionResponse.ProtoReflect.Descriptor instead.
 func (*ResetSessionResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{8}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ResetSessionResponse) GetSession() *Session {
@@ -559,7 +817,7 @@ type DeleteSessionRequest struct {
 
 func (x *DeleteSessionRequest) Reset() {
 	*x = DeleteSessionRequest{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +829,7 @@ func (x *DeleteSessionRequest) String() string {
 func (*DeleteSessionRequest) ProtoMessage() {}
 
 func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +842,7 @@ func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{9}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteSessionRequest) GetSessionId() string {
@@ -613,7 +871,7 @@ type DeleteSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The session as it ended. Absent when it was missing, and when detached.
 	Session *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	// The sockets that were still open, as they ended.
+	// The sockets that were still open when it was deleted, or when its lease expired, as they ended.
 	ClosedSockets []*Socket `protobuf:"bytes,2,rep,name=closed_sockets,json=closedSockets,proto3" json:"closed_sockets,omitempty"`
 	// How it went.
 	Report        *Report `protobuf:"bytes,15,opt,name=report,proto3" json:"report,omitempty"`
@@ -623,7 +881,7 @@ type DeleteSessionResponse struct {
 
 func (x *DeleteSessionResponse) Reset() {
 	*x = DeleteSessionResponse{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +893,7 @@ func (x *DeleteSessionResponse) String() string {
 func (*DeleteSessionResponse) ProtoMessage() {}
 
 func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +906,7 @@ func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSessionResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{10}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteSessionResponse) GetSession() *Session {
@@ -677,7 +935,7 @@ var File_farsock_v1_session_service_proto protoreflect.FileDescriptor
 const file_farsock_v1_session_service_proto_rawDesc = "" +
 	"\n" +
 	" farsock/v1/session_service.proto\x12\n" +
-	"farsock.v1\x1a\x15farsock/v1/call.proto\x1a\x17farsock/v1/socket.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x01\n" +
+	"farsock.v1\x1a\x15farsock/v1/call.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x03\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12;\n" +
@@ -686,14 +944,27 @@ const file_farsock_v1_session_service_proto_rawDesc = "" +
 	"\fsocket_count\x18\x03 \x01(\rR\vsocketCount\x12$\n" +
 	"\x0ehead_event_seq\x18\x04 \x01(\x04R\fheadEventSeq\x12(\n" +
 	"\x10oldest_event_seq\x18\x05 \x01(\x04R\x0eoldestEventSeq\x12#\n" +
-	"\rwatcher_count\x18\x06 \x01(\rR\fwatcherCount\"[\n" +
+	"\rwatcher_count\x18\x06 \x01(\rR\fwatcherCount\x126\n" +
+	"\tlease_ttl\x18\a \x01(\v2\x19.google.protobuf.DurationR\bleaseTtl\x128\n" +
+	"\n" +
+	"lease_left\x18\b \x01(\v2\x19.google.protobuf.DurationR\tleaseLeft\x12=\n" +
+	"\rorphan_policy\x18\t \x01(\x0e2\x18.farsock.v1.OrphanPolicyR\forphanPolicy\x12.\n" +
+	"\x05state\x18\n" +
+	" \x01(\x0e2\x18.farsock.v1.SessionStateR\x05state\"\xd2\x01\n" +
 	"\x14CreateSessionRequest\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\tR\tsessionId\x12$\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x126\n" +
+	"\tlease_ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bleaseTtl\x12=\n" +
+	"\rorphan_policy\x18\x03 \x01(\x0e2\x18.farsock.v1.OrphanPolicyR\forphanPolicy\x12$\n" +
 	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04call\"r\n" +
 	"\x15CreateSessionResponse\x12-\n" +
 	"\asession\x18\x01 \x01(\v2\x13.farsock.v1.SessionR\asession\x12*\n" +
-	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report\"2\n" +
+	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report\"4\n" +
+	"\x13RenewSessionRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\"E\n" +
+	"\x14RenewSessionResponse\x12-\n" +
+	"\asession\x18\x01 \x01(\v2\x13.farsock.v1.SessionR\asession\"2\n" +
 	"\x11GetSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\"C\n" +
@@ -722,9 +993,19 @@ const file_farsock_v1_session_service_proto_rawDesc = "" +
 	"\x15DeleteSessionResponse\x12-\n" +
 	"\asession\x18\x01 \x01(\v2\x13.farsock.v1.SessionR\asession\x129\n" +
 	"\x0eclosed_sockets\x18\x02 \x03(\v2\x12.farsock.v1.SocketR\rclosedSockets\x12*\n" +
-	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report2\xaf\x03\n" +
+	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report*_\n" +
+	"\fOrphanPolicy\x12\x1d\n" +
+	"\x19ORPHAN_POLICY_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13ORPHAN_POLICY_CLOSE\x10\x01\x12\x17\n" +
+	"\x13ORPHAN_POLICY_ABORT\x10\x02*~\n" +
+	"\fSessionState\x12\x1d\n" +
+	"\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14SESSION_STATE_ACTIVE\x10\x01\x12\x1a\n" +
+	"\x16SESSION_STATE_EXPIRING\x10\x02\x12\x19\n" +
+	"\x15SESSION_STATE_EXPIRED\x10\x032\x82\x04\n" +
 	"\x0eSessionService\x12T\n" +
-	"\rCreateSession\x12 .farsock.v1.CreateSessionRequest\x1a!.farsock.v1.CreateSessionResponse\x12K\n" +
+	"\rCreateSession\x12 .farsock.v1.CreateSessionRequest\x1a!.farsock.v1.CreateSessionResponse\x12Q\n" +
+	"\fRenewSession\x12\x1f.farsock.v1.RenewSessionRequest\x1a .farsock.v1.RenewSessionResponse\x12K\n" +
 	"\n" +
 	"GetSession\x12\x1d.farsock.v1.GetSessionRequest\x1a\x1e.farsock.v1.GetSessionResponse\x12Q\n" +
 	"\fListSessions\x12\x1f.farsock.v1.ListSessionsRequest\x1a .farsock.v1.ListSessionsResponse\x12Q\n" +
@@ -746,54 +1027,69 @@ func file_farsock_v1_session_service_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_session_service_proto_rawDescData
 }
 
-var file_farsock_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_farsock_v1_session_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_farsock_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_farsock_v1_session_service_proto_goTypes = []any{
-	(*Session)(nil),               // 0: farsock.v1.Session
-	(*CreateSessionRequest)(nil),  // 1: farsock.v1.CreateSessionRequest
-	(*CreateSessionResponse)(nil), // 2: farsock.v1.CreateSessionResponse
-	(*GetSessionRequest)(nil),     // 3: farsock.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),    // 4: farsock.v1.GetSessionResponse
-	(*ListSessionsRequest)(nil),   // 5: farsock.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),  // 6: farsock.v1.ListSessionsResponse
-	(*ResetSessionRequest)(nil),   // 7: farsock.v1.ResetSessionRequest
-	(*ResetSessionResponse)(nil),  // 8: farsock.v1.ResetSessionResponse
-	(*DeleteSessionRequest)(nil),  // 9: farsock.v1.DeleteSessionRequest
-	(*DeleteSessionResponse)(nil), // 10: farsock.v1.DeleteSessionResponse
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*Call)(nil),                  // 12: farsock.v1.Call
-	(*Report)(nil),                // 13: farsock.v1.Report
-	(*Socket)(nil),                // 14: farsock.v1.Socket
+	(OrphanPolicy)(0),             // 0: farsock.v1.OrphanPolicy
+	(SessionState)(0),             // 1: farsock.v1.SessionState
+	(*Session)(nil),               // 2: farsock.v1.Session
+	(*CreateSessionRequest)(nil),  // 3: farsock.v1.CreateSessionRequest
+	(*CreateSessionResponse)(nil), // 4: farsock.v1.CreateSessionResponse
+	(*RenewSessionRequest)(nil),   // 5: farsock.v1.RenewSessionRequest
+	(*RenewSessionResponse)(nil),  // 6: farsock.v1.RenewSessionResponse
+	(*GetSessionRequest)(nil),     // 7: farsock.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),    // 8: farsock.v1.GetSessionResponse
+	(*ListSessionsRequest)(nil),   // 9: farsock.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),  // 10: farsock.v1.ListSessionsResponse
+	(*ResetSessionRequest)(nil),   // 11: farsock.v1.ResetSessionRequest
+	(*ResetSessionResponse)(nil),  // 12: farsock.v1.ResetSessionResponse
+	(*DeleteSessionRequest)(nil),  // 13: farsock.v1.DeleteSessionRequest
+	(*DeleteSessionResponse)(nil), // 14: farsock.v1.DeleteSessionResponse
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(*Call)(nil),                  // 17: farsock.v1.Call
+	(*Report)(nil),                // 18: farsock.v1.Report
+	(*Socket)(nil),                // 19: farsock.v1.Socket
 }
 var file_farsock_v1_session_service_proto_depIdxs = []int32{
-	11, // 0: farsock.v1.Session.create_time:type_name -> google.protobuf.Timestamp
-	12, // 1: farsock.v1.CreateSessionRequest.call:type_name -> farsock.v1.Call
-	0,  // 2: farsock.v1.CreateSessionResponse.session:type_name -> farsock.v1.Session
-	13, // 3: farsock.v1.CreateSessionResponse.report:type_name -> farsock.v1.Report
-	0,  // 4: farsock.v1.GetSessionResponse.session:type_name -> farsock.v1.Session
-	0,  // 5: farsock.v1.ListSessionsResponse.sessions:type_name -> farsock.v1.Session
-	12, // 6: farsock.v1.ResetSessionRequest.call:type_name -> farsock.v1.Call
-	0,  // 7: farsock.v1.ResetSessionResponse.session:type_name -> farsock.v1.Session
-	14, // 8: farsock.v1.ResetSessionResponse.closed_sockets:type_name -> farsock.v1.Socket
-	13, // 9: farsock.v1.ResetSessionResponse.report:type_name -> farsock.v1.Report
-	12, // 10: farsock.v1.DeleteSessionRequest.call:type_name -> farsock.v1.Call
-	0,  // 11: farsock.v1.DeleteSessionResponse.session:type_name -> farsock.v1.Session
-	14, // 12: farsock.v1.DeleteSessionResponse.closed_sockets:type_name -> farsock.v1.Socket
-	13, // 13: farsock.v1.DeleteSessionResponse.report:type_name -> farsock.v1.Report
-	1,  // 14: farsock.v1.SessionService.CreateSession:input_type -> farsock.v1.CreateSessionRequest
-	3,  // 15: farsock.v1.SessionService.GetSession:input_type -> farsock.v1.GetSessionRequest
-	5,  // 16: farsock.v1.SessionService.ListSessions:input_type -> farsock.v1.ListSessionsRequest
-	7,  // 17: farsock.v1.SessionService.ResetSession:input_type -> farsock.v1.ResetSessionRequest
-	9,  // 18: farsock.v1.SessionService.DeleteSession:input_type -> farsock.v1.DeleteSessionRequest
-	2,  // 19: farsock.v1.SessionService.CreateSession:output_type -> farsock.v1.CreateSessionResponse
-	4,  // 20: farsock.v1.SessionService.GetSession:output_type -> farsock.v1.GetSessionResponse
-	6,  // 21: farsock.v1.SessionService.ListSessions:output_type -> farsock.v1.ListSessionsResponse
-	8,  // 22: farsock.v1.SessionService.ResetSession:output_type -> farsock.v1.ResetSessionResponse
-	10, // 23: farsock.v1.SessionService.DeleteSession:output_type -> farsock.v1.DeleteSessionResponse
-	19, // [19:24] is the sub-list for method output_type
-	14, // [14:19] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	15, // 0: farsock.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	16, // 1: farsock.v1.Session.lease_ttl:type_name -> google.protobuf.Duration
+	16, // 2: farsock.v1.Session.lease_left:type_name -> google.protobuf.Duration
+	0,  // 3: farsock.v1.Session.orphan_policy:type_name -> farsock.v1.OrphanPolicy
+	1,  // 4: farsock.v1.Session.state:type_name -> farsock.v1.SessionState
+	16, // 5: farsock.v1.CreateSessionRequest.lease_ttl:type_name -> google.protobuf.Duration
+	0,  // 6: farsock.v1.CreateSessionRequest.orphan_policy:type_name -> farsock.v1.OrphanPolicy
+	17, // 7: farsock.v1.CreateSessionRequest.call:type_name -> farsock.v1.Call
+	2,  // 8: farsock.v1.CreateSessionResponse.session:type_name -> farsock.v1.Session
+	18, // 9: farsock.v1.CreateSessionResponse.report:type_name -> farsock.v1.Report
+	2,  // 10: farsock.v1.RenewSessionResponse.session:type_name -> farsock.v1.Session
+	2,  // 11: farsock.v1.GetSessionResponse.session:type_name -> farsock.v1.Session
+	2,  // 12: farsock.v1.ListSessionsResponse.sessions:type_name -> farsock.v1.Session
+	17, // 13: farsock.v1.ResetSessionRequest.call:type_name -> farsock.v1.Call
+	2,  // 14: farsock.v1.ResetSessionResponse.session:type_name -> farsock.v1.Session
+	19, // 15: farsock.v1.ResetSessionResponse.closed_sockets:type_name -> farsock.v1.Socket
+	18, // 16: farsock.v1.ResetSessionResponse.report:type_name -> farsock.v1.Report
+	17, // 17: farsock.v1.DeleteSessionRequest.call:type_name -> farsock.v1.Call
+	2,  // 18: farsock.v1.DeleteSessionResponse.session:type_name -> farsock.v1.Session
+	19, // 19: farsock.v1.DeleteSessionResponse.closed_sockets:type_name -> farsock.v1.Socket
+	18, // 20: farsock.v1.DeleteSessionResponse.report:type_name -> farsock.v1.Report
+	3,  // 21: farsock.v1.SessionService.CreateSession:input_type -> farsock.v1.CreateSessionRequest
+	5,  // 22: farsock.v1.SessionService.RenewSession:input_type -> farsock.v1.RenewSessionRequest
+	7,  // 23: farsock.v1.SessionService.GetSession:input_type -> farsock.v1.GetSessionRequest
+	9,  // 24: farsock.v1.SessionService.ListSessions:input_type -> farsock.v1.ListSessionsRequest
+	11, // 25: farsock.v1.SessionService.ResetSession:input_type -> farsock.v1.ResetSessionRequest
+	13, // 26: farsock.v1.SessionService.DeleteSession:input_type -> farsock.v1.DeleteSessionRequest
+	4,  // 27: farsock.v1.SessionService.CreateSession:output_type -> farsock.v1.CreateSessionResponse
+	6,  // 28: farsock.v1.SessionService.RenewSession:output_type -> farsock.v1.RenewSessionResponse
+	8,  // 29: farsock.v1.SessionService.GetSession:output_type -> farsock.v1.GetSessionResponse
+	10, // 30: farsock.v1.SessionService.ListSessions:output_type -> farsock.v1.ListSessionsResponse
+	12, // 31: farsock.v1.SessionService.ResetSession:output_type -> farsock.v1.ResetSessionResponse
+	14, // 32: farsock.v1.SessionService.DeleteSession:output_type -> farsock.v1.DeleteSessionResponse
+	27, // [27:33] is the sub-list for method output_type
+	21, // [21:27] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_session_service_proto_init() }
@@ -808,13 +1104,14 @@ func file_farsock_v1_session_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_session_service_proto_rawDesc), len(file_farsock_v1_session_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   11,
+			NumEnums:      2,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_farsock_v1_session_service_proto_goTypes,
 		DependencyIndexes: file_farsock_v1_session_service_proto_depIdxs,
+		EnumInfos:         file_farsock_v1_session_service_proto_enumTypes,
 		MessageInfos:      file_farsock_v1_session_service_proto_msgTypes,
 	}.Build()
 	File_farsock_v1_session_service_proto = out.File

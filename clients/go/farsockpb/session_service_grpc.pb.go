@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	SessionService_CreateSession_FullMethodName = "/farsock.v1.SessionService/CreateSession"
+	SessionService_RenewSession_FullMethodName  = "/farsock.v1.SessionService/RenewSession"
 	SessionService_GetSession_FullMethodName    = "/farsock.v1.SessionService/GetSession"
 	SessionService_ListSessions_FullMethodName  = "/farsock.v1.SessionService/ListSessions"
 	SessionService_ResetSession_FullMethodName  = "/farsock.v1.SessionService/ResetSession"
@@ -32,12 +33,27 @@ const (
 //
 // Sessions own sockets and the log of their events. Each has its own names and its own numbers, and no session sees another.
 //
-// A caller that names no session works in its `default` session, which is always there.
+// A session has a lease: when nobody renews it in time, because its controller has died, hangs, or is cut off, its sockets are closed, so
+// that nothing is left on the host. That cannot be undone: whoever comes too late is refused with FAILED_PRECONDITION (LEASE_EXPIRED) and
+// makes another session. What is only read goes on for `defaults.expired_log` of GetAgent: WatchEvents, WaitEvent, ListEvents, GetSession,
+// ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
+// at once.
+//
+// A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
+// watched, for `defaults.default_session_idle` of GetAgent, it is reset.
 type SessionServiceClient interface {
-	// Make a session.
+	// Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
+	// what was left of it then.
 	//
 	// Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
 	CreateSession(ctx context.Context, in *CreateSessionRequest, opts ...grpc.CallOption) (*CreateSessionResponse, error)
+	// Renew the lease of a session: it lasts for its whole `lease_ttl` from the moment at which this request has arrived. Nothing else
+	// renews it, neither other requests nor a watch. A controller does so three times within a TTL, and stops using the session by itself
+	// when a TTL has passed since it sent the last renewal that was answered.
+	//
+	// Typical errors: FAILED_PRECONDITION (LEASE_EXPIRED) it is too late; NOT_FOUND (SESSION_NOT_FOUND) it was deleted, or expired long
+	// ago, or the agent was restarted; INVALID_ARGUMENT it is the `default` session, which has no lease.
+	RenewSession(ctx context.Context, in *RenewSessionRequest, opts ...grpc.CallOption) (*RenewSessionResponse, error)
 	// Read a session as it is now.
 	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
 	// List the caller's sessions, in the order in which they were made.
@@ -45,7 +61,8 @@ type SessionServiceClient interface {
 	// Close all sockets of a session. Their names are free when it answers; the log goes on. Connections are closed as CloseSocket
 	// does it, but what is still queued in the agent is discarded.
 	ResetSession(ctx context.Context, in *ResetSessionRequest, opts ...grpc.CallOption) (*ResetSessionResponse, error)
-	// Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end.
+	// Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end. Also for a
+	// session whose lease has expired.
 	//
 	// Typical errors: INVALID_ARGUMENT it is the `default` session: ResetSession is meant.
 	DeleteSession(ctx context.Context, in *DeleteSessionRequest, opts ...grpc.CallOption) (*DeleteSessionResponse, error)
@@ -63,6 +80,16 @@ func (c *sessionServiceClient) CreateSession(ctx context.Context, in *CreateSess
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateSessionResponse)
 	err := c.cc.Invoke(ctx, SessionService_CreateSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) RenewSession(ctx context.Context, in *RenewSessionRequest, opts ...grpc.CallOption) (*RenewSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_RenewSession_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -115,12 +142,27 @@ func (c *sessionServiceClient) DeleteSession(ctx context.Context, in *DeleteSess
 //
 // Sessions own sockets and the log of their events. Each has its own names and its own numbers, and no session sees another.
 //
-// A caller that names no session works in its `default` session, which is always there.
+// A session has a lease: when nobody renews it in time, because its controller has died, hangs, or is cut off, its sockets are closed, so
+// that nothing is left on the host. That cannot be undone: whoever comes too late is refused with FAILED_PRECONDITION (LEASE_EXPIRED) and
+// makes another session. What is only read goes on for `defaults.expired_log` of GetAgent: WatchEvents, WaitEvent, ListEvents, GetSession,
+// ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
+// at once.
+//
+// A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
+// watched, for `defaults.default_session_idle` of GetAgent, it is reset.
 type SessionServiceServer interface {
-	// Make a session.
+	// Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
+	// what was left of it then.
 	//
 	// Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
 	CreateSession(context.Context, *CreateSessionRequest) (*CreateSessionResponse, error)
+	// Renew the lease of a session: it lasts for its whole `lease_ttl` from the moment at which this request has arrived. Nothing else
+	// renews it, neither other requests nor a watch. A controller does so three times within a TTL, and stops using the session by itself
+	// when a TTL has passed since it sent the last renewal that was answered.
+	//
+	// Typical errors: FAILED_PRECONDITION (LEASE_EXPIRED) it is too late; NOT_FOUND (SESSION_NOT_FOUND) it was deleted, or expired long
+	// ago, or the agent was restarted; INVALID_ARGUMENT it is the `default` session, which has no lease.
+	RenewSession(context.Context, *RenewSessionRequest) (*RenewSessionResponse, error)
 	// Read a session as it is now.
 	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
 	// List the caller's sessions, in the order in which they were made.
@@ -128,7 +170,8 @@ type SessionServiceServer interface {
 	// Close all sockets of a session. Their names are free when it answers; the log goes on. Connections are closed as CloseSocket
 	// does it, but what is still queued in the agent is discarded.
 	ResetSession(context.Context, *ResetSessionRequest) (*ResetSessionResponse, error)
-	// Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end.
+	// Close all sockets of a session and forget it, with its log. Watchers get the last events, then their streams end. Also for a
+	// session whose lease has expired.
 	//
 	// Typical errors: INVALID_ARGUMENT it is the `default` session: ResetSession is meant.
 	DeleteSession(context.Context, *DeleteSessionRequest) (*DeleteSessionResponse, error)
@@ -144,6 +187,9 @@ type UnimplementedSessionServiceServer struct{}
 
 func (UnimplementedSessionServiceServer) CreateSession(context.Context, *CreateSessionRequest) (*CreateSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateSession not implemented")
+}
+func (UnimplementedSessionServiceServer) RenewSession(context.Context, *RenewSessionRequest) (*RenewSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewSession not implemented")
 }
 func (UnimplementedSessionServiceServer) GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSession not implemented")
@@ -192,6 +238,24 @@ func _SessionService_CreateSession_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SessionServiceServer).CreateSession(ctx, req.(*CreateSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_RenewSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).RenewSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_RenewSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).RenewSession(ctx, req.(*RenewSessionRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -278,6 +342,10 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateSession",
 			Handler:    _SessionService_CreateSession_Handler,
+		},
+		{
+			MethodName: "RenewSession",
+			Handler:    _SessionService_RenewSession_Handler,
 		},
 		{
 			MethodName: "GetSession",

@@ -400,21 +400,24 @@ const (
 	CloseReason_CLOSE_REASON_AGENT_DRAINING CloseReason = 8
 	// A fault of the agent itself.
 	CloseReason_CLOSE_REASON_INTERNAL CloseReason = 9
+	// The lease of its session has expired.
+	CloseReason_CLOSE_REASON_LEASE_EXPIRED CloseReason = 10
 )
 
 // Enum value maps for CloseReason.
 var (
 	CloseReason_name = map[int32]string{
-		0: "CLOSE_REASON_UNSPECIFIED",
-		1: "CLOSE_REASON_CLOSED",
-		2: "CLOSE_REASON_ABORTED",
-		3: "CLOSE_REASON_ENDED",
-		4: "CLOSE_REASON_PEER_RESET",
-		5: "CLOSE_REASON_FAILED",
-		6: "CLOSE_REASON_SESSION_RESET",
-		7: "CLOSE_REASON_SESSION_DELETED",
-		8: "CLOSE_REASON_AGENT_DRAINING",
-		9: "CLOSE_REASON_INTERNAL",
+		0:  "CLOSE_REASON_UNSPECIFIED",
+		1:  "CLOSE_REASON_CLOSED",
+		2:  "CLOSE_REASON_ABORTED",
+		3:  "CLOSE_REASON_ENDED",
+		4:  "CLOSE_REASON_PEER_RESET",
+		5:  "CLOSE_REASON_FAILED",
+		6:  "CLOSE_REASON_SESSION_RESET",
+		7:  "CLOSE_REASON_SESSION_DELETED",
+		8:  "CLOSE_REASON_AGENT_DRAINING",
+		9:  "CLOSE_REASON_INTERNAL",
+		10: "CLOSE_REASON_LEASE_EXPIRED",
 	}
 	CloseReason_value = map[string]int32{
 		"CLOSE_REASON_UNSPECIFIED":     0,
@@ -427,6 +430,7 @@ var (
 		"CLOSE_REASON_SESSION_DELETED": 7,
 		"CLOSE_REASON_AGENT_DRAINING":  8,
 		"CLOSE_REASON_INTERNAL":        9,
+		"CLOSE_REASON_LEASE_EXPIRED":   10,
 	}
 )
 
@@ -1847,7 +1851,7 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x0fReadPauseReason\x12!\n" +
 	"\x1dREAD_PAUSE_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17READ_PAUSE_REASON_ASKED\x10\x01\x12\x1c\n" +
-	"\x18READ_PAUSE_REASON_CREDIT\x10\x02*\xaa\x02\n" +
+	"\x18READ_PAUSE_REASON_CREDIT\x10\x02*\xca\x02\n" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13CLOSE_REASON_CLOSED\x10\x01\x12\x18\n" +
@@ -1858,7 +1862,9 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x1aCLOSE_REASON_SESSION_RESET\x10\x06\x12 \n" +
 	"\x1cCLOSE_REASON_SESSION_DELETED\x10\a\x12\x1f\n" +
 	"\x1bCLOSE_REASON_AGENT_DRAINING\x10\b\x12\x19\n" +
-	"\x15CLOSE_REASON_INTERNAL\x10\tB\x97\x01\n" +
+	"\x15CLOSE_REASON_INTERNAL\x10\t\x12\x1e\n" +
+	"\x1aCLOSE_REASON_LEASE_EXPIRED\x10\n" +
+	"B\x97\x01\n" +
 	"\x0ecom.farsock.v1B\vSocketProtoP\x01Z/github.com/farsock/farsock/clients/go/farsockpb\xa2\x02\x03FXX\xaa\x02\n" +
 	"Farsock.V1\xca\x02\n" +
 	"Farsock\\V1\xe2\x02\x16Farsock\\V1\\GPBMetadata\xea\x02\vFarsock::V1b\x06proto3"
