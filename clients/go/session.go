@@ -70,7 +70,8 @@ func (h *Host) makeSession(ctx context.Context) (*session, error) {
 	if h.named != "" {
 		return &session{id: h.named}, nil
 	}
-	request := new(farsockpb.CreateSessionRequest)
+	// As in a kernel, datagrams that nobody reads in time make room for others: nothing waits for a program that does not read.
+	request := &farsockpb.CreateSessionRequest{Retention: farsockpb.Retention_RETENTION_RING}
 	if h.lease > 0 {
 		request.LeaseTtl = durationpb.New(h.lease)
 	}

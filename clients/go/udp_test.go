@@ -11,6 +11,7 @@ import (
 
 	farsock "github.com/farsock/farsock/clients/go"
 	"github.com/farsock/farsock/clients/go/farsockpb"
+	"github.com/farsock/farsock/clients/go/farsocktest"
 )
 
 func mailbox(t testing.TB, host *farsock.Host, anyPort string) *farsock.UDPConn {
@@ -179,6 +180,19 @@ func TestBatchesComeInOrderAndWhatIsTooMuchIsCounted(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The agent's log is no limit to how many datagrams a socket gets: what was read makes room.
+func TestThereIsNoEndOfDatagrams(t *testing.T) {
+	agent := farsocktest.New(t, "--limit", "log_events=64", "--limit", "log_bytes=65536")
+	host := agent.Host(t)
+	far, near := mailbox(t, host, "127.0.0.1:0"), nearUDP(t, "127.0.0.1:0")
+	for round := range 500 {
+		_ = must(near.WriteTo(make([]byte, 1000), far.LocalAddr()))(t)
+		if size, _, err := far.ReadFrom(make([]byte, 2000)); err != nil || size != 1000 {
+			t.Fatalf("the %dth: %d, %v", round+1, size, err)
+		}
+	}
 }
 
 func TestAUDPSocketThatIsClosedByOthersSaysSo(t *testing.T) {

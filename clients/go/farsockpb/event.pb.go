@@ -35,6 +35,8 @@ const (
 	AcceptPauseReason_ACCEPT_PAUSE_REASON_OUT_OF_RESOURCES AcceptPauseReason = 2
 	// It has accepted as many as its `max_accepts` says. It goes on after ListenSocket.
 	AcceptPauseReason_ACCEPT_PAUSE_REASON_ACCEPT_LIMIT AcceptPauseReason = 3
+	// The log of a LOSSLESS session has no room for what nobody has taken yet. It goes on by itself when there is.
+	AcceptPauseReason_ACCEPT_PAUSE_REASON_LOG_FULL AcceptPauseReason = 4
 )
 
 // Enum value maps for AcceptPauseReason.
@@ -44,12 +46,14 @@ var (
 		1: "ACCEPT_PAUSE_REASON_SOCKET_LIMIT",
 		2: "ACCEPT_PAUSE_REASON_OUT_OF_RESOURCES",
 		3: "ACCEPT_PAUSE_REASON_ACCEPT_LIMIT",
+		4: "ACCEPT_PAUSE_REASON_LOG_FULL",
 	}
 	AcceptPauseReason_value = map[string]int32{
 		"ACCEPT_PAUSE_REASON_UNSPECIFIED":      0,
 		"ACCEPT_PAUSE_REASON_SOCKET_LIMIT":     1,
 		"ACCEPT_PAUSE_REASON_OUT_OF_RESOURCES": 2,
 		"ACCEPT_PAUSE_REASON_ACCEPT_LIMIT":     3,
+		"ACCEPT_PAUSE_REASON_LOG_FULL":         4,
 	}
 )
 
@@ -1606,7 +1610,7 @@ type AcceptPausedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why.
 	Reason AcceptPauseReason `protobuf:"varint,1,opt,name=reason,proto3,enum=farsock.v1.AcceptPauseReason" json:"reason,omitempty"`
-	// What the kernel said. Absent with SOCKET_LIMIT and ACCEPT_LIMIT.
+	// What the kernel said. Absent but with OUT_OF_RESOURCES.
 	Error         *SocketError `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3504,12 +3508,13 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"lease_left\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\tleaseLeft\"R\n" +
 	"\x11LeaseExpiredEvent\x12*\n" +
 	"\x0eclosed_sockets\x18\x01 \x01(\rH\x00R\rclosedSockets\x88\x01\x01B\x11\n" +
-	"\x0f_closed_sockets*\xae\x01\n" +
+	"\x0f_closed_sockets*\xd0\x01\n" +
 	"\x11AcceptPauseReason\x12#\n" +
 	"\x1fACCEPT_PAUSE_REASON_UNSPECIFIED\x10\x00\x12$\n" +
 	" ACCEPT_PAUSE_REASON_SOCKET_LIMIT\x10\x01\x12(\n" +
 	"$ACCEPT_PAUSE_REASON_OUT_OF_RESOURCES\x10\x02\x12$\n" +
-	" ACCEPT_PAUSE_REASON_ACCEPT_LIMIT\x10\x03*s\n" +
+	" ACCEPT_PAUSE_REASON_ACCEPT_LIMIT\x10\x03\x12 \n" +
+	"\x1cACCEPT_PAUSE_REASON_LOG_FULL\x10\x04*s\n" +
 	"\vShutdownHow\x12\x1c\n" +
 	"\x18SHUTDOWN_HOW_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SHUTDOWN_HOW_RECEIVE\x10\x01\x12\x15\n" +

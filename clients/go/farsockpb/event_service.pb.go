@@ -103,8 +103,13 @@ type WatchEventsRequest struct {
 	Until *EventFilter `protobuf:"bytes,9,opt,name=until,proto3" json:"until,omitempty"`
 	// Send a heartbeat when nothing has been sent for so long, 100 ms to 60 s. Absent: `defaults.heartbeat_interval` of GetAgent.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,10,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// In a LOSSLESS session: watch under this name, 1 to 48 of `a-z 0-9 -`, and hold all that it has not acknowledged (AckEvents), also while
+	// no stream is open, to the end of the session. Without `after_event_seq`, `from_now` and `snapshot`, the stream begins after what it has
+	// acknowledged. There are at most `limits.watchers` names. In a RING session it is refused with FAILED_PRECONDITION (NOT_LOSSLESS).
+	// Empty: an observer, which holds nothing.
+	WatcherId     string `protobuf:"bytes,11,opt,name=watcher_id,json=watcherId,proto3" json:"watcher_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchEventsRequest) Reset() {
@@ -207,6 +212,123 @@ func (x *WatchEventsRequest) GetHeartbeatInterval() *durationpb.Duration {
 	return nil
 }
 
+func (x *WatchEventsRequest) GetWatcherId() string {
+	if x != nil {
+		return x.WatcherId
+	}
+	return ""
+}
+
+// What AckEvents takes.
+type AckEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session. Not empty: the `default` session holds nothing.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// The watcher.
+	WatcherId string `protobuf:"bytes,2,opt,name=watcher_id,json=watcherId,proto3" json:"watcher_id,omitempty"`
+	// The last number that it needs no more, such as `through_seq` of a batch.
+	ThroughEventSeq uint64 `protobuf:"varint,3,opt,name=through_event_seq,json=throughEventSeq,proto3" json:"through_event_seq,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *AckEventsRequest) Reset() {
+	*x = AckEventsRequest{}
+	mi := &file_farsock_v1_event_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckEventsRequest) ProtoMessage() {}
+
+func (x *AckEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckEventsRequest.ProtoReflect.Descriptor instead.
+func (*AckEventsRequest) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AckEventsRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *AckEventsRequest) GetWatcherId() string {
+	if x != nil {
+		return x.WatcherId
+	}
+	return ""
+}
+
+func (x *AckEventsRequest) GetThroughEventSeq() uint64 {
+	if x != nil {
+		return x.ThroughEventSeq
+	}
+	return 0
+}
+
+// What AckEvents answers.
+type AckEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Through where the watcher has acknowledged in all.
+	AckedEventSeq uint64 `protobuf:"varint,1,opt,name=acked_event_seq,json=ackedEventSeq,proto3" json:"acked_event_seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AckEventsResponse) Reset() {
+	*x = AckEventsResponse{}
+	mi := &file_farsock_v1_event_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckEventsResponse) ProtoMessage() {}
+
+func (x *AckEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckEventsResponse.ProtoReflect.Descriptor instead.
+func (*AckEventsResponse) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AckEventsResponse) GetAckedEventSeq() uint64 {
+	if x != nil {
+		return x.AckedEventSeq
+	}
+	return 0
+}
+
 // One frame of the stream.
 type WatchEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -226,7 +348,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[2]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +360,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[2]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +373,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{2}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WatchEventsResponse) GetFrame() isWatchEventsResponse_Frame {
@@ -362,7 +484,7 @@ type WatchOpened struct {
 
 func (x *WatchOpened) Reset() {
 	*x = WatchOpened{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[3]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -374,7 +496,7 @@ func (x *WatchOpened) String() string {
 func (*WatchOpened) ProtoMessage() {}
 
 func (x *WatchOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[3]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -387,7 +509,7 @@ func (x *WatchOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchOpened.ProtoReflect.Descriptor instead.
 func (*WatchOpened) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{3}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WatchOpened) GetInstanceId() string {
@@ -431,7 +553,7 @@ type WatchSnapshot struct {
 
 func (x *WatchSnapshot) Reset() {
 	*x = WatchSnapshot{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[4]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +565,7 @@ func (x *WatchSnapshot) String() string {
 func (*WatchSnapshot) ProtoMessage() {}
 
 func (x *WatchSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[4]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +578,7 @@ func (x *WatchSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSnapshot.ProtoReflect.Descriptor instead.
 func (*WatchSnapshot) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{4}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WatchSnapshot) GetAtSeq() uint64 {
@@ -489,7 +611,7 @@ type EventBatch struct {
 
 func (x *EventBatch) Reset() {
 	*x = EventBatch{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[5]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +623,7 @@ func (x *EventBatch) String() string {
 func (*EventBatch) ProtoMessage() {}
 
 func (x *EventBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[5]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +636,7 @@ func (x *EventBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBatch.ProtoReflect.Descriptor instead.
 func (*EventBatch) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{5}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EventBatch) GetFromSeq() uint64 {
@@ -553,7 +675,7 @@ type EventGap struct {
 
 func (x *EventGap) Reset() {
 	*x = EventGap{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[6]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +687,7 @@ func (x *EventGap) String() string {
 func (*EventGap) ProtoMessage() {}
 
 func (x *EventGap) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[6]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +700,7 @@ func (x *EventGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventGap.ProtoReflect.Descriptor instead.
 func (*EventGap) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{6}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EventGap) GetFirstSeq() uint64 {
@@ -617,7 +739,7 @@ type WatchHeartbeat struct {
 
 func (x *WatchHeartbeat) Reset() {
 	*x = WatchHeartbeat{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[7]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +751,7 @@ func (x *WatchHeartbeat) String() string {
 func (*WatchHeartbeat) ProtoMessage() {}
 
 func (x *WatchHeartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[7]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +764,7 @@ func (x *WatchHeartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchHeartbeat.ProtoReflect.Descriptor instead.
 func (*WatchHeartbeat) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{7}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchHeartbeat) GetNow() *timestamppb.Timestamp {
@@ -690,7 +812,7 @@ type WaitEventRequest struct {
 
 func (x *WaitEventRequest) Reset() {
 	*x = WaitEventRequest{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +824,7 @@ func (x *WaitEventRequest) String() string {
 func (*WaitEventRequest) ProtoMessage() {}
 
 func (x *WaitEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +837,7 @@ func (x *WaitEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitEventRequest.ProtoReflect.Descriptor instead.
 func (*WaitEventRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{8}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WaitEventRequest) GetSessionId() string {
@@ -784,7 +906,7 @@ type WaitEventResponse struct {
 
 func (x *WaitEventResponse) Reset() {
 	*x = WaitEventResponse{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +918,7 @@ func (x *WaitEventResponse) String() string {
 func (*WaitEventResponse) ProtoMessage() {}
 
 func (x *WaitEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +931,7 @@ func (x *WaitEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitEventResponse.ProtoReflect.Descriptor instead.
 func (*WaitEventResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{9}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WaitEventResponse) GetEvent() *Event {
@@ -861,7 +983,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +995,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +1008,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{10}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListEventsRequest) GetSessionId() string {
@@ -946,7 +1068,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[11]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1080,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[11]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1093,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{11}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -1004,7 +1126,7 @@ const file_farsock_v1_event_service_proto_rawDesc = "" +
 	"\vEventFilter\x12\x1d\n" +
 	"\n" +
 	"socket_ids\x18\x01 \x03(\tR\tsocketIds\x12\x14\n" +
-	"\x05kinds\x18\x02 \x03(\tR\x05kinds\"\xc2\x03\n" +
+	"\x05kinds\x18\x02 \x03(\tR\x05kinds\"\xe1\x03\n" +
 	"\x12WatchEventsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12+\n" +
@@ -1019,8 +1141,18 @@ const file_farsock_v1_event_service_proto_rawDesc = "" +
 	"max_events\x18\b \x01(\rR\tmaxEvents\x12-\n" +
 	"\x05until\x18\t \x01(\v2\x17.farsock.v1.EventFilterR\x05until\x12H\n" +
 	"\x12heartbeat_interval\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatIntervalB\x12\n" +
-	"\x10_after_event_seq\"\xa0\x02\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12\x1d\n" +
+	"\n" +
+	"watcher_id\x18\v \x01(\tR\twatcherIdB\x12\n" +
+	"\x10_after_event_seq\"|\n" +
+	"\x10AckEventsRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1d\n" +
+	"\n" +
+	"watcher_id\x18\x02 \x01(\tR\twatcherId\x12*\n" +
+	"\x11through_event_seq\x18\x03 \x01(\x04R\x0fthroughEventSeq\";\n" +
+	"\x11AckEventsResponse\x12&\n" +
+	"\x0facked_event_seq\x18\x01 \x01(\x04R\rackedEventSeq\"\xa0\x02\n" +
 	"\x13WatchEventsResponse\x121\n" +
 	"\x06opened\x18\x01 \x01(\v2\x17.farsock.v1.WatchOpenedH\x00R\x06opened\x127\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x19.farsock.v1.WatchSnapshotH\x00R\bsnapshot\x12.\n" +
@@ -1085,12 +1217,13 @@ const file_farsock_v1_event_service_proto_rawDesc = "" +
 	"\x12ListEventsResponse\x12)\n" +
 	"\x06events\x18\x01 \x03(\v2\x11.farsock.v1.EventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12(\n" +
-	"\x04gaps\x18\x03 \x03(\v2\x14.farsock.v1.EventGapR\x04gaps2\xf7\x01\n" +
+	"\x04gaps\x18\x03 \x03(\v2\x14.farsock.v1.EventGapR\x04gaps2\xc1\x02\n" +
 	"\fEventService\x12P\n" +
 	"\vWatchEvents\x12\x1e.farsock.v1.WatchEventsRequest\x1a\x1f.farsock.v1.WatchEventsResponse0\x01\x12H\n" +
 	"\tWaitEvent\x12\x1c.farsock.v1.WaitEventRequest\x1a\x1d.farsock.v1.WaitEventResponse\x12K\n" +
 	"\n" +
-	"ListEvents\x12\x1d.farsock.v1.ListEventsRequest\x1a\x1e.farsock.v1.ListEventsResponseB\x9d\x01\n" +
+	"ListEvents\x12\x1d.farsock.v1.ListEventsRequest\x1a\x1e.farsock.v1.ListEventsResponse\x12H\n" +
+	"\tAckEvents\x12\x1c.farsock.v1.AckEventsRequest\x1a\x1d.farsock.v1.AckEventsResponseB\x9d\x01\n" +
 	"\x0ecom.farsock.v1B\x11EventServiceProtoP\x01Z/github.com/farsock/farsock/clients/go/farsockpb\xa2\x02\x03FXX\xaa\x02\n" +
 	"Farsock.V1\xca\x02\n" +
 	"Farsock\\V1\xe2\x02\x16Farsock\\V1\\GPBMetadata\xea\x02\vFarsock::V1b\x06proto3"
@@ -1107,57 +1240,61 @@ func file_farsock_v1_event_service_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_event_service_proto_rawDescData
 }
 
-var file_farsock_v1_event_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_farsock_v1_event_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_farsock_v1_event_service_proto_goTypes = []any{
 	(*EventFilter)(nil),           // 0: farsock.v1.EventFilter
 	(*WatchEventsRequest)(nil),    // 1: farsock.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),   // 2: farsock.v1.WatchEventsResponse
-	(*WatchOpened)(nil),           // 3: farsock.v1.WatchOpened
-	(*WatchSnapshot)(nil),         // 4: farsock.v1.WatchSnapshot
-	(*EventBatch)(nil),            // 5: farsock.v1.EventBatch
-	(*EventGap)(nil),              // 6: farsock.v1.EventGap
-	(*WatchHeartbeat)(nil),        // 7: farsock.v1.WatchHeartbeat
-	(*WaitEventRequest)(nil),      // 8: farsock.v1.WaitEventRequest
-	(*WaitEventResponse)(nil),     // 9: farsock.v1.WaitEventResponse
-	(*ListEventsRequest)(nil),     // 10: farsock.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),    // 11: farsock.v1.ListEventsResponse
-	(*PayloadView)(nil),           // 12: farsock.v1.PayloadView
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
-	(*Socket)(nil),                // 14: farsock.v1.Socket
-	(*Event)(nil),                 // 15: farsock.v1.Event
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*AckEventsRequest)(nil),      // 2: farsock.v1.AckEventsRequest
+	(*AckEventsResponse)(nil),     // 3: farsock.v1.AckEventsResponse
+	(*WatchEventsResponse)(nil),   // 4: farsock.v1.WatchEventsResponse
+	(*WatchOpened)(nil),           // 5: farsock.v1.WatchOpened
+	(*WatchSnapshot)(nil),         // 6: farsock.v1.WatchSnapshot
+	(*EventBatch)(nil),            // 7: farsock.v1.EventBatch
+	(*EventGap)(nil),              // 8: farsock.v1.EventGap
+	(*WatchHeartbeat)(nil),        // 9: farsock.v1.WatchHeartbeat
+	(*WaitEventRequest)(nil),      // 10: farsock.v1.WaitEventRequest
+	(*WaitEventResponse)(nil),     // 11: farsock.v1.WaitEventResponse
+	(*ListEventsRequest)(nil),     // 12: farsock.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),    // 13: farsock.v1.ListEventsResponse
+	(*PayloadView)(nil),           // 14: farsock.v1.PayloadView
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*Socket)(nil),                // 16: farsock.v1.Socket
+	(*Event)(nil),                 // 17: farsock.v1.Event
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_farsock_v1_event_service_proto_depIdxs = []int32{
 	0,  // 0: farsock.v1.WatchEventsRequest.filter:type_name -> farsock.v1.EventFilter
-	12, // 1: farsock.v1.WatchEventsRequest.view:type_name -> farsock.v1.PayloadView
+	14, // 1: farsock.v1.WatchEventsRequest.view:type_name -> farsock.v1.PayloadView
 	0,  // 2: farsock.v1.WatchEventsRequest.until:type_name -> farsock.v1.EventFilter
-	13, // 3: farsock.v1.WatchEventsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	3,  // 4: farsock.v1.WatchEventsResponse.opened:type_name -> farsock.v1.WatchOpened
-	4,  // 5: farsock.v1.WatchEventsResponse.snapshot:type_name -> farsock.v1.WatchSnapshot
-	5,  // 6: farsock.v1.WatchEventsResponse.batch:type_name -> farsock.v1.EventBatch
-	6,  // 7: farsock.v1.WatchEventsResponse.gap:type_name -> farsock.v1.EventGap
-	7,  // 8: farsock.v1.WatchEventsResponse.heartbeat:type_name -> farsock.v1.WatchHeartbeat
-	14, // 9: farsock.v1.WatchSnapshot.sockets:type_name -> farsock.v1.Socket
-	15, // 10: farsock.v1.EventBatch.events:type_name -> farsock.v1.Event
-	16, // 11: farsock.v1.WatchHeartbeat.now:type_name -> google.protobuf.Timestamp
-	13, // 12: farsock.v1.WatchHeartbeat.lease_left:type_name -> google.protobuf.Duration
+	15, // 3: farsock.v1.WatchEventsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	5,  // 4: farsock.v1.WatchEventsResponse.opened:type_name -> farsock.v1.WatchOpened
+	6,  // 5: farsock.v1.WatchEventsResponse.snapshot:type_name -> farsock.v1.WatchSnapshot
+	7,  // 6: farsock.v1.WatchEventsResponse.batch:type_name -> farsock.v1.EventBatch
+	8,  // 7: farsock.v1.WatchEventsResponse.gap:type_name -> farsock.v1.EventGap
+	9,  // 8: farsock.v1.WatchEventsResponse.heartbeat:type_name -> farsock.v1.WatchHeartbeat
+	16, // 9: farsock.v1.WatchSnapshot.sockets:type_name -> farsock.v1.Socket
+	17, // 10: farsock.v1.EventBatch.events:type_name -> farsock.v1.Event
+	18, // 11: farsock.v1.WatchHeartbeat.now:type_name -> google.protobuf.Timestamp
+	15, // 12: farsock.v1.WatchHeartbeat.lease_left:type_name -> google.protobuf.Duration
 	0,  // 13: farsock.v1.WaitEventRequest.filter:type_name -> farsock.v1.EventFilter
-	13, // 14: farsock.v1.WaitEventRequest.timeout:type_name -> google.protobuf.Duration
-	12, // 15: farsock.v1.WaitEventRequest.view:type_name -> farsock.v1.PayloadView
-	15, // 16: farsock.v1.WaitEventResponse.event:type_name -> farsock.v1.Event
-	6,  // 17: farsock.v1.WaitEventResponse.gap:type_name -> farsock.v1.EventGap
+	15, // 14: farsock.v1.WaitEventRequest.timeout:type_name -> google.protobuf.Duration
+	14, // 15: farsock.v1.WaitEventRequest.view:type_name -> farsock.v1.PayloadView
+	17, // 16: farsock.v1.WaitEventResponse.event:type_name -> farsock.v1.Event
+	8,  // 17: farsock.v1.WaitEventResponse.gap:type_name -> farsock.v1.EventGap
 	0,  // 18: farsock.v1.ListEventsRequest.filter:type_name -> farsock.v1.EventFilter
-	12, // 19: farsock.v1.ListEventsRequest.view:type_name -> farsock.v1.PayloadView
-	15, // 20: farsock.v1.ListEventsResponse.events:type_name -> farsock.v1.Event
-	6,  // 21: farsock.v1.ListEventsResponse.gaps:type_name -> farsock.v1.EventGap
+	14, // 19: farsock.v1.ListEventsRequest.view:type_name -> farsock.v1.PayloadView
+	17, // 20: farsock.v1.ListEventsResponse.events:type_name -> farsock.v1.Event
+	8,  // 21: farsock.v1.ListEventsResponse.gaps:type_name -> farsock.v1.EventGap
 	1,  // 22: farsock.v1.EventService.WatchEvents:input_type -> farsock.v1.WatchEventsRequest
-	8,  // 23: farsock.v1.EventService.WaitEvent:input_type -> farsock.v1.WaitEventRequest
-	10, // 24: farsock.v1.EventService.ListEvents:input_type -> farsock.v1.ListEventsRequest
-	2,  // 25: farsock.v1.EventService.WatchEvents:output_type -> farsock.v1.WatchEventsResponse
-	9,  // 26: farsock.v1.EventService.WaitEvent:output_type -> farsock.v1.WaitEventResponse
-	11, // 27: farsock.v1.EventService.ListEvents:output_type -> farsock.v1.ListEventsResponse
-	25, // [25:28] is the sub-list for method output_type
-	22, // [22:25] is the sub-list for method input_type
+	10, // 23: farsock.v1.EventService.WaitEvent:input_type -> farsock.v1.WaitEventRequest
+	12, // 24: farsock.v1.EventService.ListEvents:input_type -> farsock.v1.ListEventsRequest
+	2,  // 25: farsock.v1.EventService.AckEvents:input_type -> farsock.v1.AckEventsRequest
+	4,  // 26: farsock.v1.EventService.WatchEvents:output_type -> farsock.v1.WatchEventsResponse
+	11, // 27: farsock.v1.EventService.WaitEvent:output_type -> farsock.v1.WaitEventResponse
+	13, // 28: farsock.v1.EventService.ListEvents:output_type -> farsock.v1.ListEventsResponse
+	3,  // 29: farsock.v1.EventService.AckEvents:output_type -> farsock.v1.AckEventsResponse
+	26, // [26:30] is the sub-list for method output_type
+	22, // [22:26] is the sub-list for method input_type
 	22, // [22:22] is the sub-list for extension type_name
 	22, // [22:22] is the sub-list for extension extendee
 	0,  // [0:22] is the sub-list for field type_name
@@ -1172,23 +1309,23 @@ func file_farsock_v1_event_service_proto_init() {
 	file_farsock_v1_payload_proto_init()
 	file_farsock_v1_socket_proto_init()
 	file_farsock_v1_event_service_proto_msgTypes[1].OneofWrappers = []any{}
-	file_farsock_v1_event_service_proto_msgTypes[2].OneofWrappers = []any{
+	file_farsock_v1_event_service_proto_msgTypes[4].OneofWrappers = []any{
 		(*WatchEventsResponse_Opened)(nil),
 		(*WatchEventsResponse_Snapshot)(nil),
 		(*WatchEventsResponse_Batch)(nil),
 		(*WatchEventsResponse_Gap)(nil),
 		(*WatchEventsResponse_Heartbeat)(nil),
 	}
-	file_farsock_v1_event_service_proto_msgTypes[6].OneofWrappers = []any{}
 	file_farsock_v1_event_service_proto_msgTypes[8].OneofWrappers = []any{}
 	file_farsock_v1_event_service_proto_msgTypes[10].OneofWrappers = []any{}
+	file_farsock_v1_event_service_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_event_service_proto_rawDesc), len(file_farsock_v1_event_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	EventService_WatchEvents_FullMethodName = "/farsock.v1.EventService/WatchEvents"
 	EventService_WaitEvent_FullMethodName   = "/farsock.v1.EventService/WaitEvent"
 	EventService_ListEvents_FullMethodName  = "/farsock.v1.EventService/ListEvents"
+	EventService_AckEvents_FullMethodName   = "/farsock.v1.EventService/AckEvents"
 )
 
 // EventServiceClient is the client API for EventService service.
@@ -30,7 +31,7 @@ const (
 //
 // What happened, from the log of a session.
 //
-// A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first, and whoever has not read them is told which ones
+// A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first that nobody holds (Retention), and whoever has not read them is told which ones
 // are missing. Events that end something (`connect_failed`, `peer_closed`, `peer_reset`, `failed`, `closed`, `session_reset`, …) have room of their own and stay
 // longer.
 type EventServiceClient interface {
@@ -58,6 +59,12 @@ type EventServiceClient interface {
 	//
 	// Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
+	// Let go of events in a LOSSLESS session: a named watcher needs nothing through this number any more. Sending it again, or an older
+	// number, does no harm.
+	//
+	// Typical errors: NOT_FOUND (WATCHER_NOT_FOUND) the session has no such watcher; OUT_OF_RANGE (FUTURE_EVENT) the number has not been
+	// given yet.
+	AckEvents(ctx context.Context, in *AckEventsRequest, opts ...grpc.CallOption) (*AckEventsResponse, error)
 }
 
 type eventServiceClient struct {
@@ -107,13 +114,23 @@ func (c *eventServiceClient) ListEvents(ctx context.Context, in *ListEventsReque
 	return out, nil
 }
 
+func (c *eventServiceClient) AckEvents(ctx context.Context, in *AckEventsRequest, opts ...grpc.CallOption) (*AckEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AckEventsResponse)
+	err := c.cc.Invoke(ctx, EventService_AckEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EventServiceServer is the server API for EventService service.
 // All implementations must embed UnimplementedEventServiceServer
 // for forward compatibility.
 //
 // What happened, from the log of a session.
 //
-// A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first, and whoever has not read them is told which ones
+// A log is bounded (`limits.log_events`, `limits.log_bytes`): the oldest events go first that nobody holds (Retention), and whoever has not read them is told which ones
 // are missing. Events that end something (`connect_failed`, `peer_closed`, `peer_reset`, `failed`, `closed`, `session_reset`, …) have room of their own and stay
 // longer.
 type EventServiceServer interface {
@@ -141,6 +158,12 @@ type EventServiceServer interface {
 	//
 	// Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
+	// Let go of events in a LOSSLESS session: a named watcher needs nothing through this number any more. Sending it again, or an older
+	// number, does no harm.
+	//
+	// Typical errors: NOT_FOUND (WATCHER_NOT_FOUND) the session has no such watcher; OUT_OF_RANGE (FUTURE_EVENT) the number has not been
+	// given yet.
+	AckEvents(context.Context, *AckEventsRequest) (*AckEventsResponse, error)
 	mustEmbedUnimplementedEventServiceServer()
 }
 
@@ -159,6 +182,9 @@ func (UnimplementedEventServiceServer) WaitEvent(context.Context, *WaitEventRequ
 }
 func (UnimplementedEventServiceServer) ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListEvents not implemented")
+}
+func (UnimplementedEventServiceServer) AckEvents(context.Context, *AckEventsRequest) (*AckEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AckEvents not implemented")
 }
 func (UnimplementedEventServiceServer) mustEmbedUnimplementedEventServiceServer() {}
 func (UnimplementedEventServiceServer) testEmbeddedByValue()                      {}
@@ -228,6 +254,24 @@ func _EventService_ListEvents_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EventService_AckEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AckEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EventServiceServer).AckEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EventService_AckEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EventServiceServer).AckEvents(ctx, req.(*AckEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // EventService_ServiceDesc is the grpc.ServiceDesc for EventService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -242,6 +286,10 @@ var EventService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListEvents",
 			Handler:    _EventService_ListEvents_Handler,
+		},
+		{
+			MethodName: "AckEvents",
+			Handler:    _EventService_AckEvents_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -134,6 +134,118 @@ func (SessionState) EnumDescriptor() ([]byte, []int) {
 	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{1}
 }
 
+// What the log of a session lets go of when it has no more room (`limits.log_events`, `limits.log_bytes`).
+type Retention int32
+
+const (
+	// As LOSSLESS.
+	Retention_RETENTION_UNSPECIFIED Retention = 0
+	// The oldest events, to make room for new ones. Who comes too late is told by a gap. The `default` session is of this kind.
+	Retention_RETENTION_RING Retention = 1
+	// Nothing that is held. A watcher with a `watcher_id` holds everything from its first WatchEvents on, until AckEvents. As long as there is
+	// no such watcher, a payload is held until ReceiveSocket has taken it, or its socket's name and memory are gone. Where what is held
+	// leaves no room, reading and accepting pause (`read_paused` and `accept_paused` with LOG_FULL): the peer's window closes, and datagrams that
+	// the kernel drops are counted. Requests that cause events have the last quarter of `limits.log_events` and are then refused with
+	// RESOURCE_EXHAUSTED (LOG_FULL); what goes on by itself has `limits.log_final_events` more. Watchers without a name hold nothing.
+	Retention_RETENTION_LOSSLESS Retention = 2
+)
+
+// Enum value maps for Retention.
+var (
+	Retention_name = map[int32]string{
+		0: "RETENTION_UNSPECIFIED",
+		1: "RETENTION_RING",
+		2: "RETENTION_LOSSLESS",
+	}
+	Retention_value = map[string]int32{
+		"RETENTION_UNSPECIFIED": 0,
+		"RETENTION_RING":        1,
+		"RETENTION_LOSSLESS":    2,
+	}
+)
+
+func (x Retention) Enum() *Retention {
+	p := new(Retention)
+	*p = x
+	return p
+}
+
+func (x Retention) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Retention) Descriptor() protoreflect.EnumDescriptor {
+	return file_farsock_v1_session_service_proto_enumTypes[2].Descriptor()
+}
+
+func (Retention) Type() protoreflect.EnumType {
+	return &file_farsock_v1_session_service_proto_enumTypes[2]
+}
+
+func (x Retention) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Retention.Descriptor instead.
+func (Retention) EnumDescriptor() ([]byte, []int) {
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{2}
+}
+
+// A watcher that holds what it has not acknowledged.
+type NamedWatcher struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	WatcherId string `protobuf:"bytes,1,opt,name=watcher_id,json=watcherId,proto3" json:"watcher_id,omitempty"`
+	// It holds the events after this number.
+	ReleasedEventSeq uint64 `protobuf:"varint,2,opt,name=released_event_seq,json=releasedEventSeq,proto3" json:"released_event_seq,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *NamedWatcher) Reset() {
+	*x = NamedWatcher{}
+	mi := &file_farsock_v1_session_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamedWatcher) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamedWatcher) ProtoMessage() {}
+
+func (x *NamedWatcher) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_session_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamedWatcher.ProtoReflect.Descriptor instead.
+func (*NamedWatcher) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *NamedWatcher) GetWatcherId() string {
+	if x != nil {
+		return x.WatcherId
+	}
+	return ""
+}
+
+func (x *NamedWatcher) GetReleasedEventSeq() uint64 {
+	if x != nil {
+		return x.ReleasedEventSeq
+	}
+	return 0
+}
+
 // A session, as it is now.
 type Session struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -156,14 +268,22 @@ type Session struct {
 	// What becomes of its connections when the lease expires. UNSPECIFIED: it has no lease.
 	OrphanPolicy OrphanPolicy `protobuf:"varint,9,opt,name=orphan_policy,json=orphanPolicy,proto3,enum=farsock.v1.OrphanPolicy" json:"orphan_policy,omitempty"`
 	// Whether it can still be used.
-	State         SessionState `protobuf:"varint,10,opt,name=state,proto3,enum=farsock.v1.SessionState" json:"state,omitempty"`
+	State SessionState `protobuf:"varint,10,opt,name=state,proto3,enum=farsock.v1.SessionState" json:"state,omitempty"`
+	// What its log lets go of.
+	Retention Retention `protobuf:"varint,11,opt,name=retention,proto3,enum=farsock.v1.Retention" json:"retention,omitempty"`
+	// Events that its log may not let go of yet: the newest ones, from the oldest one that is held on.
+	HeldEvents uint64 `protobuf:"varint,12,opt,name=held_events,json=heldEvents,proto3" json:"held_events,omitempty"`
+	// Bytes of their payloads.
+	HeldBytes uint64 `protobuf:"varint,13,opt,name=held_bytes,json=heldBytes,proto3" json:"held_bytes,omitempty"`
+	// The watchers that hold them, in the order of their names. Empty: untaken payloads do.
+	NamedWatchers []*NamedWatcher `protobuf:"bytes,14,rep,name=named_watchers,json=namedWatchers,proto3" json:"named_watchers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[0]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -175,7 +295,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[0]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -188,7 +308,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{0}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Session) GetSessionId() string {
@@ -261,6 +381,34 @@ func (x *Session) GetState() SessionState {
 	return SessionState_SESSION_STATE_UNSPECIFIED
 }
 
+func (x *Session) GetRetention() Retention {
+	if x != nil {
+		return x.Retention
+	}
+	return Retention_RETENTION_UNSPECIFIED
+}
+
+func (x *Session) GetHeldEvents() uint64 {
+	if x != nil {
+		return x.HeldEvents
+	}
+	return 0
+}
+
+func (x *Session) GetHeldBytes() uint64 {
+	if x != nil {
+		return x.HeldBytes
+	}
+	return 0
+}
+
+func (x *Session) GetNamedWatchers() []*NamedWatcher {
+	if x != nil {
+		return x.NamedWatchers
+	}
+	return nil
+}
+
 // What CreateSession takes.
 type CreateSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -270,6 +418,8 @@ type CreateSessionRequest struct {
 	LeaseTtl *durationpb.Duration `protobuf:"bytes,2,opt,name=lease_ttl,json=leaseTtl,proto3" json:"lease_ttl,omitempty"`
 	// What becomes of its connections when the lease expires.
 	OrphanPolicy OrphanPolicy `protobuf:"varint,3,opt,name=orphan_policy,json=orphanPolicy,proto3,enum=farsock.v1.OrphanPolicy" json:"orphan_policy,omitempty"`
+	// What its log lets go of.
+	Retention Retention `protobuf:"varint,4,opt,name=retention,proto3,enum=farsock.v1.Retention" json:"retention,omitempty"`
 	// How to carry it out. `request_id` counts in the caller's `default` session.
 	Call          *Call `protobuf:"bytes,15,opt,name=call,proto3" json:"call,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -278,7 +428,7 @@ type CreateSessionRequest struct {
 
 func (x *CreateSessionRequest) Reset() {
 	*x = CreateSessionRequest{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[1]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -290,7 +440,7 @@ func (x *CreateSessionRequest) String() string {
 func (*CreateSessionRequest) ProtoMessage() {}
 
 func (x *CreateSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[1]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -303,7 +453,7 @@ func (x *CreateSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSessionRequest.ProtoReflect.Descriptor instead.
 func (*CreateSessionRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{1}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CreateSessionRequest) GetSessionId() string {
@@ -327,6 +477,13 @@ func (x *CreateSessionRequest) GetOrphanPolicy() OrphanPolicy {
 	return OrphanPolicy_ORPHAN_POLICY_UNSPECIFIED
 }
 
+func (x *CreateSessionRequest) GetRetention() Retention {
+	if x != nil {
+		return x.Retention
+	}
+	return Retention_RETENTION_UNSPECIFIED
+}
+
 func (x *CreateSessionRequest) GetCall() *Call {
 	if x != nil {
 		return x.Call
@@ -347,7 +504,7 @@ type CreateSessionResponse struct {
 
 func (x *CreateSessionResponse) Reset() {
 	*x = CreateSessionResponse{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[2]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -359,7 +516,7 @@ func (x *CreateSessionResponse) String() string {
 func (*CreateSessionResponse) ProtoMessage() {}
 
 func (x *CreateSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[2]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -372,7 +529,7 @@ func (x *CreateSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSessionResponse.ProtoReflect.Descriptor instead.
 func (*CreateSessionResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{2}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateSessionResponse) GetSession() *Session {
@@ -400,7 +557,7 @@ type RenewSessionRequest struct {
 
 func (x *RenewSessionRequest) Reset() {
 	*x = RenewSessionRequest{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[3]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +569,7 @@ func (x *RenewSessionRequest) String() string {
 func (*RenewSessionRequest) ProtoMessage() {}
 
 func (x *RenewSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[3]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +582,7 @@ func (x *RenewSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewSessionRequest.ProtoReflect.Descriptor instead.
 func (*RenewSessionRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{3}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RenewSessionRequest) GetSessionId() string {
@@ -446,7 +603,7 @@ type RenewSessionResponse struct {
 
 func (x *RenewSessionResponse) Reset() {
 	*x = RenewSessionResponse{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[4]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +615,7 @@ func (x *RenewSessionResponse) String() string {
 func (*RenewSessionResponse) ProtoMessage() {}
 
 func (x *RenewSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[4]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +628,7 @@ func (x *RenewSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewSessionResponse.ProtoReflect.Descriptor instead.
 func (*RenewSessionResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{4}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RenewSessionResponse) GetSession() *Session {
@@ -492,7 +649,7 @@ type GetSessionRequest struct {
 
 func (x *GetSessionRequest) Reset() {
 	*x = GetSessionRequest{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[5]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +661,7 @@ func (x *GetSessionRequest) String() string {
 func (*GetSessionRequest) ProtoMessage() {}
 
 func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[5]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,7 +674,7 @@ func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
 func (*GetSessionRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{5}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetSessionRequest) GetSessionId() string {
@@ -538,7 +695,7 @@ type GetSessionResponse struct {
 
 func (x *GetSessionResponse) Reset() {
 	*x = GetSessionResponse{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[6]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +707,7 @@ func (x *GetSessionResponse) String() string {
 func (*GetSessionResponse) ProtoMessage() {}
 
 func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[6]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +720,7 @@ func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
 func (*GetSessionResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{6}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetSessionResponse) GetSession() *Session {
@@ -586,7 +743,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[7]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +755,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[7]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +768,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{7}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListSessionsRequest) GetPageSize() uint32 {
@@ -641,7 +798,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +810,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +823,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{8}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -696,7 +853,7 @@ type ResetSessionRequest struct {
 
 func (x *ResetSessionRequest) Reset() {
 	*x = ResetSessionRequest{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +865,7 @@ func (x *ResetSessionRequest) String() string {
 func (*ResetSessionRequest) ProtoMessage() {}
 
 func (x *ResetSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +878,7 @@ func (x *ResetSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetSessionRequest.ProtoReflect.Descriptor instead.
 func (*ResetSessionRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{9}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ResetSessionRequest) GetSessionId() string {
@@ -753,7 +910,7 @@ type ResetSessionResponse struct {
 
 func (x *ResetSessionResponse) Reset() {
 	*x = ResetSessionResponse{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +922,7 @@ func (x *ResetSessionResponse) String() string {
 func (*ResetSessionResponse) ProtoMessage() {}
 
 func (x *ResetSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +935,7 @@ func (x *ResetSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetSessionResponse.ProtoReflect.Descriptor instead.
 func (*ResetSessionResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{10}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ResetSessionResponse) GetSession() *Session {
@@ -817,7 +974,7 @@ type DeleteSessionRequest struct {
 
 func (x *DeleteSessionRequest) Reset() {
 	*x = DeleteSessionRequest{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[11]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +986,7 @@ func (x *DeleteSessionRequest) String() string {
 func (*DeleteSessionRequest) ProtoMessage() {}
 
 func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[11]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +999,7 @@ func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{11}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteSessionRequest) GetSessionId() string {
@@ -881,7 +1038,7 @@ type DeleteSessionResponse struct {
 
 func (x *DeleteSessionResponse) Reset() {
 	*x = DeleteSessionResponse{}
-	mi := &file_farsock_v1_session_service_proto_msgTypes[12]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1050,7 @@ func (x *DeleteSessionResponse) String() string {
 func (*DeleteSessionResponse) ProtoMessage() {}
 
 func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_session_service_proto_msgTypes[12]
+	mi := &file_farsock_v1_session_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1063,7 @@ func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSessionResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{12}
+	return file_farsock_v1_session_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteSessionResponse) GetSession() *Session {
@@ -935,7 +1092,11 @@ var File_farsock_v1_session_service_proto protoreflect.FileDescriptor
 const file_farsock_v1_session_service_proto_rawDesc = "" +
 	"\n" +
 	" farsock/v1/session_service.proto\x12\n" +
-	"farsock.v1\x1a\x15farsock/v1/call.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x03\n" +
+	"farsock.v1\x1a\x15farsock/v1/call.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"[\n" +
+	"\fNamedWatcher\x12\x1d\n" +
+	"\n" +
+	"watcher_id\x18\x01 \x01(\tR\twatcherId\x12,\n" +
+	"\x12released_event_seq\x18\x02 \x01(\x04R\x10releasedEventSeq\"\x94\x05\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12;\n" +
@@ -950,12 +1111,19 @@ const file_farsock_v1_session_service_proto_rawDesc = "" +
 	"lease_left\x18\b \x01(\v2\x19.google.protobuf.DurationR\tleaseLeft\x12=\n" +
 	"\rorphan_policy\x18\t \x01(\x0e2\x18.farsock.v1.OrphanPolicyR\forphanPolicy\x12.\n" +
 	"\x05state\x18\n" +
-	" \x01(\x0e2\x18.farsock.v1.SessionStateR\x05state\"\xd2\x01\n" +
+	" \x01(\x0e2\x18.farsock.v1.SessionStateR\x05state\x123\n" +
+	"\tretention\x18\v \x01(\x0e2\x15.farsock.v1.RetentionR\tretention\x12\x1f\n" +
+	"\vheld_events\x18\f \x01(\x04R\n" +
+	"heldEvents\x12\x1d\n" +
+	"\n" +
+	"held_bytes\x18\r \x01(\x04R\theldBytes\x12?\n" +
+	"\x0enamed_watchers\x18\x0e \x03(\v2\x18.farsock.v1.NamedWatcherR\rnamedWatchers\"\x87\x02\n" +
 	"\x14CreateSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x126\n" +
 	"\tlease_ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bleaseTtl\x12=\n" +
-	"\rorphan_policy\x18\x03 \x01(\x0e2\x18.farsock.v1.OrphanPolicyR\forphanPolicy\x12$\n" +
+	"\rorphan_policy\x18\x03 \x01(\x0e2\x18.farsock.v1.OrphanPolicyR\forphanPolicy\x123\n" +
+	"\tretention\x18\x04 \x01(\x0e2\x15.farsock.v1.RetentionR\tretention\x12$\n" +
 	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04call\"r\n" +
 	"\x15CreateSessionResponse\x12-\n" +
 	"\asession\x18\x01 \x01(\v2\x13.farsock.v1.SessionR\asession\x12*\n" +
@@ -1002,7 +1170,11 @@ const file_farsock_v1_session_service_proto_rawDesc = "" +
 	"\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SESSION_STATE_ACTIVE\x10\x01\x12\x1a\n" +
 	"\x16SESSION_STATE_EXPIRING\x10\x02\x12\x19\n" +
-	"\x15SESSION_STATE_EXPIRED\x10\x032\x82\x04\n" +
+	"\x15SESSION_STATE_EXPIRED\x10\x03*R\n" +
+	"\tRetention\x12\x19\n" +
+	"\x15RETENTION_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eRETENTION_RING\x10\x01\x12\x16\n" +
+	"\x12RETENTION_LOSSLESS\x10\x022\x82\x04\n" +
 	"\x0eSessionService\x12T\n" +
 	"\rCreateSession\x12 .farsock.v1.CreateSessionRequest\x1a!.farsock.v1.CreateSessionResponse\x12Q\n" +
 	"\fRenewSession\x12\x1f.farsock.v1.RenewSessionRequest\x1a .farsock.v1.RenewSessionResponse\x12K\n" +
@@ -1027,69 +1199,74 @@ func file_farsock_v1_session_service_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_session_service_proto_rawDescData
 }
 
-var file_farsock_v1_session_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_farsock_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_farsock_v1_session_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_farsock_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_farsock_v1_session_service_proto_goTypes = []any{
 	(OrphanPolicy)(0),             // 0: farsock.v1.OrphanPolicy
 	(SessionState)(0),             // 1: farsock.v1.SessionState
-	(*Session)(nil),               // 2: farsock.v1.Session
-	(*CreateSessionRequest)(nil),  // 3: farsock.v1.CreateSessionRequest
-	(*CreateSessionResponse)(nil), // 4: farsock.v1.CreateSessionResponse
-	(*RenewSessionRequest)(nil),   // 5: farsock.v1.RenewSessionRequest
-	(*RenewSessionResponse)(nil),  // 6: farsock.v1.RenewSessionResponse
-	(*GetSessionRequest)(nil),     // 7: farsock.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),    // 8: farsock.v1.GetSessionResponse
-	(*ListSessionsRequest)(nil),   // 9: farsock.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),  // 10: farsock.v1.ListSessionsResponse
-	(*ResetSessionRequest)(nil),   // 11: farsock.v1.ResetSessionRequest
-	(*ResetSessionResponse)(nil),  // 12: farsock.v1.ResetSessionResponse
-	(*DeleteSessionRequest)(nil),  // 13: farsock.v1.DeleteSessionRequest
-	(*DeleteSessionResponse)(nil), // 14: farsock.v1.DeleteSessionResponse
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
-	(*Call)(nil),                  // 17: farsock.v1.Call
-	(*Report)(nil),                // 18: farsock.v1.Report
-	(*Socket)(nil),                // 19: farsock.v1.Socket
+	(Retention)(0),                // 2: farsock.v1.Retention
+	(*NamedWatcher)(nil),          // 3: farsock.v1.NamedWatcher
+	(*Session)(nil),               // 4: farsock.v1.Session
+	(*CreateSessionRequest)(nil),  // 5: farsock.v1.CreateSessionRequest
+	(*CreateSessionResponse)(nil), // 6: farsock.v1.CreateSessionResponse
+	(*RenewSessionRequest)(nil),   // 7: farsock.v1.RenewSessionRequest
+	(*RenewSessionResponse)(nil),  // 8: farsock.v1.RenewSessionResponse
+	(*GetSessionRequest)(nil),     // 9: farsock.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),    // 10: farsock.v1.GetSessionResponse
+	(*ListSessionsRequest)(nil),   // 11: farsock.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),  // 12: farsock.v1.ListSessionsResponse
+	(*ResetSessionRequest)(nil),   // 13: farsock.v1.ResetSessionRequest
+	(*ResetSessionResponse)(nil),  // 14: farsock.v1.ResetSessionResponse
+	(*DeleteSessionRequest)(nil),  // 15: farsock.v1.DeleteSessionRequest
+	(*DeleteSessionResponse)(nil), // 16: farsock.v1.DeleteSessionResponse
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*Call)(nil),                  // 19: farsock.v1.Call
+	(*Report)(nil),                // 20: farsock.v1.Report
+	(*Socket)(nil),                // 21: farsock.v1.Socket
 }
 var file_farsock_v1_session_service_proto_depIdxs = []int32{
-	15, // 0: farsock.v1.Session.create_time:type_name -> google.protobuf.Timestamp
-	16, // 1: farsock.v1.Session.lease_ttl:type_name -> google.protobuf.Duration
-	16, // 2: farsock.v1.Session.lease_left:type_name -> google.protobuf.Duration
+	17, // 0: farsock.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	18, // 1: farsock.v1.Session.lease_ttl:type_name -> google.protobuf.Duration
+	18, // 2: farsock.v1.Session.lease_left:type_name -> google.protobuf.Duration
 	0,  // 3: farsock.v1.Session.orphan_policy:type_name -> farsock.v1.OrphanPolicy
 	1,  // 4: farsock.v1.Session.state:type_name -> farsock.v1.SessionState
-	16, // 5: farsock.v1.CreateSessionRequest.lease_ttl:type_name -> google.protobuf.Duration
-	0,  // 6: farsock.v1.CreateSessionRequest.orphan_policy:type_name -> farsock.v1.OrphanPolicy
-	17, // 7: farsock.v1.CreateSessionRequest.call:type_name -> farsock.v1.Call
-	2,  // 8: farsock.v1.CreateSessionResponse.session:type_name -> farsock.v1.Session
-	18, // 9: farsock.v1.CreateSessionResponse.report:type_name -> farsock.v1.Report
-	2,  // 10: farsock.v1.RenewSessionResponse.session:type_name -> farsock.v1.Session
-	2,  // 11: farsock.v1.GetSessionResponse.session:type_name -> farsock.v1.Session
-	2,  // 12: farsock.v1.ListSessionsResponse.sessions:type_name -> farsock.v1.Session
-	17, // 13: farsock.v1.ResetSessionRequest.call:type_name -> farsock.v1.Call
-	2,  // 14: farsock.v1.ResetSessionResponse.session:type_name -> farsock.v1.Session
-	19, // 15: farsock.v1.ResetSessionResponse.closed_sockets:type_name -> farsock.v1.Socket
-	18, // 16: farsock.v1.ResetSessionResponse.report:type_name -> farsock.v1.Report
-	17, // 17: farsock.v1.DeleteSessionRequest.call:type_name -> farsock.v1.Call
-	2,  // 18: farsock.v1.DeleteSessionResponse.session:type_name -> farsock.v1.Session
-	19, // 19: farsock.v1.DeleteSessionResponse.closed_sockets:type_name -> farsock.v1.Socket
-	18, // 20: farsock.v1.DeleteSessionResponse.report:type_name -> farsock.v1.Report
-	3,  // 21: farsock.v1.SessionService.CreateSession:input_type -> farsock.v1.CreateSessionRequest
-	5,  // 22: farsock.v1.SessionService.RenewSession:input_type -> farsock.v1.RenewSessionRequest
-	7,  // 23: farsock.v1.SessionService.GetSession:input_type -> farsock.v1.GetSessionRequest
-	9,  // 24: farsock.v1.SessionService.ListSessions:input_type -> farsock.v1.ListSessionsRequest
-	11, // 25: farsock.v1.SessionService.ResetSession:input_type -> farsock.v1.ResetSessionRequest
-	13, // 26: farsock.v1.SessionService.DeleteSession:input_type -> farsock.v1.DeleteSessionRequest
-	4,  // 27: farsock.v1.SessionService.CreateSession:output_type -> farsock.v1.CreateSessionResponse
-	6,  // 28: farsock.v1.SessionService.RenewSession:output_type -> farsock.v1.RenewSessionResponse
-	8,  // 29: farsock.v1.SessionService.GetSession:output_type -> farsock.v1.GetSessionResponse
-	10, // 30: farsock.v1.SessionService.ListSessions:output_type -> farsock.v1.ListSessionsResponse
-	12, // 31: farsock.v1.SessionService.ResetSession:output_type -> farsock.v1.ResetSessionResponse
-	14, // 32: farsock.v1.SessionService.DeleteSession:output_type -> farsock.v1.DeleteSessionResponse
-	27, // [27:33] is the sub-list for method output_type
-	21, // [21:27] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	2,  // 5: farsock.v1.Session.retention:type_name -> farsock.v1.Retention
+	3,  // 6: farsock.v1.Session.named_watchers:type_name -> farsock.v1.NamedWatcher
+	18, // 7: farsock.v1.CreateSessionRequest.lease_ttl:type_name -> google.protobuf.Duration
+	0,  // 8: farsock.v1.CreateSessionRequest.orphan_policy:type_name -> farsock.v1.OrphanPolicy
+	2,  // 9: farsock.v1.CreateSessionRequest.retention:type_name -> farsock.v1.Retention
+	19, // 10: farsock.v1.CreateSessionRequest.call:type_name -> farsock.v1.Call
+	4,  // 11: farsock.v1.CreateSessionResponse.session:type_name -> farsock.v1.Session
+	20, // 12: farsock.v1.CreateSessionResponse.report:type_name -> farsock.v1.Report
+	4,  // 13: farsock.v1.RenewSessionResponse.session:type_name -> farsock.v1.Session
+	4,  // 14: farsock.v1.GetSessionResponse.session:type_name -> farsock.v1.Session
+	4,  // 15: farsock.v1.ListSessionsResponse.sessions:type_name -> farsock.v1.Session
+	19, // 16: farsock.v1.ResetSessionRequest.call:type_name -> farsock.v1.Call
+	4,  // 17: farsock.v1.ResetSessionResponse.session:type_name -> farsock.v1.Session
+	21, // 18: farsock.v1.ResetSessionResponse.closed_sockets:type_name -> farsock.v1.Socket
+	20, // 19: farsock.v1.ResetSessionResponse.report:type_name -> farsock.v1.Report
+	19, // 20: farsock.v1.DeleteSessionRequest.call:type_name -> farsock.v1.Call
+	4,  // 21: farsock.v1.DeleteSessionResponse.session:type_name -> farsock.v1.Session
+	21, // 22: farsock.v1.DeleteSessionResponse.closed_sockets:type_name -> farsock.v1.Socket
+	20, // 23: farsock.v1.DeleteSessionResponse.report:type_name -> farsock.v1.Report
+	5,  // 24: farsock.v1.SessionService.CreateSession:input_type -> farsock.v1.CreateSessionRequest
+	7,  // 25: farsock.v1.SessionService.RenewSession:input_type -> farsock.v1.RenewSessionRequest
+	9,  // 26: farsock.v1.SessionService.GetSession:input_type -> farsock.v1.GetSessionRequest
+	11, // 27: farsock.v1.SessionService.ListSessions:input_type -> farsock.v1.ListSessionsRequest
+	13, // 28: farsock.v1.SessionService.ResetSession:input_type -> farsock.v1.ResetSessionRequest
+	15, // 29: farsock.v1.SessionService.DeleteSession:input_type -> farsock.v1.DeleteSessionRequest
+	6,  // 30: farsock.v1.SessionService.CreateSession:output_type -> farsock.v1.CreateSessionResponse
+	8,  // 31: farsock.v1.SessionService.RenewSession:output_type -> farsock.v1.RenewSessionResponse
+	10, // 32: farsock.v1.SessionService.GetSession:output_type -> farsock.v1.GetSessionResponse
+	12, // 33: farsock.v1.SessionService.ListSessions:output_type -> farsock.v1.ListSessionsResponse
+	14, // 34: farsock.v1.SessionService.ResetSession:output_type -> farsock.v1.ResetSessionResponse
+	16, // 35: farsock.v1.SessionService.DeleteSession:output_type -> farsock.v1.DeleteSessionResponse
+	30, // [30:36] is the sub-list for method output_type
+	24, // [24:30] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_session_service_proto_init() }
@@ -1104,8 +1281,8 @@ func file_farsock_v1_session_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_session_service_proto_rawDesc), len(file_farsock_v1_session_service_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   13,
+			NumEnums:      3,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -333,6 +333,9 @@ const (
 	ReadPauseReason_READ_PAUSE_REASON_ASKED ReadPauseReason = 1
 	// `delivery.credit` is used up. It goes on with more, or when `paused` is set to false.
 	ReadPauseReason_READ_PAUSE_REASON_CREDIT ReadPauseReason = 2
+	// The log of a LOSSLESS session has no room for what nobody has taken yet. It goes on by itself when half of it has been acknowledged
+	// (AckEvents), or taken (ReceiveSocket) where there is no named watcher.
+	ReadPauseReason_READ_PAUSE_REASON_LOG_FULL ReadPauseReason = 3
 )
 
 // Enum value maps for ReadPauseReason.
@@ -341,11 +344,13 @@ var (
 		0: "READ_PAUSE_REASON_UNSPECIFIED",
 		1: "READ_PAUSE_REASON_ASKED",
 		2: "READ_PAUSE_REASON_CREDIT",
+		3: "READ_PAUSE_REASON_LOG_FULL",
 	}
 	ReadPauseReason_value = map[string]int32{
 		"READ_PAUSE_REASON_UNSPECIFIED": 0,
 		"READ_PAUSE_REASON_ASKED":       1,
 		"READ_PAUSE_REASON_CREDIT":      2,
+		"READ_PAUSE_REASON_LOG_FULL":    3,
 	}
 )
 
@@ -1847,11 +1852,12 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x14DELIVERY_MODE_EVENTS\x10\x01\x12\x16\n" +
 	"\x12DELIVERY_MODE_PULL\x10\x02\x12\x1a\n" +
 	"\x16DELIVERY_MODE_TRANSFER\x10\x03\x12\x17\n" +
-	"\x13DELIVERY_MODE_COUNT\x10\x04*o\n" +
+	"\x13DELIVERY_MODE_COUNT\x10\x04*\x8f\x01\n" +
 	"\x0fReadPauseReason\x12!\n" +
 	"\x1dREAD_PAUSE_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17READ_PAUSE_REASON_ASKED\x10\x01\x12\x1c\n" +
-	"\x18READ_PAUSE_REASON_CREDIT\x10\x02*\xca\x02\n" +
+	"\x18READ_PAUSE_REASON_CREDIT\x10\x02\x12\x1e\n" +
+	"\x1aREAD_PAUSE_REASON_LOG_FULL\x10\x03*\xca\x02\n" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13CLOSE_REASON_CLOSED\x10\x01\x12\x18\n" +
