@@ -80,14 +80,14 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		if err == nil {
 			return conn, nil
 		}
-		return nil, opError("dial", network, d.LocalAddr, remoteOf(network, address), err)
+		return nil, opError("dial", network, d.LocalAddr, remoteOf(network, address), refusedAddress(err, address))
 	}
 	var conn *TCPConn
 	if err == nil {
 		conn, err = d.dialTCP(ctx, local, address, family)
 	}
 	if err != nil {
-		return nil, opError("dial", network, d.LocalAddr, remoteOf(network, address), err)
+		return nil, opError("dial", network, d.LocalAddr, remoteOf(network, address), refusedAddress(err, address))
 	}
 	return conn, nil
 }
@@ -102,11 +102,11 @@ func (d *Dialer) dialTCP(ctx context.Context, local, remote string, family farso
 		create := &farsockpb.TransferCreate{SessionId: session.id, SocketId: d.SocketID, Tcp: spec, Call: call}
 		first := &farsockpb.TransferSocketRequest{Frame: &farsockpb.TransferSocketRequest_Create{Create: create}}
 		stream, err := d.Host.startStream(ctx, first)
-		if err != nil {
-			return err
+		var opened *farsockpb.TransferOpened
+		if err == nil {
+			opened, err = stream.waitOpened(ctx)
 		}
-		opened, err := stream.waitOpened(ctx)
-		if ctx.Err() != nil && err != nil {
+		if err != nil && ctx.Err() != nil {
 			d.Host.cancelCall(session, call.RequestId)
 			return ended(ctx)
 		}

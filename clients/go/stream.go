@@ -35,6 +35,9 @@ type stream struct {
 	frames transferStream
 	cancel context.CancelFunc
 
+	// writing is held by a writer, so that the bytes of one write stay together.
+	writing sync.Mutex
+
 	mu sync.Mutex
 	// readable, writable and sendable tell readers, writers and the goroutine that sends that something has changed.
 	readable, writable, sendable sync.Cond
@@ -387,6 +390,8 @@ func (s *stream) took(size int) {
 
 // write waits until all bytes are on their way, or cannot be.
 func (s *stream) write(from []byte) (int, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	size := 0

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -280,6 +281,29 @@ func TestWritesWaitForAPeerThatDoesNotRead(t *testing.T) {
 	})
 }
 
+// The bytes of one write stay together, whoever else writes.
+func TestWritesAreNotMixed(t *testing.T) {
+	const writers, size = 8, 700_000
+	eachFamily(t, func(t *testing.T, host *farsock.Host, anyPort string) {
+		far, near := line(t, host, anyPort)
+		var all sync.WaitGroup
+		for number := range writers {
+			all.Go(func() {
+				if _, err := far.Write(bytes.Repeat([]byte{byte(number)}, size)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for range writers {
+			got := make([]byte, size)
+			if _, err := io.ReadFull(near, got); err != nil || bytes.Count(got, got[:1]) != size {
+				t.Fatalf("mixed, or %v", err)
+			}
+		}
+		all.Wait()
+	})
+}
+
 func TestErrorsOfDialAndListen(t *testing.T) {
 	eachFamily(t, func(t *testing.T, host *farsock.Host, anyPort string) {
 		taken := localListener(t, anyPort)
@@ -299,9 +323,9 @@ func TestErrorsOfDialAndListen(t *testing.T) {
 			t.Errorf("a name that does not exist: %v", err)
 		}
 		var address *net.AddrError
-		for _, bad := range []string{"127.0.0.1", "[::1]", "nowhere"} {
+		for _, bad := range []string{"127.0.0.1", "[::1]", "nowhere", "127.1:80", "127.0.0.1:70000", "[fe80::1%nowhere]:80"} {
 			if _, err = host.Dial("tcp", bad); !errors.As(err, &address) {
-				t.Errorf("%s has no port: %v", bad, err)
+				t.Errorf("%s is no address: %v", bad, err)
 			}
 		}
 		if _, err = host.Dial("sctp", anyPort); !errors.As(err, new(net.UnknownNetworkError)) {
