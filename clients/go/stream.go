@@ -78,7 +78,7 @@ func (h *Host) startStream(ctx context.Context, first *farsockpb.TransferSocketR
 	}
 	own, cancel := context.WithCancel(h.ctx)
 	stop := context.AfterFunc(ctx, cancel)
-	frames, err := farsockpb.NewSocketServiceClient(lane.conn).TransferSocket(own)
+	frames, err := farsockpb.NewSocketServiceClient(lane.conn).TransferSocket(own, grpc.ForceCodecV2(frameCodec))
 	if err == nil {
 		err = frames.Send(first)
 	}
@@ -247,12 +247,13 @@ func (s *stream) send() {
 		if request == nil {
 			break
 		}
-		// What is wrong is what there is to receive.
-		if s.frames.Send(request) != nil {
-			break
-		}
+		var message any = request
 		if data, is := request.GetFrame().(*farsockpb.TransferSocketRequest_Data); is {
-			putBuffer(data.Data)
+			message = dataFrame(data.Data)
+		}
+		// What is wrong is what there is to receive.
+		if s.frames.SendMsg(message) != nil {
+			break
 		}
 		if frame.Kind == transfer.Abort {
 			break
@@ -313,13 +314,7 @@ func (s *stream) next() (*farsockpb.TransferSocketRequest, transfer.Frame) {
 	return request, frame
 }
 
-// buffers are what writes wait in; an idle stream has none.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-func putBuffer(buffer []byte) {
-	buffer = buffer[:0]
-	buffers.Put(&buffer)
-}
 
 // === What is asked for ===
 
