@@ -473,7 +473,10 @@ type SocketError struct {
 	Subject string `protobuf:"bytes,9,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Of EMSGSIZE on UDP: how many bytes a packet to that destination may have, headers included. Known of a connected socket (IP_MTU,
 	// IPV6_MTU) and with the option IP_RECVERR or IPV6_RECVERR. Absent: not known, or the datagram is too long for any path.
-	PathMtu       *uint32 `protobuf:"varint,40,opt,name=path_mtu,json=pathMtu,proto3,oneof" json:"path_mtu,omitempty"`
+	PathMtu *uint32 `protobuf:"varint,40,opt,name=path_mtu,json=pathMtu,proto3,oneof" json:"path_mtu,omitempty"`
+	// Of an address that cannot be had (EADDRINUSE, and EADDRNOTAVAIL of a connect from a port of the caller's choice): who has it. Looked up
+	// for the report alone; events do not wait for that. Absent: nothing that has it was found, or it is gone again.
+	Holder        *AddressHolder `protobuf:"bytes,41,opt,name=holder,proto3" json:"holder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -578,12 +581,156 @@ func (x *SocketError) GetPathMtu() uint32 {
 	return 0
 }
 
+func (x *SocketError) GetHolder() *AddressHolder {
+	if x != nil {
+		return x.Holder
+	}
+	return nil
+}
+
+// Who has a local address. `message` of the error says the same in words. sock_diag(7), proc(5).
+type AddressHolder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its session, where it is a socket of the caller's own on this agent. Empty: it is not.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Its name, with `session_id`.
+	SocketId string `protobuf:"bytes,2,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
+	// Its number, with `session_id`.
+	SocketUid uint64 `protobuf:"varint,3,opt,name=socket_uid,json=socketUid,proto3" json:"socket_uid,omitempty"`
+	// It is a socket of this agent, and somebody else's: nothing more is told.
+	OtherPrincipal bool `protobuf:"varint,4,opt,name=other_principal,json=otherPrincipal,proto3" json:"other_principal,omitempty"`
+	// The process that has it, where it is none of the agent's lab sockets and the agent may look into the process. Zero: not known.
+	ProcessId uint32 `protobuf:"varint,5,opt,name=process_id,json=processId,proto3" json:"process_id,omitempty"`
+	// The name of that process: proc_pid_comm(5).
+	ProcessName string `protobuf:"bytes,6,opt,name=process_name,json=processName,proto3" json:"process_name,omitempty"`
+	// The user of a process that the agent may not look into. Absent: the process is known, or there is none.
+	UserId *uint32 `protobuf:"varint,7,opt,name=user_id,json=userId,proto3,oneof" json:"user_id,omitempty"`
+	// The local address that it has, which may be the wildcard address.
+	Local *Endpoint `protobuf:"bytes,8,opt,name=local,proto3" json:"local,omitempty"`
+	// The remote address, where it is a connection.
+	Remote *Endpoint `protobuf:"bytes,9,opt,name=remote,proto3" json:"remote,omitempty"`
+	// The kernel's state of it. UNSPECIFIED: it is only bound, or UDP. A connection that has neither socket, process nor user was closed, and the
+	// kernel is not done with it: TIME_WAIT, FIN_WAIT_2, …
+	TcpState TcpState `protobuf:"varint,10,opt,name=tcp_state,json=tcpState,proto3,enum=farsock.v1.TcpState" json:"tcp_state,omitempty"`
+	// How much longer it stays in TIME_WAIT. Absent in other states.
+	TimeLeft      *durationpb.Duration `protobuf:"bytes,11,opt,name=time_left,json=timeLeft,proto3" json:"time_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddressHolder) Reset() {
+	*x = AddressHolder{}
+	mi := &file_farsock_v1_call_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddressHolder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddressHolder) ProtoMessage() {}
+
+func (x *AddressHolder) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_call_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddressHolder.ProtoReflect.Descriptor instead.
+func (*AddressHolder) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_call_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AddressHolder) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *AddressHolder) GetSocketId() string {
+	if x != nil {
+		return x.SocketId
+	}
+	return ""
+}
+
+func (x *AddressHolder) GetSocketUid() uint64 {
+	if x != nil {
+		return x.SocketUid
+	}
+	return 0
+}
+
+func (x *AddressHolder) GetOtherPrincipal() bool {
+	if x != nil {
+		return x.OtherPrincipal
+	}
+	return false
+}
+
+func (x *AddressHolder) GetProcessId() uint32 {
+	if x != nil {
+		return x.ProcessId
+	}
+	return 0
+}
+
+func (x *AddressHolder) GetProcessName() string {
+	if x != nil {
+		return x.ProcessName
+	}
+	return ""
+}
+
+func (x *AddressHolder) GetUserId() uint32 {
+	if x != nil && x.UserId != nil {
+		return *x.UserId
+	}
+	return 0
+}
+
+func (x *AddressHolder) GetLocal() *Endpoint {
+	if x != nil {
+		return x.Local
+	}
+	return nil
+}
+
+func (x *AddressHolder) GetRemote() *Endpoint {
+	if x != nil {
+		return x.Remote
+	}
+	return nil
+}
+
+func (x *AddressHolder) GetTcpState() TcpState {
+	if x != nil {
+		return x.TcpState
+	}
+	return TcpState_TCP_STATE_UNSPECIFIED
+}
+
+func (x *AddressHolder) GetTimeLeft() *durationpb.Duration {
+	if x != nil {
+		return x.TimeLeft
+	}
+	return nil
+}
+
 var File_farsock_v1_call_proto protoreflect.FileDescriptor
 
 const file_farsock_v1_call_proto_rawDesc = "" +
 	"\n" +
 	"\x15farsock/v1/call.proto\x12\n" +
-	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x02\n" +
+	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x14farsock/v1/tcp.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x02\n" +
 	"\x04Call\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12;\n" +
@@ -605,7 +752,7 @@ const file_farsock_v1_call_proto_rawDesc = "" +
 	"\x0ffirst_event_seq\x18\x05 \x01(\x04R\rfirstEventSeq\x12$\n" +
 	"\x0elast_event_seq\x18\x06 \x01(\x04R\flastEventSeq\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\a \x01(\tR\trequestId\"\xd7\x02\n" +
+	"request_id\x18\a \x01(\tR\trequestId\"\x8a\x03\n" +
 	"\vSocketError\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\x123\n" +
@@ -616,8 +763,27 @@ const file_farsock_v1_call_proto_rawDesc = "" +
 	"\amessage\x18\a \x01(\tR\amessage\x12\x12\n" +
 	"\x04hint\x18\b \x01(\tR\x04hint\x12\x18\n" +
 	"\asubject\x18\t \x01(\tR\asubject\x12\x1e\n" +
-	"\bpath_mtu\x18( \x01(\rH\x00R\apathMtu\x88\x01\x01B\v\n" +
-	"\t_path_mtu*\xe4\x03\n" +
+	"\bpath_mtu\x18( \x01(\rH\x00R\apathMtu\x88\x01\x01\x121\n" +
+	"\x06holder\x18) \x01(\v2\x19.farsock.v1.AddressHolderR\x06holderB\v\n" +
+	"\t_path_mtu\"\xc4\x03\n" +
+	"\rAddressHolder\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
+	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12\x1d\n" +
+	"\n" +
+	"socket_uid\x18\x03 \x01(\x04R\tsocketUid\x12'\n" +
+	"\x0fother_principal\x18\x04 \x01(\bR\x0eotherPrincipal\x12\x1d\n" +
+	"\n" +
+	"process_id\x18\x05 \x01(\rR\tprocessId\x12!\n" +
+	"\fprocess_name\x18\x06 \x01(\tR\vprocessName\x12\x1c\n" +
+	"\auser_id\x18\a \x01(\rH\x00R\x06userId\x88\x01\x01\x12*\n" +
+	"\x05local\x18\b \x01(\v2\x14.farsock.v1.EndpointR\x05local\x12,\n" +
+	"\x06remote\x18\t \x01(\v2\x14.farsock.v1.EndpointR\x06remote\x121\n" +
+	"\ttcp_state\x18\n" +
+	" \x01(\x0e2\x14.farsock.v1.TcpStateR\btcpState\x126\n" +
+	"\ttime_left\x18\v \x01(\v2\x19.google.protobuf.DurationR\btimeLeftB\n" +
+	"\n" +
+	"\b_user_id*\xe4\x03\n" +
 	"\tOperation\x12\x19\n" +
 	"\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10OPERATION_CREATE\x10\x01\x12\x15\n" +
@@ -663,32 +829,39 @@ func file_farsock_v1_call_proto_rawDescGZIP() []byte {
 }
 
 var file_farsock_v1_call_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_farsock_v1_call_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_farsock_v1_call_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_farsock_v1_call_proto_goTypes = []any{
 	(Operation)(0),                // 0: farsock.v1.Operation
 	(CallState)(0),                // 1: farsock.v1.CallState
 	(*Call)(nil),                  // 2: farsock.v1.Call
 	(*Report)(nil),                // 3: farsock.v1.Report
 	(*SocketError)(nil),           // 4: farsock.v1.SocketError
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
-	(*Endpoint)(nil),              // 7: farsock.v1.Endpoint
+	(*AddressHolder)(nil),         // 5: farsock.v1.AddressHolder
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(*Endpoint)(nil),              // 8: farsock.v1.Endpoint
+	(TcpState)(0),                 // 9: farsock.v1.TcpState
 }
 var file_farsock_v1_call_proto_depIdxs = []int32{
-	5, // 0: farsock.v1.Call.start_time:type_name -> google.protobuf.Timestamp
-	6, // 1: farsock.v1.Call.start_delay:type_name -> google.protobuf.Duration
-	6, // 2: farsock.v1.Call.timeout:type_name -> google.protobuf.Duration
-	5, // 3: farsock.v1.Report.actual_start_time:type_name -> google.protobuf.Timestamp
-	6, // 4: farsock.v1.Report.elapsed:type_name -> google.protobuf.Duration
-	4, // 5: farsock.v1.Report.error:type_name -> farsock.v1.SocketError
-	0, // 6: farsock.v1.SocketError.operation:type_name -> farsock.v1.Operation
-	7, // 7: farsock.v1.SocketError.local:type_name -> farsock.v1.Endpoint
-	7, // 8: farsock.v1.SocketError.remote:type_name -> farsock.v1.Endpoint
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	6,  // 0: farsock.v1.Call.start_time:type_name -> google.protobuf.Timestamp
+	7,  // 1: farsock.v1.Call.start_delay:type_name -> google.protobuf.Duration
+	7,  // 2: farsock.v1.Call.timeout:type_name -> google.protobuf.Duration
+	6,  // 3: farsock.v1.Report.actual_start_time:type_name -> google.protobuf.Timestamp
+	7,  // 4: farsock.v1.Report.elapsed:type_name -> google.protobuf.Duration
+	4,  // 5: farsock.v1.Report.error:type_name -> farsock.v1.SocketError
+	0,  // 6: farsock.v1.SocketError.operation:type_name -> farsock.v1.Operation
+	8,  // 7: farsock.v1.SocketError.local:type_name -> farsock.v1.Endpoint
+	8,  // 8: farsock.v1.SocketError.remote:type_name -> farsock.v1.Endpoint
+	5,  // 9: farsock.v1.SocketError.holder:type_name -> farsock.v1.AddressHolder
+	8,  // 10: farsock.v1.AddressHolder.local:type_name -> farsock.v1.Endpoint
+	8,  // 11: farsock.v1.AddressHolder.remote:type_name -> farsock.v1.Endpoint
+	9,  // 12: farsock.v1.AddressHolder.tcp_state:type_name -> farsock.v1.TcpState
+	7,  // 13: farsock.v1.AddressHolder.time_left:type_name -> google.protobuf.Duration
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_call_proto_init() }
@@ -697,18 +870,20 @@ func file_farsock_v1_call_proto_init() {
 		return
 	}
 	file_farsock_v1_address_proto_init()
+	file_farsock_v1_tcp_proto_init()
 	file_farsock_v1_call_proto_msgTypes[0].OneofWrappers = []any{
 		(*Call_StartTime)(nil),
 		(*Call_StartDelay)(nil),
 	}
 	file_farsock_v1_call_proto_msgTypes[2].OneofWrappers = []any{}
+	file_farsock_v1_call_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_call_proto_rawDesc), len(file_farsock_v1_call_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

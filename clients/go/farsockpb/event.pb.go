@@ -1859,7 +1859,12 @@ type DatagramReceivedEvent struct {
 	// IP_TTL or IPV6_UNICAST_HOPS as it arrived.
 	HopLimit *uint32 `protobuf:"varint,8,opt,name=hop_limit,json=hopLimit,proto3,oneof" json:"hop_limit,omitempty"`
 	// The IPv4 TOS or IPv6 traffic class byte as it arrived: DSCP and ECN.
-	TrafficClass  *uint32 `protobuf:"varint,9,opt,name=traffic_class,json=trafficClass,proto3,oneof" json:"traffic_class,omitempty"`
+	TrafficClass *uint32 `protobuf:"varint,9,opt,name=traffic_class,json=trafficClass,proto3,oneof" json:"traffic_class,omitempty"`
+	// When the kernel received it; between that and the event's `time` it waited for the agent. To the nanosecond, or with SO_TIMESTAMP to
+	// the microsecond. The kernel tells it by CLOCK_REALTIME, and it is carried over to the agent's clock as both stand when
+	// the datagram is read: a step of CLOCK_REALTIME in between moves it as much. Linux begins a moment after the first socket of a host asks
+	// for it, and tells the moment of reading until then. Absent where both options are off.
+	ReceiveTime   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=receive_time,json=receiveTime,proto3" json:"receive_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1955,6 +1960,13 @@ func (x *DatagramReceivedEvent) GetTrafficClass() uint32 {
 		return *x.TrafficClass
 	}
 	return 0
+}
+
+func (x *DatagramReceivedEvent) GetReceiveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReceiveTime
+	}
+	return nil
 }
 
 // Bytes of one WriteSocket, or of one slice of it, were handed to the kernel. It says nothing about the peer. Not when not a single byte
@@ -3414,7 +3426,7 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\x06offset\x18\x01 \x01(\x04H\x00R\x06offset\x88\x01\x01\x12\x17\n" +
 	"\x04byte\x18\x02 \x01(\rH\x01R\x04byte\x88\x01\x01B\t\n" +
 	"\a_offsetB\a\n" +
-	"\x05_byte\"\x88\x03\n" +
+	"\x05_byte\"\xc7\x03\n" +
 	"\x15DatagramReceivedEvent\x12,\n" +
 	"\x06source\x18\x01 \x01(\v2\x14.farsock.v1.EndpointR\x06source\x126\n" +
 	"\vdestination\x18\x02 \x01(\v2\x14.farsock.v1.EndpointR\vdestination\x12\x1c\n" +
@@ -3424,7 +3436,9 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\apayload\x18\x06 \x01(\v2\x13.farsock.v1.PayloadR\apayload\x12\x10\n" +
 	"\x03cut\x18\a \x01(\bR\x03cut\x12 \n" +
 	"\thop_limit\x18\b \x01(\rH\x01R\bhopLimit\x88\x01\x01\x12(\n" +
-	"\rtraffic_class\x18\t \x01(\rH\x02R\ftrafficClass\x88\x01\x01B\a\n" +
+	"\rtraffic_class\x18\t \x01(\rH\x02R\ftrafficClass\x88\x01\x01\x12=\n" +
+	"\freceive_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\vreceiveTimeB\a\n" +
 	"\x05_sizeB\f\n" +
 	"\n" +
 	"_hop_limitB\x10\n" +
@@ -3667,28 +3681,29 @@ var file_farsock_v1_event_proto_depIdxs = []int32{
 	49, // 66: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
 	49, // 67: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
 	51, // 68: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
-	49, // 69: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
-	1,  // 70: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
-	50, // 71: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
-	50, // 72: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
-	52, // 73: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
-	53, // 74: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
-	54, // 75: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
-	55, // 76: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
-	55, // 77: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
-	55, // 78: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	55, // 79: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	50, // 80: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
-	49, // 81: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	50, // 82: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
-	52, // 83: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
-	52, // 84: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
-	52, // 85: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
-	86, // [86:86] is the sub-list for method output_type
-	86, // [86:86] is the sub-list for method input_type
-	86, // [86:86] is the sub-list for extension type_name
-	86, // [86:86] is the sub-list for extension extendee
-	0,  // [0:86] is the sub-list for field type_name
+	45, // 69: farsock.v1.DatagramReceivedEvent.receive_time:type_name -> google.protobuf.Timestamp
+	49, // 70: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
+	1,  // 71: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
+	50, // 72: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
+	50, // 73: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
+	52, // 74: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
+	53, // 75: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
+	54, // 76: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
+	55, // 77: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
+	55, // 78: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
+	55, // 79: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	55, // 80: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	50, // 81: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
+	49, // 82: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	50, // 83: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
+	52, // 84: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
+	52, // 85: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
+	52, // 86: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
+	87, // [87:87] is the sub-list for method output_type
+	87, // [87:87] is the sub-list for method input_type
+	87, // [87:87] is the sub-list for extension type_name
+	87, // [87:87] is the sub-list for extension extendee
+	0,  // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_event_proto_init() }

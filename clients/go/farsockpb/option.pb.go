@@ -268,7 +268,8 @@ type SocketOption_Duration struct {
 
 type SocketOption_Text struct {
 	// A word: the name of an interface for SO_BINDTODEVICE, IP_MULTICAST_IF and IPV6_MULTICAST_IF, of a congestion control for
-	// TCP_CONGESTION, one of `words` of OptionSpec for IP_MTU_DISCOVER, two ports (`40000-40999`) for IP_LOCAL_PORT_RANGE. Empty: none.
+	// TCP_CONGESTION, one of `words` of OptionSpec for IP_MTU_DISCOVER, two ports (`40000-40999`) for IP_LOCAL_PORT_RANGE, hexadecimal
+	// digits of SO_COOKIE and SO_NETNS_COOKIE. Empty: none.
 	Text string `protobuf:"bytes,5,opt,name=text,proto3,oneof"`
 }
 

@@ -475,7 +475,8 @@ type Delivery struct {
 	// peer has gone is still noticed (`peer_gone`). Absent: as it was, and at creation not paused.
 	Paused *bool `protobuf:"varint,2,opt,name=paused,proto3,oneof" json:"paused,omitempty"`
 	// How many bytes to read at a time, 1 to `limits.read_size`. A datagram longer than that is truncated, as recv(2) does with a short
-	// buffer; a TCP stream is cut into smaller pieces. Absent: as it was, and at creation `limits.read_size`.
+	// buffer; a TCP stream is cut into smaller pieces. Absent: as it was, and at creation `limits.read_size`, for which a TransferSocket
+	// reads as much as one of its frames has.
 	ReadSize *uint32 `protobuf:"varint,3,opt,name=read_size,json=readSize,proto3,oneof" json:"read_size,omitempty"`
 	// TCP: take the SHA-256 of all bytes each way, for `received_sha256` and `written_sha256` of Socket. Only before the first byte, later it
 	// is refused with FAILED_PRECONDITION (WRONG_STATE). Absent: as it was, and at creation false.
@@ -1369,6 +1370,125 @@ func (x *SocketQueues) GetPendingWriteBytes() uint32 {
 	return 0
 }
 
+// What the kernel holds in memory for a socket, in bytes. All that the kernel keeps beside a packet counts, so that a datagram of one byte
+// takes hundreds; what SO_RCVBUF and SO_SNDBUF limit is this. socket(7): SO_MEMINFO, what `ss -m` shows as `skmem`.
+type SocketMemory struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Received and not read: `r` of skmem.
+	Received uint32 `protobuf:"varint,1,opt,name=received,proto3" json:"received,omitempty"`
+	// How much may be, SO_RCVBUF: `rb`.
+	ReceiveLimit uint32 `protobuf:"varint,2,opt,name=receive_limit,json=receiveLimit,proto3" json:"receive_limit,omitempty"`
+	// Packets that the interface has not let go of: `t`.
+	InFlight uint32 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// How much may wait to be sent, SO_SNDBUF: `tb`.
+	SendLimit uint32 `protobuf:"varint,4,opt,name=send_limit,json=sendLimit,proto3" json:"send_limit,omitempty"`
+	// Set aside for what comes next: `f`.
+	Reserved uint32 `protobuf:"varint,5,opt,name=reserved,proto3" json:"reserved,omitempty"`
+	// TCP: waiting to be sent or to be acknowledged: `w`.
+	Queued uint32 `protobuf:"varint,6,opt,name=queued,proto3" json:"queued,omitempty"`
+	// Options, filters and control messages: `o`.
+	Options uint32 `protobuf:"varint,7,opt,name=options,proto3" json:"options,omitempty"`
+	// Received while the socket was being read, and not queued yet: `bl`.
+	Backlog uint32 `protobuf:"varint,8,opt,name=backlog,proto3" json:"backlog,omitempty"`
+	// Packets dropped, a number that starts again after 2^32: `d`. `datagrams_dropped` of Socket counts without end.
+	Dropped       uint32 `protobuf:"varint,9,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SocketMemory) Reset() {
+	*x = SocketMemory{}
+	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SocketMemory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SocketMemory) ProtoMessage() {}
+
+func (x *SocketMemory) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SocketMemory.ProtoReflect.Descriptor instead.
+func (*SocketMemory) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SocketMemory) GetReceived() uint32 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *SocketMemory) GetReceiveLimit() uint32 {
+	if x != nil {
+		return x.ReceiveLimit
+	}
+	return 0
+}
+
+func (x *SocketMemory) GetInFlight() uint32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *SocketMemory) GetSendLimit() uint32 {
+	if x != nil {
+		return x.SendLimit
+	}
+	return 0
+}
+
+func (x *SocketMemory) GetReserved() uint32 {
+	if x != nil {
+		return x.Reserved
+	}
+	return 0
+}
+
+func (x *SocketMemory) GetQueued() uint32 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *SocketMemory) GetOptions() uint32 {
+	if x != nil {
+		return x.Options
+	}
+	return 0
+}
+
+func (x *SocketMemory) GetBacklog() uint32 {
+	if x != nil {
+		return x.Backlog
+	}
+	return 0
+}
+
+func (x *SocketMemory) GetDropped() uint32 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
 // What poll(2) says of a socket.
 type Readiness struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1388,7 +1508,7 @@ type Readiness struct {
 
 func (x *Readiness) Reset() {
 	*x = Readiness{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	mi := &file_farsock_v1_socket_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1520,7 @@ func (x *Readiness) String() string {
 func (*Readiness) ProtoMessage() {}
 
 func (x *Readiness) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	mi := &file_farsock_v1_socket_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1533,7 @@ func (x *Readiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
 func (*Readiness) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{6}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Readiness) GetReadable() bool {
@@ -1478,7 +1598,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[7]
+	mi := &file_farsock_v1_socket_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1610,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[7]
+	mi := &file_farsock_v1_socket_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1623,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{7}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Listener) GetBacklog() uint32 {
@@ -1589,7 +1709,7 @@ type SocketClosed struct {
 
 func (x *SocketClosed) Reset() {
 	*x = SocketClosed{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[8]
+	mi := &file_farsock_v1_socket_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1721,7 @@ func (x *SocketClosed) String() string {
 func (*SocketClosed) ProtoMessage() {}
 
 func (x *SocketClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[8]
+	mi := &file_farsock_v1_socket_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1734,7 @@ func (x *SocketClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketClosed.ProtoReflect.Descriptor instead.
 func (*SocketClosed) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{8}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SocketClosed) GetReason() CloseReason {
@@ -1790,7 +1910,18 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x13pending_write_bytes\x18\x03 \x01(\rH\x02R\x11pendingWriteBytes\x88\x01\x01B\x10\n" +
 	"\x0e_receive_bytesB\r\n" +
 	"\v_send_bytesB\x16\n" +
-	"\x14_pending_write_bytes\"\x90\x01\n" +
+	"\x14_pending_write_bytes\"\x8d\x02\n" +
+	"\fSocketMemory\x12\x1a\n" +
+	"\breceived\x18\x01 \x01(\rR\breceived\x12#\n" +
+	"\rreceive_limit\x18\x02 \x01(\rR\freceiveLimit\x12\x1b\n" +
+	"\tin_flight\x18\x03 \x01(\rR\binFlight\x12\x1d\n" +
+	"\n" +
+	"send_limit\x18\x04 \x01(\rR\tsendLimit\x12\x1a\n" +
+	"\breserved\x18\x05 \x01(\rR\breserved\x12\x16\n" +
+	"\x06queued\x18\x06 \x01(\rR\x06queued\x12\x18\n" +
+	"\aoptions\x18\a \x01(\rR\aoptions\x12\x18\n" +
+	"\abacklog\x18\b \x01(\rR\abacklog\x12\x18\n" +
+	"\adropped\x18\t \x01(\rR\adropped\"\x90\x01\n" +
 	"\tReadiness\x12\x1a\n" +
 	"\breadable\x18\x01 \x01(\bR\breadable\x12\x1a\n" +
 	"\bwritable\x18\x02 \x01(\bR\bwritable\x12\x1a\n" +
@@ -1888,7 +2019,7 @@ func file_farsock_v1_socket_proto_rawDescGZIP() []byte {
 }
 
 var file_farsock_v1_socket_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_farsock_v1_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_farsock_v1_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_farsock_v1_socket_proto_goTypes = []any{
 	(SocketState)(0),              // 0: farsock.v1.SocketState
 	(HalfOpenPolicy)(0),           // 1: farsock.v1.HalfOpenPolicy
@@ -1903,56 +2034,57 @@ var file_farsock_v1_socket_proto_goTypes = []any{
 	(*UdpSocketSpec)(nil),         // 10: farsock.v1.UdpSocketSpec
 	(*Socket)(nil),                // 11: farsock.v1.Socket
 	(*SocketQueues)(nil),          // 12: farsock.v1.SocketQueues
-	(*Readiness)(nil),             // 13: farsock.v1.Readiness
-	(*Listener)(nil),              // 14: farsock.v1.Listener
-	(*SocketClosed)(nil),          // 15: farsock.v1.SocketClosed
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
-	(*SocketOption)(nil),          // 17: farsock.v1.SocketOption
-	(Family)(0),                   // 18: farsock.v1.Family
-	(*GroupSpec)(nil),             // 19: farsock.v1.GroupSpec
-	(Transport)(0),                // 20: farsock.v1.Transport
-	(*Endpoint)(nil),              // 21: farsock.v1.Endpoint
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*GroupMembership)(nil),       // 23: farsock.v1.GroupMembership
-	(TcpState)(0),                 // 24: farsock.v1.TcpState
+	(*SocketMemory)(nil),          // 13: farsock.v1.SocketMemory
+	(*Readiness)(nil),             // 14: farsock.v1.Readiness
+	(*Listener)(nil),              // 15: farsock.v1.Listener
+	(*SocketClosed)(nil),          // 16: farsock.v1.SocketClosed
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*SocketOption)(nil),          // 18: farsock.v1.SocketOption
+	(Family)(0),                   // 19: farsock.v1.Family
+	(*GroupSpec)(nil),             // 20: farsock.v1.GroupSpec
+	(Transport)(0),                // 21: farsock.v1.Transport
+	(*Endpoint)(nil),              // 22: farsock.v1.Endpoint
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*GroupMembership)(nil),       // 24: farsock.v1.GroupMembership
+	(TcpState)(0),                 // 25: farsock.v1.TcpState
 }
 var file_farsock_v1_socket_proto_depIdxs = []int32{
 	4,  // 0: farsock.v1.Delivery.mode:type_name -> farsock.v1.DeliveryMode
-	16, // 1: farsock.v1.Delivery.read_interval:type_name -> google.protobuf.Duration
+	17, // 1: farsock.v1.Delivery.read_interval:type_name -> google.protobuf.Duration
 	1,  // 2: farsock.v1.TcpSocketSpec.half_open:type_name -> farsock.v1.HalfOpenPolicy
 	2,  // 3: farsock.v1.TcpSocketSpec.accept:type_name -> farsock.v1.AcceptPolicy
 	7,  // 4: farsock.v1.TcpSocketSpec.delivery:type_name -> farsock.v1.Delivery
-	17, // 5: farsock.v1.TcpSocketSpec.options:type_name -> farsock.v1.SocketOption
-	18, // 6: farsock.v1.TcpSocketSpec.family:type_name -> farsock.v1.Family
+	18, // 5: farsock.v1.TcpSocketSpec.options:type_name -> farsock.v1.SocketOption
+	19, // 6: farsock.v1.TcpSocketSpec.family:type_name -> farsock.v1.Family
 	3,  // 7: farsock.v1.TcpSocketSpec.direction:type_name -> farsock.v1.Direction
-	16, // 8: farsock.v1.TcpSocketSpec.idle_timeout:type_name -> google.protobuf.Duration
-	16, // 9: farsock.v1.TcpSocketSpec.accept_delay:type_name -> google.protobuf.Duration
-	16, // 10: farsock.v1.TcpSocketSpec.read_delay:type_name -> google.protobuf.Duration
-	16, // 11: farsock.v1.TcpSocketSpec.close_delay:type_name -> google.protobuf.Duration
-	16, // 12: farsock.v1.TcpSocketSpec.attempt_timeout:type_name -> google.protobuf.Duration
+	17, // 8: farsock.v1.TcpSocketSpec.idle_timeout:type_name -> google.protobuf.Duration
+	17, // 9: farsock.v1.TcpSocketSpec.accept_delay:type_name -> google.protobuf.Duration
+	17, // 10: farsock.v1.TcpSocketSpec.read_delay:type_name -> google.protobuf.Duration
+	17, // 11: farsock.v1.TcpSocketSpec.close_delay:type_name -> google.protobuf.Duration
+	17, // 12: farsock.v1.TcpSocketSpec.attempt_timeout:type_name -> google.protobuf.Duration
 	9,  // 13: farsock.v1.TcpSocketSpec.retry:type_name -> farsock.v1.ConnectRetry
-	16, // 14: farsock.v1.ConnectRetry.interval:type_name -> google.protobuf.Duration
+	17, // 14: farsock.v1.ConnectRetry.interval:type_name -> google.protobuf.Duration
 	7,  // 15: farsock.v1.UdpSocketSpec.delivery:type_name -> farsock.v1.Delivery
-	17, // 16: farsock.v1.UdpSocketSpec.options:type_name -> farsock.v1.SocketOption
-	18, // 17: farsock.v1.UdpSocketSpec.family:type_name -> farsock.v1.Family
+	18, // 16: farsock.v1.UdpSocketSpec.options:type_name -> farsock.v1.SocketOption
+	19, // 17: farsock.v1.UdpSocketSpec.family:type_name -> farsock.v1.Family
 	3,  // 18: farsock.v1.UdpSocketSpec.direction:type_name -> farsock.v1.Direction
-	19, // 19: farsock.v1.UdpSocketSpec.groups:type_name -> farsock.v1.GroupSpec
-	20, // 20: farsock.v1.Socket.transport:type_name -> farsock.v1.Transport
-	18, // 21: farsock.v1.Socket.family:type_name -> farsock.v1.Family
+	20, // 19: farsock.v1.UdpSocketSpec.groups:type_name -> farsock.v1.GroupSpec
+	21, // 20: farsock.v1.Socket.transport:type_name -> farsock.v1.Transport
+	19, // 21: farsock.v1.Socket.family:type_name -> farsock.v1.Family
 	0,  // 22: farsock.v1.Socket.state:type_name -> farsock.v1.SocketState
-	21, // 23: farsock.v1.Socket.local:type_name -> farsock.v1.Endpoint
-	21, // 24: farsock.v1.Socket.remote:type_name -> farsock.v1.Endpoint
-	22, // 25: farsock.v1.Socket.create_time:type_name -> google.protobuf.Timestamp
+	22, // 23: farsock.v1.Socket.local:type_name -> farsock.v1.Endpoint
+	22, // 24: farsock.v1.Socket.remote:type_name -> farsock.v1.Endpoint
+	23, // 25: farsock.v1.Socket.create_time:type_name -> google.protobuf.Timestamp
 	3,  // 26: farsock.v1.Socket.direction:type_name -> farsock.v1.Direction
 	7,  // 27: farsock.v1.Socket.delivery:type_name -> farsock.v1.Delivery
 	1,  // 28: farsock.v1.Socket.half_open:type_name -> farsock.v1.HalfOpenPolicy
 	12, // 29: farsock.v1.Socket.queues:type_name -> farsock.v1.SocketQueues
-	13, // 30: farsock.v1.Socket.readiness:type_name -> farsock.v1.Readiness
-	14, // 31: farsock.v1.Socket.listener:type_name -> farsock.v1.Listener
-	15, // 32: farsock.v1.Socket.closed:type_name -> farsock.v1.SocketClosed
-	16, // 33: farsock.v1.Socket.idle_timeout:type_name -> google.protobuf.Duration
-	23, // 34: farsock.v1.Socket.groups:type_name -> farsock.v1.GroupMembership
-	24, // 35: farsock.v1.Socket.tcp_state:type_name -> farsock.v1.TcpState
+	14, // 30: farsock.v1.Socket.readiness:type_name -> farsock.v1.Readiness
+	15, // 31: farsock.v1.Socket.listener:type_name -> farsock.v1.Listener
+	16, // 32: farsock.v1.Socket.closed:type_name -> farsock.v1.SocketClosed
+	17, // 33: farsock.v1.Socket.idle_timeout:type_name -> google.protobuf.Duration
+	24, // 34: farsock.v1.Socket.groups:type_name -> farsock.v1.GroupMembership
+	25, // 35: farsock.v1.Socket.tcp_state:type_name -> farsock.v1.TcpState
 	2,  // 36: farsock.v1.Listener.accept:type_name -> farsock.v1.AcceptPolicy
 	6,  // 37: farsock.v1.SocketClosed.reason:type_name -> farsock.v1.CloseReason
 	38, // [38:38] is the sub-list for method output_type
@@ -1978,15 +2110,15 @@ func file_farsock_v1_socket_proto_init() {
 	}
 	file_farsock_v1_socket_proto_msgTypes[4].OneofWrappers = []any{}
 	file_farsock_v1_socket_proto_msgTypes[5].OneofWrappers = []any{}
-	file_farsock_v1_socket_proto_msgTypes[7].OneofWrappers = []any{}
 	file_farsock_v1_socket_proto_msgTypes[8].OneofWrappers = []any{}
+	file_farsock_v1_socket_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_socket_proto_rawDesc), len(file_farsock_v1_socket_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

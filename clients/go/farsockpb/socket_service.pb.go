@@ -11,6 +11,7 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	anypb "google.golang.org/protobuf/types/known/anypb"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -1511,6 +1512,8 @@ type ReceiveSocketResponse struct {
 	HopLimit *uint32 `protobuf:"varint,40,opt,name=hop_limit,json=hopLimit,proto3,oneof" json:"hop_limit,omitempty"`
 	// UDP: the type-of-service or traffic class byte, as it arrived. Absent where the kernel does not tell.
 	TrafficClass *uint32 `protobuf:"varint,41,opt,name=traffic_class,json=trafficClass,proto3,oneof" json:"traffic_class,omitempty"`
+	// UDP: when the kernel received it, as in `datagram_received`. Absent where SO_TIMESTAMPNS and SO_TIMESTAMP are off.
+	ReceiveTime *timestamppb.Timestamp `protobuf:"bytes,42,opt,name=receive_time,json=receiveTime,proto3" json:"receive_time,omitempty"`
 	// How it went.
 	Report        *Report `protobuf:"bytes,15,opt,name=report,proto3" json:"report,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1636,6 +1639,13 @@ func (x *ReceiveSocketResponse) GetTrafficClass() uint32 {
 		return *x.TrafficClass
 	}
 	return 0
+}
+
+func (x *ReceiveSocketResponse) GetReceiveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReceiveTime
+	}
+	return nil
 }
 
 func (x *ReceiveSocketResponse) GetReport() *Report {
@@ -3244,7 +3254,9 @@ type GetSocketRequest struct {
 	// The socket.
 	SocketId string `protobuf:"bytes,2,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
 	// Tell also what the kernel knows of the connection: TCP_INFO.
-	TcpInfo       bool `protobuf:"varint,3,opt,name=tcp_info,json=tcpInfo,proto3" json:"tcp_info,omitempty"`
+	TcpInfo bool `protobuf:"varint,3,opt,name=tcp_info,json=tcpInfo,proto3" json:"tcp_info,omitempty"`
+	// Tell also what the kernel holds in memory for the socket: SO_MEMINFO.
+	Memory        bool `protobuf:"varint,4,opt,name=memory,proto3" json:"memory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3300,13 +3312,22 @@ func (x *GetSocketRequest) GetTcpInfo() bool {
 	return false
 }
 
+func (x *GetSocketRequest) GetMemory() bool {
+	if x != nil {
+		return x.Memory
+	}
+	return false
+}
+
 // What GetSocket answers.
 type GetSocketResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The socket.
 	Socket *Socket `protobuf:"bytes,1,opt,name=socket,proto3" json:"socket,omitempty"`
 	// What the kernel knows of the connection, where it was asked for. Absent of UDP sockets and of closed ones.
-	TcpInfo       *TcpInfo `protobuf:"bytes,2,opt,name=tcp_info,json=tcpInfo,proto3" json:"tcp_info,omitempty"`
+	TcpInfo *TcpInfo `protobuf:"bytes,2,opt,name=tcp_info,json=tcpInfo,proto3" json:"tcp_info,omitempty"`
+	// What the kernel holds in memory for the socket, where it was asked for. Absent of closed sockets.
+	Memory        *SocketMemory `protobuf:"bytes,3,opt,name=memory,proto3" json:"memory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3351,6 +3372,13 @@ func (x *GetSocketResponse) GetSocket() *Socket {
 func (x *GetSocketResponse) GetTcpInfo() *TcpInfo {
 	if x != nil {
 		return x.TcpInfo
+	}
+	return nil
+}
+
+func (x *GetSocketResponse) GetMemory() *SocketMemory {
+	if x != nil {
+		return x.Memory
 	}
 	return nil
 }
@@ -3781,7 +3809,7 @@ var File_farsock_v1_socket_service_proto protoreflect.FileDescriptor
 const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1ffarsock/v1/socket_service.proto\x12\n" +
-	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/event.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x14farsock/v1/tcp.proto\x1a\x19farsock/v1/transfer.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\xdd\x01\n" +
+	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/event.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x14farsock/v1/tcp.proto\x1a\x19farsock/v1/transfer.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n" +
 	"\x13CreateSocketRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
@@ -3920,7 +3948,7 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"_max_bytesB\f\n" +
 	"\n" +
 	"_min_bytesB\r\n" +
-	"\v_socket_uid\"\xa9\x04\n" +
+	"\v_socket_uid\"\xe8\x04\n" +
 	"\x15ReceiveSocketResponse\x12-\n" +
 	"\apayload\x18\x02 \x01(\v2\x13.farsock.v1.PayloadR\apayload\x12\x17\n" +
 	"\x04size\x18\x03 \x01(\rH\x00R\x04size\x88\x01\x01\x12\x1b\n" +
@@ -3936,7 +3964,8 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\x03cut\x18\v \x01(\bR\x03cut\x12\x1b\n" +
 	"\tsocket_id\x18\f \x01(\tR\bsocketId\x12 \n" +
 	"\thop_limit\x18( \x01(\rH\x02R\bhopLimit\x88\x01\x01\x12(\n" +
-	"\rtraffic_class\x18) \x01(\rH\x03R\ftrafficClass\x88\x01\x01\x12*\n" +
+	"\rtraffic_class\x18) \x01(\rH\x03R\ftrafficClass\x88\x01\x01\x12=\n" +
+	"\freceive_time\x18* \x01(\v2\x1a.google.protobuf.TimestampR\vreceiveTime\x12*\n" +
 	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06reportB\a\n" +
 	"\x05_sizeB\t\n" +
 	"\a_offsetB\f\n" +
@@ -4081,15 +4110,17 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12\x14\n" +
 	"\x05names\x18\x03 \x03(\tR\x05names\"N\n" +
 	"\x18GetSocketOptionsResponse\x122\n" +
-	"\aoptions\x18\x02 \x03(\v2\x18.farsock.v1.OptionResultR\aoptions\"i\n" +
+	"\aoptions\x18\x02 \x03(\v2\x18.farsock.v1.OptionResultR\aoptions\"\x81\x01\n" +
 	"\x10GetSocketRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12\x19\n" +
-	"\btcp_info\x18\x03 \x01(\bR\atcpInfo\"o\n" +
+	"\btcp_info\x18\x03 \x01(\bR\atcpInfo\x12\x16\n" +
+	"\x06memory\x18\x04 \x01(\bR\x06memory\"\xa1\x01\n" +
 	"\x11GetSocketResponse\x12*\n" +
 	"\x06socket\x18\x01 \x01(\v2\x12.farsock.v1.SocketR\x06socket\x12.\n" +
-	"\btcp_info\x18\x02 \x01(\v2\x13.farsock.v1.TcpInfoR\atcpInfo\"\x90\x01\n" +
+	"\btcp_info\x18\x02 \x01(\v2\x13.farsock.v1.TcpInfoR\atcpInfo\x120\n" +
+	"\x06memory\x18\x03 \x01(\v2\x18.farsock.v1.SocketMemoryR\x06memory\"\x90\x01\n" +
 	"\x12ListSocketsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1f\n" +
@@ -4233,15 +4264,17 @@ var file_farsock_v1_socket_service_proto_goTypes = []any{
 	(*Payload)(nil),                   // 59: farsock.v1.Payload
 	(*PayloadView)(nil),               // 60: farsock.v1.PayloadView
 	(*Endpoint)(nil),                  // 61: farsock.v1.Endpoint
-	(ShutdownHow)(0),                  // 62: farsock.v1.ShutdownHow
-	(*Delivery)(nil),                  // 63: farsock.v1.Delivery
-	(*SocketOption)(nil),              // 64: farsock.v1.SocketOption
-	(*GroupResult)(nil),               // 65: farsock.v1.GroupResult
-	(*TcpInfo)(nil),                   // 66: farsock.v1.TcpInfo
-	(CallState)(0),                    // 67: farsock.v1.CallState
-	(*anypb.Any)(nil),                 // 68: google.protobuf.Any
-	(*TransferSocketRequest)(nil),     // 69: farsock.v1.TransferSocketRequest
-	(*TransferSocketResponse)(nil),    // 70: farsock.v1.TransferSocketResponse
+	(*timestamppb.Timestamp)(nil),     // 62: google.protobuf.Timestamp
+	(ShutdownHow)(0),                  // 63: farsock.v1.ShutdownHow
+	(*Delivery)(nil),                  // 64: farsock.v1.Delivery
+	(*SocketOption)(nil),              // 65: farsock.v1.SocketOption
+	(*GroupResult)(nil),               // 66: farsock.v1.GroupResult
+	(*TcpInfo)(nil),                   // 67: farsock.v1.TcpInfo
+	(*SocketMemory)(nil),              // 68: farsock.v1.SocketMemory
+	(CallState)(0),                    // 69: farsock.v1.CallState
+	(*anypb.Any)(nil),                 // 70: google.protobuf.Any
+	(*TransferSocketRequest)(nil),     // 71: farsock.v1.TransferSocketRequest
+	(*TransferSocketResponse)(nil),    // 72: farsock.v1.TransferSocketResponse
 }
 var file_farsock_v1_socket_service_proto_depIdxs = []int32{
 	51,  // 0: farsock.v1.CreateSocketRequest.tcp:type_name -> farsock.v1.TcpSocketSpec
@@ -4282,108 +4315,110 @@ var file_farsock_v1_socket_service_proto_depIdxs = []int32{
 	59,  // 35: farsock.v1.ReceiveSocketResponse.payload:type_name -> farsock.v1.Payload
 	61,  // 36: farsock.v1.ReceiveSocketResponse.source:type_name -> farsock.v1.Endpoint
 	61,  // 37: farsock.v1.ReceiveSocketResponse.destination:type_name -> farsock.v1.Endpoint
-	56,  // 38: farsock.v1.ReceiveSocketResponse.report:type_name -> farsock.v1.Report
-	53,  // 39: farsock.v1.FlushSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 40: farsock.v1.FlushSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 41: farsock.v1.FlushSocketResponse.report:type_name -> farsock.v1.Report
-	62,  // 42: farsock.v1.ShutdownSocketRequest.how:type_name -> farsock.v1.ShutdownHow
-	53,  // 43: farsock.v1.ShutdownSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 44: farsock.v1.ShutdownSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 45: farsock.v1.ShutdownSocketResponse.report:type_name -> farsock.v1.Report
-	57,  // 46: farsock.v1.CloseSocketRequest.linger:type_name -> google.protobuf.Duration
-	53,  // 47: farsock.v1.CloseSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 48: farsock.v1.CloseSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 49: farsock.v1.CloseSocketResponse.report:type_name -> farsock.v1.Report
-	53,  // 50: farsock.v1.AbortSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 51: farsock.v1.AbortSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 52: farsock.v1.AbortSocketResponse.report:type_name -> farsock.v1.Report
-	63,  // 53: farsock.v1.SetSocketDeliveryRequest.delivery:type_name -> farsock.v1.Delivery
-	53,  // 54: farsock.v1.SetSocketDeliveryRequest.call:type_name -> farsock.v1.Call
-	54,  // 55: farsock.v1.SetSocketDeliveryResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 56: farsock.v1.SetSocketDeliveryResponse.report:type_name -> farsock.v1.Report
-	64,  // 57: farsock.v1.SetSocketOptionsRequest.options:type_name -> farsock.v1.SocketOption
-	53,  // 58: farsock.v1.SetSocketOptionsRequest.call:type_name -> farsock.v1.Call
-	55,  // 59: farsock.v1.SetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
-	56,  // 60: farsock.v1.SetSocketOptionsResponse.report:type_name -> farsock.v1.Report
-	53,  // 61: farsock.v1.JoinGroupRequest.call:type_name -> farsock.v1.Call
-	54,  // 62: farsock.v1.JoinGroupResponse.socket:type_name -> farsock.v1.Socket
-	65,  // 63: farsock.v1.JoinGroupResponse.groups:type_name -> farsock.v1.GroupResult
-	56,  // 64: farsock.v1.JoinGroupResponse.report:type_name -> farsock.v1.Report
-	53,  // 65: farsock.v1.LeaveGroupRequest.call:type_name -> farsock.v1.Call
-	54,  // 66: farsock.v1.LeaveGroupResponse.socket:type_name -> farsock.v1.Socket
-	65,  // 67: farsock.v1.LeaveGroupResponse.groups:type_name -> farsock.v1.GroupResult
-	56,  // 68: farsock.v1.LeaveGroupResponse.report:type_name -> farsock.v1.Report
-	53,  // 69: farsock.v1.BlockSourceRequest.call:type_name -> farsock.v1.Call
-	54,  // 70: farsock.v1.BlockSourceResponse.socket:type_name -> farsock.v1.Socket
-	65,  // 71: farsock.v1.BlockSourceResponse.groups:type_name -> farsock.v1.GroupResult
-	56,  // 72: farsock.v1.BlockSourceResponse.report:type_name -> farsock.v1.Report
-	53,  // 73: farsock.v1.UnblockSourceRequest.call:type_name -> farsock.v1.Call
-	54,  // 74: farsock.v1.UnblockSourceResponse.socket:type_name -> farsock.v1.Socket
-	65,  // 75: farsock.v1.UnblockSourceResponse.groups:type_name -> farsock.v1.GroupResult
-	56,  // 76: farsock.v1.UnblockSourceResponse.report:type_name -> farsock.v1.Report
-	55,  // 77: farsock.v1.GetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
-	54,  // 78: farsock.v1.GetSocketResponse.socket:type_name -> farsock.v1.Socket
-	66,  // 79: farsock.v1.GetSocketResponse.tcp_info:type_name -> farsock.v1.TcpInfo
-	54,  // 80: farsock.v1.ListSocketsResponse.sockets:type_name -> farsock.v1.Socket
-	67,  // 81: farsock.v1.CallRecord.state:type_name -> farsock.v1.CallState
-	68,  // 82: farsock.v1.CallRecord.response:type_name -> google.protobuf.Any
-	46,  // 83: farsock.v1.GetCallResponse.call:type_name -> farsock.v1.CallRecord
-	46,  // 84: farsock.v1.CancelCallResponse.call:type_name -> farsock.v1.CallRecord
-	0,   // 85: farsock.v1.SocketService.CreateSocket:input_type -> farsock.v1.CreateSocketRequest
-	2,   // 86: farsock.v1.SocketService.BindSocket:input_type -> farsock.v1.BindSocketRequest
-	4,   // 87: farsock.v1.SocketService.ListenSocket:input_type -> farsock.v1.ListenSocketRequest
-	6,   // 88: farsock.v1.SocketService.AcceptSocket:input_type -> farsock.v1.AcceptSocketRequest
-	8,   // 89: farsock.v1.SocketService.ConnectSocket:input_type -> farsock.v1.ConnectSocketRequest
-	10,  // 90: farsock.v1.SocketService.DisconnectSocket:input_type -> farsock.v1.DisconnectSocketRequest
-	12,  // 91: farsock.v1.SocketService.WriteSocket:input_type -> farsock.v1.WriteSocketRequest
-	16,  // 92: farsock.v1.SocketService.SendDatagrams:input_type -> farsock.v1.SendDatagramsRequest
-	18,  // 93: farsock.v1.SocketService.ReceiveSocket:input_type -> farsock.v1.ReceiveSocketRequest
-	69,  // 94: farsock.v1.SocketService.TransferSocket:input_type -> farsock.v1.TransferSocketRequest
-	20,  // 95: farsock.v1.SocketService.FlushSocket:input_type -> farsock.v1.FlushSocketRequest
-	22,  // 96: farsock.v1.SocketService.ShutdownSocket:input_type -> farsock.v1.ShutdownSocketRequest
-	24,  // 97: farsock.v1.SocketService.CloseSocket:input_type -> farsock.v1.CloseSocketRequest
-	26,  // 98: farsock.v1.SocketService.AbortSocket:input_type -> farsock.v1.AbortSocketRequest
-	28,  // 99: farsock.v1.SocketService.SetSocketDelivery:input_type -> farsock.v1.SetSocketDeliveryRequest
-	30,  // 100: farsock.v1.SocketService.SetSocketOptions:input_type -> farsock.v1.SetSocketOptionsRequest
-	40,  // 101: farsock.v1.SocketService.GetSocketOptions:input_type -> farsock.v1.GetSocketOptionsRequest
-	32,  // 102: farsock.v1.SocketService.JoinGroup:input_type -> farsock.v1.JoinGroupRequest
-	34,  // 103: farsock.v1.SocketService.LeaveGroup:input_type -> farsock.v1.LeaveGroupRequest
-	36,  // 104: farsock.v1.SocketService.BlockSource:input_type -> farsock.v1.BlockSourceRequest
-	38,  // 105: farsock.v1.SocketService.UnblockSource:input_type -> farsock.v1.UnblockSourceRequest
-	42,  // 106: farsock.v1.SocketService.GetSocket:input_type -> farsock.v1.GetSocketRequest
-	44,  // 107: farsock.v1.SocketService.ListSockets:input_type -> farsock.v1.ListSocketsRequest
-	47,  // 108: farsock.v1.SocketService.GetCall:input_type -> farsock.v1.GetCallRequest
-	49,  // 109: farsock.v1.SocketService.CancelCall:input_type -> farsock.v1.CancelCallRequest
-	1,   // 110: farsock.v1.SocketService.CreateSocket:output_type -> farsock.v1.CreateSocketResponse
-	3,   // 111: farsock.v1.SocketService.BindSocket:output_type -> farsock.v1.BindSocketResponse
-	5,   // 112: farsock.v1.SocketService.ListenSocket:output_type -> farsock.v1.ListenSocketResponse
-	7,   // 113: farsock.v1.SocketService.AcceptSocket:output_type -> farsock.v1.AcceptSocketResponse
-	9,   // 114: farsock.v1.SocketService.ConnectSocket:output_type -> farsock.v1.ConnectSocketResponse
-	11,  // 115: farsock.v1.SocketService.DisconnectSocket:output_type -> farsock.v1.DisconnectSocketResponse
-	14,  // 116: farsock.v1.SocketService.WriteSocket:output_type -> farsock.v1.WriteSocketResponse
-	17,  // 117: farsock.v1.SocketService.SendDatagrams:output_type -> farsock.v1.SendDatagramsResponse
-	19,  // 118: farsock.v1.SocketService.ReceiveSocket:output_type -> farsock.v1.ReceiveSocketResponse
-	70,  // 119: farsock.v1.SocketService.TransferSocket:output_type -> farsock.v1.TransferSocketResponse
-	21,  // 120: farsock.v1.SocketService.FlushSocket:output_type -> farsock.v1.FlushSocketResponse
-	23,  // 121: farsock.v1.SocketService.ShutdownSocket:output_type -> farsock.v1.ShutdownSocketResponse
-	25,  // 122: farsock.v1.SocketService.CloseSocket:output_type -> farsock.v1.CloseSocketResponse
-	27,  // 123: farsock.v1.SocketService.AbortSocket:output_type -> farsock.v1.AbortSocketResponse
-	29,  // 124: farsock.v1.SocketService.SetSocketDelivery:output_type -> farsock.v1.SetSocketDeliveryResponse
-	31,  // 125: farsock.v1.SocketService.SetSocketOptions:output_type -> farsock.v1.SetSocketOptionsResponse
-	41,  // 126: farsock.v1.SocketService.GetSocketOptions:output_type -> farsock.v1.GetSocketOptionsResponse
-	33,  // 127: farsock.v1.SocketService.JoinGroup:output_type -> farsock.v1.JoinGroupResponse
-	35,  // 128: farsock.v1.SocketService.LeaveGroup:output_type -> farsock.v1.LeaveGroupResponse
-	37,  // 129: farsock.v1.SocketService.BlockSource:output_type -> farsock.v1.BlockSourceResponse
-	39,  // 130: farsock.v1.SocketService.UnblockSource:output_type -> farsock.v1.UnblockSourceResponse
-	43,  // 131: farsock.v1.SocketService.GetSocket:output_type -> farsock.v1.GetSocketResponse
-	45,  // 132: farsock.v1.SocketService.ListSockets:output_type -> farsock.v1.ListSocketsResponse
-	48,  // 133: farsock.v1.SocketService.GetCall:output_type -> farsock.v1.GetCallResponse
-	50,  // 134: farsock.v1.SocketService.CancelCall:output_type -> farsock.v1.CancelCallResponse
-	110, // [110:135] is the sub-list for method output_type
-	85,  // [85:110] is the sub-list for method input_type
-	85,  // [85:85] is the sub-list for extension type_name
-	85,  // [85:85] is the sub-list for extension extendee
-	0,   // [0:85] is the sub-list for field type_name
+	62,  // 38: farsock.v1.ReceiveSocketResponse.receive_time:type_name -> google.protobuf.Timestamp
+	56,  // 39: farsock.v1.ReceiveSocketResponse.report:type_name -> farsock.v1.Report
+	53,  // 40: farsock.v1.FlushSocketRequest.call:type_name -> farsock.v1.Call
+	54,  // 41: farsock.v1.FlushSocketResponse.socket:type_name -> farsock.v1.Socket
+	56,  // 42: farsock.v1.FlushSocketResponse.report:type_name -> farsock.v1.Report
+	63,  // 43: farsock.v1.ShutdownSocketRequest.how:type_name -> farsock.v1.ShutdownHow
+	53,  // 44: farsock.v1.ShutdownSocketRequest.call:type_name -> farsock.v1.Call
+	54,  // 45: farsock.v1.ShutdownSocketResponse.socket:type_name -> farsock.v1.Socket
+	56,  // 46: farsock.v1.ShutdownSocketResponse.report:type_name -> farsock.v1.Report
+	57,  // 47: farsock.v1.CloseSocketRequest.linger:type_name -> google.protobuf.Duration
+	53,  // 48: farsock.v1.CloseSocketRequest.call:type_name -> farsock.v1.Call
+	54,  // 49: farsock.v1.CloseSocketResponse.socket:type_name -> farsock.v1.Socket
+	56,  // 50: farsock.v1.CloseSocketResponse.report:type_name -> farsock.v1.Report
+	53,  // 51: farsock.v1.AbortSocketRequest.call:type_name -> farsock.v1.Call
+	54,  // 52: farsock.v1.AbortSocketResponse.socket:type_name -> farsock.v1.Socket
+	56,  // 53: farsock.v1.AbortSocketResponse.report:type_name -> farsock.v1.Report
+	64,  // 54: farsock.v1.SetSocketDeliveryRequest.delivery:type_name -> farsock.v1.Delivery
+	53,  // 55: farsock.v1.SetSocketDeliveryRequest.call:type_name -> farsock.v1.Call
+	54,  // 56: farsock.v1.SetSocketDeliveryResponse.socket:type_name -> farsock.v1.Socket
+	56,  // 57: farsock.v1.SetSocketDeliveryResponse.report:type_name -> farsock.v1.Report
+	65,  // 58: farsock.v1.SetSocketOptionsRequest.options:type_name -> farsock.v1.SocketOption
+	53,  // 59: farsock.v1.SetSocketOptionsRequest.call:type_name -> farsock.v1.Call
+	55,  // 60: farsock.v1.SetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
+	56,  // 61: farsock.v1.SetSocketOptionsResponse.report:type_name -> farsock.v1.Report
+	53,  // 62: farsock.v1.JoinGroupRequest.call:type_name -> farsock.v1.Call
+	54,  // 63: farsock.v1.JoinGroupResponse.socket:type_name -> farsock.v1.Socket
+	66,  // 64: farsock.v1.JoinGroupResponse.groups:type_name -> farsock.v1.GroupResult
+	56,  // 65: farsock.v1.JoinGroupResponse.report:type_name -> farsock.v1.Report
+	53,  // 66: farsock.v1.LeaveGroupRequest.call:type_name -> farsock.v1.Call
+	54,  // 67: farsock.v1.LeaveGroupResponse.socket:type_name -> farsock.v1.Socket
+	66,  // 68: farsock.v1.LeaveGroupResponse.groups:type_name -> farsock.v1.GroupResult
+	56,  // 69: farsock.v1.LeaveGroupResponse.report:type_name -> farsock.v1.Report
+	53,  // 70: farsock.v1.BlockSourceRequest.call:type_name -> farsock.v1.Call
+	54,  // 71: farsock.v1.BlockSourceResponse.socket:type_name -> farsock.v1.Socket
+	66,  // 72: farsock.v1.BlockSourceResponse.groups:type_name -> farsock.v1.GroupResult
+	56,  // 73: farsock.v1.BlockSourceResponse.report:type_name -> farsock.v1.Report
+	53,  // 74: farsock.v1.UnblockSourceRequest.call:type_name -> farsock.v1.Call
+	54,  // 75: farsock.v1.UnblockSourceResponse.socket:type_name -> farsock.v1.Socket
+	66,  // 76: farsock.v1.UnblockSourceResponse.groups:type_name -> farsock.v1.GroupResult
+	56,  // 77: farsock.v1.UnblockSourceResponse.report:type_name -> farsock.v1.Report
+	55,  // 78: farsock.v1.GetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
+	54,  // 79: farsock.v1.GetSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 80: farsock.v1.GetSocketResponse.tcp_info:type_name -> farsock.v1.TcpInfo
+	68,  // 81: farsock.v1.GetSocketResponse.memory:type_name -> farsock.v1.SocketMemory
+	54,  // 82: farsock.v1.ListSocketsResponse.sockets:type_name -> farsock.v1.Socket
+	69,  // 83: farsock.v1.CallRecord.state:type_name -> farsock.v1.CallState
+	70,  // 84: farsock.v1.CallRecord.response:type_name -> google.protobuf.Any
+	46,  // 85: farsock.v1.GetCallResponse.call:type_name -> farsock.v1.CallRecord
+	46,  // 86: farsock.v1.CancelCallResponse.call:type_name -> farsock.v1.CallRecord
+	0,   // 87: farsock.v1.SocketService.CreateSocket:input_type -> farsock.v1.CreateSocketRequest
+	2,   // 88: farsock.v1.SocketService.BindSocket:input_type -> farsock.v1.BindSocketRequest
+	4,   // 89: farsock.v1.SocketService.ListenSocket:input_type -> farsock.v1.ListenSocketRequest
+	6,   // 90: farsock.v1.SocketService.AcceptSocket:input_type -> farsock.v1.AcceptSocketRequest
+	8,   // 91: farsock.v1.SocketService.ConnectSocket:input_type -> farsock.v1.ConnectSocketRequest
+	10,  // 92: farsock.v1.SocketService.DisconnectSocket:input_type -> farsock.v1.DisconnectSocketRequest
+	12,  // 93: farsock.v1.SocketService.WriteSocket:input_type -> farsock.v1.WriteSocketRequest
+	16,  // 94: farsock.v1.SocketService.SendDatagrams:input_type -> farsock.v1.SendDatagramsRequest
+	18,  // 95: farsock.v1.SocketService.ReceiveSocket:input_type -> farsock.v1.ReceiveSocketRequest
+	71,  // 96: farsock.v1.SocketService.TransferSocket:input_type -> farsock.v1.TransferSocketRequest
+	20,  // 97: farsock.v1.SocketService.FlushSocket:input_type -> farsock.v1.FlushSocketRequest
+	22,  // 98: farsock.v1.SocketService.ShutdownSocket:input_type -> farsock.v1.ShutdownSocketRequest
+	24,  // 99: farsock.v1.SocketService.CloseSocket:input_type -> farsock.v1.CloseSocketRequest
+	26,  // 100: farsock.v1.SocketService.AbortSocket:input_type -> farsock.v1.AbortSocketRequest
+	28,  // 101: farsock.v1.SocketService.SetSocketDelivery:input_type -> farsock.v1.SetSocketDeliveryRequest
+	30,  // 102: farsock.v1.SocketService.SetSocketOptions:input_type -> farsock.v1.SetSocketOptionsRequest
+	40,  // 103: farsock.v1.SocketService.GetSocketOptions:input_type -> farsock.v1.GetSocketOptionsRequest
+	32,  // 104: farsock.v1.SocketService.JoinGroup:input_type -> farsock.v1.JoinGroupRequest
+	34,  // 105: farsock.v1.SocketService.LeaveGroup:input_type -> farsock.v1.LeaveGroupRequest
+	36,  // 106: farsock.v1.SocketService.BlockSource:input_type -> farsock.v1.BlockSourceRequest
+	38,  // 107: farsock.v1.SocketService.UnblockSource:input_type -> farsock.v1.UnblockSourceRequest
+	42,  // 108: farsock.v1.SocketService.GetSocket:input_type -> farsock.v1.GetSocketRequest
+	44,  // 109: farsock.v1.SocketService.ListSockets:input_type -> farsock.v1.ListSocketsRequest
+	47,  // 110: farsock.v1.SocketService.GetCall:input_type -> farsock.v1.GetCallRequest
+	49,  // 111: farsock.v1.SocketService.CancelCall:input_type -> farsock.v1.CancelCallRequest
+	1,   // 112: farsock.v1.SocketService.CreateSocket:output_type -> farsock.v1.CreateSocketResponse
+	3,   // 113: farsock.v1.SocketService.BindSocket:output_type -> farsock.v1.BindSocketResponse
+	5,   // 114: farsock.v1.SocketService.ListenSocket:output_type -> farsock.v1.ListenSocketResponse
+	7,   // 115: farsock.v1.SocketService.AcceptSocket:output_type -> farsock.v1.AcceptSocketResponse
+	9,   // 116: farsock.v1.SocketService.ConnectSocket:output_type -> farsock.v1.ConnectSocketResponse
+	11,  // 117: farsock.v1.SocketService.DisconnectSocket:output_type -> farsock.v1.DisconnectSocketResponse
+	14,  // 118: farsock.v1.SocketService.WriteSocket:output_type -> farsock.v1.WriteSocketResponse
+	17,  // 119: farsock.v1.SocketService.SendDatagrams:output_type -> farsock.v1.SendDatagramsResponse
+	19,  // 120: farsock.v1.SocketService.ReceiveSocket:output_type -> farsock.v1.ReceiveSocketResponse
+	72,  // 121: farsock.v1.SocketService.TransferSocket:output_type -> farsock.v1.TransferSocketResponse
+	21,  // 122: farsock.v1.SocketService.FlushSocket:output_type -> farsock.v1.FlushSocketResponse
+	23,  // 123: farsock.v1.SocketService.ShutdownSocket:output_type -> farsock.v1.ShutdownSocketResponse
+	25,  // 124: farsock.v1.SocketService.CloseSocket:output_type -> farsock.v1.CloseSocketResponse
+	27,  // 125: farsock.v1.SocketService.AbortSocket:output_type -> farsock.v1.AbortSocketResponse
+	29,  // 126: farsock.v1.SocketService.SetSocketDelivery:output_type -> farsock.v1.SetSocketDeliveryResponse
+	31,  // 127: farsock.v1.SocketService.SetSocketOptions:output_type -> farsock.v1.SetSocketOptionsResponse
+	41,  // 128: farsock.v1.SocketService.GetSocketOptions:output_type -> farsock.v1.GetSocketOptionsResponse
+	33,  // 129: farsock.v1.SocketService.JoinGroup:output_type -> farsock.v1.JoinGroupResponse
+	35,  // 130: farsock.v1.SocketService.LeaveGroup:output_type -> farsock.v1.LeaveGroupResponse
+	37,  // 131: farsock.v1.SocketService.BlockSource:output_type -> farsock.v1.BlockSourceResponse
+	39,  // 132: farsock.v1.SocketService.UnblockSource:output_type -> farsock.v1.UnblockSourceResponse
+	43,  // 133: farsock.v1.SocketService.GetSocket:output_type -> farsock.v1.GetSocketResponse
+	45,  // 134: farsock.v1.SocketService.ListSockets:output_type -> farsock.v1.ListSocketsResponse
+	48,  // 135: farsock.v1.SocketService.GetCall:output_type -> farsock.v1.GetCallResponse
+	50,  // 136: farsock.v1.SocketService.CancelCall:output_type -> farsock.v1.CancelCallResponse
+	112, // [112:137] is the sub-list for method output_type
+	87,  // [87:112] is the sub-list for method input_type
+	87,  // [87:87] is the sub-list for extension type_name
+	87,  // [87:87] is the sub-list for extension extendee
+	0,   // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_socket_service_proto_init() }
