@@ -107,7 +107,11 @@ type WatchEventsRequest struct {
 	// no stream is open, to the end of the session. Without `after_event_seq`, `from_now` and `snapshot`, the stream begins after what it has
 	// acknowledged. There are at most `limits.watchers` names. In a RING session it is refused with FAILED_PRECONDITION (NOT_LOSSLESS).
 	// Empty: an observer, which holds nothing.
-	WatcherId     string `protobuf:"bytes,11,opt,name=watcher_id,json=watcherId,proto3" json:"watcher_id,omitempty"`
+	WatcherId string `protobuf:"bytes,11,opt,name=watcher_id,json=watcherId,proto3" json:"watcher_id,omitempty"`
+	// Send datagrams that came one after the other as one DatagramRun, which says once what they have in common. For programs that read
+	// hundreds of thousands a second, not for people. Needs the form DATA or NONE and no `max_bytes`, else it is refused with
+	// INVALID_ARGUMENT. Absent: each datagram is an event.
+	PackDatagrams bool `protobuf:"varint,12,opt,name=pack_datagrams,json=packDatagrams,proto3" json:"pack_datagrams,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -217,6 +221,13 @@ func (x *WatchEventsRequest) GetWatcherId() string {
 		return x.WatcherId
 	}
 	return ""
+}
+
+func (x *WatchEventsRequest) GetPackDatagrams() bool {
+	if x != nil {
+		return x.PackDatagrams
+	}
+	return false
 }
 
 // What AckEvents takes.
@@ -604,7 +615,10 @@ type EventBatch struct {
 	// The last number of the range: what to come back with.
 	ThroughSeq uint64 `protobuf:"varint,2,opt,name=through_seq,json=throughSeq,proto3" json:"through_seq,omitempty"`
 	// The events, in the order of their numbers.
-	Events        []*Event `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	Events []*Event `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	// Only with `pack_datagrams`: events of the kind `datagram_received` that are not in `events`, in the order of their numbers. The numbers
+	// of a run have no holes: it stands between two events, or two runs, as a whole.
+	DatagramRuns  []*DatagramRun `protobuf:"bytes,4,rep,name=datagram_runs,json=datagramRuns,proto3" json:"datagram_runs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -660,6 +674,225 @@ func (x *EventBatch) GetEvents() []*Event {
 	return nil
 }
 
+func (x *EventBatch) GetDatagramRuns() []*DatagramRun {
+	if x != nil {
+		return x.DatagramRuns
+	}
+	return nil
+}
+
+// Events of the kind `datagram_received`, of one socket or of several, whose numbers follow each other without holes. A datagram that was
+// truncated is never in a run. All datagrams of a run have a `receive_time`, or none has.
+//
+// The lists `sizes`, `time_steps`, `origin_indexes` and `receive_leads` have one value for each datagram, in the order of their numbers.
+type DatagramRun struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of the first event.
+	FirstEventSeq uint64 `protobuf:"varint,1,opt,name=first_event_seq,json=firstEventSeq,proto3" json:"first_event_seq,omitempty"`
+	// When the first one was noticed, on the agent's clock.
+	FirstTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=first_time,json=firstTime,proto3" json:"first_time,omitempty"`
+	// How many bytes each datagram has.
+	Sizes []uint32 `protobuf:"varint,3,rep,packed,name=sizes,proto3" json:"sizes,omitempty"`
+	// How many nanoseconds after the one before it each was noticed; zero for the first.
+	TimeSteps []uint64 `protobuf:"varint,4,rep,packed,name=time_steps,json=timeSteps,proto3" json:"time_steps,omitempty"`
+	// All of their bytes, one datagram after the other. Empty with the form NONE.
+	Payloads []byte `protobuf:"bytes,5,opt,name=payloads,proto3" json:"payloads,omitempty"`
+	// What datagrams have in common. At least one.
+	Origins []*DatagramOrigin `protobuf:"bytes,6,rep,name=origins,proto3" json:"origins,omitempty"`
+	// Which of `origins` each has, counted from 0. Empty: all have the first.
+	OriginIndexes []uint32 `protobuf:"varint,7,rep,packed,name=origin_indexes,json=originIndexes,proto3" json:"origin_indexes,omitempty"`
+	// How many nanoseconds before it was noticed the kernel had received each: its `receive_time` is so much earlier. Empty: none has one.
+	ReceiveLeads  []uint64 `protobuf:"varint,8,rep,packed,name=receive_leads,json=receiveLeads,proto3" json:"receive_leads,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DatagramRun) Reset() {
+	*x = DatagramRun{}
+	mi := &file_farsock_v1_event_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DatagramRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DatagramRun) ProtoMessage() {}
+
+func (x *DatagramRun) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DatagramRun.ProtoReflect.Descriptor instead.
+func (*DatagramRun) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DatagramRun) GetFirstEventSeq() uint64 {
+	if x != nil {
+		return x.FirstEventSeq
+	}
+	return 0
+}
+
+func (x *DatagramRun) GetFirstTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstTime
+	}
+	return nil
+}
+
+func (x *DatagramRun) GetSizes() []uint32 {
+	if x != nil {
+		return x.Sizes
+	}
+	return nil
+}
+
+func (x *DatagramRun) GetTimeSteps() []uint64 {
+	if x != nil {
+		return x.TimeSteps
+	}
+	return nil
+}
+
+func (x *DatagramRun) GetPayloads() []byte {
+	if x != nil {
+		return x.Payloads
+	}
+	return nil
+}
+
+func (x *DatagramRun) GetOrigins() []*DatagramOrigin {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
+func (x *DatagramRun) GetOriginIndexes() []uint32 {
+	if x != nil {
+		return x.OriginIndexes
+	}
+	return nil
+}
+
+func (x *DatagramRun) GetReceiveLeads() []uint64 {
+	if x != nil {
+		return x.ReceiveLeads
+	}
+	return nil
+}
+
+// All of a `datagram_received` event but its number, its time and its bytes. The fields are those of Event and DatagramReceivedEvent.
+type DatagramOrigin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The socket, by name.
+	SocketId string `protobuf:"bytes,1,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
+	// The socket, by number.
+	SocketUid uint64 `protobuf:"varint,2,opt,name=socket_uid,json=socketUid,proto3" json:"socket_uid,omitempty"`
+	// Who sent it.
+	Source *Endpoint `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// The address that it was sent to: one of this host, or a group.
+	Destination *Endpoint `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`
+	// The interface that it came in by, by name.
+	Interface string `protobuf:"bytes,5,opt,name=interface,proto3" json:"interface,omitempty"`
+	// IP_TTL or IPV6_UNICAST_HOPS as it arrived.
+	HopLimit *uint32 `protobuf:"varint,6,opt,name=hop_limit,json=hopLimit,proto3,oneof" json:"hop_limit,omitempty"`
+	// The IPv4 TOS or IPv6 traffic class byte as it arrived: DSCP and ECN.
+	TrafficClass  *uint32 `protobuf:"varint,7,opt,name=traffic_class,json=trafficClass,proto3,oneof" json:"traffic_class,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DatagramOrigin) Reset() {
+	*x = DatagramOrigin{}
+	mi := &file_farsock_v1_event_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DatagramOrigin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DatagramOrigin) ProtoMessage() {}
+
+func (x *DatagramOrigin) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DatagramOrigin.ProtoReflect.Descriptor instead.
+func (*DatagramOrigin) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DatagramOrigin) GetSocketId() string {
+	if x != nil {
+		return x.SocketId
+	}
+	return ""
+}
+
+func (x *DatagramOrigin) GetSocketUid() uint64 {
+	if x != nil {
+		return x.SocketUid
+	}
+	return 0
+}
+
+func (x *DatagramOrigin) GetSource() *Endpoint {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *DatagramOrigin) GetDestination() *Endpoint {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+func (x *DatagramOrigin) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *DatagramOrigin) GetHopLimit() uint32 {
+	if x != nil && x.HopLimit != nil {
+		return *x.HopLimit
+	}
+	return 0
+}
+
+func (x *DatagramOrigin) GetTrafficClass() uint32 {
+	if x != nil && x.TrafficClass != nil {
+		return *x.TrafficClass
+	}
+	return 0
+}
+
 // Events that are not kept any more, because the reader came too late or was too slow. The stream goes on after them.
 type EventGap struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -675,7 +908,7 @@ type EventGap struct {
 
 func (x *EventGap) Reset() {
 	*x = EventGap{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +920,7 @@ func (x *EventGap) String() string {
 func (*EventGap) ProtoMessage() {}
 
 func (x *EventGap) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +933,7 @@ func (x *EventGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventGap.ProtoReflect.Descriptor instead.
 func (*EventGap) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{8}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EventGap) GetFirstSeq() uint64 {
@@ -739,7 +972,7 @@ type WatchHeartbeat struct {
 
 func (x *WatchHeartbeat) Reset() {
 	*x = WatchHeartbeat{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +984,7 @@ func (x *WatchHeartbeat) String() string {
 func (*WatchHeartbeat) ProtoMessage() {}
 
 func (x *WatchHeartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +997,7 @@ func (x *WatchHeartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchHeartbeat.ProtoReflect.Descriptor instead.
 func (*WatchHeartbeat) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{9}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchHeartbeat) GetNow() *timestamppb.Timestamp {
@@ -812,7 +1045,7 @@ type WaitEventRequest struct {
 
 func (x *WaitEventRequest) Reset() {
 	*x = WaitEventRequest{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +1057,7 @@ func (x *WaitEventRequest) String() string {
 func (*WaitEventRequest) ProtoMessage() {}
 
 func (x *WaitEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +1070,7 @@ func (x *WaitEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitEventRequest.ProtoReflect.Descriptor instead.
 func (*WaitEventRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{10}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WaitEventRequest) GetSessionId() string {
@@ -906,7 +1139,7 @@ type WaitEventResponse struct {
 
 func (x *WaitEventResponse) Reset() {
 	*x = WaitEventResponse{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[11]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1151,7 @@ func (x *WaitEventResponse) String() string {
 func (*WaitEventResponse) ProtoMessage() {}
 
 func (x *WaitEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[11]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1164,7 @@ func (x *WaitEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitEventResponse.ProtoReflect.Descriptor instead.
 func (*WaitEventResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{11}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WaitEventResponse) GetEvent() *Event {
@@ -983,7 +1216,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[12]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1228,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[12]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1241,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{12}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListEventsRequest) GetSessionId() string {
@@ -1068,7 +1301,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_farsock_v1_event_service_proto_msgTypes[13]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1313,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_service_proto_msgTypes[13]
+	mi := &file_farsock_v1_event_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1326,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{13}
+	return file_farsock_v1_event_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -1122,11 +1355,11 @@ var File_farsock_v1_event_service_proto protoreflect.FileDescriptor
 const file_farsock_v1_event_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1efarsock/v1/event_service.proto\x12\n" +
-	"farsock.v1\x1a\x16farsock/v1/event.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"B\n" +
+	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x16farsock/v1/event.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"B\n" +
 	"\vEventFilter\x12\x1d\n" +
 	"\n" +
 	"socket_ids\x18\x01 \x03(\tR\tsocketIds\x12\x14\n" +
-	"\x05kinds\x18\x02 \x03(\tR\x05kinds\"\xe1\x03\n" +
+	"\x05kinds\x18\x02 \x03(\tR\x05kinds\"\x88\x04\n" +
 	"\x12WatchEventsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12+\n" +
@@ -1143,7 +1376,8 @@ const file_farsock_v1_event_service_proto_rawDesc = "" +
 	"\x12heartbeat_interval\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12\x1d\n" +
 	"\n" +
-	"watcher_id\x18\v \x01(\tR\twatcherIdB\x12\n" +
+	"watcher_id\x18\v \x01(\tR\twatcherId\x12%\n" +
+	"\x0epack_datagrams\x18\f \x01(\bR\rpackDatagramsB\x12\n" +
 	"\x10_after_event_seq\"|\n" +
 	"\x10AckEventsRequest\x12\x1d\n" +
 	"\n" +
@@ -1170,13 +1404,37 @@ const file_farsock_v1_event_service_proto_rawDesc = "" +
 	"\bhead_seq\x18\x04 \x01(\x04R\aheadSeq\"T\n" +
 	"\rWatchSnapshot\x12\x15\n" +
 	"\x06at_seq\x18\x01 \x01(\x04R\x05atSeq\x12,\n" +
-	"\asockets\x18\x02 \x03(\v2\x12.farsock.v1.SocketR\asockets\"s\n" +
+	"\asockets\x18\x02 \x03(\v2\x12.farsock.v1.SocketR\asockets\"\xb1\x01\n" +
 	"\n" +
 	"EventBatch\x12\x19\n" +
 	"\bfrom_seq\x18\x01 \x01(\x04R\afromSeq\x12\x1f\n" +
 	"\vthrough_seq\x18\x02 \x01(\x04R\n" +
 	"throughSeq\x12)\n" +
-	"\x06events\x18\x03 \x03(\v2\x11.farsock.v1.EventR\x06events\"~\n" +
+	"\x06events\x18\x03 \x03(\v2\x11.farsock.v1.EventR\x06events\x12<\n" +
+	"\rdatagram_runs\x18\x04 \x03(\v2\x17.farsock.v1.DatagramRunR\fdatagramRuns\"\xc3\x02\n" +
+	"\vDatagramRun\x12&\n" +
+	"\x0ffirst_event_seq\x18\x01 \x01(\x04R\rfirstEventSeq\x129\n" +
+	"\n" +
+	"first_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstTime\x12\x14\n" +
+	"\x05sizes\x18\x03 \x03(\rR\x05sizes\x12\x1d\n" +
+	"\n" +
+	"time_steps\x18\x04 \x03(\x04R\ttimeSteps\x12\x1a\n" +
+	"\bpayloads\x18\x05 \x01(\fR\bpayloads\x124\n" +
+	"\aorigins\x18\x06 \x03(\v2\x1a.farsock.v1.DatagramOriginR\aorigins\x12%\n" +
+	"\x0eorigin_indexes\x18\a \x03(\rR\roriginIndexes\x12#\n" +
+	"\rreceive_leads\x18\b \x03(\x04R\freceiveLeads\"\xbc\x02\n" +
+	"\x0eDatagramOrigin\x12\x1b\n" +
+	"\tsocket_id\x18\x01 \x01(\tR\bsocketId\x12\x1d\n" +
+	"\n" +
+	"socket_uid\x18\x02 \x01(\x04R\tsocketUid\x12,\n" +
+	"\x06source\x18\x03 \x01(\v2\x14.farsock.v1.EndpointR\x06source\x126\n" +
+	"\vdestination\x18\x04 \x01(\v2\x14.farsock.v1.EndpointR\vdestination\x12\x1c\n" +
+	"\tinterface\x18\x05 \x01(\tR\tinterface\x12 \n" +
+	"\thop_limit\x18\x06 \x01(\rH\x00R\bhopLimit\x88\x01\x01\x12(\n" +
+	"\rtraffic_class\x18\a \x01(\rH\x01R\ftrafficClass\x88\x01\x01B\f\n" +
+	"\n" +
+	"_hop_limitB\x10\n" +
+	"\x0e_traffic_class\"~\n" +
 	"\bEventGap\x12\x1b\n" +
 	"\tfirst_seq\x18\x01 \x01(\x04R\bfirstSeq\x12\x19\n" +
 	"\blast_seq\x18\x02 \x01(\x04R\alastSeq\x12(\n" +
@@ -1240,7 +1498,7 @@ func file_farsock_v1_event_service_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_event_service_proto_rawDescData
 }
 
-var file_farsock_v1_event_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_farsock_v1_event_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_farsock_v1_event_service_proto_goTypes = []any{
 	(*EventFilter)(nil),           // 0: farsock.v1.EventFilter
 	(*WatchEventsRequest)(nil),    // 1: farsock.v1.WatchEventsRequest
@@ -1250,54 +1508,62 @@ var file_farsock_v1_event_service_proto_goTypes = []any{
 	(*WatchOpened)(nil),           // 5: farsock.v1.WatchOpened
 	(*WatchSnapshot)(nil),         // 6: farsock.v1.WatchSnapshot
 	(*EventBatch)(nil),            // 7: farsock.v1.EventBatch
-	(*EventGap)(nil),              // 8: farsock.v1.EventGap
-	(*WatchHeartbeat)(nil),        // 9: farsock.v1.WatchHeartbeat
-	(*WaitEventRequest)(nil),      // 10: farsock.v1.WaitEventRequest
-	(*WaitEventResponse)(nil),     // 11: farsock.v1.WaitEventResponse
-	(*ListEventsRequest)(nil),     // 12: farsock.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),    // 13: farsock.v1.ListEventsResponse
-	(*PayloadView)(nil),           // 14: farsock.v1.PayloadView
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
-	(*Socket)(nil),                // 16: farsock.v1.Socket
-	(*Event)(nil),                 // 17: farsock.v1.Event
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*DatagramRun)(nil),           // 8: farsock.v1.DatagramRun
+	(*DatagramOrigin)(nil),        // 9: farsock.v1.DatagramOrigin
+	(*EventGap)(nil),              // 10: farsock.v1.EventGap
+	(*WatchHeartbeat)(nil),        // 11: farsock.v1.WatchHeartbeat
+	(*WaitEventRequest)(nil),      // 12: farsock.v1.WaitEventRequest
+	(*WaitEventResponse)(nil),     // 13: farsock.v1.WaitEventResponse
+	(*ListEventsRequest)(nil),     // 14: farsock.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),    // 15: farsock.v1.ListEventsResponse
+	(*PayloadView)(nil),           // 16: farsock.v1.PayloadView
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*Socket)(nil),                // 18: farsock.v1.Socket
+	(*Event)(nil),                 // 19: farsock.v1.Event
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Endpoint)(nil),              // 21: farsock.v1.Endpoint
 }
 var file_farsock_v1_event_service_proto_depIdxs = []int32{
 	0,  // 0: farsock.v1.WatchEventsRequest.filter:type_name -> farsock.v1.EventFilter
-	14, // 1: farsock.v1.WatchEventsRequest.view:type_name -> farsock.v1.PayloadView
+	16, // 1: farsock.v1.WatchEventsRequest.view:type_name -> farsock.v1.PayloadView
 	0,  // 2: farsock.v1.WatchEventsRequest.until:type_name -> farsock.v1.EventFilter
-	15, // 3: farsock.v1.WatchEventsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	17, // 3: farsock.v1.WatchEventsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
 	5,  // 4: farsock.v1.WatchEventsResponse.opened:type_name -> farsock.v1.WatchOpened
 	6,  // 5: farsock.v1.WatchEventsResponse.snapshot:type_name -> farsock.v1.WatchSnapshot
 	7,  // 6: farsock.v1.WatchEventsResponse.batch:type_name -> farsock.v1.EventBatch
-	8,  // 7: farsock.v1.WatchEventsResponse.gap:type_name -> farsock.v1.EventGap
-	9,  // 8: farsock.v1.WatchEventsResponse.heartbeat:type_name -> farsock.v1.WatchHeartbeat
-	16, // 9: farsock.v1.WatchSnapshot.sockets:type_name -> farsock.v1.Socket
-	17, // 10: farsock.v1.EventBatch.events:type_name -> farsock.v1.Event
-	18, // 11: farsock.v1.WatchHeartbeat.now:type_name -> google.protobuf.Timestamp
-	15, // 12: farsock.v1.WatchHeartbeat.lease_left:type_name -> google.protobuf.Duration
-	0,  // 13: farsock.v1.WaitEventRequest.filter:type_name -> farsock.v1.EventFilter
-	15, // 14: farsock.v1.WaitEventRequest.timeout:type_name -> google.protobuf.Duration
-	14, // 15: farsock.v1.WaitEventRequest.view:type_name -> farsock.v1.PayloadView
-	17, // 16: farsock.v1.WaitEventResponse.event:type_name -> farsock.v1.Event
-	8,  // 17: farsock.v1.WaitEventResponse.gap:type_name -> farsock.v1.EventGap
-	0,  // 18: farsock.v1.ListEventsRequest.filter:type_name -> farsock.v1.EventFilter
-	14, // 19: farsock.v1.ListEventsRequest.view:type_name -> farsock.v1.PayloadView
-	17, // 20: farsock.v1.ListEventsResponse.events:type_name -> farsock.v1.Event
-	8,  // 21: farsock.v1.ListEventsResponse.gaps:type_name -> farsock.v1.EventGap
-	1,  // 22: farsock.v1.EventService.WatchEvents:input_type -> farsock.v1.WatchEventsRequest
-	10, // 23: farsock.v1.EventService.WaitEvent:input_type -> farsock.v1.WaitEventRequest
-	12, // 24: farsock.v1.EventService.ListEvents:input_type -> farsock.v1.ListEventsRequest
-	2,  // 25: farsock.v1.EventService.AckEvents:input_type -> farsock.v1.AckEventsRequest
-	4,  // 26: farsock.v1.EventService.WatchEvents:output_type -> farsock.v1.WatchEventsResponse
-	11, // 27: farsock.v1.EventService.WaitEvent:output_type -> farsock.v1.WaitEventResponse
-	13, // 28: farsock.v1.EventService.ListEvents:output_type -> farsock.v1.ListEventsResponse
-	3,  // 29: farsock.v1.EventService.AckEvents:output_type -> farsock.v1.AckEventsResponse
-	26, // [26:30] is the sub-list for method output_type
-	22, // [22:26] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	10, // 7: farsock.v1.WatchEventsResponse.gap:type_name -> farsock.v1.EventGap
+	11, // 8: farsock.v1.WatchEventsResponse.heartbeat:type_name -> farsock.v1.WatchHeartbeat
+	18, // 9: farsock.v1.WatchSnapshot.sockets:type_name -> farsock.v1.Socket
+	19, // 10: farsock.v1.EventBatch.events:type_name -> farsock.v1.Event
+	8,  // 11: farsock.v1.EventBatch.datagram_runs:type_name -> farsock.v1.DatagramRun
+	20, // 12: farsock.v1.DatagramRun.first_time:type_name -> google.protobuf.Timestamp
+	9,  // 13: farsock.v1.DatagramRun.origins:type_name -> farsock.v1.DatagramOrigin
+	21, // 14: farsock.v1.DatagramOrigin.source:type_name -> farsock.v1.Endpoint
+	21, // 15: farsock.v1.DatagramOrigin.destination:type_name -> farsock.v1.Endpoint
+	20, // 16: farsock.v1.WatchHeartbeat.now:type_name -> google.protobuf.Timestamp
+	17, // 17: farsock.v1.WatchHeartbeat.lease_left:type_name -> google.protobuf.Duration
+	0,  // 18: farsock.v1.WaitEventRequest.filter:type_name -> farsock.v1.EventFilter
+	17, // 19: farsock.v1.WaitEventRequest.timeout:type_name -> google.protobuf.Duration
+	16, // 20: farsock.v1.WaitEventRequest.view:type_name -> farsock.v1.PayloadView
+	19, // 21: farsock.v1.WaitEventResponse.event:type_name -> farsock.v1.Event
+	10, // 22: farsock.v1.WaitEventResponse.gap:type_name -> farsock.v1.EventGap
+	0,  // 23: farsock.v1.ListEventsRequest.filter:type_name -> farsock.v1.EventFilter
+	16, // 24: farsock.v1.ListEventsRequest.view:type_name -> farsock.v1.PayloadView
+	19, // 25: farsock.v1.ListEventsResponse.events:type_name -> farsock.v1.Event
+	10, // 26: farsock.v1.ListEventsResponse.gaps:type_name -> farsock.v1.EventGap
+	1,  // 27: farsock.v1.EventService.WatchEvents:input_type -> farsock.v1.WatchEventsRequest
+	12, // 28: farsock.v1.EventService.WaitEvent:input_type -> farsock.v1.WaitEventRequest
+	14, // 29: farsock.v1.EventService.ListEvents:input_type -> farsock.v1.ListEventsRequest
+	2,  // 30: farsock.v1.EventService.AckEvents:input_type -> farsock.v1.AckEventsRequest
+	4,  // 31: farsock.v1.EventService.WatchEvents:output_type -> farsock.v1.WatchEventsResponse
+	13, // 32: farsock.v1.EventService.WaitEvent:output_type -> farsock.v1.WaitEventResponse
+	15, // 33: farsock.v1.EventService.ListEvents:output_type -> farsock.v1.ListEventsResponse
+	3,  // 34: farsock.v1.EventService.AckEvents:output_type -> farsock.v1.AckEventsResponse
+	31, // [31:35] is the sub-list for method output_type
+	27, // [27:31] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_event_service_proto_init() }
@@ -1305,6 +1571,7 @@ func file_farsock_v1_event_service_proto_init() {
 	if File_farsock_v1_event_service_proto != nil {
 		return
 	}
+	file_farsock_v1_address_proto_init()
 	file_farsock_v1_event_proto_init()
 	file_farsock_v1_payload_proto_init()
 	file_farsock_v1_socket_proto_init()
@@ -1316,16 +1583,17 @@ func file_farsock_v1_event_service_proto_init() {
 		(*WatchEventsResponse_Gap)(nil),
 		(*WatchEventsResponse_Heartbeat)(nil),
 	}
-	file_farsock_v1_event_service_proto_msgTypes[8].OneofWrappers = []any{}
+	file_farsock_v1_event_service_proto_msgTypes[9].OneofWrappers = []any{}
 	file_farsock_v1_event_service_proto_msgTypes[10].OneofWrappers = []any{}
 	file_farsock_v1_event_service_proto_msgTypes[12].OneofWrappers = []any{}
+	file_farsock_v1_event_service_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_event_service_proto_rawDesc), len(file_farsock_v1_event_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
