@@ -121,8 +121,10 @@ const FIELDS: &[(&str, Takes)] = &[
     ("TcpSocketSpec.write_high_watermark", Range(0, (4 << 20) - 1)),
     // Up to the usual high watermark.
     ("TcpSocketSpec.write_low_watermark", Range(0, 1000)),
+    // What comes after the first frame: wire/transfer.rs, tcp_transfer.rs, and clients/vectors/.
+    ("TransferClose.timeout", Elsewhere),
     ("TransferOpen.socket_uid", Anything),
-    // It is TRANSFER there, and a window comes after the first frame: tcp_transfer.rs, and clients/vectors/.
+    // It is TRANSFER there, and a window comes after the first frame, too.
     ("TransferSocketRequest.create.tcp.delivery.mode", Elsewhere),
     ("TransferSocketRequest.window", Elsewhere),
     ("UdpSocketSpec.delivery.mode", Value(Some(pb::DeliveryMode::Transfer as i32))),
