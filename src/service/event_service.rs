@@ -36,15 +36,9 @@ impl EventRpcs {
     ) -> Result<Response<impl Stream<Item = Result<WatchFrame, Status>>>, Status> {
         let principal = principal(&request)?;
         let request = request.into_inner();
-        let mut asked = Asked::check(&request, &self.0).map_err(refused)?;
+        let asked = Asked::check(&request, &self.0).map_err(refused)?;
         let sockets = &self.0;
-        if let Some(watcher) = &asked.watcher {
-            let acknowledged = sockets.hold(&principal, &asked.session, watcher).map_err(refused)?;
-            if let (Begin::Oldest, Some(through)) = (asked.begin, acknowledged) {
-                asked.begin = Begin::After(through);
-            }
-        }
-        let (watch, snapshot) = if request.snapshot {
+        let (mut watch, snapshot) = if request.snapshot {
             let (watch, at_seq, views) =
                 sockets.watch_with_snapshot(&principal, &asked.session, asked.cursor_filter()).map_err(refused)?;
             let views = views.iter().map(pb::Socket::from).collect();
@@ -54,6 +48,15 @@ impl EventRpcs {
                 sockets.watch(&principal, &asked.session, asked.begin, asked.cursor_filter()).map_err(refused)?;
             (watch, None)
         };
+        // Last, so that a watch that is refused holds nothing.
+        if let Some(watcher) = &asked.watcher {
+            let acknowledged = sockets.hold(&principal, &asked.session, watcher).map_err(refused)?;
+            if let (Begin::Oldest, Some(through), None) = (asked.begin, acknowledged, &snapshot) {
+                let after = Begin::After(through);
+                watch.cursor =
+                    sockets.read(&principal, &asked.session, after, asked.cursor_filter()).map_err(refused)?;
+            }
+        }
         let (oldest_seq, head_seq) = sockets.log_bounds(&principal, &asked.session).map_err(refused)?;
         let opened = pb::WatchOpened {
             instance_id: sockets.instance().to_string(),

@@ -321,3 +321,28 @@ async fn what_makes_no_sense_is_refused() {
     let Err(in_ring) = agent.watch(in_ring).await else { panic!() };
     assert_eq!(refused(in_ring), (Code::FailedPrecondition, "NOT_LOSSLESS".into()));
 }
+
+#[tokio::test]
+async fn names_are_limited_and_a_watch_that_is_refused_holds_nothing() {
+    let agent = lab(Limits { watchers: 1, ..Limits::default() }).await;
+    let refused = |result: Result<Watcher, Refused>| result.err().map(|refused| refused.reason);
+    let future = pb::WatchEventsRequest {
+        session_id: SESSION.into(),
+        watcher_id: "early".into(),
+        after_event_seq: Some(9),
+        ..Default::default()
+    };
+    assert_eq!(refused(agent.watch(future).await).as_deref(), Some("FUTURE_EVENT"));
+    assert_eq!(session(&agent).await.named_watchers, []);
+
+    drop(watch(&agent, "teacher").await.unwrap());
+    within("the end of the stream", async {
+        while session(&agent).await.watcher_count > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(refused(watch(&agent, "student").await).as_deref(), Some("QUOTA_EXCEEDED"));
+    let named: Vec<_> = session(&agent).await.named_watchers.into_iter().map(|named| named.watcher_id).collect();
+    assert_eq!(named, ["teacher"]);
+}
