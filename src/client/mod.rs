@@ -19,6 +19,6 @@ pub use crate::client::connect::{Credentials, Dialer, Duplex};
 pub use crate::client::endpoint::Endpoint;
 pub use crate::client::error::ClientError;
 pub use crate::client::listener::FarListener;
-pub use crate::client::place::Backoff;
+pub use crate::client::place::{Backoff, Place, Question, Verdict};
 pub use crate::client::stream::FarStream;
 pub use crate::client::watch::{Watch, WatchItem};

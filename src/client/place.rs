@@ -34,16 +34,16 @@ impl Backoff {
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Question {
+pub struct Question {
     /// Begin after this number; absent: with the oldest event that is kept.
-    pub(super) after: Option<u64>,
+    pub after: Option<u64>,
     /// Only of this instance.
-    pub(super) instance: Option<InstanceId>,
+    pub instance: Option<InstanceId>,
 }
 
 /// What is to be done about a stream that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// Come back after a pause.
     Again(Duration),
     /// Come back at once, as if for the first time: the numbers begin anew.
@@ -56,7 +56,7 @@ pub(super) enum Verdict {
 
 /// Where a watch stands.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub struct Place {
     instance: Option<InstanceId>,
     /// What was the oldest when it began: older events were never promised.
     floor: u64,
@@ -70,7 +70,7 @@ pub(super) struct Place {
 
 impl Place {
     /// What to ask for now.
-    pub(super) fn question(&mut self) -> Question {
+    pub fn question(&mut self) -> Question {
         if self.instance.is_some() {
             self.told.get_or_insert(self.floor);
         }
@@ -78,7 +78,7 @@ impl Place {
     }
 
     /// The agent has answered: this is its instance, and the oldest and the newest event that it keeps; zero where there is none.
-    pub(super) fn opened(&mut self, instance: InstanceId, oldest: u64, head: u64) {
+    pub fn opened(&mut self, instance: InstanceId, oldest: u64, head: u64) {
         if self.instance.is_none() {
             self.floor = if oldest == 0 { head } else { oldest - 1 };
         }
@@ -88,7 +88,7 @@ impl Place {
 
     /// Everything between two numbers is told, or told to be missing. False if something between has been passed over.
     #[must_use]
-    pub(super) fn tell(&mut self, first: u64, last: u64) -> bool {
+    pub fn tell(&mut self, first: u64, last: u64) -> bool {
         if self.told.is_some_and(|told| first != told + 1) || last < first {
             return false;
         }
@@ -98,12 +98,12 @@ impl Place {
     }
 
     /// The agent is going to stop.
-    pub(super) fn drains(&mut self) {
+    pub fn drains(&mut self) {
         self.draining = true;
     }
 
     /// The stream has ended: in good order, or by an error.
-    pub(super) fn ended(&mut self, error: Option<&ClientError>, backoff: Backoff, chance: u8) -> Verdict {
+    pub fn ended(&mut self, error: Option<&ClientError>, backoff: Backoff, chance: u8) -> Verdict {
         match error {
             // Sessions end in good order, too.
             None if !self.draining => Verdict::Over,
