@@ -26,6 +26,8 @@ pub struct AgentConfig {
     pub token_file: Option<PathBuf>,
     /// Serve whoever comes by loopback TCP.
     pub no_auth: bool,
+    /// The policy: who may do what.
+    pub policy_file: Option<PathBuf>,
     /// The IPv4 address that sockets use when a request names none.
     pub lab_ipv4: Option<Ipv4Addr>,
     /// The IPv6 address that sockets use when a request names none.
@@ -50,6 +52,7 @@ impl Default for AgentConfig {
             listen: Vec::new(),
             token_file: None,
             no_auth: false,
+            policy_file: None,
             lab_ipv4: None,
             lab_ipv6: None,
             limits: Limits::default(),
@@ -105,6 +108,9 @@ pub enum StartError {
         "{0} can be reached from other hosts, which needs TLS and a policy; this version has neither: listen on 127.0.0.1, [::1] or unix:PATH, and come in by ssh"
     )]
     NotLoopback(SocketAddr),
+    /// There is a policy, and nothing that would enforce it.
+    #[error("{0}: this version does not enforce policies, and does not serve as if it did: leave it out")]
+    PolicyNotEnforced(String),
     /// The address cannot be listened on.
     #[error("cannot listen on {at}: {} ({errno}){}", .errno.text(), hint(*.errno))]
     Listen {

@@ -105,6 +105,9 @@ impl Drop for TokenFiles {
 impl Agent {
     /// Takes the addresses that the configuration names. Must be called on a tokio runtime.
     pub async fn bind(config: AgentConfig) -> Result<Self, StartError> {
+        if let Some(path) = &config.policy_file {
+            return Err(StartError::PolicyNotEnforced(path.display().to_string()));
+        }
         let mut doors = Vec::with_capacity(config.listen.len() + 1);
         for listen in &config.listen {
             doors.push(Door::open(listen).await?);
