@@ -2,8 +2,7 @@
 #![no_main]
 
 use farsock::exercise::check::check;
-use farsock::exercise::mistake::Source;
-use farsock::exercise::report::render;
+use farsock::model::mistake::{Source, render};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

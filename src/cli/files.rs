@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{Exit, complain, print};
 use crate::exercise::check::check;
-use crate::exercise::mistake::{Mistake, Source};
 use crate::exercise::plan::Plan;
-use crate::exercise::report::{mistake_json, render};
+use crate::exercise::report::mistake_json;
+use crate::model::mistake::{Mistake, Source, render};
 
 /// An exercise that may be run.
 pub(super) struct Exercise {

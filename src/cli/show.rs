@@ -6,7 +6,6 @@ use std::io;
 use crate::cli::files::{eprint_text, use_color};
 use crate::cli::{complain, print};
 use crate::controller::Observer;
-use crate::exercise::mistake::Source;
 use crate::exercise::narration::finding;
 use crate::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome, StepResult, Verdict};
 use crate::exercise::picture::Picture;
@@ -14,6 +13,7 @@ use crate::exercise::plan::{Plan, Step};
 use crate::exercise::report;
 use crate::exercise::timeline::Moment;
 use crate::model::id::SocketId;
+use crate::model::mistake::{Source, render};
 use crate::sys::process;
 
 /// How wide a picture is where nobody says how wide it may be.
@@ -182,7 +182,7 @@ impl Observer for Show<'_> {
         }
         if let StepResult::Failed(failure) | StepResult::CouldNotRun(failure) = &outcome.result {
             let color = use_color(&io::stderr());
-            self.failures.push(report::render(&report::at_step(self.source, step, failure), color));
+            self.failures.push(render(&report::at_step(self.source, step, failure), color));
         }
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use crate::exercise::file::{ExerciseFile, Ordered, StepFile, load, span};
-use crate::exercise::mistake::{Mistake, Source, suggestion};
+use crate::exercise::file::{ExerciseFile, StepFile, load};
 use crate::exercise::plan::{HostPlan, Plan, Step, Verb};
 use crate::exercise::template::{Reference, Template};
 use crate::exercise::words;
 use crate::model::address::Transport;
 use crate::model::id::check_name;
+use crate::model::mistake::{Mistake, Source, suggestion};
+use crate::model::yaml::{Ordered, span};
 
 /// What a socket's references can ask for.
 const SOCKET_FIELDS: [&str; 5] = ["local", "remote", "address", "port", "id"];

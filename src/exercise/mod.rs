@@ -7,7 +7,6 @@ pub mod check;
 pub mod clock;
 pub mod expectation;
 pub mod file;
-pub mod mistake;
 pub mod narration;
 pub mod outcome;
 pub mod picture;

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::{Value, json};
 
-use crate::exercise::mistake::{Mistake, Source};
 use crate::exercise::narration::describe;
 use crate::exercise::outcome::{ExerciseOutcome, Failure, HostSeen, StepOutcome, StepResult, Verdict};
 use crate::exercise::plan::{Plan, Step};
@@ -13,20 +11,8 @@ use crate::exercise::timeline::Moment;
 use crate::model::address::Endpoint;
 use crate::model::error::SocketError;
 use crate::model::event::Event;
+use crate::model::mistake::{Mistake, Source};
 use crate::model::payload::to_hex;
-
-/// How much of an exercise is shown around a place.
-const CONTEXT_LINES: usize = 2;
-
-/// A mistake with its place, its line and its advice.
-pub fn render(mistake: &Mistake, color: bool) -> String {
-    let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(CONTEXT_LINES).with_links(false);
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = handler.render_report(&mut text, mistake);
-    text
-}
 
 /// A failure, shown at its step.
 pub fn at_step(source: &Source, step: &Step, failure: &Failure) -> Mistake {

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use crate::exercise::file::span;
-use crate::exercise::mistake::suggestion;
 use crate::exercise::plan::{Payload, SocketPlan};
 use crate::exercise::template::Template;
 use crate::exercise::words::Words;
@@ -14,10 +12,12 @@ use crate::model::address::AddressText;
 use crate::model::delivery::{DeliveryChange, DeliveryMode, Slices};
 use crate::model::encoding::TextEncoding;
 use crate::model::limits::READ_SIZE;
+use crate::model::mistake::suggestion;
 use crate::model::option::{OptionSpec, OptionType, OptionValue, SocketOption};
 use crate::model::payload::{Fill, Pattern, parse_hex};
 use crate::model::socket::{AcceptPolicy, Attempts, HalfOpenPolicy, Retry};
 use crate::model::tcp::TcpInfo;
+use crate::model::yaml::span;
 
 /// The longest pattern that a file may ask for, in bytes.
 const PATTERN_BYTES: u32 = 1 << 20;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_saphyr::Spanned;
 
 use crate::exercise::check::Checker;
-use crate::exercise::file::{ResolveFile, StepFile, span};
+use crate::exercise::file::{ResolveFile, StepFile};
 use crate::exercise::plan::{
     EventWanted, Expectation, Facts, Found, Marks, Payload, Question, Role, SocketPlan, Verb, Wanted,
 };
@@ -19,6 +19,7 @@ use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{AcceptPolicy, CloseReason, Direction, HalfOpenPolicy, SocketState};
 use crate::model::tcp::TcpState;
+use crate::model::yaml::span;
 
 /// The verbs.
 pub(super) const VERBS: [&str; 21] = [

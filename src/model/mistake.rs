@@ -1,10 +1,13 @@
-//! What is wrong in an exercise file, where, and what would be right.
+//! What is wrong in a file that somebody wrote, where, and what would be right.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
+
+/// How many lines are shown around a place.
+const CONTEXT_LINES: usize = 2;
 
 /// A file as its author wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,16 @@ impl Mistake {
         self.help = Some(help.into());
         self
     }
+}
+
+/// A mistake with its place, its line and its advice.
+pub fn render(mistake: &Mistake, color: bool) -> String {
+    let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(CONTEXT_LINES).with_links(false);
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = handler.render_report(&mut text, mistake);
+    text
 }
 
 impl Diagnostic for Mistake {
