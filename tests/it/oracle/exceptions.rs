@@ -56,7 +56,7 @@ const EXCEPTIONS: &[(Exception, &[Transport], &str)] = &[
 ];
 
 /// The exceptions that walks have met.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Met(BTreeSet<Exception>);
 
 impl Met {

@@ -1,8 +1,8 @@
 //! The kernel as the judge: the same random operations are done to sockets of an agent and to plain ones of the test, and must go the same
 //! way: the same word, the same bytes, the same state afterwards, and a log that tells just that.
 //!
-//! Each walk of operations has a seed. `FARSOCK_SEED=N` takes one walk alone, `FARSOCK_LONG=1` a million steps. Where a socket of an agent is
-//! meant to go another way than a plain one stands in [`exceptions`], and nowhere else.
+//! Each walk of operations has a seed. `FARSOCK_SEED=N` takes one walk alone, `FARSOCK_SEED=N..M` those from N to before M, `FARSOCK_LONG=1`
+//! a million steps. Where a socket of an agent is meant to go another way than a plain one stands in [`exceptions`], and nowhere else.
 
 mod exceptions;
 mod options;
@@ -41,12 +41,15 @@ fn is_long() -> bool {
     std::env::var_os("FARSOCK_LONG").is_some()
 }
 
-/// Where the walks of each kind start from: enough seeds for a million steps in the long form, or the one of a walk that failed.
+/// Where the walks of each kind start from: enough seeds for a million steps in the long form, or those of walks that failed.
 fn seeds() -> std::ops::Range<u64> {
-    match std::env::var("FARSOCK_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => seed..seed + 1,
-        None if is_long() => 0..6250,
-        None => 0..30,
+    match std::env::var("FARSOCK_SEED") {
+        Ok(asked) => match asked.split_once("..") {
+            Some((first, end)) => first.parse().unwrap()..end.parse().unwrap(),
+            None => asked.parse::<u64>().map(|seed| seed..seed + 1).unwrap(),
+        },
+        Err(_) if is_long() => 0..6250,
+        Err(_) => 0..30,
     }
 }
 
@@ -55,15 +58,17 @@ async fn walk(transport: Transport) {
     let mut met = Met::default();
     for ip in LOOPBACKS {
         let (agent, full) = (Agent::start().await, FullListener::new(ip));
+        let mut steps = 0;
         for seed in seeds() {
             let mut dice = Dice(seed);
             let mut worlds = Worlds::new(&agent, transport, ip, &full, seed, &mut met).await;
             for _ in 0..STEPS {
                 worlds.step(&mut dice).await;
             }
-            worlds.finish().await;
+            steps += worlds.finish().await;
         }
         agent.stop().await;
+        println!("{transport:?} over {ip}: {steps} steps in the walks of the seeds {:?}; {met:?}", seeds());
     }
     if is_long() {
         met.all_of(transport);

@@ -148,15 +148,15 @@ impl<'a> Worlds<'a> {
         self.settle().await;
     }
 
-    /// Closes everything, and reads the log.
-    pub async fn finish(mut self) {
+    /// Closes everything, and reads the log. Answers how many steps there were.
+    pub async fn finish(mut self) -> usize {
         self.agent.reset("").await;
         let events = self.events().await;
         match self.story.check(&events) {
             Err(what) if !self.abandoned => self.differ(&what).await,
             _ => {}
         }
-        self.pairs = Default::default();
+        self.steps
     }
 
     fn choose(&self, slot: usize, dice: &mut Dice) -> Step {
