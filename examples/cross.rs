@@ -11,7 +11,7 @@ use farsock::client::{AgentClient, Credentials, Dialer};
 use farsock::model::address::{AddressText, Endpoint};
 use farsock::model::delivery::DeliveryMode;
 use farsock::model::id::{SessionId, SocketId};
-use farsock::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Taken, Target, Yield};
+use farsock::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Take, Taken, Target, Yield};
 use farsock::model::socket::{Kind, SocketSpec, SocketView, TcpRole, UdpSpec};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -87,7 +87,7 @@ async fn send(agent: &AgentClient, socket: &SocketView, to: &str, payload: Bytes
 }
 
 async fn receive(agent: &AgentClient, socket: &SocketView) -> Result<Taken> {
-    match act(agent, &socket.id, SocketAction::Receive { max_bytes: None, min_bytes: None }).await? {
+    match act(agent, &socket.id, SocketAction::Receive(Take::default())).await? {
         Yield::Taken(_, taken) => Ok(taken),
         other => Err(format!("no datagram: {other:?}").into()),
     }

@@ -12,7 +12,7 @@ use crate::model::address::Transport;
 use crate::model::delivery::{Delivery, Slices, Watermarks};
 use crate::model::id::SocketId;
 use crate::model::limits::{Defaults, READ_SIZE};
-use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Taken, WriteFlags, Yield};
+use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Take, Taken, WriteFlags, Yield};
 use crate::model::socket::{Conduct, Kind, SocketSpec, TcpRole, TcpSpec, UdpSpec};
 
 impl Runner<'_> {
@@ -128,7 +128,8 @@ impl Runner<'_> {
         let taken = match whole {
             Some(length) if length > 0 => self.take_all(step, &socket.id, length, options).await?,
             _ => {
-                let receive = SocketAction::Receive { max_bytes: wanted.at_most, min_bytes: wanted.at_least };
+                let receive =
+                    SocketAction::Receive(Take { max_bytes: wanted.at_most, min_bytes: wanted.at_least, peek: false });
                 self.take(step, &socket.id, receive, &options).await?
             }
         };
@@ -143,7 +144,7 @@ impl Runner<'_> {
 
     /// Makes sure that nothing comes.
     async fn receive_nothing(&self, step: &Step, id: &SocketId, options: &CallOptions) -> Done {
-        let action = self.on(id, SocketAction::Receive { max_bytes: None, min_bytes: None });
+        let action = self.on(id, SocketAction::Receive(Take::default()));
         let outcome = self.member(step.host).client.call(&action, options).await?;
         match outcome.yielded {
             Yield::Taken(_, taken) => {
@@ -185,7 +186,7 @@ impl Runner<'_> {
         while bytes.len() < length {
             let missing = u32::try_from(length - bytes.len()).unwrap_or(READ_SIZE).min(READ_SIZE);
             options.timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let receive = SocketAction::Receive { max_bytes: Some(missing), min_bytes: None };
+            let receive = SocketAction::Receive(Take { max_bytes: Some(missing), ..Take::default() });
             let piece = match self.take(step, id, receive, &options).await {
                 Ok(Some(piece)) if !piece.end => piece,
                 // The end, an error or silence: with something in hand, that is what is judged.

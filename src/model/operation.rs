@@ -173,6 +173,17 @@ pub struct OutgoingDatagram {
     pub source: Option<AddressText>,
 }
 
+/// How the next payload is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Take {
+    /// At most so many bytes.
+    pub max_bytes: Option<u32>,
+    /// At least so many bytes.
+    pub min_bytes: Option<u32>,
+    /// It is only looked at: MSG_PEEK.
+    pub peek: bool,
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -243,12 +254,7 @@ pub enum SocketAction {
     /// Send datagrams.
     Send(Vec<OutgoingDatagram>),
     /// Take the next payload.
-    Receive {
-        /// At most so many bytes.
-        max_bytes: Option<u32>,
-        /// At least so many bytes.
-        min_bytes: Option<u32>,
-    },
+    Receive(Take),
     /// Wait until the peer has everything.
     Flush,
     /// End a direction.
@@ -307,7 +313,7 @@ impl Action {
                 SocketAction::Disconnect => Method::DisconnectSocket,
                 SocketAction::Write { .. } => Method::WriteSocket,
                 SocketAction::Send(_) => Method::SendDatagrams,
-                SocketAction::Receive { .. } => Method::ReceiveSocket,
+                SocketAction::Receive(_) => Method::ReceiveSocket,
                 SocketAction::Flush => Method::FlushSocket,
                 SocketAction::Shutdown(_) => Method::ShutdownSocket,
                 SocketAction::Close { .. } => Method::CloseSocket,

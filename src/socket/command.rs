@@ -10,7 +10,7 @@ use crate::model::delivery::{DeliveryChange, Slices};
 use crate::model::error::SocketError;
 use crate::model::group::GroupResult;
 use crate::model::id::{RequestId, SocketId};
-use crate::model::operation::{ShutdownHow, Taken, WriteFlags};
+use crate::model::operation::{ShutdownHow, Take, Taken, WriteFlags};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
 use crate::model::socket::CloseReason;
@@ -51,10 +51,7 @@ pub(super) enum Order {
         slices: Option<Slices>,
     },
     Send(Vec<ReadyDatagram>),
-    Receive {
-        max_bytes: Option<u32>,
-        min_bytes: Option<u32>,
-    },
+    Receive(Take),
     Flush,
     Shutdown(ShutdownHow),
     /// Close after everything that is queued.

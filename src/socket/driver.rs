@@ -128,6 +128,8 @@ pub(super) struct PendingReceive {
     pub(super) ticket: Ticket,
     pub(super) max_bytes: usize,
     pub(super) min_bytes: u32,
+    /// What is there stays there.
+    pub(super) peek: bool,
 }
 
 /// Why the socket ends, and who asked for it.

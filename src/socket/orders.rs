@@ -6,7 +6,7 @@ use crate::model::address::Transport;
 use crate::model::delivery::{DeliveryChange, DeliveryMode, ReadPause};
 use crate::model::errno::Errno;
 use crate::model::event::Event;
-use crate::model::operation::{Operation, ShutdownHow};
+use crate::model::operation::{Operation, ShutdownHow, Take};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{CloseReason, Conduct, Direction};
@@ -26,7 +26,7 @@ impl Driver {
                 self.enqueue_write(ticket, payload, expected_offset, (flags, slices));
             }
             Order::Send(datagrams) => self.enqueue_send(ticket, datagrams),
-            Order::Receive { max_bytes, min_bytes } => self.receive(ticket, max_bytes, min_bytes),
+            Order::Receive(take) => self.receive(ticket, take),
             Order::Flush => self.enqueue(Outgoing::Flush(ticket)),
             Order::Shutdown(how) => self.shut_down(ticket, how),
             Order::Close { linger } => self.enqueue(Outgoing::Close { ticket, linger }),
@@ -68,16 +68,17 @@ impl Driver {
         }
     }
 
-    fn receive(&mut self, ticket: Ticket, max_bytes: Option<u32>, min_bytes: Option<u32>) {
+    fn receive(&mut self, ticket: Ticket, take: Take) {
         if let Some(refusal) = self.refuse_attached() {
             return ticket.refuse(refusal);
         }
         let read_size = self.cell.conduct().delivery.read_size;
-        let max_bytes = max_bytes.unwrap_or(read_size).min(self.sockets.limits().read_size);
+        let max_bytes = take.max_bytes.unwrap_or(read_size).min(self.sockets.limits().read_size);
         self.receives.push_back(PendingReceive {
             ticket,
             max_bytes: max_bytes as usize,
-            min_bytes: min_bytes.unwrap_or(1).min(max_bytes),
+            min_bytes: take.min_bytes.unwrap_or(1).min(max_bytes),
+            peek: take.peek,
         });
         match &self.role {
             // The kernel says what it thinks of reading here: ENOTCONN.

@@ -12,7 +12,7 @@ use crate::model::delivery::DeliveryMode;
 use crate::model::error::SocketError;
 use crate::model::event::{Event, EventFilter, SocketPattern};
 use crate::model::id::{Principal, SessionId, SocketId};
-use crate::model::operation::{Action, Operation, OutgoingDatagram, SocketAction, Target, Yield};
+use crate::model::operation::{Action, Operation, OutgoingDatagram, SocketAction, Take, Target, Yield};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{AcceptPolicy, CloseReason, Direction, SocketState};
 use crate::session::names::Found as Name;
@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
             SocketAction::Bind(local) => return self.bind(&cell, &local).await,
             SocketAction::Connect { remote, attempts } => return self.connect(&cell, &remote, attempts).await,
             SocketAction::Send(datagrams) => return self.send(&cell, datagrams).await,
-            SocketAction::Receive { max_bytes, min_bytes } => return self.receive(&cell, max_bytes, min_bytes).await,
+            SocketAction::Receive(take) => return self.receive(&cell, take).await,
             SocketAction::Group(change, asked) => return self.change_group(&cell, change, &asked).await,
             SocketAction::Listen { backlog } => Order::Listen(backlog),
             SocketAction::Accept => Order::Accept,
@@ -195,7 +195,7 @@ impl<'a> Run<'a> {
             action,
             SocketAction::Close { allow_missing: true, .. } | SocketAction::Abort { allow_missing: true }
         );
-        let receives = matches!(action, SocketAction::Receive { .. });
+        let receives = matches!(action, SocketAction::Receive(_));
         let found = match self.session.named(&target.socket) {
             Named::Open(cell) => cell,
             // What it received and nobody has taken is still there.
@@ -340,21 +340,16 @@ impl<'a> Run<'a> {
         Ok(ready)
     }
 
-    async fn receive(
-        &mut self,
-        cell: &Cell,
-        max_bytes: Option<u32>,
-        min_bytes: Option<u32>,
-    ) -> Result<Performed, Refusal> {
+    async fn receive(&mut self, cell: &Cell, take: Take) -> Result<Performed, Refusal> {
         let mode = cell.conduct().delivery.mode;
-        if min_bytes.is_some() && (mode != DeliveryMode::Pull || cell.transport != Transport::Tcp) {
+        if take.min_bytes.is_some() && (mode != DeliveryMode::Pull || cell.transport != Transport::Tcp) {
             let why = "logs what it receives as it comes: min_bytes needs a TCP socket with PULL delivery";
             return Err(Refusal::WrongState { socket: cell.id.clone(), why });
         }
         let logged = if cell.is_unconnected() {
             Received::AskKernel
         } else {
-            match self.patiently(Operation::Receive, cell.receive(max_bytes, self.deadline)).await {
+            match self.patiently(Operation::Receive, cell.receive(take, self.deadline)).await {
                 Ok(received) => received?,
                 Err(stop) => return Performed::stopped(stop, Yield::Nothing),
             }
@@ -364,7 +359,7 @@ impl<'a> Run<'a> {
             Received::Error(error) => Ok(Performed::failed(error)),
             Received::TimedOut => Performed::stopped(Stop::TimedOut, Yield::Nothing),
             Received::AskKernel => {
-                let mut done = self.order(cell, Order::Receive { max_bytes, min_bytes }).await?;
+                let mut done = self.order(cell, Order::Receive(take)).await?;
                 let yielded = match std::mem::take(&mut done.brought) {
                     Brought::Taken(taken) => Yield::Taken(cell.id.clone(), taken),
                     _ => Yield::Nothing,
@@ -458,7 +453,7 @@ fn check_fit(cell: &Cell, action: &SocketAction) -> Result<(), Refusal> {
         (SocketAction::Write { .. } | SocketAction::Send(_), _) if direction == Direction::ReceiveOnly => {
             wrong_direction("receive-only")
         }
-        (SocketAction::Receive { .. }, _) if direction == Direction::SendOnly => wrong_direction("send-only"),
+        (SocketAction::Receive(_), _) if direction == Direction::SendOnly => wrong_direction("send-only"),
         (SocketAction::Accept, _)
             if cell.listener.is_some_and(|spec| spec.accept == AcceptPolicy::Auto)
                 && cell.status().state == SocketState::Listening =>

@@ -12,7 +12,7 @@ use crate::eventlog::hub::From;
 use crate::model::delivery::DeliveryMode;
 use crate::model::error::SocketError;
 use crate::model::event::{Event, EventFilter, EventRecord, SocketPattern};
-use crate::model::operation::{Operation, ShutdownHow, Taken};
+use crate::model::operation::{Operation, ShutdownHow, Take, Taken};
 use crate::model::refusal::Refusal;
 use crate::socket::cell::Cell;
 
@@ -24,7 +24,7 @@ pub(super) struct Receiver(Mutex<Place>);
 struct Place {
     /// Made when somebody first asks: most sockets are only watched.
     cursor: Option<Cursor>,
-    /// A payload of which the first bytes have been taken.
+    /// A payload of which the first bytes have been taken, or that was only looked at.
     rest: Option<(Arc<EventRecord>, usize)>,
     lost_bytes: u64,
     /// It has listened: the next end of its receiving direction is that of listening, and not of what it connects to later.
@@ -59,9 +59,9 @@ impl Cell {
     /// Takes the next payload of this socket from the log, waiting for it until the deadline.
     ///
     /// A socket that is closed meanwhile cancels this, as it does with everything that waits on it; one that was closed before refuses.
-    pub(super) async fn receive(&self, max_bytes: Option<u32>, deadline: Instant) -> Result<Received, Refusal> {
+    pub(super) async fn receive(&self, how: Take, deadline: Instant) -> Result<Received, Refusal> {
         let was_open = self.status().closed.is_none();
-        match self.receive_in_turn(max_bytes, deadline).await {
+        match self.receive_in_turn(how, deadline).await {
             Err(Refusal::SocketClosed { .. }) if was_open => {
                 Ok(Received::Error(SocketError::canceled(Operation::Receive)))
             }
@@ -69,13 +69,13 @@ impl Cell {
         }
     }
 
-    async fn receive_in_turn(&self, max_bytes: Option<u32>, deadline: Instant) -> Result<Received, Refusal> {
+    async fn receive_in_turn(&self, how: Take, deadline: Instant) -> Result<Received, Refusal> {
         let Ok(mut place) = timeout_at(deadline, self.receiver.0.lock()).await else {
             return Ok(Received::TimedOut);
         };
         loop {
             let (delivery_changed, no_connection) = (self.delivery_changed.notified(), self.no_connection.notified());
-            if let Some(received) = self.take(&mut place, max_bytes)? {
+            if let Some(received) = self.take(&mut place, how)? {
                 return Ok(received);
             }
             match self.conduct().delivery.mode {
@@ -95,7 +95,7 @@ impl Cell {
             }
             let Some(cursor) = &mut place.cursor else { return Err(Refusal::Internal("a receiver without a cursor")) };
             tokio::select! {
-                next = cursor.next() => self.take_up(&mut place, next),
+                next = cursor.next() => place.take_up(next),
                 () = delivery_changed => {}
                 () = no_connection => return Ok(Received::AskKernel),
                 () = tokio::time::sleep_until(deadline) => return Ok(Received::TimedOut),
@@ -104,16 +104,20 @@ impl Cell {
     }
 
     /// What is there already, if anything.
-    fn take(&self, place: &mut Place, max_bytes: Option<u32>) -> Result<Option<Received>, Refusal> {
+    fn take(&self, place: &mut Place, how: Take) -> Result<Option<Received>, Refusal> {
         if place.cursor.is_none() {
             let filter = EventFilter { sockets: vec![SocketPattern::Number(self.uid)], kinds: KINDS.to_vec() };
             place.cursor = Some(self.hub.cursor(From::After(self.born_after), filter)?.at_most(1));
         }
         loop {
-            if let Some((record, from)) = place.rest.take()
-                && let Some(received) = place.take_from(record, from, max_bytes)
-            {
-                return Ok(Some(received));
+            if let Some((record, from)) = place.rest.take() {
+                // What a reader has got, the log need not hold any more.
+                if from == 0 && !how.peek && record.event.payload().is_some() {
+                    self.hub.take(record.seq);
+                }
+                if let Some(received) = place.take_from(record, from, how) {
+                    return Ok(Some(received));
+                }
             }
             let closed = self.status().closed.is_some();
             match place.end {
@@ -123,22 +127,11 @@ impl Cell {
                 None => {}
             }
             match place.cursor.as_mut().and_then(Cursor::try_next) {
-                Some(next) => self.take_up(place, next),
+                Some(next) => place.take_up(next),
                 None if closed => return Err(self.gone()),
                 None => return Ok(None),
             }
         }
-    }
-
-    /// What a reader has got, the log need not hold any more.
-    fn take_up(&self, place: &mut Place, next: Next) {
-        if let Next::Batch { records, .. } = &next {
-            records
-                .iter()
-                .filter(|record| record.event.payload().is_some())
-                .for_each(|record| self.hub.take(record.seq));
-        }
-        place.take_up(next);
     }
 
     fn gone(&self) -> Refusal {
@@ -160,8 +153,8 @@ impl Place {
     }
 
     /// What a record means to a reader; nothing if it only changes what comes later.
-    fn take_from(&mut self, record: Arc<EventRecord>, from: usize, max_bytes: Option<u32>) -> Option<Received> {
-        let max = max_bytes.map_or(usize::MAX, |max| max as usize);
+    fn take_from(&mut self, record: Arc<EventRecord>, from: usize, how: Take) -> Option<Received> {
+        let max = how.max_bytes.map_or(usize::MAX, |max| max as usize);
         let mut taken = Taken { event_seq: Some(record.seq), ..Taken::default() };
         match &record.event {
             Event::Received { offset, payload } => {
@@ -169,7 +162,9 @@ impl Place {
                 taken.payload = payload.slice(from..through);
                 taken.size = u32::try_from(taken.payload.len()).unwrap_or(u32::MAX);
                 taken.offset = offset + from as u64;
-                if through < payload.len() {
+                if how.peek {
+                    self.rest = Some((Arc::clone(&record), from));
+                } else if through < payload.len() {
                     self.rest = Some((Arc::clone(&record), through));
                 }
             }
@@ -181,6 +176,9 @@ impl Place {
                 taken.destination.clone_from(&datagram.destination);
                 (taken.hop_limit, taken.traffic_class) = (datagram.hop_limit, datagram.traffic_class);
                 taken.received = datagram.received;
+                if how.peek {
+                    self.rest = Some((Arc::clone(&record), 0));
+                }
             }
             Event::Listening { .. } => {
                 self.listening = true;
@@ -206,7 +204,10 @@ impl Place {
             }
             _ => return None,
         }
-        taken.lost_bytes = std::mem::take(&mut self.lost_bytes);
+        taken.lost_bytes = self.lost_bytes;
+        if self.rest.is_none() || !how.peek {
+            self.lost_bytes = 0;
+        }
         Some(Received::Taken(taken))
     }
 }

@@ -13,6 +13,7 @@ use crate::socket::command::{Brought, Ending};
 use crate::socket::driver::{BYTES_PER_TURN, CALLS_PER_ROUND, Driver, End, Flow, Role};
 use crate::socket::flush::Flushes;
 use crate::socket::write::Outgoing;
+use crate::sys::socket::Socket;
 
 /// What only a connection needs.
 pub(super) struct Stream {
@@ -84,10 +85,16 @@ impl Driver {
                     None => continue,
                 }
             }
-            match read_with(|buffer| self.socket.receive(buffer, max)) {
+            let peek = self.receives.front().is_some_and(|receive| receive.peek);
+            let read = if peek { Socket::peek } else { Socket::receive };
+            match read_with(|buffer| read(&self.socket, buffer, max)) {
                 Ok((0, _)) => {
                     self.end_of_stream();
                     return Flow::Enough;
+                }
+                Ok((_, payload)) if peek => {
+                    let offset = self.cell.status().totals.bytes_read;
+                    self.answer_stream(payload, offset);
                 }
                 Ok((_, payload)) => {
                     self.deliver(payload);
@@ -170,12 +177,16 @@ impl Driver {
         self.cell.hash_received(&payload);
         let Some(payload) = self.deliver_to_stream(payload) else { return };
         let offset = self.cell.status().totals.bytes_read;
-        let receive = self.receives.pop_front();
-        if receive.is_none() && self.cell.conduct().delivery.mode == DeliveryMode::Events {
+        if self.receives.is_empty() && self.cell.conduct().delivery.mode == DeliveryMode::Events {
             return self.record(Event::Received { offset, payload });
         }
         self.cell.status().totals.bytes_read += payload.len() as u64;
-        let Some(receive) = receive else { return };
+        self.answer_stream(payload, offset);
+    }
+
+    /// Gives bytes to the read that waits for them, if there is one.
+    fn answer_stream(&mut self, payload: Bytes, offset: u64) {
+        let Some(receive) = self.receives.pop_front() else { return };
         let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let taken = Taken { payload, size, offset, ..Taken::default() };
         receive.ticket.finish(Ending::Done, Brought::Taken(taken));

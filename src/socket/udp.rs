@@ -173,7 +173,14 @@ impl Driver {
                 None if delivery.mode == DeliveryMode::Count => (left, 0),
                 None => (left.min(self.session.hub.reads()), delivery.read_size as usize),
             };
-            match with_burst(|burst| burst.receive(&self.socket, most, max).map(|()| self.deliver_burst(burst))) {
+            let peek = self.receives.front().is_some_and(|receive| receive.peek);
+            let read: Result<(), Errno> = with_burst(|burst| {
+                if peek { burst.peek(&self.socket, max) } else { burst.receive(&self.socket, most, max) }?;
+                self.deliver_burst(burst);
+                Ok(())
+            });
+            match read {
+                Ok(()) if peek => {}
                 Ok(()) => self.payload_read(),
                 Err(errno) if errno.would_block() => {
                     self.cell.tell_latest_drops(&self.socket);
@@ -207,7 +214,9 @@ impl Driver {
 
     fn answer_receive(&mut self, receive: PendingReceive, burst: &Burst) {
         let Some((head, bytes)) = burst.datagrams().next() else { return };
-        self.count_datagram(head, bytes.len());
+        if !receive.peek {
+            self.count_datagram(head, bytes.len());
+        }
         let datagram = self.datagram(head, self.local_port(), Bytes::copy_from_slice(bytes));
         let taken = Taken {
             size: datagram.size,

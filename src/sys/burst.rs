@@ -40,6 +40,15 @@ impl Burst {
     /// Reads datagrams, at most so many and at most `max` bytes of each; EAGAIN when there is none. An error that comes after the first one
     /// is told by the next call.
     pub fn receive(&mut self, socket: &Socket, most: usize, max: usize) -> Result<(), Errno> {
+        self.receive_with(socket, most, max, 0)
+    }
+
+    /// Reads the next datagram, at most `max` bytes of it, and leaves it to be read. recv(2): MSG_PEEK.
+    pub fn peek(&mut self, socket: &Socket, max: usize) -> Result<(), Errno> {
+        self.receive_with(socket, 1, max, libc::MSG_PEEK)
+    }
+
+    fn receive_with(&mut self, socket: &Socket, most: usize, max: usize, flags: libc::c_int) -> Result<(), Errno> {
         let most = most.min(MOST).min(ROOM / max.max(1)).max(1);
         self.heads.clear();
         self.max = max;
@@ -66,7 +75,8 @@ impl Burst {
         let count = retry(|| {
             // SAFETY: each of the first `asked` headers points to memory of `self` and of this function that is as long as it says, that
             // nothing else points to, and that lives until the call is over. With MSG_TRUNC the kernel tells each datagram's own length.
-            let count = unsafe { libc::recvmmsg(fd, messages.as_mut_ptr(), asked, libc::MSG_TRUNC, ptr::null_mut()) };
+            let count =
+                unsafe { libc::recvmmsg(fd, messages.as_mut_ptr(), asked, libc::MSG_TRUNC | flags, ptr::null_mut()) };
             usize::try_from(count).map_err(|_| io::Error::last_os_error())
         })?;
         let told = messages.iter().zip(&self.notes).take(count).map(|(message, note)| {

@@ -110,6 +110,11 @@ impl Socket {
         retry(|| buffer::fill(into, max, |spare| self.0.recv(spare)))
     }
 
+    /// Copies at most `max` bytes into `into` that stay there to be read; 0 at the end of the stream. recv(2): MSG_PEEK.
+    pub fn peek(&self, into: &mut BytesMut, max: usize) -> Result<usize, Errno> {
+        retry(|| buffer::fill(into, max, |spare| self.0.peek(spare)))
+    }
+
     /// Takes at most `max` bytes of a stream out of the kernel without copying them, and tells how many; 0 at the end. `room` is only lent:
     /// it stays as it is. tcp(7): MSG_TRUNC.
     pub fn discard(&self, room: &mut BytesMut, max: usize) -> Result<usize, Errno> {

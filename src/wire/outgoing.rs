@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::delivery::Slices;
 use crate::model::group::GroupChange;
-use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Start, Target};
+use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Start, Take, Target};
 use crate::model::option::SocketOption;
 use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy, Kind, SocketSpec, TcpRole};
 use crate::wire::{call, delivery, group, option, pb, socket};
@@ -102,9 +102,9 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
         SocketAction::Send(datagrams) => {
             request!(SendDatagrams, SendDatagramsRequest { datagrams: datagrams.iter().map(write_datagram).collect() })
         }
-        SocketAction::Receive { max_bytes, min_bytes } => request!(
+        SocketAction::Receive(Take { max_bytes, min_bytes, peek }) => request!(
             ReceiveSocket,
-            ReceiveSocketRequest { max_bytes: *max_bytes, min_bytes: *min_bytes, view: Some(data_view()) }
+            ReceiveSocketRequest { max_bytes: *max_bytes, min_bytes: *min_bytes, view: Some(data_view()), peek: *peek }
         ),
         SocketAction::Flush => request!(FlushSocket, FlushSocketRequest {}),
         SocketAction::Shutdown(how) => {
@@ -379,8 +379,8 @@ mod tests {
                 SocketAction::Write { payload, expected_offset, flags, slices }
             }),
             prop::collection::vec(datagram, 1..4).prop_map(SocketAction::Send),
-            (of(5..9_u32), of(1..5_u32))
-                .prop_map(|(max_bytes, min_bytes)| SocketAction::Receive { max_bytes, min_bytes }),
+            (of(5..9_u32), of(1..5_u32), any::<bool>())
+                .prop_map(|(max_bytes, min_bytes, peek)| SocketAction::Receive(Take { max_bytes, min_bytes, peek })),
             Just(SocketAction::Flush),
             how.prop_map(SocketAction::Shutdown),
             (of(any::<u16>()), any::<bool>())

@@ -3,7 +3,7 @@
 use crate::model::delivery::Slices;
 use crate::model::group::GroupChange;
 use crate::model::id::{SessionId, SocketId};
-use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Target, WriteFlags};
+use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Take, Target, WriteFlags};
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
 use crate::wire::socket::Bounds;
@@ -103,7 +103,7 @@ impl Ask for pb::ReceiveSocketRequest {
         let ceiling = max_bytes.unwrap_or(limit);
         let min_bytes = self.min_bytes.map(|min| socket::in_range("min_bytes", min, ceiling)).transpose()?;
         Ok(Asked {
-            action: Action::Socket(target, SocketAction::Receive { max_bytes, min_bytes }),
+            action: Action::Socket(target, SocketAction::Receive(Take { max_bytes, min_bytes, peek: self.peek })),
             options: call::call(self.call.as_ref())?,
             view: payload::view(self.view.as_ref())?,
         })

@@ -46,6 +46,7 @@ mod socket_holder;
 mod socket_list;
 mod socket_options;
 mod socket_options_table;
+mod socket_peek;
 mod tcp_attempts;
 mod tcp_bind;
 mod tcp_cancel;

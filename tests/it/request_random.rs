@@ -362,6 +362,7 @@ impl Dice {
                 pb::SendDatagramsRequest { session_id, socket_id, datagrams, socket_uid, call }.into()
             }
             14 => pb::ReceiveSocketRequest {
+                peek: self.flag(),
                 session_id,
                 socket_id,
                 max_bytes: self.maybe(Self::number),

@@ -1396,6 +1396,9 @@ type ReceiveSocketRequest struct {
 	MinBytes *uint32 `protobuf:"varint,4,opt,name=min_bytes,json=minBytes,proto3,oneof" json:"min_bytes,omitempty"`
 	// The form in which to show the bytes.
 	View *PayloadView `protobuf:"bytes,5,opt,name=view,proto3" json:"view,omitempty"`
+	// Only look: what is shown can still be taken, and the next call begins with it again. It takes no credit and counts nowhere. Errors and
+	// the urgent byte are told as by any other read, and then are not there any more. recv(2): MSG_PEEK.
+	Peek bool `protobuf:"varint,6,opt,name=peek,proto3" json:"peek,omitempty"`
 	// Refuse unless the socket of that name has this number. Absent: not checked.
 	SocketUid *uint64 `protobuf:"varint,14,opt,name=socket_uid,json=socketUid,proto3,oneof" json:"socket_uid,omitempty"`
 	// How to carry it out; `timeout` bounds the waiting.
@@ -1467,6 +1470,13 @@ func (x *ReceiveSocketRequest) GetView() *PayloadView {
 		return x.View
 	}
 	return nil
+}
+
+func (x *ReceiveSocketRequest) GetPeek() bool {
+	if x != nil {
+		return x.Peek
+	}
+	return false
 }
 
 func (x *ReceiveSocketRequest) GetSocketUid() uint64 {
@@ -3933,14 +3943,15 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"bytes_sent\x18\x03 \x01(\rH\x01R\tbytesSent\x88\x01\x01\x12*\n" +
 	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06reportB\x11\n" +
 	"\x0f_datagrams_sentB\r\n" +
-	"\v_bytes_sent\"\xb8\x02\n" +
+	"\v_bytes_sent\"\xcc\x02\n" +
 	"\x14ReceiveSocketRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12 \n" +
 	"\tmax_bytes\x18\x03 \x01(\rH\x00R\bmaxBytes\x88\x01\x01\x12 \n" +
 	"\tmin_bytes\x18\x04 \x01(\rH\x01R\bminBytes\x88\x01\x01\x12+\n" +
-	"\x04view\x18\x05 \x01(\v2\x17.farsock.v1.PayloadViewR\x04view\x12\"\n" +
+	"\x04view\x18\x05 \x01(\v2\x17.farsock.v1.PayloadViewR\x04view\x12\x12\n" +
+	"\x04peek\x18\x06 \x01(\bR\x04peek\x12\"\n" +
 	"\n" +
 	"socket_uid\x18\x0e \x01(\x04H\x02R\tsocketUid\x88\x01\x01\x12$\n" +
 	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04callB\f\n" +

@@ -149,7 +149,7 @@ impl<'a> Worlds<'a> {
     }
 
     /// Closes everything, and reads the log. Answers how many steps there were.
-    pub async fn finish(mut self) -> usize {
+    pub async fn finish(self) -> usize {
         self.agent.reset("").await;
         let events = self.events().await;
         match self.story.check(&events) {

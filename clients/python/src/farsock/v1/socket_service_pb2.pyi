@@ -783,6 +783,7 @@ class ReceiveSocketRequest(_message.Message):
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     MIN_BYTES_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    PEEK_FIELD_NUMBER: _builtins.int
     SOCKET_UID_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
@@ -797,6 +798,10 @@ class ReceiveSocketRequest(_message.Message):
     """With PULL delivery of TCP: wait until so many bytes can be read at once, or the stream ends, or reading comes to an urgent
     byte: no read goes across one. At most `max_bytes`. recv(2): MSG_WAITALL, SO_RCVLOWAT. Absent: 1. Other deliveries refuse it with
     FAILED_PRECONDITION (WRONG_STATE).
+    """
+    peek: _builtins.bool
+    """Only look: what is shown can still be taken, and the next call begins with it again. It takes no credit and counts nowhere. Errors and
+    the urgent byte are told as by any other read, and then are not there any more. recv(2): MSG_PEEK.
     """
     socket_uid: _builtins.int
     """Refuse unless the socket of that name has this number. Absent: not checked."""
@@ -816,12 +821,13 @@ class ReceiveSocketRequest(_message.Message):
         max_bytes: _builtins.int | None = ...,
         min_bytes: _builtins.int | None = ...,
         view: _payload_pb2.PayloadView | None = ...,
+        peek: _builtins.bool = ...,
         socket_uid: _builtins.int | None = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes", "_min_bytes", b"_min_bytes", "_socket_uid", b"_socket_uid", "call", b"call", "max_bytes", b"max_bytes", "min_bytes", b"min_bytes", "socket_uid", b"socket_uid", "view", b"view"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes", "_min_bytes", b"_min_bytes", "_socket_uid", b"_socket_uid", "call", b"call", "max_bytes", b"max_bytes", "min_bytes", b"min_bytes", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes", "_min_bytes", b"_min_bytes", "_socket_uid", b"_socket_uid", "call", b"call", "max_bytes", b"max_bytes", "min_bytes", b"min_bytes", "peek", b"peek", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_bytes: _TypeAlias = _typing.Literal["max_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_bytes: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes"]  # noqa: Y015
