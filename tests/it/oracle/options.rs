@@ -151,6 +151,12 @@ impl Row {
         pb::SocketOption { name: self.name.into(), value: Some(value) }
     }
 
+    /// Whether the kernel moves the value by itself, as the timing of packets has it: two plain sockets of the same story differ in it, too.
+    /// The MSS of a connection is at most half of the largest window that its peer has shown so far.
+    pub fn moves(&self, connected: bool) -> bool {
+        self.name == "TCP_MAXSEG" && connected
+    }
+
     /// What a socket of the test's has, in a word.
     pub fn near(&self, socket: &Socket) -> String {
         (self.get)(socket).map_or_else(|error| error.to_string(), |value| self.word(&self.asked(value)))

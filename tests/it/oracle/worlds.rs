@@ -307,18 +307,24 @@ impl<'a> Worlds<'a> {
         let answer = self.agent.set_socket_options(request).await;
         let mut far = went(&answer);
         let caused = if near == "ok" { "option_set" } else { "failed" };
-        if near == "ok" && far == "ok" {
+        if near == "ok" && far == "ok" && !row.moves(self.is_connected(slot)) {
             (near, far) = (row.near(self.plain(slot)), row.far(&answer.unwrap().options[0]));
         }
         Went { near, far, caused: vec![caused] }
     }
 
+    fn is_connected(&self, slot: usize) -> bool {
+        self.pairs[slot].as_ref().is_some_and(|pair| pair.far.state() == SocketState::Connected)
+    }
+
     async fn get_options(&mut self, slot: usize) -> Went {
-        let names = self.options.iter().map(|row| row.name.to_owned()).collect();
+        let connected = self.is_connected(slot);
+        let rows: Vec<_> = self.options.iter().filter(|row| !row.moves(connected)).collect();
+        let names = rows.iter().map(|row| row.name.to_owned()).collect();
         let request = pb::GetSocketOptionsRequest { socket_id: self.id(slot), names, ..Default::default() };
         let read = self.agent.sockets().get_socket_options(request).await.unwrap().into_inner().options;
-        let near: Vec<_> = self.options.iter().map(|row| row.near(self.plain(slot))).collect();
-        let far: Vec<_> = self.options.iter().zip(&read).map(|(row, result)| row.far(result)).collect();
+        let near: Vec<_> = rows.iter().map(|row| row.near(self.plain(slot))).collect();
+        let far: Vec<_> = rows.iter().zip(&read).map(|(row, result)| row.far(result)).collect();
         Went { near: near.join(", "), far: far.join(", "), caused: vec![] }
     }
 
