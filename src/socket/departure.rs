@@ -47,7 +47,7 @@ impl Driver {
     pub(super) fn break_down(&mut self, errno: Errno, operation: Operation, syscall: &'static str) {
         let Role::Stream(stream) = &mut self.role else { return };
         let told = stream.broken.is_some();
-        stream.broken.get_or_insert(errno);
+        let errno = *stream.broken.get_or_insert(errno);
         stream.hung_up = true;
         stream.departure_told = true;
         let all_read = stream.peer_closed || (self.socket.queues().receive_bytes == 0 && !self.socket.at_mark());

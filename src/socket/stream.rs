@@ -27,6 +27,8 @@ pub(super) struct Stream {
     pub(super) blocked: bool,
     /// The connection is broken by this, but bytes that came before may still be read.
     pub(super) broken: Option<Errno>,
+    /// A write was answered with that: as of the kernel, only the first one is.
+    pub(super) broken_answered: bool,
     /// More bytes have waited than the high watermark, and `writable` was not told since.
     pub(super) above: bool,
     /// When the end of the peer's direction is answered.
@@ -48,6 +50,7 @@ impl Driver {
             hung_up: false,
             blocked: false,
             broken: None,
+            broken_answered: false,
             above: false,
             answer_at: None,
             flushes: Flushes::default(),

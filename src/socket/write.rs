@@ -244,9 +244,12 @@ impl Driver {
     }
 
     fn write_failed(&mut self, write: Write, errno: Errno) {
-        // An error that reading could not report because nobody reads comes first, as it would in the kernel.
-        let errno = match &self.role {
-            Role::Stream(stream) => stream.broken.unwrap_or(errno),
+        // An error that reading could not report because nobody reads comes first, as it would in the kernel, and comes once.
+        let errno = match &mut self.role {
+            Role::Stream(stream) if !stream.broken_answered => {
+                stream.broken_answered = stream.broken.is_some();
+                stream.broken.unwrap_or(errno)
+            }
             _ => errno,
         };
         let error = self.error(errno, Operation::Write, "send");
@@ -256,6 +259,9 @@ impl Driver {
             let mut write = write;
             self.record_for(&mut write.ticket, Event::Failed { error: error.clone() });
             return self.end_write(write, Ending::Error(error));
+        }
+        if let Role::Stream(stream) = &mut self.role {
+            stream.broken_answered = true;
         }
         self.end_write(write, Ending::Error(error.clone()));
         self.end_outgoing(Ending::Error(error), |_| true);

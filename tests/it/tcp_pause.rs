@@ -176,8 +176,10 @@ async fn bytes_that_came_before_a_reset_can_still_be_read() {
             let Some(pb::event::Body::PeerGone(gone)) = agent.event(&id, "peer_gone").await.body else { panic!() };
             assert_eq!(gone.error.unwrap().name, "ECONNRESET", "{how}");
             assert_eq!(agent.socket(&id).await.state(), pb::SocketState::Connected);
-            // Writing tells the same, as often as one likes, and nothing is told twice.
+            // The first write is told of it, and those that come later that there is no connection: as the kernel has it.
             assert_eq!(went(&agent.try_write(&id, "x").await), "ECONNRESET");
+            assert_eq!(went(&agent.try_write(&id, "x").await), "EPIPE");
+            assert_eq!(went(&agent.try_write(&id, "x").await), "EPIPE");
             assert_eq!(agent.events_of(&id, "peer_gone").await.len(), 1);
             if how == "paused" {
                 pause(&agent, &id, false).await;

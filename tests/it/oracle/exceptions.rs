@@ -12,6 +12,7 @@ pub enum Exception {
     BrokenIsClosed,
     FailedShutdownChangesNothing,
     PeerIsRemembered,
+    ReaderIsTold,
     NothingAfterTheEnd,
     EndedIsNotWatched,
 }
@@ -41,6 +42,12 @@ const EXCEPTIONS: &[(Exception, &[Transport], &str)] = &[
         Exception::PeerIsRemembered,
         TCP,
         "getpeername(2) forgets the peer when both directions have ended; an agent's socket shows it until it is closed",
+    ),
+    (
+        Exception::ReaderIsTold,
+        TCP,
+        "Linux tells a reset to one call: when a write was told, a reader comes to the end of what arrived before as if the peer had ended in \
+         good order; an agent tells the reader, too, and closes the connection",
     ),
     (
         Exception::NothingAfterTheEnd,

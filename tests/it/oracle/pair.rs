@@ -35,6 +35,8 @@ pub struct Pair {
     pub ended: bool,
     /// Its receiving direction was ended from here.
     pub deaf: bool,
+    /// A write was told that the peer has reset the connection.
+    pub writer_told: bool,
 }
 
 /// What the test has read.
@@ -49,7 +51,18 @@ impl Pair {
     pub fn new(plain: Socket, far: pb::Socket) -> Self {
         let id = far.socket_id.clone();
         let came = VecDeque::new();
-        Self { plain, id, far, bound: false, attempt: None, came, came_bytes: 0, ended: false, deaf: false }
+        Self {
+            plain,
+            id,
+            far,
+            bound: false,
+            attempt: None,
+            came,
+            came_bytes: 0,
+            ended: false,
+            deaf: false,
+            writer_told: false,
+        }
     }
 
     /// Reads all that has come, as an agent does that logs it.

@@ -150,6 +150,7 @@ impl Worlds<'_> {
             Ok(written) if written.went() == "ok" => format!("ok {}", written.bytes_written()),
             other => went(&other),
         };
+        self.pair(slot).writer_told |= near == "ECONNRESET";
         let mut told = Went::told(near, far, "written");
         if broken {
             told.caused.clear();

@@ -142,6 +142,8 @@ impl<'a> Worlds<'a> {
         self.story.expect(&self.request(), &caused);
         if near == "EAGAIN" && far == "timed out" {
             self.met.note(Exception::Waits);
+        } else if near == "end" && far == "ECONNRESET" && self.pairs[slot].as_ref().is_some_and(|p| p.writer_told) {
+            self.met.note(Exception::ReaderIsTold);
         } else if near != far {
             self.differ(&format!("in how {step:?} of {slot} went")).await;
         }
