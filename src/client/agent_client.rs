@@ -15,6 +15,7 @@ use crate::client::watch::Watch;
 use crate::model::address::{Family, Transport};
 use crate::model::error::SocketError;
 use crate::model::id::{InstanceId, SessionId, SocketId};
+use crate::model::memory::SocketMemory;
 use crate::model::operation::{Action, CallOptions, Outcome, SessionView};
 use crate::model::socket::SocketView;
 use crate::model::tcp::TcpInfo;
@@ -150,23 +151,24 @@ impl AgentClient {
         }
     }
 
-    /// A socket as it is now, and what the kernel knows of its connection where it is one.
+    /// A socket as it is now, what the kernel knows of its connection where it is one, and what it holds in memory.
     pub async fn socket(
         &self,
         session: &SessionId,
         id: &SocketId,
-    ) -> Result<(SocketView, Option<TcpInfo>), ClientError> {
+    ) -> Result<(SocketView, Option<TcpInfo>, Option<SocketMemory>), ClientError> {
         let request = pb::GetSocketRequest {
             session_id: session.to_string(),
             socket_id: id.to_string(),
             tcp_info: true,
-            memory: false,
+            memory: true,
         };
         let response = SocketServiceClient::new(self.calls.clone()).get_socket(request).await?.into_inner();
         let view = response.socket.as_ref().and_then(socket::read);
         let view =
             view.ok_or_else(|| ClientError::protocol("a socket is described in a way that is not known here"))?;
-        Ok((view, response.tcp_info.as_ref().map(tcp::read_info)))
+        let memory = response.memory.as_ref().map(SocketMemory::from);
+        Ok((view, response.tcp_info.as_ref().map(tcp::read_info), memory))
     }
 
     /// A session as it is now.

@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::controller::fleet::Fleet;
-use crate::exercise::plan::Payload;
+use crate::exercise::plan::{Membership, Payload};
 use crate::exercise::template::{Reference, Template};
 use crate::model::address::{AddressText, Endpoint, Family};
+use crate::model::group::GroupAsked;
 use crate::model::id::SocketId;
 use crate::model::operation::Taken;
-use crate::model::payload::{PayloadForm, PayloadView, Shown};
-use crate::model::socket::SocketView;
+use crate::model::payload::{PayloadForm, PayloadView, Shown, to_hex};
+use crate::model::socket::{Hashes, SocketView};
 
 /// Sockets, messages and hosts by name.
 pub(super) struct Bindings<'a> {
@@ -32,6 +33,8 @@ pub(super) struct Socket {
     pub(super) id: SocketId,
     local: Option<Endpoint>,
     remote: Option<Endpoint>,
+    /// As they were when a step last looked.
+    hashes: Option<Hashes>,
 }
 
 impl<'a> Bindings<'a> {
@@ -55,7 +58,7 @@ impl<'a> Bindings<'a> {
     pub(super) fn bind(&mut self, name: &str, host: usize, id: SocketId, ends: (Option<Endpoint>, Option<Endpoint>)) {
         self.named.push((host, id.clone(), name.to_owned()));
         let (local, remote) = ends;
-        self.sockets.insert(name.to_owned(), Socket { host, id, local, remote });
+        self.sockets.insert(name.to_owned(), Socket { host, id, local, remote, hashes: None });
     }
 
     /// Learns the addresses of a socket.
@@ -68,6 +71,13 @@ impl<'a> Bindings<'a> {
             if view.status.remote.is_some() {
                 socket.remote.clone_from(&view.status.remote);
             }
+        }
+    }
+
+    /// Learns what has gone through a socket.
+    pub(super) fn learn_hashes(&mut self, name: &str, view: &SocketView) {
+        if let Some(socket) = self.sockets.get_mut(name) {
+            socket.hashes = view.hashes;
         }
     }
 
@@ -119,6 +129,14 @@ impl<'a> Bindings<'a> {
         AddressText::parse(&text).map_err(|problem| problem.to_string())
     }
 
+    /// A membership of a multicast group with everything put in that it refers to.
+    pub(super) fn membership(&self, membership: &Membership) -> Result<GroupAsked, String> {
+        let Membership { group, interface, source } = membership;
+        let text = |template: Option<&Template>| self.optional_text(template).map(Option::unwrap_or_default);
+        GroupAsked::read(&self.text(group)?, &text(interface.as_ref())?, &text(source.as_ref())?)
+            .map_err(|violation| format!("`{}`: {}", violation.field, violation.problem))
+    }
+
     pub(super) fn bytes(&self, payload: &Payload) -> Result<Bytes, String> {
         match payload {
             Payload::Bytes(bytes) => Ok(bytes.clone()),
@@ -150,6 +168,8 @@ impl<'a> Bindings<'a> {
             Some("address") => local().map(|local| local.addr.ip().to_string()),
             Some("port") => local().map(|local| local.addr.port().to_string()),
             Some("id") => Some(socket.id.to_string()),
+            Some("hash_received") => socket.hashes.map(|hashes| to_hex(&hashes.received)),
+            Some("hash_written") => socket.hashes.map(|hashes| to_hex(&hashes.written)),
             Some(_) => None,
         }
     }
@@ -169,6 +189,8 @@ fn of_message(message: &Taken, field: Option<&str>) -> Option<String> {
     match field {
         None | Some("source") => message.source.as_ref().map(ToString::to_string),
         Some("size") => Some(message.size.to_string()),
+        Some("destination") => message.destination.as_ref().map(ToString::to_string),
+        Some("receive_time") => message.received.map(|time| time.to_string()),
         Some("text") => {
             let view = PayloadView { form: PayloadForm::Text, ..PayloadView::default() };
             match view.show(&message.payload).0 {

@@ -9,15 +9,13 @@ use crate::client::{ClientError, Lookup, LookupAnswer};
 use crate::controller::bindings::{Bindings, Socket};
 use crate::controller::collect::Collector;
 use crate::controller::fleet::{Fleet, Member};
-use crate::exercise::expectation::{EventCheck, FactsCheck, quoted};
+use crate::exercise::expectation::{EventCheck, FactsCheck, SocketSeen, quoted};
 use crate::exercise::narration::describe;
 use crate::exercise::outcome::{Failure, StepOutcome, StepResult};
 use crate::exercise::plan::{EventWanted, Expectation, Facts, Found, Question, Step, Verb};
-use crate::exercise::template::Template;
 use crate::model::address::Family;
 use crate::model::error::SocketError;
 use crate::model::event::{Event, EventRecord};
-use crate::model::group::GroupAsked;
 use crate::model::id::SocketId;
 use crate::model::operation::{Action, CallOptions, Outcome, SocketAction, Target, Yield};
 
@@ -124,9 +122,9 @@ impl Runner<'_> {
                 }
                 self.act(step, bindings, socket, SocketAction::SetOptions(options.clone())).await
             }
-            Verb::Group { socket, change, group, interface, source } => {
-                let asked = group_asked(bindings, group, interface.as_ref(), source.as_ref());
-                self.act(step, bindings, socket, SocketAction::Group(*change, asked.map_err(Trouble::unable)?)).await
+            Verb::Group { socket, change, membership } => {
+                let asked = bindings.membership(membership).map_err(Trouble::unable)?;
+                self.act(step, bindings, socket, SocketAction::Group(*change, asked)).await
             }
             Verb::Accept { listener, name, peer, manual } => {
                 let peer = bindings.optional_text(peer.as_ref()).map_err(Trouble::unable)?;
@@ -136,11 +134,13 @@ impl Runner<'_> {
                     self.await_accepted(step, bindings, listener, name, peer).await
                 }
             }
-            Verb::Write { socket, payload, flags, slices, written } => {
-                self.write(step, bindings, socket, (payload, *flags, *slices), *written).await
+            Verb::Write { socket, payload, flags, slices, expected_offset, written } => {
+                let how = (*flags, *slices, *expected_offset);
+                self.write(step, bindings, socket, (payload, how), *written).await
             }
-            Verb::Send { socket, to, reply_to, marks, payload } => {
-                self.send(step, bindings, socket, (to.as_ref(), reply_to.as_deref(), marks), payload).await
+            Verb::Send { socket, to, reply_to, marks, payload, count } => {
+                let way = (to.as_ref(), reply_to.as_deref(), marks);
+                self.send(step, bindings, socket, way, (payload, *count)).await
             }
             Verb::Receive { socket, transport, wanted, name } => {
                 self.receive(step, bindings, socket, *transport, wanted, name.as_deref()).await
@@ -150,11 +150,11 @@ impl Runner<'_> {
                 let text = bindings.text(text).map_err(Trouble::unable)?;
                 self.parse(step, &text, *is).await
             }
-            Verb::Expect { socket, expectation } => {
-                let socket = bindings.socket(socket).map_err(Trouble::unable)?;
+            Verb::Expect { socket: name, expectation } => {
+                let socket = bindings.socket(name).map_err(Trouble::unable)?;
                 match &**expectation {
                     Expectation::Event(wanted) => self.expect_event(step, bindings, &socket, wanted).await,
-                    Expectation::Facts(facts) => self.expect_facts(step, bindings, &socket, facts).await,
+                    Expectation::Facts(facts) => self.expect_facts(step, bindings, (name, &socket), facts).await,
                     Expectation::Quiet(length, kind) => self.expect_silence(&socket, *length, *kind).await,
                 }
             }
@@ -270,9 +270,7 @@ impl Runner<'_> {
             Question::Host(name) => Lookup::Host(name.clone()),
             Question::Service(name, transport) => Lookup::Service(name.clone(), *transport),
             Question::Port(port, transport) => Lookup::Port(*port, *transport),
-            Question::Address(text) => {
-                Lookup::Address(text.parse().map_err(|_| Trouble::unable(format!("`{text}` is no IP address")))?)
-            }
+            Question::Address(ip) => Lookup::Address(*ip),
         };
         let answer = self.member(step.host).client.look_up(&lookup, Some(step.within.unwrap_or(USUAL))).await?;
         match (step.error.as_deref(), &answer.error) {
@@ -329,15 +327,19 @@ impl Runner<'_> {
         let after = bindings.matched(socket, wanted.kind);
         let within = step.within.unwrap_or(USUAL);
         let mut nearly = None;
+        let mut came = 0;
         let found = self
             .collector
             .find(step.host, Instant::now() + within, |records| {
-                nearly = None;
+                (nearly, came) = (None, 0);
                 let of_socket = || records.iter().filter(|record| is_of(record, &socket.id));
                 for record in of_socket().filter(|record| record.seq > after && record.event.kind() == wanted.kind) {
                     match check.judge(record) {
-                        Ok(()) => return Some(Some(record.seq)),
+                        Ok(()) => came += 1,
                         Err(difference) => nearly = Some(difference),
+                    }
+                    if came == wanted.count {
+                        return Some(Some(record.seq));
                     }
                 }
                 // Nothing comes after the end.
@@ -346,17 +348,42 @@ impl Runner<'_> {
             .await;
         if let Some(Some(seq)) = found {
             bindings.set_matched(socket, wanted.kind, seq);
+            if let Some(quiet) = wanted.quiet {
+                self.expect_no_more(socket, &check, (seq, wanted.count), quiet).await?;
+            }
             return Ok(Some((step.host, seq)));
         }
         let last = self.last_event(socket).await;
         let closed = found.is_some();
         let message = match (&nearly, closed) {
+            _ if came > 0 => format!("`{}` came {came} of {} times", wanted.kind, wanted.count),
             (Some(difference), _) => format!("`{}` came, but {difference}", wanted.kind),
             (None, true) => format!("`{}` did not come before the socket was closed", wanted.kind),
             (None, false) => format!("`{}` did not come within {within:?}", wanted.kind),
         };
         let label = nearly.or_else(|| last.as_ref().map(|last| describe(&last.event))).unwrap_or_default();
         Err(Trouble::Failed(Failure::new(message, label).advised(advice(last.as_deref()))))
+    }
+
+    /// Makes sure that an event which has come so often does not come again.
+    async fn expect_no_more(
+        &self,
+        socket: &Socket,
+        check: &EventCheck,
+        (after, count): (u64, usize),
+        quiet: Duration,
+    ) -> Result<(), Trouble> {
+        let another = |records: &[Arc<EventRecord>]| {
+            let newer = records.iter().filter(|record| record.seq > after && is_of(record, &socket.id));
+            newer.into_iter().find(|record| check.judge(record).is_ok()).cloned()
+        };
+        match self.collector.find(socket.host, Instant::now() + quiet, another).await {
+            None => Ok(()),
+            Some(record) => {
+                let what = describe(&record.event);
+                Err(Trouble::failed(format!("`{}` came more than {count} times: it {what}", check.kind), what))
+            }
+        }
     }
 
     /// The last thing that happened to a socket, apart from its end, which follows from it.
@@ -373,9 +400,17 @@ impl Runner<'_> {
         self.collector.find(socket.host, now, newest).await
     }
 
-    async fn expect_facts(&self, step: &Step, bindings: &mut Bindings<'_>, socket: &Socket, facts: &Facts) -> Done {
+    async fn expect_facts(
+        &self,
+        step: &Step,
+        bindings: &mut Bindings<'_>,
+        (name, socket): (&str, &Socket),
+        facts: &Facts,
+    ) -> Done {
         let check = FactsCheck {
             facts: facts.clone(),
+            hash_received: bindings.optional_text(facts.hash_received.as_ref()).map_err(Trouble::unable)?,
+            hash_written: bindings.optional_text(facts.hash_written.as_ref()).map_err(Trouble::unable)?,
             local: bindings.optional_text(facts.local.as_ref()).map_err(Trouble::unable)?,
             peer: bindings.optional_text(facts.peer.as_ref()).map_err(Trouble::unable)?,
         };
@@ -384,9 +419,14 @@ impl Runner<'_> {
         let mut again = interval(LOOK_AGAIN);
         loop {
             again.tick().await;
-            let (view, info) = self.member(socket.host).client.socket(self.fleet.session(), &socket.id).await?;
-            match check.judge(&view, info.as_ref()) {
-                Ok(()) => return Ok(None),
+            let client = &self.member(socket.host).client;
+            let (view, info, memory) = client.socket(self.fleet.session(), &socket.id).await?;
+            let seen = SocketSeen { view, info, memory };
+            match check.judge(&seen) {
+                Ok(()) => {
+                    bindings.learn_hashes(name, &seen.view);
+                    return Ok(None);
+                }
                 Err(difference) if Instant::now() >= deadline => {
                     return Err(Trouble::failed(format!("{difference}, after {within:?}"), difference));
                 }
@@ -416,18 +456,6 @@ impl Runner<'_> {
             }
         }
     }
-}
-
-/// A membership as the exercise names it, with everything put in that it refers to.
-fn group_asked(
-    bindings: &Bindings<'_>,
-    group: &Template,
-    interface: Option<&Template>,
-    source: Option<&Template>,
-) -> Result<GroupAsked, String> {
-    let text = |template: Option<&Template>| bindings.optional_text(template).map(Option::unwrap_or_default);
-    GroupAsked::read(&bindings.text(group)?, &text(interface)?, &text(source)?)
-        .map_err(|violation| format!("`{}`: {}", violation.field, violation.problem))
 }
 
 /// Whether an event is about a socket.

@@ -9,7 +9,7 @@ use crate::exercise::expectation::{TakenCheck, bytes_text};
 use crate::exercise::plan::{Marks, Payload, Role, SocketPlan, Step, Wanted};
 use crate::exercise::template::Template;
 use crate::model::address::Transport;
-use crate::model::delivery::{Delivery, Slices, Watermarks};
+use crate::model::delivery::{Delivery, Slices};
 use crate::model::id::SocketId;
 use crate::model::limits::{Defaults, READ_SIZE};
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Take, Taken, WriteFlags, Yield};
@@ -37,7 +37,7 @@ impl Runner<'_> {
         step: &Step,
         bindings: &Bindings<'_>,
         name: &str,
-        (payload, flags, slices): (&Payload, WriteFlags, Option<Slices>),
+        (payload, (flags, slices, expected_offset)): (&Payload, (WriteFlags, Option<Slices>, Option<u64>)),
         written: Option<u32>,
     ) -> Done {
         let socket = bindings.socket(name).map_err(Trouble::unable)?;
@@ -46,7 +46,7 @@ impl Runner<'_> {
             return Err(Trouble::unable("there is nothing to write"));
         }
         let length = payload.len();
-        let action = self.on(&socket.id, SocketAction::Write { payload, expected_offset: None, flags, slices });
+        let action = self.on(&socket.id, SocketAction::Write { payload, expected_offset, flags, slices });
         let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
         let Some(wanted) = written else { return self.judge(step, &outcome) };
         let handed = match outcome.yielded {
@@ -66,7 +66,7 @@ impl Runner<'_> {
         bindings: &mut Bindings<'_>,
         name: &str,
         (to, reply_to, marks): (Option<&Template>, Option<&str>, &Marks),
-        payload: &Payload,
+        (payload, count): (&Payload, u16),
     ) -> Done {
         let socket = bindings.socket(name).map_err(Trouble::unable)?;
         let destination = to.map(|to| bindings.address(to)).transpose().map_err(Trouble::unable)?;
@@ -83,7 +83,7 @@ impl Runner<'_> {
             marks.source.as_ref().map(|source| bindings.literal(source)).transpose().map_err(Trouble::unable)?;
         let Marks { hop_limit, traffic_class, .. } = *marks;
         let datagram = OutgoingDatagram { destination, payload, reply_to_event, hop_limit, traffic_class, source };
-        let action = self.on(&socket.id, SocketAction::Send(vec![datagram]));
+        let action = self.on(&socket.id, SocketAction::Send(vec![datagram; count.into()]));
         let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
         if let Yield::Sent { socket: view, .. } = &outcome.yielded {
             // The first send gives a socket its local address.
@@ -116,6 +116,7 @@ impl Runner<'_> {
             peer: bindings.optional_text(wanted.peer.as_ref()).map_err(Trouble::unable)?,
             hop_limit: wanted.hop_limit,
             traffic_class: wanted.traffic_class,
+            receive_time: wanted.receive_time,
         };
         let mut options = self.options(step);
         if let Some(quiet) = wanted.quiet {
@@ -228,7 +229,7 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
                 Role::Connect(address) => Some(bindings.address(address)?),
                 Role::Idle | Role::Listen(_) => None,
             },
-            groups: Vec::new(),
+            groups: plan.membership.iter().map(|one| bindings.membership(one)).collect::<Result<_, _>>()?,
         }),
     };
     Ok(SocketSpec {
@@ -242,7 +243,7 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
             idle_timeout: plan.idle_timeout,
             read_delay: plan.read_delay,
             close_delay: plan.close_delay,
-            watermarks: Watermarks::default(),
+            watermarks: plan.watermarks,
         },
         options: plan.options.clone(),
     })

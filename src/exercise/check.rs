@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use crate::exercise::file::{ExerciseFile, StepFile, load};
+use crate::exercise::fields::{StepFile, typed};
+use crate::exercise::file::{ExerciseFile, load};
 use crate::exercise::plan::{HostPlan, Plan, Step, Verb};
 use crate::exercise::template::{Reference, Template};
 use crate::exercise::words;
+use crate::exercise::words::grammar::{self, ALWAYS};
 use crate::model::address::Transport;
 use crate::model::id::check_name;
 use crate::model::mistake::{Mistake, Source, suggestion};
 use crate::model::yaml::{Ordered, span};
 
 /// What a socket's references can ask for.
-const SOCKET_FIELDS: [&str; 5] = ["local", "remote", "address", "port", "id"];
+const SOCKET_FIELDS: [&str; 7] = ["local", "remote", "address", "port", "id", "hash_received", "hash_written"];
 /// What a message's references can ask for.
-const MESSAGE_FIELDS: [&str; 3] = ["source", "text", "size"];
+const MESSAGE_FIELDS: [&str; 5] = ["source", "destination", "text", "size", "receive_time"];
 
 /// Reads and checks a file. All that is wrong with it comes back at once.
 pub fn check(source: &Source) -> Result<Plan, Vec<Mistake>> {
@@ -123,14 +125,14 @@ impl Checker<'_> {
 
     /// The place of the one verb of a step.
     fn one_verb(&mut self, step: &Spanned<StepFile>) -> Option<Range<usize>> {
-        let verbs: Vec<_> = step.value.present().into_iter().filter(|(name, _)| words::VERBS.contains(name)).collect();
+        let verbs: Vec<_> = step.value.present().into_iter().filter(|(name, _)| grammar::is_verb(name)).collect();
         match verbs.as_slice() {
             [(_, at)] => Some(at.clone()),
             [] => {
                 let at = self.step_span(&step.value);
                 self.mistakes.push(
                     Mistake::new(self.source, at, "the step does nothing")
-                        .helped(format!("a step has one of {}", words::VERBS.join(", "))),
+                        .helped(format!("a step has one of {}", grammar::verbs())),
                 );
                 None
             }
@@ -377,11 +379,11 @@ impl Checker<'_> {
 
     fn error_name(&mut self, text: Option<&Spanned<String>>) -> Option<String> {
         let text = text?;
-        if words::is_error_name(&text.value) {
+        if grammar::is_error_name(&text.value) {
             return Some(text.value.clone());
         }
         let message = format!("`{}` is no error", text.value);
-        let help = suggestion(&text.value, words::error_names());
+        let help = suggestion(&text.value, grammar::error_names());
         self.wrong_with_help(span(&text.referenced), message, help);
         None
     }
@@ -393,11 +395,10 @@ impl Checker<'_> {
 
     /// The same, where what fits depends on more than the verb; `words` say on what.
     pub(super) fn only_with(&mut self, file: &StepFile, verb: &'static str, words: &str, allowed: &[&'static str]) {
-        const ALWAYS: [&str; 4] = ["on", "within", "error", "note"];
         for (name, at) in file.present() {
             if name != verb && !ALWAYS.contains(&name) && !allowed.contains(&name) {
-                let shown = name.strip_prefix("r#").unwrap_or(name);
-                let fitting = allowed.iter().map(|word| word.strip_prefix("r#").unwrap_or(word));
+                let shown = typed(name);
+                let fitting = allowed.iter().copied().map(typed);
                 let fitting: Vec<&str> = fitting.filter(|word| !words.contains(&format!("`{word}`"))).collect();
                 let help = if fitting.is_empty() {
                     format!("only {} go with {words}", ALWAYS.join(", "))

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::exercise::plan::Facts;
+use crate::exercise::amount::Amount;
+use crate::exercise::plan::{FactNumber, FactSwitch, Facts};
 use crate::model::event::{Event, EventRecord};
+use crate::model::memory::SocketMemory;
 use crate::model::operation::Taken;
-use crate::model::payload::{PayloadView, Shown};
+use crate::model::payload::{PayloadView, Shown, to_hex};
 use crate::model::socket::{CloseReason, SocketView};
 use crate::model::tcp::TcpInfo;
 
@@ -154,6 +156,8 @@ pub struct TakenCheck {
     pub hop_limit: Option<u8>,
     /// Its type-of-service or traffic class byte.
     pub traffic_class: Option<u8>,
+    /// Whether the kernel has told when it received it.
+    pub receive_time: Option<bool>,
 }
 
 impl TakenCheck {
@@ -174,6 +178,7 @@ impl TakenCheck {
         same("offset", self.offset, Some(taken.offset), u64::to_string)?;
         same("hop_limit", self.hop_limit, taken.hop_limit, u8::to_string)?;
         same("traffic_class", self.traffic_class, taken.traffic_class, u8::to_string)?;
+        same("receive_time", self.receive_time, Some(taken.received.is_some()), bool::to_string)?;
         same("truncated", self.truncated, Some(taken.truncated), bool::to_string)?;
         let source = taken.source.as_ref().map(ToString::to_string);
         same("peer", self.peer.clone(), source, String::clone)
@@ -185,35 +190,86 @@ impl TakenCheck {
 pub struct FactsCheck {
     /// Those that refer to nothing.
     pub facts: Facts,
+    /// The SHA-256 of all that was read.
+    pub hash_received: Option<String>,
+    /// The SHA-256 of all that was written.
+    pub hash_written: Option<String>,
     /// Its local address.
     pub local: Option<String>,
     /// Its remote address.
     pub peer: Option<String>,
 }
 
+/// What an agent tells of a socket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SocketSeen {
+    /// What the agent knows of it.
+    pub view: SocketView,
+    /// What the kernel knows of its connection.
+    pub info: Option<TcpInfo>,
+    /// What the kernel holds in memory for it.
+    pub memory: Option<SocketMemory>,
+}
+
 impl FactsCheck {
     /// Whether all of them hold; the error says which one does not.
-    pub fn judge(&self, socket: &SocketView, info: Option<&TcpInfo>) -> Result<(), String> {
+    pub fn judge(&self, seen: &SocketSeen) -> Result<(), String> {
         let facts = &self.facts;
+        let SocketSeen { view, info, memory } = seen;
+        let status = &view.status;
         for (name, wanted) in &facts.tcp_info {
-            same(name, Some(*wanted), info.and_then(|info| info.number(name)), u64::to_string)?;
+            within(name, *wanted, info.as_ref().and_then(|info| info.number(name)))?;
         }
-        let status = &socket.status;
+        for (name, wanted) in &facts.memory {
+            within(name, *wanted, memory.as_ref().and_then(|memory| memory.number(name)))?;
+        }
         same("state", facts.state, Some(status.state), |state| state.name().to_owned())?;
-        same("tcp_state", facts.tcp_state, socket.tcp_state, |state| state.name().to_owned())?;
-        let connections = socket.listener.map(|listener| listener.connection_count);
-        same("connections", facts.connections, connections, u32::to_string)?;
-        let dropped = Some(status.totals.datagrams_dropped);
-        same("datagrams_dropped", facts.datagrams_dropped, dropped, u64::to_string)?;
-        same("bytes_read", facts.bytes_read, Some(status.totals.bytes_read), u64::to_string)?;
-        same("bytes_written", facts.bytes_written, Some(status.totals.bytes_written), u64::to_string)?;
-        let queue = socket.queues.map(|queues| queues.receive_bytes);
-        same("receive_queue", facts.receive_queue, queue, u32::to_string)?;
-        let queue = socket.listener.and_then(|listener| listener.queue).map(|queue| queue.length);
-        same("queue", facts.queue, queue, u32::to_string)?;
-        same("backlog", facts.backlog, status.listener.map(|listener| listener.backlog), u32::to_string)?;
+        same("tcp_state", facts.tcp_state, view.tcp_state, |state| state.name().to_owned())?;
+        for (fact, wanted) in &facts.numbers {
+            within(fact.name(), *wanted, number(*fact, view))?;
+        }
+        for (fact, wanted) in &facts.switches {
+            same(fact.name(), Some(*wanted), switch(*fact, view), bool::to_string)?;
+        }
+        let hashes = view.hashes.as_ref();
+        let received = hashes.map(|hashes| to_hex(&hashes.received));
+        same("hash_received", self.hash_received.clone(), received, String::clone)?;
+        let written = hashes.map(|hashes| to_hex(&hashes.written));
+        same("hash_written", self.hash_written.clone(), written, String::clone)?;
         same("local", self.local.clone(), status.local.as_ref().map(ToString::to_string), String::clone)?;
         same("peer", self.peer.clone(), status.remote.as_ref().map(ToString::to_string), String::clone)
+    }
+}
+
+fn number(fact: FactNumber, view: &SocketView) -> Option<u64> {
+    let SocketView { status, listener, queues, .. } = view;
+    match fact {
+        FactNumber::Connections => listener.map(|listener| listener.connection_count.into()),
+        FactNumber::Queue => listener.and_then(|listener| listener.queue).map(|queue| queue.length.into()),
+        FactNumber::BytesRead => Some(status.totals.bytes_read),
+        FactNumber::BytesWritten => Some(status.totals.bytes_written),
+        FactNumber::ReceiveQueue => queues.map(|queues| queues.receive_bytes.into()),
+        FactNumber::SendQueue => queues.map(|queues| queues.send_bytes.into()),
+        FactNumber::PendingWriteBytes => queues.map(|queues| queues.pending_write_bytes.into()),
+        FactNumber::DatagramsDropped => Some(status.totals.datagrams_dropped),
+        FactNumber::Backlog => status.listener.map(|listener| listener.backlog.into()),
+    }
+}
+
+fn switch(fact: FactSwitch, view: &SocketView) -> Option<bool> {
+    match fact {
+        FactSwitch::Readable => view.readiness.map(|readiness| readiness.readable),
+        FactSwitch::Writable => view.readiness.map(|readiness| readiness.writable),
+        FactSwitch::SelfConnected => Some(view.status.self_connected),
+    }
+}
+
+/// Whether a number is one of the wanted ones.
+fn within(what: &str, wanted: Amount, got: Option<u64>) -> Result<(), String> {
+    match got {
+        Some(got) if wanted.holds(got) => Ok(()),
+        Some(got) => Err(format!("{what} is {got}, not {wanted}")),
+        None => Err(format!("there is no {what} to compare")),
     }
 }
 

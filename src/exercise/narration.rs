@@ -130,7 +130,7 @@ pub fn finding(verb: &Verb) -> Option<String> {
         Verb::Resolve { question, found } => {
             let asked = match question {
                 Question::Host(name) => name.clone(),
-                Question::Address(address) => address.clone(),
+                Question::Address(address) => address.to_string(),
                 Question::Service(name, transport) => format!("{name}/{}", transport.name()),
                 Question::Port(port, transport) => format!("port {port}/{}", transport.name()),
             };
@@ -152,22 +152,17 @@ pub fn finding(verb: &Verb) -> Option<String> {
 }
 
 fn facts_text(facts: &Facts) -> String {
-    let Facts { state, tcp_state, connections, queue, bytes_read, bytes_written, receive_queue, .. } = facts;
-    let Facts { datagrams_dropped, local, peer, backlog, .. } = facts;
-    let texts = [
-        state.map(|state| state.name().to_owned()),
-        tcp_state.map(|state| state.name().to_owned()),
-        connections.map(|count| if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") }),
-        queue.map(|count| format!("{count} in the queue")),
-        bytes_read.map(|count| format!("{} read", bytes_text(count))),
-        bytes_written.map(|count| format!("{} written", bytes_text(count))),
-        receive_queue.map(|count| format!("{} unread", bytes_text(count.into()))),
-        datagrams_dropped.map(|count| format!("{count} datagrams dropped")),
-        local.as_ref().map(|_| "local address as it should be".to_owned()),
-        peer.as_ref().map(|_| "peer as it should be".to_owned()),
-        backlog.map(|backlog| format!("backlog {backlog}")),
-    ];
-    texts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let mut texts: Vec<String> = Vec::new();
+    texts.extend(facts.state.map(|state| state.name().to_owned()));
+    texts.extend(facts.tcp_state.map(|state| state.name().to_owned()));
+    texts.extend(facts.numbers.iter().map(|(fact, amount)| format!("{} {amount}", fact.name())));
+    texts.extend(facts.switches.iter().map(|(fact, is)| format!("{}{}", if *is { "" } else { "not " }, fact.name())));
+    texts.extend(facts.tcp_info.iter().chain(&facts.memory).map(|(name, amount)| format!("{name} {amount}")));
+    texts.extend(facts.hash_received.as_ref().map(|_| "hash of what was received as it should be".to_owned()));
+    texts.extend(facts.hash_written.as_ref().map(|_| "hash of what was written as it should be".to_owned()));
+    texts.extend(facts.local.as_ref().map(|_| "local address as it should be".to_owned()));
+    texts.extend(facts.peer.as_ref().map(|_| "peer as it should be".to_owned()));
+    texts.join(", ")
 }
 
 /// Why, where it is not simply because somebody asked for it.

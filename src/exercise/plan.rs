@@ -1,13 +1,15 @@
 //! What an exercise means: hosts in order, steps in order, every name known, every word understood.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::exercise::amount::Amount;
 use crate::exercise::template::Template;
 use crate::model::address::{Family, Transport};
-use crate::model::delivery::{DeliveryChange, Slices};
+use crate::model::delivery::{DeliveryChange, Slices, Watermarks};
 use crate::model::group::GroupChange;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::SocketOption;
@@ -111,6 +113,8 @@ pub enum Verb {
         flags: WriteFlags,
         /// How they are cut up; not at all where absent.
         slices: Option<Slices>,
+        /// How many bytes must have been written before.
+        expected_offset: Option<u64>,
         /// How many of them must be handed over; all where absent.
         written: Option<u32>,
     },
@@ -131,6 +135,8 @@ pub enum Verb {
         marks: Marks,
         /// The bytes.
         payload: Payload,
+        /// How many times, in one call.
+        count: u16,
     },
     /// Takes what was received.
     Receive {
@@ -177,12 +183,8 @@ pub enum Verb {
         socket: String,
         /// What is done.
         change: GroupChange,
-        /// The group.
-        group: Template,
-        /// The interface; of the kernel's choice where absent.
-        interface: Option<Template>,
-        /// The only source; any where absent.
-        source: Option<Template>,
+        /// Which one.
+        membership: Membership,
     },
     /// Looks up a name.
     Resolve {
@@ -310,10 +312,25 @@ pub struct SocketPlan {
     pub read_delay: Duration,
     /// How long the answer to the peer's end is put off.
     pub close_delay: Duration,
+    /// When writers are told to stop, and to go on.
+    pub watermarks: Watermarks,
+    /// The multicast group that a UDP socket joins as it is made.
+    pub membership: Option<Membership>,
     /// How long and how often a connect is tried.
     pub attempts: Attempts,
     /// Options, in order.
     pub options: Vec<SocketOption>,
+}
+
+/// A membership of a multicast group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Membership {
+    /// The group.
+    pub group: Template,
+    /// The interface; of the kernel's choice where absent.
+    pub interface: Option<Template>,
+    /// The only source; any where absent.
+    pub source: Option<Template>,
 }
 
 /// What a socket does once it is made.
@@ -355,6 +372,8 @@ pub struct Wanted {
     pub hop_limit: Option<u8>,
     /// Its type-of-service or traffic class byte.
     pub traffic_class: Option<u8>,
+    /// Whether the kernel has told when it received the datagram.
+    pub receive_time: Option<bool>,
     /// Take at least so many bytes at once.
     pub at_least: Option<u32>,
     /// Take at most so many bytes.
@@ -380,7 +399,7 @@ pub enum Question {
     /// The addresses of a host.
     Host(String),
     /// The name of an address.
-    Address(String),
+    Address(IpAddr),
     /// The port of a service.
     Service(String, Transport),
     /// The service of a port.
@@ -426,6 +445,10 @@ pub struct EventWanted {
     pub reason: Option<CloseReason>,
     /// The name of the error that it tells.
     pub errno: Option<String>,
+    /// How often.
+    pub count: usize,
+    /// And after that not again for so long.
+    pub quiet: Option<Duration>,
 }
 
 /// Facts about a socket.
@@ -435,24 +458,75 @@ pub struct Facts {
     pub state: Option<SocketState>,
     /// The kernel's own state of a TCP connection.
     pub tcp_state: Option<TcpState>,
+    /// Numbers that it knows of itself.
+    pub numbers: Vec<(FactNumber, Amount)>,
+    /// What is so, or is not.
+    pub switches: Vec<(FactSwitch, bool)>,
     /// What the kernel knows of a connection: numbers by their names in TCP_INFO.
-    pub tcp_info: Vec<(&'static str, u64)>,
-    /// How many connections a listener has open.
-    pub connections: Option<u32>,
-    /// How many bytes were read.
-    pub bytes_read: Option<u64>,
-    /// How many bytes were written.
-    pub bytes_written: Option<u64>,
-    /// How many bytes wait to be read.
-    pub receive_queue: Option<u32>,
-    /// How many datagrams the kernel dropped.
-    pub datagrams_dropped: Option<u64>,
+    pub tcp_info: Vec<(&'static str, Amount)>,
+    /// What the kernel holds in memory for it: numbers by their names in SO_MEMINFO.
+    pub memory: Vec<(&'static str, Amount)>,
+    /// The SHA-256 of all that was read, in hexadecimal digits.
+    pub hash_received: Option<Template>,
+    /// The SHA-256 of all that was written.
+    pub hash_written: Option<Template>,
     /// Its local address.
     pub local: Option<Template>,
     /// Its remote address.
     pub peer: Option<Template>,
-    /// How many connections may wait.
-    pub backlog: Option<u32>,
-    /// How many connections wait.
-    pub queue: Option<u32>,
+}
+
+macro_rules! facts {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident => $word:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_meta])* $variant,)*
+        }
+
+        impl $name {
+            /// The word that the file has for it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
+    };
+}
+
+facts! {
+    /// A number that a socket knows of itself.
+    FactNumber {
+        /// How many connections a listener has open.
+        Connections => "connections",
+        /// How many connections wait.
+        Queue => "queue",
+        /// How many bytes were read.
+        BytesRead => "bytes_read",
+        /// How many bytes were written.
+        BytesWritten => "bytes_written",
+        /// How many bytes wait to be read.
+        ReceiveQueue => "receive_queue",
+        /// How many bytes are not acknowledged.
+        SendQueue => "send_queue",
+        /// How many bytes of writes wait in the agent.
+        PendingWriteBytes => "pending_write_bytes",
+        /// How many datagrams the kernel dropped.
+        DatagramsDropped => "datagrams_dropped",
+        /// How many connections may wait.
+        Backlog => "backlog",
+    }
+}
+
+facts! {
+    /// Something that is so, or is not.
+    FactSwitch {
+        /// There is something to read, or an end.
+        Readable => "readable",
+        /// There is room to write.
+        Writable => "writable",
+        /// It is connected with itself.
+        SelfConnected => "self_connected",
+    }
 }

@@ -22,3 +22,29 @@ pub struct SocketMemory {
     /// Packets that the kernel has dropped, modulo 2³²: a number, no bytes.
     pub dropped: u32,
 }
+
+impl SocketMemory {
+    /// The numbers, by the names of the fields.
+    pub fn numbers() -> impl Iterator<Item = &'static str> + Clone {
+        Self::default().by_name().into_iter().map(|(name, _)| name)
+    }
+
+    /// A number by its name.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.by_name().into_iter().find(|(known, _)| *known == name).map(|(_, number)| number.into())
+    }
+
+    const fn by_name(&self) -> [(&'static str, u32); 9] {
+        [
+            ("received", self.received),
+            ("receive_limit", self.receive_limit),
+            ("in_flight", self.in_flight),
+            ("send_limit", self.send_limit),
+            ("reserved", self.reserved),
+            ("queued", self.queued),
+            ("options", self.options),
+            ("backlog", self.backlog),
+            ("dropped", self.dropped),
+        ]
+    }
+}

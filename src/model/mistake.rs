@@ -9,6 +9,9 @@ use thiserror::Error;
 /// How many lines are shown around a place.
 const CONTEXT_LINES: usize = 2;
 
+/// So many words are read; more are only counted.
+const MANY_WORDS: usize = 40;
+
 /// A file as its author wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -116,7 +119,13 @@ pub fn suggestion<'a>(typed: &str, words: impl IntoIterator<Item = &'a str> + Cl
         Some(word) => format!("did you mean `{word}`?"),
         None => {
             let all: Vec<&str> = words.into_iter().collect();
-            if all.is_empty() { "there is none".to_owned() } else { format!("there is {}", all.join(", ")) }
+            match all.split_at_checked(MANY_WORDS) {
+                _ if all.is_empty() => "there is none".to_owned(),
+                Some((first, rest)) if !rest.is_empty() => {
+                    format!("there is {} and {} more", first.join(", "), rest.len())
+                }
+                _ => format!("there is {}", all.join(", ")),
+            }
         }
     }
 }

@@ -163,7 +163,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The reasons that an operation on a socket can be refused for, by name.
-    pub const SOCKET_REASONS: [&'static str; 9] = [
+    pub const SOCKET_REASONS: [&'static str; 10] = [
         "INVALID_FIELD",
         "SOCKET_NOT_FOUND",
         "SOCKET_CLOSED",
@@ -173,6 +173,7 @@ impl Refusal {
         "WRONG_STATE",
         "QUOTA_EXCEEDED",
         "EVENT_NOT_KEPT",
+        "OFFSET_MISMATCH",
     ];
 
     /// A malformed field.

@@ -15,7 +15,7 @@ use crate::model::mistake::{Mistake, Source, suggestion};
 const DEPTH: usize = 32;
 
 /// A map that keeps its order, which is that of the columns in the picture.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ordered<V>(pub Vec<(Spanned<String>, V)>);
 
 impl<V> Default for Ordered<V> {

@@ -185,6 +185,22 @@ pub(super) fn in_range(field: &str, number: u32, maximum: u32) -> Result<u32, Vi
 
 // === Out ===
 
+impl From<&pb::SocketMemory> for SocketMemory {
+    fn from(sent: &pb::SocketMemory) -> Self {
+        Self {
+            received: sent.received,
+            receive_limit: sent.receive_limit,
+            in_flight: sent.in_flight,
+            send_limit: sent.send_limit,
+            reserved: sent.reserved,
+            queued: sent.queued,
+            options: sent.options,
+            backlog: sent.backlog,
+            dropped: sent.dropped,
+        }
+    }
+}
+
 impl From<SocketMemory> for pb::SocketMemory {
     fn from(memory: SocketMemory) -> Self {
         Self {

@@ -82,7 +82,8 @@ const STEPS: &[(&[&str], &str)] = &[
     (
         &["on: a, listen: ':0', as: door, size: 3"],
         "44 `size` means nothing to `listen` | with `listen` go as, local, family, backlog, max_connections, half_open, accepting, \
-         direction, delivery, paused, read_size, credit, read_interval, idle_timeout, read_delay, close_delay, options, max_accepts, accept_delay",
+         direction, delivery, paused, read_size, credit, read_interval, hash, write_high_watermark, write_low_watermark, idle_timeout, read_delay, \
+         close_delay, options, max_accepts, accept_delay",
     ),
     (&["on: a, listen: ':0', as: door, backlog: 0"], "47 `backlog` goes from 1 to 65535, and this is 0 | "),
     (
@@ -121,6 +122,23 @@ const STEPS: &[(&[&str], &str)] = &[
         &[LINE, "on: a, expect: line, tcp_info: { data_segs_out: 1 }"],
         "40 `data_segs_out` is no number of TCP_INFO | did you mean `data_segments_sent`?",
     ),
+    (
+        &[LINE, "on: a, expect: line, memory: { recieved: 1 }"],
+        "38 `recieved` is no number of SO_MEMINFO | did you mean `received`?",
+    ),
+    (&[LINE, "on: a, expect: line, bytes_read: many"], "40 `many` is no number such as 5, > 5, <= 5 or 5..9 | "),
+    (&["on: a, listen: ':0', as: door, paused: maybe"], "46 `paused` is true or false, and this is `maybe` | "),
+    (
+        &["on: a, listen: ':0', as: door, credit: some"],
+        "46 `credit` is a whole number from 1 to 4294967295, and this is `some` | ",
+    ),
+    (
+        &["on: a, connect: 'b:1', as: line, write_low_watermark: 1"],
+        "61 `write_low_watermark` goes up to `write_high_watermark` | ",
+    ),
+    (&["on: a, create: udp, as: u, interface: lo"], "45 `interface` goes with `group` | "),
+    (&["on: a, resolve: { address: b }, address: b"], "34 `b` is no IP address | "),
+    (&["on: a, resolve: { port: 70000 }, port: 1"], "31 `port` goes from 0 to 65535, and this is 70000 | "),
     (&[UDP, "on: a, flush: u"], "21 `u` is a UDP socket, and this is for TCP | `send` is for UDP"),
     (&[LINE, "on: a, disconnect: line"], "26 `line` is a TCP socket, and this is for UDP | `write` is for TCP"),
     (&[LINE, "on: a, write: line, text: hola, slice_size: 1"], "51 `slice_size` and `slice_interval` go together | "),
@@ -138,13 +156,13 @@ const STEPS: &[(&[&str], &str)] = &[
     ),
     (
         &[LINE, "on: a, set: line"],
-        "19 there is nothing to set | `set` takes delivery, paused, read_size, credit, read_interval and options",
+        "19 there is nothing to set | `set` takes delivery, paused, read_size, credit, read_interval, hash and options",
     ),
     (
         &[DOOR, "on: a, expect: door"],
-        "22 nothing is expected of `door` | say what: event, state, tcp_state, tcp_info, connections, queue, bytes_read, bytes_written, \
-         receive_queue, datagrams_dropped, local, \
-         peer, or quiet",
+        "22 nothing is expected of `door` | say what: event, state, tcp_state, tcp_info, memory, connections, queue, bytes_read, \
+         bytes_written, receive_queue, send_queue, pending_write_bytes, datagrams_dropped, hash_received, hash_written, readable, writable, \
+         self_connected, local, peer, backlog, or quiet",
     ),
     (
         &[DOOR, "on: a, expect: door, event: conected"],

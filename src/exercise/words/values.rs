@@ -5,43 +5,90 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use crate::exercise::plan::{Payload, SocketPlan};
+use crate::exercise::amount::Amount;
+use crate::exercise::plan::{Membership, Payload, SocketPlan};
 use crate::exercise::template::Template;
 use crate::exercise::words::Words;
+use crate::exercise::words::grammar::DELIVERIES;
 use crate::model::address::AddressText;
-use crate::model::delivery::{DeliveryChange, DeliveryMode, Slices};
+use crate::model::delivery::{DeliveryChange, Slices, Watermarks};
 use crate::model::encoding::TextEncoding;
+use crate::model::group::GroupAsked;
 use crate::model::limits::READ_SIZE;
 use crate::model::mistake::suggestion;
 use crate::model::option::{OptionSpec, OptionType, OptionValue, SocketOption};
 use crate::model::payload::{Fill, Pattern, parse_hex};
 use crate::model::socket::{AcceptPolicy, Attempts, HalfOpenPolicy, Retry};
-use crate::model::tcp::TcpInfo;
-use crate::model::yaml::span;
+use crate::model::yaml::{Ordered, span};
 
 /// The longest pattern that a file may ask for, in bytes.
-const PATTERN_BYTES: u32 = 1 << 20;
+const PATTERN_BYTES: u64 = 1 << 20;
 
 impl Words<'_, '_> {
-    /// A number that must lie in a range.
-    pub(super) fn in_range(
+    /// A whole number that must lie in a range.
+    pub(super) fn number<T: TryFrom<u64>>(
         &mut self,
         field: &str,
-        value: Option<&Spanned<u32>>,
-        range: RangeInclusive<u32>,
-    ) -> Option<u32> {
-        let value = value?;
-        if range.contains(&value.value) {
-            return Some(value.value);
-        }
-        let message = format!("`{field}` goes from {} to {}, and this is {}", range.start(), range.end(), value.value);
-        self.checker.wrong(span(&value.referenced), message);
+        text: Option<&Spanned<String>>,
+        range: RangeInclusive<u64>,
+    ) -> Option<T> {
+        let text = text?;
+        let ends = format!("from {} to {}", range.start(), range.end());
+        let message = match text.value.parse() {
+            Ok(number) if range.contains(&number) => return T::try_from(number).ok(),
+            Ok(number) => format!("`{field}` goes {ends}, and this is {number}"),
+            Err(_) => format!("`{field}` is a whole number {ends}, and this is `{}`", text.value),
+        };
+        self.checker.wrong(span(&text.referenced), message);
         None
     }
 
     /// A number that must be one byte.
-    pub(super) fn byte(&mut self, field: &str, value: Option<&Spanned<u32>>) -> Option<u8> {
-        self.in_range(field, value, 0..=u8::MAX.into()).and_then(|byte| byte.try_into().ok())
+    pub(super) fn byte(&mut self, field: &str, text: Option<&Spanned<String>>) -> Option<u8> {
+        self.number(field, text, 0..=u8::MAX.into())
+    }
+
+    /// `true` or `false`.
+    pub(super) fn switch(&mut self, field: &str, text: Option<&Spanned<String>>) -> Option<bool> {
+        let text = text?;
+        let value = text.value.parse().ok();
+        if value.is_none() {
+            let message = format!("`{field}` is true or false, and this is `{}`", text.value);
+            self.checker.wrong(span(&text.referenced), message);
+        }
+        value
+    }
+
+    /// A number, or a range of them.
+    pub(super) fn amount(&mut self, text: &Spanned<String>) -> Option<Amount> {
+        match Amount::parse(&text.value) {
+            Ok(amount) => Some(amount),
+            Err(problem) => {
+                self.checker.wrong(span(&text.referenced), problem);
+                None
+            }
+        }
+    }
+
+    /// Numbers that the kernel must know, by their names.
+    pub(super) fn amounts(
+        &mut self,
+        wanted: Option<&Spanned<Ordered<Spanned<String>>>>,
+        of: &str,
+        known: impl Iterator<Item = &'static str> + Clone,
+    ) -> Vec<(&'static str, Amount)> {
+        let mut read = Vec::new();
+        for (typed, amount) in wanted.iter().flat_map(|wanted| &wanted.value.0) {
+            match known.clone().find(|name| *name == typed.value) {
+                Some(name) => read.extend(self.amount(amount).map(|amount| (name, amount))),
+                None => {
+                    let message = format!("`{}` is no number of {of}", typed.value);
+                    let help = suggestion(&typed.value, known.clone());
+                    self.checker.wrong_with_help(span(&typed.referenced), message, help);
+                }
+            }
+        }
+        read
     }
 
     /// A field that a verb cannot do without.
@@ -93,7 +140,7 @@ impl Words<'_, '_> {
                 }
             };
         }
-        let size = self.in_range("pattern", file.pattern.as_ref(), 1..=PATTERN_BYTES)?;
+        let size = self.number("pattern", file.pattern.as_ref(), 1..=PATTERN_BYTES)?;
         Pattern { size, fill: Fill::Counting }.bytes().ok().map(Payload::Bytes)
     }
 
@@ -120,13 +167,12 @@ impl Words<'_, '_> {
     /// What the step says about delivery; nothing if it says nothing.
     pub(super) fn delivery(&mut self) -> Option<DeliveryChange> {
         let file = self.file;
-        let words = [("events", DeliveryMode::Events), ("pull", DeliveryMode::Pull), ("count", DeliveryMode::Count)];
         let change = DeliveryChange {
-            mode: self.checker.word(file.delivery.as_ref(), &words),
-            paused: file.paused.as_ref().map(|paused| paused.value),
-            read_size: self.in_range("read_size", file.read_size.as_ref(), 1..=READ_SIZE),
-            hash: None,
-            credit: self.in_range("credit", file.credit.as_ref(), 1..=u32::MAX),
+            mode: self.checker.word(file.delivery.as_ref(), &DELIVERIES),
+            paused: self.switch("paused", file.paused.as_ref()),
+            read_size: self.number("read_size", file.read_size.as_ref(), 1..=READ_SIZE.into()),
+            hash: self.switch("hash", file.hash.as_ref()),
+            credit: self.number("credit", file.credit.as_ref(), 1..=u32::MAX.into()),
             read_interval: self.checker.duration(file.read_interval.as_ref()),
         };
         (change != DeliveryChange::default()).then_some(change)
@@ -134,7 +180,7 @@ impl Words<'_, '_> {
 
     /// How a write is cut up; nothing where it is not.
     pub(super) fn slices(&mut self) -> Option<Slices> {
-        let size = self.in_range("slice_size", self.file.slice_size.as_ref(), 1..=u32::MAX);
+        let size = self.number("slice_size", self.file.slice_size.as_ref(), 1..=u32::MAX.into());
         let interval = self.checker.duration(self.file.slice_interval.as_ref());
         let typed = [
             self.file.slice_size.as_ref().map(|size| &size.referenced),
@@ -157,7 +203,7 @@ impl Words<'_, '_> {
     /// How long and how often a connect is tried.
     pub(super) fn attempts(&mut self) -> Attempts {
         let timeout = self.checker.duration(self.file.attempt_timeout.as_ref());
-        let attempts = self.in_range("retry", self.file.retry.as_ref(), 0..=Retry::MOST_ATTEMPTS);
+        let attempts = self.number("retry", self.file.retry.as_ref(), 0..=Retry::MOST_ATTEMPTS.into());
         let interval = self.checker.duration(self.file.retry_interval.as_ref());
         if let Some(typed) = &self.file.retry_interval {
             if self.file.retry.is_none() {
@@ -188,21 +234,45 @@ impl Words<'_, '_> {
         }
     }
 
-    /// Numbers that the kernel must know of a connection.
-    pub(super) fn tcp_info(&mut self) -> Vec<(&'static str, u64)> {
-        let Some(wanted) = &self.file.tcp_info else { return Vec::new() };
-        let mut read = Vec::new();
-        for (typed, value) in &wanted.value.0 {
-            match TcpInfo::numbers().find(|name| *name == typed.value) {
-                Some(name) => read.push((name, value.value)),
-                None => {
-                    let message = format!("`{}` is no number of TCP_INFO", typed.value);
-                    let help = suggestion(&typed.value, TcpInfo::numbers());
-                    self.checker.wrong_with_help(span(&typed.referenced), message, help);
-                }
-            }
+    /// When writers are told to stop, and to go on.
+    pub(super) fn watermarks(&mut self) -> Watermarks {
+        let file = self.file;
+        let most = u32::MAX.into();
+        let high: Option<u32> = self.number("write_high_watermark", file.write_high_watermark.as_ref(), 0..=most);
+        let low: Option<u32> = self.number("write_low_watermark", file.write_low_watermark.as_ref(), 0..=most);
+        let marks = Watermarks { high: high.unwrap_or(0), low: low.unwrap_or(0) };
+        if let Some(typed) = file.write_low_watermark.as_ref().filter(|_| low.is_some() && marks.low > marks.high) {
+            self.checker.wrong(span(&typed.referenced), "`write_low_watermark` goes up to `write_high_watermark`");
         }
-        read
+        marks
+    }
+
+    /// A membership of a multicast group, checked as far as it is known; nothing where none is named.
+    pub(super) fn membership(&mut self) -> Option<Membership> {
+        let file = self.file;
+        let Some(typed) = &file.group else {
+            if let Some(stray) = file.interface.as_ref().filter(|_| file.create.is_some()) {
+                self.checker.wrong(span(&stray.referenced), "`interface` goes with `group`");
+            }
+            return None;
+        };
+        let group = self.checker.template(typed);
+        let interface = self.checker.optional_template(file.interface.as_ref());
+        let source = self.checker.optional_template(file.source.as_ref());
+        let literal = |template: &Option<Template>| template.as_ref().map_or(Some(String::new()), Template::literal);
+        // What is put in when it runs is checked then.
+        if let (Some(group), Some(interface), Some(source)) = (group.literal(), literal(&interface), literal(&source))
+            && let Err(violation) = GroupAsked::read(&group, &interface, &source)
+        {
+            let at = match violation.field.as_str() {
+                "interface" => file.interface.as_ref(),
+                "source" => file.source.as_ref(),
+                _ => None,
+            };
+            self.checker.wrong(span(&at.unwrap_or(typed).referenced), violation.problem.to_string());
+            return None;
+        }
+        Some(Membership { group, interface, source })
     }
 
     pub(super) fn options(&mut self) -> Vec<SocketOption> {

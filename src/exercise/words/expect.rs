@@ -1,0 +1,177 @@
+//! The verbs that ask, and those that wait until something is true.
+
+use serde_saphyr::Spanned;
+
+use crate::exercise::fields::ResolveFile;
+use crate::exercise::plan::{EventWanted, Expectation, FactNumber, FactSwitch, Facts, Found, Question, Verb};
+use crate::exercise::words::Words;
+use crate::exercise::words::grammar::{ADDRESS_KINDS, EVENT, FACTS, FOUND, QUIET, TRANSPORTS};
+use crate::model::address::Transport;
+use crate::model::event::Event;
+use crate::model::memory::SocketMemory;
+use crate::model::socket::{CloseReason, SocketState};
+use crate::model::tcp::{TcpInfo, TcpState};
+use crate::model::yaml::span;
+
+/// The most events of a kind that a step counts.
+const MAX_COUNT: u64 = 100_000;
+
+impl Words<'_, '_> {
+    // === Questions ===
+
+    pub(super) fn resolve(&mut self, file: &Spanned<ResolveFile>) -> Option<Verb> {
+        self.checker.only(self.file, "resolve", &FOUND);
+        let asked = &file.value;
+        let transport = self.checker.word(asked.transport.as_ref(), &TRANSPORTS);
+        if asked.transport.is_some() && transport.is_none() {
+            return None;
+        }
+        let transport = transport.unwrap_or(Transport::Tcp);
+        let text = |text: &Spanned<String>| text.value.clone();
+        let question = match (&asked.host, &asked.address, &asked.service, &asked.port) {
+            (Some(host), None, None, None) => Question::Host(text(host)),
+            (None, Some(address), None, None) => match address.value.parse() {
+                Ok(ip) => Question::Address(ip),
+                Err(_) => {
+                    let message = format!("`{}` is no IP address", address.value);
+                    self.checker.wrong(span(&address.referenced), message);
+                    return None;
+                }
+            },
+            (None, None, Some(service), None) => Question::Service(text(service), transport),
+            (None, None, None, Some(port)) => {
+                Question::Port(self.number("port", Some(port), 0..=u16::MAX.into())?, transport)
+            }
+            _ => {
+                let message = "one of host, address, service and port is needed";
+                self.checker.wrong(span(&file.referenced), message);
+                return None;
+            }
+        };
+        let found = Found {
+            port: self.number("port", self.file.port.as_ref(), 0..=u16::MAX.into()),
+            service: self.file.service.as_ref().map(|service| service.value.clone()),
+            address: self.file.address.as_ref().map(|address| address.value.clone()),
+        };
+        Some(Verb::Resolve { question, found })
+    }
+
+    pub(super) fn parse(&mut self, text: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "parse", &["is"]);
+        if let Some(error) = &self.file.error {
+            self.checker.wrong(span(&error.referenced), "`error` means nothing to `parse`: it never fails");
+        }
+        let is = self.needed("parse", "is", self.file.is.as_ref(), text)?;
+        let is = self.checker.word(Some(is), &ADDRESS_KINDS)?;
+        let text = self.checker.template(text);
+        Some(Verb::Parse { text, is })
+    }
+
+    pub(super) fn expect(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        match (&self.file.event, &self.file.quiet) {
+            (None, None) => self.checker.only(self.file, "expect", &FACTS),
+            (None, Some(_)) => self.checker.only_with(self.file, "expect", "`expect` with `quiet`", &QUIET),
+            (Some(_), None) => self.checker.only_with(self.file, "expect", "`expect` with `event`", &EVENT),
+            (Some(_), Some(_)) if self.file.count.is_some() => {
+                self.checker.only_with(self.file, "expect", "`expect` with `event`, `count` and `quiet`", &EVENT);
+            }
+            (Some(_), Some(_)) => {
+                self.checker.only_with(
+                    self.file,
+                    "expect",
+                    "`expect` with `event` and `quiet`",
+                    &["event", "quiet", "count"],
+                );
+            }
+        }
+        // A socket that was closed can still be asked about.
+        let closed = self.checker.socket_mut(&socket.value).and_then(|known| known.closed.take());
+        let used = self.checker.use_socket(self.number, self.host, socket);
+        if let (Some(step), Some(known)) = (closed, self.checker.socket_mut(&socket.value)) {
+            known.closed = Some(step);
+        }
+        used?;
+        let expectation = self.expectation(socket)?;
+        Some(Verb::Expect { socket: socket.value.clone(), expectation: Box::new(expectation) })
+    }
+
+    fn expectation(&mut self, socket: &Spanned<String>) -> Option<Expectation> {
+        let file = self.file;
+        let kinds = Event::KINDS.iter().map(|kind| (*kind, *kind));
+        let kind = self.checker.word(file.event.as_ref(), &kinds.collect::<Vec<_>>());
+        if file.event.is_some() && kind.is_none() {
+            return None;
+        }
+        let quiet = self.checker.duration(file.quiet.as_ref());
+        let count = self.number("count", file.count.as_ref(), 1..=MAX_COUNT);
+        if let Some(quiet) = quiet.filter(|_| count.is_none()) {
+            if let Some(error) = &file.error {
+                self.checker.wrong(span(&error.referenced), "`error` means nothing to silence");
+            }
+            return Some(Expectation::Quiet(quiet, kind));
+        }
+        if let Some(kind) = kind {
+            return Some(Expectation::Event(EventWanted {
+                kind,
+                payload: self.payload(),
+                size: self.number("size", file.size.as_ref(), 0..=u32::MAX.into()),
+                offset: self.number("offset", file.offset.as_ref(), 0..=u64::MAX),
+                peer: self.checker.optional_template(file.peer.as_ref()),
+                reason: self
+                    .checker
+                    .word(file.reason.as_ref(), &CloseReason::ALL.map(|reason| (reason.name(), reason))),
+                errno: file.error.as_ref().map(|error| error.value.clone()),
+                count: count.unwrap_or(1),
+                quiet,
+            }));
+        }
+        if let Some(error) = &file.error {
+            self.checker.wrong(span(&error.referenced), "`error` goes with `event` here: it is what the event tells");
+        }
+        if !file.present().iter().any(|(name, _)| FACTS.contains(name)) {
+            let message = format!("nothing is expected of `{}`", socket.value);
+            let help = format!("say what: event, {}, or quiet", FACTS.join(", "));
+            self.checker.wrong_with_help(span(&socket.referenced), message, help);
+            return None;
+        }
+        Some(Expectation::Facts(self.facts()))
+    }
+
+    fn facts(&mut self) -> Facts {
+        let file = self.file;
+        let amounts = [
+            (FactNumber::Connections, &file.connections),
+            (FactNumber::Queue, &file.queue),
+            (FactNumber::BytesRead, &file.bytes_read),
+            (FactNumber::BytesWritten, &file.bytes_written),
+            (FactNumber::ReceiveQueue, &file.receive_queue),
+            (FactNumber::SendQueue, &file.send_queue),
+            (FactNumber::PendingWriteBytes, &file.pending_write_bytes),
+            (FactNumber::DatagramsDropped, &file.datagrams_dropped),
+            (FactNumber::Backlog, &file.backlog),
+        ];
+        let switches = [
+            (FactSwitch::Readable, &file.readable),
+            (FactSwitch::Writable, &file.writable),
+            (FactSwitch::SelfConnected, &file.self_connected),
+        ];
+        Facts {
+            state: self.checker.word(file.state.as_ref(), &SocketState::ALL.map(|state| (state.name(), state))),
+            tcp_state: self.checker.word(file.tcp_state.as_ref(), &TcpState::ALL.map(|state| (state.name(), state))),
+            numbers: amounts
+                .into_iter()
+                .filter_map(|(fact, text)| Some((fact, self.amount(text.as_ref()?)?)))
+                .collect(),
+            switches: switches
+                .into_iter()
+                .filter_map(|(fact, text)| Some((fact, self.switch(fact.name(), text.as_ref())?)))
+                .collect(),
+            tcp_info: self.amounts(file.tcp_info.as_ref(), "TCP_INFO", TcpInfo::numbers()),
+            memory: self.amounts(file.memory.as_ref(), "SO_MEMINFO", SocketMemory::numbers()),
+            hash_received: self.checker.optional_template(file.hash_received.as_ref()),
+            hash_written: self.checker.optional_template(file.hash_written.as_ref()),
+            local: self.checker.optional_template(file.local.as_ref()),
+            peer: self.checker.optional_template(file.peer.as_ref()),
+        }
+    }
+}

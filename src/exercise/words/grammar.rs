@@ -1,0 +1,203 @@
+//! Which fields go with which verb, and which words fit which field. The check and the schema read the same tables.
+
+use crate::model::address::{Family, Transport};
+use crate::model::delivery::DeliveryMode;
+use crate::model::errno::{Errno, LookupErrno};
+use crate::model::operation::ShutdownHow;
+use crate::model::refusal::Refusal;
+use crate::model::socket::{AcceptPolicy, Direction, HalfOpenPolicy};
+
+/// What goes with every step.
+pub(in crate::exercise) const ALWAYS: [&str; 4] = ["on", "within", "error", "note"];
+
+/// A verb, and all that may go with it in one form or another.
+pub(in crate::exercise) struct VerbWords {
+    pub(in crate::exercise) verb: &'static str,
+    #[allow(dead_code, reason = "the schema will read it")]
+    pub(in crate::exercise) takes: &'static [&'static [&'static str]],
+}
+
+/// The verbs, in the order of a socket's life.
+pub(in crate::exercise) const VERBS: [VerbWords; 21] = [
+    verb("create", &[&TCP_SOCKET, &LISTENER, &UDP_SOCKET]),
+    verb("bind", &[&BIND]),
+    verb("listen", &[&TCP_SOCKET, &LISTENER]),
+    verb("accept", &[&ACCEPT]),
+    verb("connect", &[&TCP_SOCKET, &BIND, &ATTEMPTS]),
+    verb("write", &[&WRITTEN]),
+    verb("send", &[&SENT]),
+    verb("receive", &[&RECEIVED, &QUIET]),
+    verb("shutdown", &[&["how"]]),
+    verb("close", &[&["linger"]]),
+    verb("abort", &[]),
+    verb("set", &[&SETTINGS]),
+    verb("join", &[&GROUP]),
+    verb("leave", &[&GROUP]),
+    verb("block", &[&GROUP]),
+    verb("unblock", &[&GROUP]),
+    verb("flush", &[]),
+    verb("disconnect", &[]),
+    verb("resolve", &[&FOUND]),
+    verb("parse", &[&["is"]]),
+    verb("expect", &[&FACTS, &EVENT, &QUIET]),
+];
+
+const fn verb(verb: &'static str, takes: &'static [&'static [&'static str]]) -> VerbWords {
+    VerbWords { verb, takes }
+}
+
+/// Whether a field is a verb.
+pub(in crate::exercise) fn is_verb(name: &str) -> bool {
+    VERBS.iter().any(|known| known.verb == name)
+}
+
+/// The verbs as text.
+pub(in crate::exercise) fn verbs() -> String {
+    VERBS.map(|known| known.verb).join(", ")
+}
+
+/// What goes with every verb that makes a TCP socket.
+pub(super) const TCP_SOCKET: [&str; 20] = [
+    "r#as",
+    "local",
+    "family",
+    "backlog",
+    "max_connections",
+    "half_open",
+    "accepting",
+    "direction",
+    "delivery",
+    "paused",
+    "read_size",
+    "credit",
+    "read_interval",
+    "hash",
+    "write_high_watermark",
+    "write_low_watermark",
+    "idle_timeout",
+    "read_delay",
+    "close_delay",
+    "options",
+];
+/// What goes with a listener beside that.
+pub(super) const LISTENER: [&str; 2] = ["max_accepts", "accept_delay"];
+/// What goes with an address that a socket gets.
+pub(super) const BIND: [&str; 1] = ["to"];
+/// What goes with a connection that is waited for.
+pub(super) const ACCEPT: [&str; 2] = ["r#as", "peer"];
+/// What goes with a connect.
+pub(super) const ATTEMPTS: [&str; 3] = ["attempt_timeout", "retry", "retry_interval"];
+/// What goes with a UDP socket that is made.
+pub(super) const UDP_SOCKET: [&str; 13] = [
+    "r#as",
+    "local",
+    "family",
+    "direction",
+    "delivery",
+    "paused",
+    "read_size",
+    "credit",
+    "read_interval",
+    "options",
+    "group",
+    "interface",
+    "source",
+];
+/// What can be changed of a socket.
+pub(super) const SETTINGS: [&str; 7] =
+    ["delivery", "paused", "read_size", "credit", "read_interval", "hash", "options"];
+/// What names a membership of a multicast group.
+pub(super) const GROUP: [&str; 3] = ["group", "interface", "source"];
+/// What goes with bytes that are written.
+pub(super) const WRITTEN: [&str; 10] = [
+    "text",
+    "encoding",
+    "hex",
+    "pattern",
+    "urgent",
+    "more",
+    "expected_offset",
+    "slice_size",
+    "slice_interval",
+    "written",
+];
+/// What goes with a datagram that is sent.
+pub(super) const SENT: [&str; 10] =
+    ["text", "encoding", "hex", "pattern", "to", "reply_to", "source", "hop_limit", "traffic_class", "count"];
+/// What can be expected of what is received.
+pub(super) const RECEIVED: [&str; 15] = [
+    "text",
+    "encoding",
+    "hex",
+    "pattern",
+    "size",
+    "offset",
+    "end",
+    "truncated",
+    "peer",
+    "hop_limit",
+    "traffic_class",
+    "receive_time",
+    "at_least",
+    "at_most",
+    "r#as",
+];
+/// What is expected of silence.
+pub(super) const QUIET: [&str; 1] = ["quiet"];
+/// What can be expected of an event.
+pub(super) const EVENT: [&str; 11] =
+    ["event", "text", "encoding", "hex", "pattern", "size", "offset", "peer", "reason", "count", "quiet"];
+/// What can be expected of a socket.
+pub(super) const FACTS: [&str; 20] = [
+    "state",
+    "tcp_state",
+    "tcp_info",
+    "memory",
+    "connections",
+    "queue",
+    "bytes_read",
+    "bytes_written",
+    "receive_queue",
+    "send_queue",
+    "pending_write_bytes",
+    "datagrams_dropped",
+    "hash_received",
+    "hash_written",
+    "readable",
+    "writable",
+    "self_connected",
+    "local",
+    "peer",
+    "backlog",
+];
+/// What can be found by a question.
+pub(super) const FOUND: [&str; 3] = ["port", "service", "address"];
+
+// === Words that fit fields ===
+
+pub(in crate::exercise) const TRANSPORTS: [(&str, Transport); 2] = [("tcp", Transport::Tcp), ("udp", Transport::Udp)];
+pub(in crate::exercise) const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
+pub(in crate::exercise) const ADDRESS_KINDS: [(&str, Option<Family>); 3] =
+    [("ipv4", Some(Family::Ipv4)), ("ipv6", Some(Family::Ipv6)), ("none", None)];
+pub(in crate::exercise) const ACCEPTING: [(&str, AcceptPolicy); 2] =
+    [("auto", AcceptPolicy::Auto), ("manual", AcceptPolicy::Manual)];
+pub(in crate::exercise) const HALF_OPEN: [(&str, HalfOpenPolicy); 2] =
+    [("allow", HalfOpenPolicy::Allow), ("auto_end", HalfOpenPolicy::AutoEnd)];
+pub(in crate::exercise) const DIRECTIONS: [(&str, Direction); 3] =
+    [("both", Direction::Both), ("receive_only", Direction::ReceiveOnly), ("send_only", Direction::SendOnly)];
+pub(in crate::exercise) const DELIVERIES: [(&str, DeliveryMode); 3] =
+    [("events", DeliveryMode::Events), ("pull", DeliveryMode::Pull), ("count", DeliveryMode::Count)];
+pub(in crate::exercise) const HOW: [(&str, ShutdownHow); 3] =
+    [("send", ShutdownHow::Send), ("receive", ShutdownHow::Receive), ("both", ShutdownHow::Both)];
+
+/// Whether there is an error of this name.
+pub(in crate::exercise) fn is_error_name(name: &str) -> bool {
+    error_names().any(|known| known == name)
+}
+
+/// The names of all errors that a step can expect: of the kernel, of the resolver, of the agent, and of silence.
+pub(in crate::exercise) fn error_names() -> impl Iterator<Item = &'static str> + Clone {
+    let kernel = Errno::ALL.iter().map(|errno| errno.name());
+    let resolver = LookupErrno::ALL.iter().map(|errno| errno.name());
+    kernel.chain(resolver).chain(Refusal::SOCKET_REASONS).chain(std::iter::once("timeout"))
+}

@@ -1,0 +1,204 @@
+//! The verbs that make sockets, and those that change them.
+
+use serde_saphyr::Spanned;
+
+use crate::exercise::plan::{Role, SocketPlan, Verb};
+use crate::exercise::words::grammar::{
+    ACCEPT, ACCEPTING, ATTEMPTS, BIND, DIRECTIONS, FAMILIES, GROUP, HALF_OPEN, HOW, LISTENER, SETTINGS, TCP_SOCKET,
+    TRANSPORTS, UDP_SOCKET,
+};
+use crate::exercise::words::{MAX_BACKLOG, Words};
+use crate::model::address::Transport;
+use crate::model::group::GroupChange;
+use crate::model::socket::AcceptPolicy;
+use crate::model::yaml::span;
+
+impl Words<'_, '_> {
+    // === Sockets that are made ===
+
+    pub(super) fn create(&mut self, word: &Spanned<String>) -> Option<Verb> {
+        let transport = self.checker.word(Some(word), &TRANSPORTS)?;
+        match transport {
+            Transport::Tcp => self.checker.only(self.file, "create", &[&TCP_SOCKET[..], &LISTENER].concat()),
+            Transport::Udp => self.checker.only_with(self.file, "create", "`create: udp`", &UDP_SOCKET),
+        }
+        self.new_socket("create", transport, Role::Idle)
+    }
+
+    pub(super) fn listen(&mut self, word: &Spanned<String>) -> Option<Verb> {
+        // What has a colon is an address, and so the name is missing.
+        if self.file.r#as.is_none() && !word.value.contains(':') {
+            self.checker.only(self.file, "listen", &["backlog"]);
+            self.checker.use_socket_of(self.number, self.host, word, Transport::Tcp)?;
+            self.now_listens(&word.value);
+            let backlog = self.number("backlog", self.file.backlog.as_ref(), 1..=MAX_BACKLOG);
+            return Some(Verb::Listen { socket: word.value.clone(), backlog });
+        }
+        self.checker.only(self.file, "listen", &[&TCP_SOCKET[..], &LISTENER].concat());
+        let address = self.address(word);
+        let verb = self.new_socket("listen", Transport::Tcp, Role::Listen(address))?;
+        if let Some(name) = &self.file.r#as {
+            self.now_listens(&name.value);
+        }
+        Some(verb)
+    }
+
+    pub(super) fn connect(&mut self, word: &Spanned<String>) -> Option<Verb> {
+        if let Some(to) = &self.file.to {
+            self.checker.only(self.file, "connect", &[&BIND[..], &ATTEMPTS].concat());
+            self.checker.use_socket(self.number, self.host, word)?;
+            let to = self.address(to);
+            return Some(Verb::Connect { socket: word.value.clone(), to, attempts: self.attempts() });
+        }
+        self.checker.only(self.file, "connect", &[&TCP_SOCKET[..], &ATTEMPTS].concat());
+        let address = self.address(word);
+        self.new_socket("connect", Transport::Tcp, Role::Connect(address))
+    }
+
+    fn now_listens(&mut self, name: &str) {
+        let manual = self.file.accepting.as_ref().is_some_and(|accepting| accepting.value == "manual");
+        if let Some(socket) = self.checker.socket_mut(name) {
+            socket.listens = true;
+            socket.manual |= manual;
+        }
+    }
+
+    fn new_socket(&mut self, verb: &str, transport: Transport, role: Role) -> Option<Verb> {
+        let file = self.file;
+        let Some(name) = &file.r#as else {
+            let at = file.present().first().map_or(0..0, |(_, at)| at.clone());
+            self.checker.wrong_with_help(
+                at,
+                format!("`{verb}` makes a socket, which needs a name"),
+                "give it one by `as: NAME`",
+            );
+            return None;
+        };
+        let local = file.local.as_ref().map(|local| self.address(local));
+        let socket = SocketPlan {
+            name: self.checker.make_socket(name, self.host, transport),
+            transport,
+            family: self.checker.word(file.family.as_ref(), &FAMILIES),
+            local,
+            role,
+            backlog: self.number("backlog", file.backlog.as_ref(), 1..=MAX_BACKLOG),
+            max_connections: self.number("max_connections", file.max_connections.as_ref(), 0..=u32::MAX.into()),
+            accept: self.checker.word(file.accepting.as_ref(), &ACCEPTING).unwrap_or_default(),
+            half_open: self.checker.word(file.half_open.as_ref(), &HALF_OPEN).unwrap_or_default(),
+            direction: self.checker.word(file.direction.as_ref(), &DIRECTIONS).unwrap_or_default(),
+            delivery: self.delivery().unwrap_or_default(),
+            idle_timeout: self.checker.duration(file.idle_timeout.as_ref()).unwrap_or_default(),
+            max_accepts: self.number("max_accepts", file.max_accepts.as_ref(), 0..=u32::MAX.into()),
+            accept_delay: self.checker.duration(file.accept_delay.as_ref()).unwrap_or_default(),
+            read_delay: self.checker.duration(file.read_delay.as_ref()).unwrap_or_default(),
+            close_delay: self.checker.duration(file.close_delay.as_ref()).unwrap_or_default(),
+            watermarks: self.watermarks(),
+            membership: self.membership(),
+            attempts: self.attempts(),
+            options: self.options(),
+        };
+        self.contradictions(&socket);
+        if socket.accept == AcceptPolicy::Manual
+            && let Some(known) = self.checker.socket_mut(&socket.name)
+        {
+            known.manual = true;
+        }
+        Some(Verb::Create(Box::new(socket)))
+    }
+
+    // === Sockets that are there ===
+
+    pub(super) fn bind(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "bind", &BIND);
+        self.checker.use_socket(self.number, self.host, socket)?;
+        let to = self.needed("bind", "to", self.file.to.as_ref(), socket)?;
+        let to = self.address(to);
+        Some(Verb::Bind { socket: socket.value.clone(), to })
+    }
+
+    pub(super) fn accept(&mut self, listener: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "accept", &ACCEPT);
+        let known = self.checker.use_socket_of(self.number, self.host, listener, Transport::Tcp)?;
+        if !known.listens {
+            let message = format!("`{}` does not listen", listener.value);
+            self.checker.wrong(span(&listener.referenced), message);
+            return None;
+        }
+        let peer = self.checker.optional_template(self.file.peer.as_ref());
+        let name = self.needed("accept", "as", self.file.r#as.as_ref(), listener)?;
+        let name = self.checker.make_socket(name, self.host, Transport::Tcp);
+        Some(Verb::Accept { listener: listener.value.clone(), name, peer, manual: known.manual })
+    }
+
+    pub(super) fn flush(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "flush", &[]);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Tcp)?;
+        Some(Verb::Flush { socket: socket.value.clone() })
+    }
+
+    pub(super) fn disconnect(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "disconnect", &[]);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
+        Some(Verb::Disconnect { socket: socket.value.clone() })
+    }
+
+    pub(super) fn shutdown(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "shutdown", &["how"]);
+        self.checker.use_socket(self.number, self.host, socket)?;
+        let how = self.checker.word(self.file.how.as_ref(), &HOW).unwrap_or_default();
+        Some(Verb::Shutdown { socket: socket.value.clone(), how })
+    }
+
+    pub(super) fn close(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "close", &["linger"]);
+        self.checker.use_socket(self.number, self.host, socket)?;
+        self.now_closed(socket);
+        let linger = self.checker.duration(self.file.linger.as_ref());
+        let linger = linger.and_then(|linger| {
+            let seconds = u16::try_from(linger.as_secs()).ok().filter(|_| linger.subsec_nanos() == 0);
+            if seconds.is_none() {
+                self.checker.wrong(span(&socket.referenced), "`linger` takes whole seconds, at most 65535s");
+            }
+            seconds
+        });
+        Some(Verb::Close { socket: socket.value.clone(), linger })
+    }
+
+    pub(super) fn abort(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "abort", &[]);
+        self.checker.use_socket(self.number, self.host, socket)?;
+        self.now_closed(socket);
+        Some(Verb::Abort { socket: socket.value.clone() })
+    }
+
+    fn now_closed(&mut self, socket: &Spanned<String>) {
+        let number = self.number;
+        if let Some(known) = self.checker.socket_mut(&socket.value) {
+            known.closed = Some(number);
+        }
+    }
+
+    pub(super) fn set(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "set", &SETTINGS);
+        self.checker.use_socket(self.number, self.host, socket)?;
+        let delivery = self.delivery();
+        let options = self.options();
+        if delivery.is_none() && options.is_empty() && self.file.options.is_none() {
+            let help = "`set` takes delivery, paused, read_size, credit, read_interval, hash and options";
+            self.checker.wrong_with_help(span(&socket.referenced), "there is nothing to set", help);
+            return None;
+        }
+        Some(Verb::Set { socket: socket.value.clone(), delivery, options })
+    }
+
+    pub(super) fn group(&mut self, verb: &'static str, change: GroupChange, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, verb, &GROUP);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
+        self.needed(verb, "group", self.file.group.as_ref(), socket)?;
+        if matches!(change, GroupChange::Block | GroupChange::Unblock) {
+            self.needed(verb, "source", self.file.source.as_ref(), socket)?;
+        }
+        let membership = self.membership()?;
+        Some(Verb::Group { socket: socket.value.clone(), change, membership })
+    }
+}

@@ -1,0 +1,82 @@
+//! The verbs that move bytes.
+
+use serde_saphyr::Spanned;
+
+use crate::exercise::plan::{Marks, Payload, Verb, Wanted};
+use crate::exercise::words::Words;
+use crate::exercise::words::grammar::{QUIET, RECEIVED, SENT, WRITTEN};
+use crate::model::address::Transport;
+use crate::model::limits::READ_SIZE;
+use crate::model::operation::WriteFlags;
+use crate::model::yaml::span;
+
+/// The most datagrams that one call sends.
+const MAX_DATAGRAMS: u64 = 1024;
+
+impl Words<'_, '_> {
+    pub(super) fn write(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "write", &WRITTEN);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Tcp)?;
+        let written = self.number("written", self.file.written.as_ref(), 0..=u32::MAX.into());
+        let expected_offset = self.number("expected_offset", self.file.expected_offset.as_ref(), 0..=u64::MAX);
+        let payload = self.payload();
+        let Some(payload) = payload else {
+            // Where there is one that is wrong, that has been said.
+            if self.file.text.is_none() && self.file.hex.is_none() && self.file.pattern.is_none() {
+                let help = "give it by one of text, hex and pattern";
+                self.checker.wrong_with_help(span(&socket.referenced), "there is nothing to write", help);
+            }
+            return None;
+        };
+        let flags = WriteFlags {
+            urgent: self.switch("urgent", self.file.urgent.as_ref()).unwrap_or(false),
+            more: self.switch("more", self.file.more.as_ref()).unwrap_or(false),
+        };
+        let slices = self.slices();
+        Some(Verb::Write { socket: socket.value.clone(), payload, flags, slices, expected_offset, written })
+    }
+
+    pub(super) fn send(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "send", &SENT);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
+        let to = self.file.to.as_ref().map(|to| self.address(to));
+        let reply_to = match &self.file.reply_to {
+            Some(name) => Some(self.checker.use_message(self.host, name)?),
+            None => None,
+        };
+        let marks = Marks {
+            source: self.checker.optional_template(self.file.source.as_ref()),
+            hop_limit: self.byte("hop_limit", self.file.hop_limit.as_ref()),
+            traffic_class: self.byte("traffic_class", self.file.traffic_class.as_ref()),
+        };
+        // Without a payload, a datagram of zero bytes is sent.
+        let payload = self.payload().unwrap_or_else(|| Payload::Bytes(bytes::Bytes::new()));
+        let count = self.number("count", self.file.count.as_ref(), 1..=MAX_DATAGRAMS).unwrap_or(1);
+        Some(Verb::Send { socket: socket.value.clone(), to, reply_to, marks, payload, count })
+    }
+
+    pub(super) fn receive(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        match self.file.quiet {
+            Some(_) => self.checker.only_with(self.file, "receive", "`receive` with `quiet`", &QUIET),
+            None => self.checker.only(self.file, "receive", &RECEIVED),
+        }
+        let known = self.checker.use_socket(self.number, self.host, socket)?;
+        let file = self.file;
+        let wanted = Wanted {
+            payload: self.payload(),
+            size: self.number("size", file.size.as_ref(), 0..=u32::MAX.into()),
+            offset: self.number("offset", file.offset.as_ref(), 0..=u64::MAX),
+            end: self.switch("end", file.end.as_ref()).unwrap_or(false),
+            truncated: self.switch("truncated", file.truncated.as_ref()),
+            peer: self.checker.optional_template(file.peer.as_ref()),
+            hop_limit: self.byte("hop_limit", file.hop_limit.as_ref()),
+            traffic_class: self.byte("traffic_class", file.traffic_class.as_ref()),
+            receive_time: self.switch("receive_time", file.receive_time.as_ref()),
+            at_least: self.number("at_least", file.at_least.as_ref(), 1..=READ_SIZE.into()),
+            at_most: self.number("at_most", file.at_most.as_ref(), 1..=READ_SIZE.into()),
+            quiet: self.checker.duration(file.quiet.as_ref()),
+        };
+        let name = file.r#as.as_ref().map(|name| self.checker.make_message(name, self.host));
+        Some(Verb::Receive { socket: socket.value.clone(), transport: known.transport, wanted: Box::new(wanted), name })
+    }
+}
