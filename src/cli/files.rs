@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::cli::{Exit, complain, print};
 use crate::exercise::check::check;
 use crate::exercise::plan::Plan;
-use crate::exercise::report::mistake_json;
+use crate::exercise::report::line::Line;
+use crate::exercise::report::tell;
 use crate::model::mistake::{Mistake, Source, render};
 
 /// An exercise that may be run.
@@ -42,7 +43,7 @@ pub(super) fn exercises(paths: &[PathBuf], json: bool) -> Result<Vec<Exercise>, 
 fn tell(source: &Source, mistakes: &[Mistake], json: bool) {
     if json {
         for mistake in mistakes {
-            print(&format!("{}\n", mistake_json(source, mistake)));
+            print(&format!("{}\n", Line::Mistake(tell::mistake(source, mistake)).json()));
         }
         return;
     }

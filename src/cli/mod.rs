@@ -5,8 +5,10 @@ mod check;
 mod embedded;
 mod env;
 mod files;
+mod replay;
 mod run;
 mod show;
+mod views;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -28,6 +30,8 @@ enum Command {
     Agent(agent::AgentArgs),
     /// Run exercises over several hosts
     Run(run::RunArgs),
+    /// Show a run again that was kept
+    Replay(replay::ReplayArgs),
     /// Check exercise files, and touch no host
     Check(check::CheckArgs),
     /// Print shell functions that make grpcurl calls short
@@ -75,6 +79,7 @@ pub fn main() -> ExitCode {
     let exit = match cli.command {
         Command::Agent(args) => agent::agent(args),
         Command::Run(args) => run::run(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Check(args) => check::check(&args),
         Command::Env(args) => env::env(&args),
     };

@@ -1,7 +1,6 @@
 //! `farsock run`.
 
 use std::collections::HashMap;
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,13 +9,15 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::token_path;
 use crate::cli::embedded::{Embedded, LoopbackBlock};
 use crate::cli::files::{Exercise, exercises};
-use crate::cli::show::{Show, Style};
+use crate::cli::views::{Teller, ViewArgs, Views};
 use crate::cli::{Exit, complain, print};
 use crate::client::{AgentClient, Credentials, Dialer, Endpoint};
 use crate::controller::{self, Fleet, Member};
 use crate::exercise::outcome::{ExerciseOutcome, Verdict};
 use crate::exercise::plan::Plan;
 use crate::model::id::SessionId;
+use crate::model::time::Clock;
+use crate::sys::clock::SystemClock;
 
 /// What `farsock run` takes.
 #[derive(Debug, Args)]
@@ -38,13 +39,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE", env = "FARSOCK_TOKEN_FILE")]
     token_file: Option<PathBuf>,
 
-    /// Print what happens as one JSON object a line
-    #[arg(long)]
-    json: bool,
-
-    /// Print one line an exercise, and failures
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    views: ViewArgs,
 }
 
 /// Runs exercises, one after the other.
@@ -56,7 +52,7 @@ pub(super) fn run(args: &RunArgs) -> Exit {
             return Exit::Usage;
         }
     };
-    let exercises = match exercises(&args.files, args.json) {
+    let exercises = match exercises(&args.files, args.views.json()) {
         Ok(exercises) => exercises,
         Err(exit) => return exit,
     };
@@ -72,10 +68,19 @@ pub(super) fn run(args: &RunArgs) -> Exit {
             return Exit::CouldNotRun;
         }
     };
-    let verdict = runtime.block_on(run_all(args, &agents, &exercises));
+    let mut views = match Views::new(&args.views) {
+        Ok(views) => views,
+        Err(problem) => {
+            complain(problem);
+            return Exit::Usage;
+        }
+    };
+    let verdict = runtime.block_on(run_all(args, &agents, &exercises, &mut views));
+    let written = views.finish();
     // A name lookup that nobody waits for any more must not keep the process from ending.
     runtime.shutdown_background();
     match verdict {
+        Verdict::Passed if !written => Exit::CouldNotRun,
         Verdict::Passed => Exit::Passed,
         Verdict::Failed => Exit::Failed,
         Verdict::CouldNotRun => Exit::CouldNotRun,
@@ -96,7 +101,12 @@ fn agents(hosts: &[String]) -> Result<HashMap<String, Endpoint>, String> {
     hosts.iter().map(parse).collect()
 }
 
-async fn run_all(args: &RunArgs, agents: &HashMap<String, Endpoint>, exercises: &[Exercise]) -> Verdict {
+async fn run_all(
+    args: &RunArgs,
+    agents: &HashMap<String, Endpoint>,
+    exercises: &[Exercise],
+    views: &mut Views<'_>,
+) -> Verdict {
     let interrupt = CancellationToken::new();
     let listening = interrupt.clone();
     tokio::spawn(async move {
@@ -107,14 +117,14 @@ async fn run_all(args: &RunArgs, agents: &HashMap<String, Endpoint>, exercises: 
     let mut worst = Verdict::Passed;
     let mut passed = 0;
     for exercise in exercises {
-        let outcome = run_one(args, agents, exercise, &interrupt).await;
+        let outcome = run_one(args, agents, exercise, views, &interrupt).await;
         worst = worst.max(outcome.verdict());
         passed += usize::from(outcome.verdict() == Verdict::Passed);
         if interrupt.is_cancelled() {
             break;
         }
     }
-    if exercises.len() > 1 && !args.json {
+    if exercises.len() > 1 && !args.views.json() {
         print(&format!("{passed} of {} exercises passed\n", exercises.len()));
     }
     worst
@@ -124,28 +134,20 @@ async fn run_one(
     args: &RunArgs,
     agents: &HashMap<String, Endpoint>,
     exercise: &Exercise,
+    views: &mut Views<'_>,
     interrupt: &CancellationToken,
 ) -> ExerciseOutcome {
     let Exercise { source, plan } = exercise;
     let mut embedded = Embedded::new();
-    let mut show = Show::new(style(args), source, plan);
+    let mut teller = Teller::new(views, source, plan, SystemClock::start().now());
     let outcome = match fleet(args, agents, plan, &mut embedded).await {
         // The block of addresses is held until the exercise is over.
-        Ok((fleet, _block)) => controller::run(plan, fleet, &mut show, interrupt).await,
+        Ok((fleet, _block)) => controller::run(plan, fleet, &mut teller, interrupt).await,
         Err(problem) => ExerciseOutcome::not_begun(plan.steps.len(), problem),
     };
-    show.ended(&outcome);
+    teller.ended(&outcome);
     embedded.stop().await;
     outcome
-}
-
-fn style(args: &RunArgs) -> Style {
-    match (args.json, args.quiet, io::stdout().is_terminal()) {
-        (true, _, _) => Style::Json,
-        (_, true, _) => Style::Quiet,
-        (_, _, true) => Style::Picture,
-        (_, _, false) => Style::Sentences,
-    }
 }
 
 /// The agents that play an exercise: those that were given, and embedded ones for the rest.

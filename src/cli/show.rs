@@ -1,19 +1,14 @@
-//! What a run shows of itself while it goes on: a picture, sentences, or JSON.
+//! What a run shows of itself on the terminal while it goes on: a picture, or sentences.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 
 use crate::cli::files::{eprint_text, use_color};
 use crate::cli::{complain, print};
-use crate::controller::Observer;
-use crate::exercise::narration::finding;
-use crate::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome, StepResult, Verdict};
 use crate::exercise::picture::Picture;
-use crate::exercise::plan::{Plan, Step};
-use crate::exercise::report;
-use crate::exercise::timeline::Moment;
-use crate::model::id::SocketId;
-use crate::model::mistake::{Source, render};
+use crate::exercise::report::line::{EventLine, EventPlace, ExerciseLine, HostsLine, Line, ResultLine, StepLine, Went};
+use crate::exercise::report::text;
+use crate::model::mistake::render;
 use crate::sys::process;
 
 /// How wide a picture is where nobody says how wide it may be.
@@ -28,161 +23,143 @@ pub(super) enum Style {
     Sentences,
     /// One line an exercise.
     Quiet,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Shows what happens while it happens.
-pub(super) struct Show<'a> {
-    source: &'a Source,
-    plan: &'a Plan,
+pub(super) struct Show {
     style: Style,
     color: bool,
+    exercise: ExerciseLine,
     picture: Picture,
-    /// Moments of the step that goes on.
-    fresh: Vec<Moment>,
-    /// Moments that may still turn out to be what the next steps check: those since the last step that did something.
-    held: Vec<Moment>,
+    /// Events of the step that goes on.
+    fresh: Vec<EventLine>,
+    /// Events that may still turn out to be what the next steps check: those since the last step that did something.
+    held: Vec<EventLine>,
     /// The events that steps have waited for.
-    passed: HashSet<(usize, u64)>,
-    names: HashMap<(usize, SocketId), String>,
-    start: i64,
+    passed: HashSet<EventPlace>,
     failures: Vec<String>,
 }
 
-impl<'a> Show<'a> {
-    pub(super) fn new(style: Style, source: &'a Source, plan: &'a Plan) -> Self {
-        let picture = Picture::new(Vec::new(), 0, WIDTH);
-        let color = use_color(&io::stdout());
+impl Show {
+    pub(super) fn new(style: Style) -> Self {
         Self {
-            source,
-            plan,
             style,
-            color,
-            picture,
+            color: use_color(&io::stdout()),
+            exercise: ExerciseLine::default(),
+            picture: Picture::new(Vec::new(), WIDTH),
             fresh: Vec::new(),
             held: Vec::new(),
             passed: HashSet::new(),
-            names: HashMap::new(),
-            start: 0,
             failures: Vec::new(),
         }
     }
 
-    fn line(&self, text: &str) {
+    /// Shows one more line of a run.
+    pub(super) fn line(&mut self, line: &Line) {
+        match line {
+            Line::Exercise(exercise) => self.exercise(exercise),
+            Line::Hosts(hosts) => self.began(hosts),
+            Line::Socket(socket) => self.picture.name(socket),
+            Line::Event(event) => self.happened(event),
+            Line::Progress(progress) if progress.phase == "step" => self.draw_all(),
+            Line::Step(step) => self.stepped(step),
+            Line::Result(result) => self.ended(result),
+            Line::Progress(_) | Line::Mistake(_) | Line::Unknown => {}
+        }
+    }
+
+    fn print(&self, text: &str) {
         print(&format!("{}\n", if self.color { colored(text) } else { text.to_owned() }));
     }
 
-    /// Draws moments. Called as late as a person does not notice, so that those that a step waits for can be marked.
-    fn draw(&mut self, moments: &[Moment]) {
-        for line in self.picture.lines(moments, &self.passed) {
-            self.line(&line);
-        }
+    fn exercise(&mut self, exercise: &ExerciseLine) {
+        *self = Self { picture: Picture::new(exercise.roles.clone(), terminal_width()), ..Self::new(self.style) };
+        self.exercise = exercise.clone();
     }
 
-    /// Shows what a step has found out that no event tells.
-    fn found(&mut self, host: usize, finding: &str) {
+    fn began(&self, hosts: &HostsLine) {
+        let heading = text::heading(&self.exercise, hosts);
         match self.style {
-            Style::Picture => {
-                self.draw_all();
-                self.line(&self.picture.finding(host, finding));
-            }
-            Style::Sentences => self.line(&format!("         {} {finding}", self.plan.hosts[host].role)),
-            Style::Quiet | Style::Json => {}
-        }
-    }
-
-    fn draw_all(&mut self) {
-        let mut moments = std::mem::take(&mut self.held);
-        moments.append(&mut self.fresh);
-        self.draw(&moments);
-    }
-
-    /// Says how it went: failures whole and last, then one line.
-    pub(super) fn ended(&mut self, outcome: &ExerciseOutcome) {
-        if self.style == Style::Json {
-            return self.line(&report::ended_json(self.plan, self.source, outcome).to_string());
-        }
-        self.draw_all();
-        for failure in &self.failures {
-            eprint_text(failure);
-        }
-        if let Some(problem) = &outcome.problem {
-            complain(problem);
-        }
-        if self.style == Style::Picture {
-            self.line("");
-        }
-        self.line(&report::summary(self.plan, self.source, outcome));
-        if outcome.verdict() != Verdict::Passed {
-            self.line(&format!("  again  farsock run {}", self.source.name));
-        }
-    }
-}
-
-impl Observer for Show<'_> {
-    fn began(&mut self, hosts: &[HostSeen], start: i64) {
-        self.start = start;
-        let roles = self.plan.hosts.iter().map(|host| host.role.clone()).collect();
-        self.picture = Picture::new(roles, start, terminal_width());
-        match self.style {
-            Style::Json => self.line(&report::began_json(self.plan, self.source, hosts).to_string()),
             Style::Quiet => {}
-            Style::Sentences => self.line(report::heading(self.plan, self.source, hosts).trim_end()),
+            Style::Sentences => self.print(heading.trim_end()),
             Style::Picture => {
-                self.line(&report::heading(self.plan, self.source, hosts));
-                self.line(&self.picture.heading());
+                self.print(&heading);
+                self.print(&self.picture.heading());
             }
         }
     }
 
-    fn named(&mut self, host: usize, id: &SocketId, name: &str) {
-        self.picture.name(host, id.clone(), name.to_owned());
-        self.names.insert((host, id.clone()), name.to_owned());
-    }
-
-    fn happened(&mut self, moments: &[Moment]) {
+    fn happened(&mut self, event: &EventLine) {
         match self.style {
             Style::Quiet => {}
-            Style::Picture => self.fresh.extend_from_slice(moments),
+            Style::Picture => self.fresh.push(event.clone()),
             Style::Sentences => {
-                for line in moments.iter().filter_map(|moment| self.picture.sentence(moment)) {
-                    self.line(&line);
-                }
-            }
-            Style::Json => {
-                for moment in moments {
-                    let socket = moment.record.socket.as_ref().map(|(id, _)| (moment.host, id.clone()));
-                    let name = socket.and_then(|socket| self.names.get(&socket)).map(String::as_str);
-                    self.line(&report::moment_json(self.plan, moment, name, self.start).to_string());
+                if let Some(sentence) = self.picture.sentence(event) {
+                    self.print(&sentence);
                 }
             }
         }
     }
 
-    fn waiting(&mut self) {
-        self.draw_all();
-    }
-
-    fn stepped(&mut self, step: &Step, outcome: &StepOutcome) {
-        if outcome.result == StepResult::Passed {
-            self.passed.extend(outcome.evidence);
+    fn stepped(&mut self, step: &StepLine) {
+        if step.result == Went::Passed {
+            self.passed.extend(step.evidence.clone());
         }
-        if step.verb.is_check() {
+        let is_check = self.exercise.plan.iter().any(|planned| planned.number == step.number && planned.check);
+        if is_check {
             self.held.append(&mut self.fresh);
         } else {
             let held = std::mem::replace(&mut self.held, std::mem::take(&mut self.fresh));
             self.draw(&held);
         }
-        if let (StepResult::Passed, Some(finding)) = (&outcome.result, finding(&step.verb)) {
-            self.found(step.host, &finding);
+        if let Some(finding) = &step.finding {
+            self.found(&step.host, finding);
         }
-        if self.style == Style::Json {
-            return self.line(&report::step_json(self.source, step, outcome).to_string());
+        if let Some(failure) = text::failure(&self.exercise, step) {
+            self.failures.push(render(&failure, use_color(&io::stderr())));
         }
-        if let StepResult::Failed(failure) | StepResult::CouldNotRun(failure) = &outcome.result {
-            let color = use_color(&io::stderr());
-            self.failures.push(render(&report::at_step(self.source, step, failure), color));
+    }
+
+    /// Shows what a step has found out that no event tells.
+    fn found(&mut self, role: &str, finding: &str) {
+        match self.style {
+            Style::Picture => {
+                self.draw_all();
+                self.print(&self.picture.finding(role, finding));
+            }
+            Style::Sentences => self.print(&format!("         {role} {finding}")),
+            Style::Quiet => {}
+        }
+    }
+
+    /// Draws events. Called as late as a person does not notice, so that those that a step waits for can be marked.
+    fn draw(&self, events: &[EventLine]) {
+        for line in self.picture.lines(events, &self.passed) {
+            self.print(&line);
+        }
+    }
+
+    fn draw_all(&mut self) {
+        let mut events = std::mem::take(&mut self.held);
+        events.append(&mut self.fresh);
+        self.draw(&events);
+    }
+
+    /// Says how it went: failures whole and last, then one line.
+    fn ended(&mut self, result: &ResultLine) {
+        self.draw_all();
+        for failure in &self.failures {
+            eprint_text(failure);
+        }
+        if let Some(problem) = &result.problem {
+            complain(problem);
+        }
+        if self.style == Style::Picture {
+            self.print("");
+        }
+        self.print(&text::summary(result));
+        if result.result != Went::Passed {
+            self.print(&format!("  again  farsock run {}", result.file));
         }
     }
 }

@@ -7,11 +7,9 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use crate::exercise::expectation::quoted;
-use crate::exercise::narration::describe;
-use crate::exercise::timeline::Moment;
+use crate::exercise::report::line::{EventLine, EventPlace, SocketLine, Tone};
 use crate::model::address::Endpoint;
 use crate::model::event::Event;
-use crate::model::id::SocketId;
 use crate::model::socket::CloseReason;
 
 /// Where the first lifeline stands, behind the time.
@@ -19,37 +17,39 @@ const FIRST: usize = 10;
 /// How far lifelines stand apart.
 const COLUMN: usize = 22;
 
-/// Draws moments.
+/// Draws events.
 #[derive(Debug, Clone)]
 pub struct Picture {
     roles: Vec<String>,
-    /// When the picture begins, in nanoseconds of the controller's clock.
-    start: i64,
-    /// The names that the exercise has for sockets.
-    names: HashMap<(usize, SocketId), String>,
+    /// The names that the exercise has for sockets, by role and the agent's name.
+    names: HashMap<(String, String), String>,
     /// How many characters a line may have.
     width: usize,
 }
 
-/// What a line says about a moment.
-struct Look {
-    /// What stands on the lifeline.
-    glyph: char,
-    /// What stands on the arrow, or beside the glyph.
-    label: String,
+/// What a line says about an event.
+pub(super) struct Look {
+    /// How it is marked.
+    pub(super) tone: Tone,
+    /// What stands on the arrow, or beside the mark.
+    pub(super) label: String,
     /// What stands at the end of the line.
-    detail: String,
+    pub(super) detail: String,
 }
 
 impl Picture {
     /// A picture of these hosts, with lines of at most so many characters.
-    pub fn new(roles: Vec<String>, start: i64, width: usize) -> Self {
-        Self { roles, start, names: HashMap::new(), width: width.max(FIRST + COLUMN) }
+    pub fn new(roles: Vec<String>, width: usize) -> Self {
+        Self { roles, names: HashMap::new(), width: width.max(FIRST + COLUMN) }
     }
 
     /// Learns the exercise's name for a socket.
-    pub fn name(&mut self, host: usize, id: SocketId, name: String) {
-        self.names.insert((host, id), name);
+    pub fn name(&mut self, socket: &SocketLine) {
+        self.names.insert((socket.host.clone(), socket.socket_id.clone()), socket.name.clone());
+    }
+
+    fn host(&self, role: &str) -> Option<usize> {
+        self.roles.iter().position(|known| known == role)
     }
 
     /// The line above the columns.
@@ -63,49 +63,57 @@ impl Picture {
         line
     }
 
-    /// Lines for moments, in their order; `passed` are those that a step was about.
-    pub fn lines(&self, moments: &[Moment], passed: &HashSet<(usize, u64)>) -> Vec<String> {
+    /// Lines for events, in their order; `passed` are those that a step was about.
+    pub fn lines(&self, events: &[EventLine], passed: &HashSet<EventPlace>) -> Vec<String> {
         // What has an effect in the same picture is drawn with it: as the beginning of its arrow.
-        let causes: HashSet<(usize, u64)> =
-            moments.iter().filter_map(|moment| moment.cause.as_ref()).map(|(host, cause)| (*host, cause.seq)).collect();
-        let drawn = moments.iter().filter(|moment| !causes.contains(&(moment.host, moment.record.seq)));
-        drawn.filter_map(|moment| self.line(moment, passed)).collect()
+        let causes: HashSet<&EventPlace> = events.iter().filter_map(|event| event.caused_by.as_ref()).collect();
+        let drawn = events.iter().filter(|event| !causes.contains(&event.place));
+        drawn.filter_map(|event| self.line(event, passed)).collect()
     }
 
-    fn line(&self, moment: &Moment, passed: &HashSet<(usize, u64)>) -> Option<String> {
-        let mut look = look(&moment.record.event)?;
-        let name = self.name_of(moment);
-        if !name.is_empty() {
-            look.detail = if look.detail.is_empty() { name } else { format!("{name}: {}", look.detail) };
-        }
-        if passed.contains(&(moment.host, moment.record.seq)) {
-            look.detail.push_str(" ✓");
+    fn line(&self, event: &EventLine, passed: &HashSet<EventPlace>) -> Option<String> {
+        let label = event.label.as_deref()?;
+        let host = self.host(&event.place.host)?;
+        let detail = event.detail.as_deref().unwrap_or_default();
+        let mut detail = match (self.name_of(event), detail) {
+            ("", detail) => detail.to_owned(),
+            (name, "") => name.to_owned(),
+            (name, detail) => format!("{name}: {detail}"),
+        };
+        if passed.contains(&event.place) {
+            detail.push_str(" ✓");
         }
         let mut cells = self.lifelines();
-        match moment.cause.as_ref().filter(|(from, _)| *from != moment.host) {
-            Some((from, _)) => draw_arrow(&mut cells, lifeline(*from), lifeline(moment.host), &look.label),
-            None => write(&mut cells, lifeline(moment.host) + 2, &look.label, COLUMN - 3),
+        let from = event.caused_by.as_ref().and_then(|cause| self.host(&cause.host)).filter(|from| *from != host);
+        match from {
+            Some(from) => draw_arrow(&mut cells, lifeline(from), lifeline(host), label),
+            None => write(&mut cells, lifeline(host) + 2, label, COLUMN - 3),
         }
-        cells[lifeline(moment.host)] = look.glyph;
-        let seconds = self.seconds(moment.at);
-        let time = format!("{seconds:>8.3}");
+        cells[lifeline(host)] = match event.tone {
+            Tone::Plain => '●',
+            Tone::Trouble => '✗',
+            Tone::End => '○',
+        };
+        let time = format!("{:>8.3}", seconds(event.at_ns));
         for (at, c) in time.chars().enumerate().take(FIRST - 1) {
             cells[at] = c;
         }
         let drawing: String = cells.into_iter().collect();
-        Some(self.cut(format!("{drawing}  {}", look.detail)))
+        Some(self.cut(format!("{drawing}  {detail}")))
     }
 
     /// A line for something that a host has found out, without an event.
-    pub fn finding(&self, host: usize, text: &str) -> String {
+    pub fn finding(&self, role: &str, text: &str) -> String {
         let mut cells = self.lifelines();
-        cells[lifeline(host)] = '✓';
+        if let Some(host) = self.host(role) {
+            cells[lifeline(host)] = '✓';
+        }
         let drawing: String = cells.into_iter().collect();
         self.cut(format!("{drawing}  {text}"))
     }
 
     fn lifelines(&self) -> Vec<char> {
-        let end = lifeline(self.roles.len() - 1);
+        let end = lifeline(self.roles.len().saturating_sub(1));
         let mut cells: Vec<char> = " ".repeat(end + COLUMN).chars().collect();
         for host in 0..self.roles.len() {
             cells[lifeline(host)] = '│';
@@ -113,22 +121,16 @@ impl Picture {
         cells
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "a picture shows milliseconds")]
-    fn seconds(&self, at: i64) -> f64 {
-        (at.saturating_sub(self.start)).max(0) as f64 / 1e9
-    }
-
     /// The exercise's name for a socket, or the agent's.
-    fn name_of(&self, moment: &Moment) -> String {
-        let Some((id, _)) = &moment.record.socket else { return String::new() };
-        self.names.get(&(moment.host, id.clone())).cloned().unwrap_or_else(|| id.to_string())
+    fn name_of<'a>(&'a self, event: &'a EventLine) -> &'a str {
+        let Some(id) = &event.socket_id else { return "" };
+        self.names.get(&(event.place.host.clone(), id.clone())).unwrap_or(id)
     }
 
-    /// A moment as a line of its own words, for those who cannot see pictures.
-    pub fn sentence(&self, moment: &Moment) -> Option<String> {
-        look(&moment.record.event)?;
-        let (role, name) = (&self.roles[moment.host], self.name_of(moment));
-        Some(format!("{:>8.3} {role} {name} {}", self.seconds(moment.at), describe(&moment.record.event)))
+    /// An event as a line of its own words, for those who cannot see pictures.
+    pub fn sentence(&self, event: &EventLine) -> Option<String> {
+        event.label.as_ref()?;
+        Some(format!("{:>8.3} {} {} {}", seconds(event.at_ns), event.place.host, self.name_of(event), event.text))
     }
 
     fn cut(&self, line: String) -> String {
@@ -145,6 +147,11 @@ impl Picture {
         cut.push('…');
         cut
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a picture shows milliseconds")]
+fn seconds(at_ns: i64) -> f64 {
+    at_ns.max(0) as f64 / 1e9
 }
 
 const fn lifeline(host: usize) -> usize {
@@ -182,8 +189,8 @@ fn draw_arrow(cells: &mut [char], from: usize, to: usize, label: &str) {
 }
 
 /// How a kind of event looks; nothing if it only goes with another one.
-fn look(event: &Event) -> Option<Look> {
-    let look = |glyph, label: &str, detail: String| Some(Look { glyph, label: label.to_owned(), detail });
+pub(super) fn look(event: &Event) -> Option<Look> {
+    let look = |tone, label: &str, detail: String| Some(Look { tone, label: label.to_owned(), detail });
     match event {
         Event::Created { .. }
         | Event::ConnectStarted { .. }
@@ -200,49 +207,49 @@ fn look(event: &Event) -> Option<Look> {
         {
             None
         }
-        Event::Bound { local } => look('●', &format!("bind {}", port(local)), String::new()),
-        Event::Listening { local, .. } => look('●', &format!("listen {}", port(local)), String::new()),
-        Event::Connected { .. } => look('●', "connected", String::new()),
-        Event::Disconnected { .. } => look('●', "disconnected", String::new()),
-        Event::Accepted { .. } => look('●', "connect", String::new()),
-        Event::ConnectionDropped { .. } => look('✗', "dropped (RST)", String::new()),
-        Event::Received { payload, .. } => look('●', &format!("{} B", payload.len()), quoted(payload)),
+        Event::Bound { local } => look(Tone::Plain, &format!("bind {}", port(local)), String::new()),
+        Event::Listening { local, .. } => look(Tone::Plain, &format!("listen {}", port(local)), String::new()),
+        Event::Connected { .. } => look(Tone::Plain, "connected", String::new()),
+        Event::Disconnected { .. } => look(Tone::Plain, "disconnected", String::new()),
+        Event::Accepted { .. } => look(Tone::Plain, "connect", String::new()),
+        Event::ConnectionDropped { .. } => look(Tone::Trouble, "dropped (RST)", String::new()),
+        Event::Received { payload, .. } => look(Tone::Plain, &format!("{} B", payload.len()), quoted(payload)),
         Event::UrgentReceived { byte, .. } => {
-            look('●', "urgent", byte.map(|byte| quoted(&Bytes::copy_from_slice(&[byte]))).unwrap_or_default())
+            look(Tone::Plain, "urgent", byte.map(|byte| quoted(&Bytes::copy_from_slice(&[byte]))).unwrap_or_default())
         }
         Event::DatagramReceived(datagram) => {
             let cut = if datagram.truncated() { ", truncated" } else { "" };
-            look('●', &format!("{} B{cut}", datagram.size), quoted(&datagram.payload))
+            look(Tone::Plain, &format!("{} B{cut}", datagram.size), quoted(&datagram.payload))
         }
-        Event::DatagramsDropped { count, .. } => look('✗', &format!("{count} dropped"), String::new()),
+        Event::DatagramsDropped { count, .. } => look(Tone::Trouble, &format!("{count} dropped"), String::new()),
         Event::IcmpReceived(message) => {
-            look('✗', &format!("ICMP {}/{}", message.kind, message.code), message.error.cause.name())
+            look(Tone::Trouble, &format!("ICMP {}/{}", message.kind, message.code), message.error.cause.name())
         }
-        Event::Written { size, .. } => look('●', &format!("write {size} B"), String::new()),
-        Event::Sent { size, .. } => look('●', &format!("send {size} B"), String::new()),
-        Event::ShutDown { .. } => look('●', "shut down", String::new()),
-        Event::PeerClosed { .. } => look('●', "FIN", String::new()),
-        Event::PeerReset { error } => look('✗', "RST", error.cause.name()),
-        Event::PeerGone { error: None } => look('●', "FIN, unread", String::new()),
-        Event::PeerGone { error: Some(error) } => look('✗', "RST, unread", error.cause.name()),
-        Event::IdleTimedOut { .. } => look('●', "idle", String::new()),
-        Event::GroupJoined(membership) => look('●', "join", membership.to_string()),
-        Event::GroupLeft(membership) => look('●', "leave", membership.to_string()),
-        Event::SourceBlocked(membership) => look('●', "block", membership.to_string()),
-        Event::SourceUnblocked(membership) => look('●', "unblock", membership.to_string()),
-        Event::Aborted => look('✗', "abort", String::new()),
-        Event::Closed(_) => look('○', "closed", String::new()),
-        Event::ConnectFailed { error: None, .. } => look('✗', "connect: no answer", String::new()),
-        Event::ConnectFailed { error: Some(error), .. } => look('✗', "connect failed", error.cause.name()),
+        Event::Written { size, .. } => look(Tone::Plain, &format!("write {size} B"), String::new()),
+        Event::Sent { size, .. } => look(Tone::Plain, &format!("send {size} B"), String::new()),
+        Event::ShutDown { .. } => look(Tone::Plain, "shut down", String::new()),
+        Event::PeerClosed { .. } => look(Tone::Plain, "FIN", String::new()),
+        Event::PeerReset { error } => look(Tone::Trouble, "RST", error.cause.name()),
+        Event::PeerGone { error: None } => look(Tone::Plain, "FIN, unread", String::new()),
+        Event::PeerGone { error: Some(error) } => look(Tone::Trouble, "RST, unread", error.cause.name()),
+        Event::IdleTimedOut { .. } => look(Tone::Plain, "idle", String::new()),
+        Event::GroupJoined(membership) => look(Tone::Plain, "join", membership.to_string()),
+        Event::GroupLeft(membership) => look(Tone::Plain, "leave", membership.to_string()),
+        Event::SourceBlocked(membership) => look(Tone::Plain, "block", membership.to_string()),
+        Event::SourceUnblocked(membership) => look(Tone::Plain, "unblock", membership.to_string()),
+        Event::Aborted => look(Tone::Trouble, "abort", String::new()),
+        Event::Closed(_) => look(Tone::End, "closed", String::new()),
+        Event::ConnectFailed { error: None, .. } => look(Tone::Trouble, "connect: no answer", String::new()),
+        Event::ConnectFailed { error: Some(error), .. } => look(Tone::Trouble, "connect failed", error.cause.name()),
         Event::LookedUp { error: Some(error), .. } | Event::Failed { error } | Event::AcceptFailed { error } => {
-            look('✗', &format!("{} failed", error.operation), error.cause.name())
+            look(Tone::Trouble, &format!("{} failed", error.operation), error.cause.name())
         }
-        Event::AcceptPaused { .. } => look('✗', "accepts no more", String::new()),
+        Event::AcceptPaused { .. } => look(Tone::Trouble, "accepts no more", String::new()),
         Event::ClockStepped { .. }
         | Event::AgentDraining { .. }
         | Event::SessionReset { .. }
         | Event::LeaseExpiring { .. }
-        | Event::LeaseExpired { .. } => look('●', event.kind(), String::new()),
+        | Event::LeaseExpired { .. } => look(Tone::Plain, event.kind(), String::new()),
     }
 }
 
@@ -253,18 +260,30 @@ fn port(endpoint: &Endpoint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::event::EventRecord;
-    use crate::model::id::SocketUid;
-    use crate::model::time::Timestamp;
-    use std::sync::Arc;
+    use crate::exercise::narration::describe;
 
-    fn moment(host: usize, seq: u64, id: &str, event: Event, cause: Option<(usize, u64)>) -> Moment {
-        let record = |seq, event| {
-            let socket = Some((SocketId::parse(id).unwrap(), SocketUid(1)));
-            Arc::new(EventRecord { seq, time: Timestamp::default(), socket, request: None, event })
-        };
-        let cause = cause.map(|(host, seq)| (host, record(seq, Event::Writable)));
-        Moment { host, record: record(seq, event), at: i64::try_from(seq).unwrap() * 1_000_000, cause }
+    fn place(host: &str, event_seq: u64) -> EventPlace {
+        EventPlace { host: host.to_owned(), event_seq }
+    }
+
+    fn event(host: &str, seq: u64, id: &str, event: &Event, caused_by: Option<EventPlace>) -> EventLine {
+        let look = look(event).unwrap();
+        EventLine {
+            at_ns: i64::try_from(seq).unwrap() * 1_000_000,
+            place: place(host, seq),
+            time: String::new(),
+            socket_id: Some(id.to_owned()),
+            socket_uid: Some(1),
+            name: None,
+            request_id: None,
+            kind: event.kind().to_owned(),
+            text: describe(event),
+            label: Some(look.label),
+            detail: Some(look.detail),
+            tone: look.tone,
+            caused_by,
+            body: serde_json::Map::new(),
+        }
     }
 
     fn received(text: &'static str) -> Event {
@@ -273,17 +292,18 @@ mod tests {
 
     #[test]
     fn columns_arrows_names_and_marks() {
-        let mut picture = Picture::new(vec!["server".into(), "client".into()], 0, 100);
-        picture.name(0, SocketId::parse("door.1").unwrap(), "guest".into());
+        let mut picture = Picture::new(vec!["server".into(), "client".into()], 100);
+        picture.name(&SocketLine { host: "server".into(), socket_id: "door.1".into(), name: "guest".into() });
         let local = "127.0.0.2:8888".parse::<std::net::SocketAddr>().unwrap().into();
-        let moments = [
-            moment(0, 1, "door", Event::Listening { local, backlog: 1 }, None),
-            moment(1, 2, "line", Event::Written { offset: 0, size: 6, asked_size: 6 }, None),
-            moment(0, 3, "door.1", received("hola\r\n"), Some((1, 2))),
-            moment(1, 4, "line", received("x"), Some((0, 9))),
-            moment(1, 5, "line", Event::Aborted, None),
+        let events = [
+            event("server", 1, "door", &Event::Listening { local, backlog: 1 }, None),
+            event("client", 2, "line", &Event::Written { offset: 0, size: 6, asked_size: 6 }, None),
+            event("server", 3, "door.1", &received("hola\r\n"), Some(place("client", 2))),
+            event("client", 4, "line", &received("x"), Some(place("server", 9))),
+            event("client", 5, "line", &Event::Aborted, None),
         ];
-        let drawn = [picture.heading(), picture.lines(&moments, &HashSet::from([(0, 3)])).join("\n")].join("\n");
+        let passed = HashSet::from([place("server", 3)]);
+        let drawn = [picture.heading(), picture.lines(&events, &passed).join("\n")].join("\n");
         insta::assert_snapshot!(drawn, @r#"
                server                client
            0.001  ● listen :8888        │                       door
@@ -295,16 +315,16 @@ mod tests {
 
     #[test]
     fn lines_are_cut_but_marks_stay() {
-        let picture = Picture::new(vec!["a".into()], 0, 50);
-        let long = moment(0, 1, "s", received("012345678901234567890123456789012345678901234567890"), None);
-        let line = &picture.lines(&[long], &HashSet::from([(0, 1)]))[0];
+        let picture = Picture::new(vec!["a".into()], 50);
+        let long = event("a", 1, "s", &received("012345678901234567890123456789012345678901234567890"), None);
+        let line = &picture.lines(&[long], &HashSet::from([place("a", 1)]))[0];
         assert!(line.chars().count() <= 50 && line.ends_with("… ✓"), "{line}");
     }
 
     #[test]
     fn sentences_say_the_same() {
-        let picture = Picture::new(vec!["a".into()], 0, 80);
-        let said = picture.sentence(&moment(0, 7, "s", received("x"), None)).unwrap();
+        let picture = Picture::new(vec!["a".into()], 80);
+        let said = picture.sentence(&event("a", 7, "s", &received("x"), None)).unwrap();
         assert_eq!(said, "   0.007 a s received 1 byte at 0: \"x\"");
     }
 }

@@ -7,7 +7,7 @@ use farsock::agent::{AgentConfig, PORT};
 
 use crate::harness::{farsock, run};
 
-const COMMANDS: [&str; 5] = ["", "agent", "run", "check", "env"];
+const COMMANDS: [&str; 6] = ["", "agent", "run", "replay", "check", "env"];
 
 async fn help(command: &str, flag: &str) -> String {
     let folder = tempfile::tempdir().unwrap();

@@ -19,6 +19,7 @@ mod cli_check;
 mod cli_env;
 mod cli_exit_code;
 mod cli_help;
+mod cli_replay;
 mod cli_run;
 mod client_transfer;
 mod client_watch;
