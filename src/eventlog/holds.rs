@@ -94,6 +94,11 @@ impl Holds {
         Some(known.released)
     }
 
+    /// Whether there is a watcher of this name.
+    pub fn knows(&self, watcher: &WatcherId) -> bool {
+        self.watchers.contains_key(watcher)
+    }
+
     /// The named watchers, and after which number each holds the log.
     pub fn watchers(&self) -> impl ExactSizeIterator<Item = (&WatcherId, u64)> {
         self.watchers.iter().map(|(watcher, known)| (watcher, known.released))

@@ -154,11 +154,15 @@ impl Hub {
         self.hold(|holds, _| holds.give_up(uid));
     }
 
+    /// Whether there is a watcher of this name.
+    pub fn knows(&self, watcher: &WatcherId) -> bool {
+        self.lock().ring.holds().is_some_and(|holds| holds.knows(watcher))
+    }
+
     /// Lets a watcher hold what it does not acknowledge; answers through where it has, if it has. Absent where nothing is held.
     pub fn hold_for(&self, watcher: &WatcherId, limit: u32) -> Option<Result<Option<u64>, Refusal>> {
         self.hold(|holds, _| {
-            let known = holds.watchers().any(|(known, _)| known == watcher);
-            if !known && holds.watchers().len() >= limit as usize {
+            if !holds.knows(watcher) && holds.watchers().len() >= limit as usize {
                 return Err(Refusal::QuotaExceeded(Quota { limit: "limits.watchers", value: limit.into() }));
             }
             Ok(holds.watch(watcher))

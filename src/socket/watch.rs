@@ -75,7 +75,11 @@ impl Sockets {
     /// Lets a watcher hold what it does not acknowledge, to the end of the session. Answers through where it has, if it has.
     pub fn hold(&self, principal: &Principal, id: &SessionId, watcher: &WatcherId) -> Result<Option<u64>, Refusal> {
         self.check_draining()?;
-        let session = self.usable_session(principal, id)?;
+        let session = self.session(principal, id)?;
+        // What is held already is read to its end, also when the lease is over.
+        if !session.hub.knows(watcher) {
+            session.check_lease()?;
+        }
         let held = session.hub.hold_for(watcher, self.limits().watchers);
         held.unwrap_or_else(|| Err(Refusal::NotLossless(id.clone())))
     }

@@ -304,6 +304,30 @@ async fn a_late_controller_is_refused_whatever_it_asks() {
     assert_eq!(renew(&agent, "lab").await.unwrap_err().reason, "SESSION_NOT_FOUND");
 }
 
+/// A watcher that was away when the lease ended comes back under its name, and goes on after what it has acknowledged; a new name holds
+/// nothing any more.
+#[tokio::test]
+async fn a_named_watcher_reads_on_to_the_end_when_the_lease_is_over() {
+    let (agent, clock) = agent().await;
+    agent.create_session("lab").await.unwrap();
+    let watch =
+        |name: &str| pb::WatchEventsRequest { session_id: "lab".into(), watcher_id: name.into(), ..Default::default() };
+    agent.watch(watch("desk")).await.unwrap().opened().await;
+    agent.udp_in("lab", "u").await;
+    let ack = pb::AckEventsRequest { session_id: "lab".into(), watcher_id: "desk".into(), through_event_seq: 1 };
+    agent.events().ack_events(ack).await.unwrap();
+    clock.advance(TTL);
+    event(&agent, "lab", "lease_expired").await;
+    for _ in 0..2 {
+        let mut watcher = agent.watch(watch("desk")).await.unwrap();
+        watcher.opened().await;
+        let events = watcher.rest().await;
+        assert_eq!(kinds(&events), ["bound", "lease_expiring", "closed", "lease_expired"]);
+        let refused = agent.watch(watch("late")).await.err().unwrap();
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "LEASE_EXPIRED"));
+    }
+}
+
 /// Whoever watches reads it to its end, and so does whoever comes later; what waits is cancelled, and its answer says so.
 #[tokio::test]
 async fn watchers_get_the_last_events_and_waiting_operations_end() {
