@@ -42,6 +42,7 @@ mod session_delete;
 mod session_isolation;
 mod session_lease;
 mod session_reset;
+mod simulator;
 mod socket_credit;
 mod socket_holder;
 mod socket_list;
