@@ -106,6 +106,7 @@ type WatchEventsRequest struct {
 	// In a LOSSLESS session: watch under this name, 1 to 48 of `a-z 0-9 -`, and hold all that it has not acknowledged (AckEvents), also while
 	// no stream is open, to the end of the session. Without `after_event_seq`, `from_now` and `snapshot`, the stream begins after what it has
 	// acknowledged. There are at most `limits.watchers` names. In a RING session it is refused with FAILED_PRECONDITION (NOT_LOSSLESS).
+	// When the lease is over, those who have a name read on under it, and a new one is refused with FAILED_PRECONDITION (LEASE_EXPIRED).
 	// Empty: an observer, which holds nothing.
 	WatcherId string `protobuf:"bytes,11,opt,name=watcher_id,json=watcherId,proto3" json:"watcher_id,omitempty"`
 	// Send datagrams that came one after the other as one DatagramRun, which says once what they have in common. For programs that read
