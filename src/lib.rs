@@ -11,7 +11,7 @@
 //! floor 5             agent
 //! floor 4             service                     controller
 //! floor 2        socket    host                   client
-//! floor 1    eventlog  session  sys      wire     exercise
+//! floor 1    eventlog  session  sys      wire     exercise   pki
 //! floor 0                            model
 //! ```
 //!
@@ -22,6 +22,7 @@ pub mod model;
 
 pub mod eventlog;
 pub mod exercise;
+pub mod pki;
 pub mod session;
 pub mod sys;
 pub mod wire;

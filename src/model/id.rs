@@ -12,6 +12,9 @@ pub const NAME_BYTES: usize = 48;
 /// The longest `request_id`, in bytes.
 pub const REQUEST_ID_BYTES: usize = 64;
 
+/// The longest name of a principal, in bytes: that of a DNS name.
+pub const PRINCIPAL_BYTES: usize = 253;
+
 /// The session that a caller works in when it names none.
 pub const DEFAULT_SESSION: &str = "default";
 
@@ -231,6 +234,22 @@ impl Principal {
     pub fn owner() -> Self {
         static OWNER: LazyLock<Principal> = LazyLock::new(|| Principal("owner".into()));
         OWNER.clone()
+    }
+
+    /// Reads the name of a principal, as a certificate or a policy has it: one without a slash, which is what stands behind it where a
+    /// session of somebody is named.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_' | '@');
+        let fits = (1..=PRINCIPAL_BYTES).contains(&text.len())
+            && text.chars().all(allowed)
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if fits {
+            return Ok(Self(text.into()));
+        }
+        Err(Problem::new(format!(
+            "`{}` is not the name of a principal: 1 to {PRINCIPAL_BYTES} of a-z 0-9 - . _ @, not starting with a sign",
+            shorten(text)
+        )))
     }
 
     /// The principal's name.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Floors from the ground up. A module may import only from floors *below* its own.
 const FLOORS: &[&[&str]] = &[
     &["model"],
-    &["wire", "eventlog", "session", "sys", "exercise"],
+    &["wire", "eventlog", "session", "sys", "exercise", "pki"],
     &["socket", "host", "client"],
     &["behavior", "capture"],
     &["service", "controller"],
