@@ -4,26 +4,34 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::config::{Listen, StartError};
-use crate::agent::connection::{Connection, Peer, Stream};
+use crate::agent::connection::{Caller, Connection, Held, Peer, Stream};
+use crate::agent::keeper::{Keeper, Shown};
+use crate::agent::logins::{Login, Logins};
 use crate::agent::paths::{make_private, make_private_parent};
+use crate::agent::tls::shown;
 use crate::model::errno::Errno;
 use crate::model::id::Principal;
+use crate::pki::PrivateFileError;
+use crate::socket::Sockets;
 use crate::sys::process;
 
 /// How long the loop waits when accepting fails, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the host's calendar is looked at, which somebody may set.
+const CALENDAR_LOOK: Duration = Duration::from_secs(10);
 
 /// How large the pipe of a connection within the process is.
 const MEMORY_PIPE: usize = 1 << 20;
@@ -68,7 +76,6 @@ impl Door {
             errno: Errno::new(error.raw_os_error().unwrap_or(libc::EIO)),
         };
         match listen {
-            Listen::Tcp(addr) if !addr.ip().is_loopback() => Err(StartError::NotLoopback(*addr)),
             Listen::Tcp(addr) => Ok(Self::Tcp(TcpListener::bind(addr).await.map_err(|e| failed(&e))?)),
             Listen::Unix(path) => {
                 make_private_parent(path)?;
@@ -115,10 +122,7 @@ async fn remove_stale(path: &Path, listen: &Listen) -> Result<(), StartError> {
     }
     match UnixStream::connect(path).await {
         Ok(_) => Err(StartError::AgentThere(listen.to_string())),
-        Err(_) => std::fs::remove_file(path).map_err(|error| StartError::File {
-            path: path.display().to_string(),
-            errno: Errno::new(error.raw_os_error().unwrap_or(libc::EIO)),
-        }),
+        Err(_) => Ok(std::fs::remove_file(path).map_err(|error| PrivateFileError::new(path, &error))?),
     }
 }
 
@@ -132,9 +136,13 @@ pub(super) struct Acceptor {
     /// No more connections are taken.
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
+    /// Those that have not shown credentials yet.
+    pub(super) logins: Logins,
     pub(super) login_timeout: Duration,
+    pub(super) keeper: Arc<Keeper>,
     /// Everybody who comes by loopback TCP is let in.
     pub(super) no_auth: bool,
+    pub(super) sockets: Sockets,
 }
 
 impl Acceptor {
@@ -168,49 +176,135 @@ impl Acceptor {
         }
     }
 
-    /// Hands one connection to the server; says whether there still is one.
+    /// Hands one connection to the server, at once or when it has shaken hands; says whether there still is a server.
     async fn admit(&self, stream: Stream) -> bool {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             tracing::warn!("limits.connections is reached: a connection is turned away");
             return true;
         };
-        let Some(peer) = self.identify(&stream) else {
-            tracing::warn!("a connection of another user is turned away");
-            return true;
-        };
-        let end = self.end.child_token();
-        if !peer.is_admitted() {
-            self.tasks.spawn(turn_away_if_silent(peer.clone(), end.clone(), Instant::now() + self.login_timeout));
+        match stream {
+            Stream::Tcp(stream) => {
+                let Some((stream, login)) = self.receive(stream) else { return true };
+                if self.keeper.checks().tls.is_some() {
+                    self.tasks.spawn(self.clone().shake_hands(stream, login, permit));
+                    return true;
+                }
+                let (caller, shown, login) = if self.no_auth {
+                    (Caller::Known(Principal::owner()), Shown::Nothing, None)
+                } else {
+                    (Caller::ByToken, Shown::Token, Some((login, Instant::now() + self.login_timeout)))
+                };
+                self.serve(Stream::Tcp(stream), caller, shown, login, permit).await
+            }
+            Stream::Unix(stream) => {
+                let user = stream.peer_cred().map(|peer| peer.uid());
+                if !user.is_ok_and(|user| user == process::user() || user == 0) {
+                    tracing::warn!("a connection of another user is turned away");
+                    return true;
+                }
+                let owner = Caller::Known(Principal::owner());
+                self.serve(Stream::Unix(stream), owner, Shown::Nothing, None, permit).await
+            }
+            other => self.serve(other, Caller::Known(Principal::owner()), Shown::Nothing, None, permit).await,
         }
-        self.connections.send(Ok(Connection::new(stream, peer, end, permit))).await.is_ok()
     }
 
-    /// What the way in says of whoever comes; nothing if it must not come in.
-    fn identify(&self, stream: &Stream) -> Option<Peer> {
-        match stream {
-            Stream::Memory(_) => Some(Peer::new(Some(Principal::owner()))),
-            Stream::Unix(stream) => {
-                let user = stream.peer_cred().ok()?.uid();
-                let trusted = user == process::user() || user == 0;
-                trusted.then(|| Peer::new(Some(Principal::owner())))
-            }
-            Stream::Tcp(stream) => {
-                tune(stream);
-                Some(Peer::new(self.no_auth.then(Principal::owner)))
+    /// Makes a TCP connection ready, and gives it a place among those that have not logged in.
+    fn receive(&self, stream: TcpStream) -> Option<(TcpStream, Login)> {
+        tune(&stream);
+        // It may be gone already.
+        let from = stream.peer_addr().ok()?;
+        match self.logins.take(from.ip()) {
+            Ok(login) => Some((stream, login)),
+            Err(limit) => {
+                tracing::warn!(%from, "{limit} is reached: a connection is turned away");
+                None
             }
         }
+    }
+
+    /// Speaks TLS with somebody, within the time that a login may take, and hands the connection to the server.
+    async fn shake_hands(self, stream: TcpStream, login: Login, permit: OwnedSemaphorePermit) {
+        let Ok(from) = stream.peer_addr() else { return };
+        let deadline = Instant::now() + self.login_timeout;
+        let checks = Arc::clone(&self.keeper.checks());
+        let Some(tls) = &checks.tls else { return };
+        let shaken = tokio::select! {
+            () = self.closing.cancelled() => return,
+            shaken = timeout_at(deadline, tls.accept(stream)) => shaken,
+        };
+        let stream = match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(why)) => return tracing::warn!(%from, "a connection is turned away: {why}"),
+            Err(_) => return tracing::warn!(%from, "a connection is turned away: it has not shaken hands in time"),
+        };
+        let (caller, shown) = match shown(&stream) {
+            None => {
+                (Caller::Refused("a certificate is needed here: one that the agent's CA has signed"), Shown::Nothing)
+            }
+            Some((certificate, chain)) => match certificate.principal() {
+                Ok(principal) => {
+                    let not_after = certificate.not_after;
+                    (Caller::Known(principal.clone()), Shown::Certificate { principal, not_after, chain })
+                }
+                Err(why) => {
+                    tracing::warn!(%from, serial = certificate.serial, "{why}");
+                    (Caller::Refused(why.text()), Shown::Nothing)
+                }
+            },
+        };
+        self.serve(Stream::Tls(stream), caller, shown, Some((login, deadline)), permit).await;
+    }
+
+    /// Hands a connection to the server, and watches over it; says whether there still is a server.
+    async fn serve(
+        &self,
+        stream: Stream,
+        caller: Caller,
+        shown: Shown,
+        login: Option<(Login, Instant)>,
+        permit: OwnedSemaphorePermit,
+    ) -> bool {
+        let end = self.end.child_token();
+        let (login, deadline) = login.unzip();
+        let peer = Peer::new(caller, login);
+        if let Some(deadline) = deadline {
+            self.tasks.spawn(turn_away_if_silent(peer.clone(), end.clone(), deadline));
+        }
+        if let Shown::Certificate { principal, not_after, .. } = &shown {
+            self.tasks.spawn(self.clone().watch_expiry(principal.clone(), *not_after, end.clone()));
+        }
+        let entered = self.keeper.enter(shown, end.clone());
+        let held = Held { _permit: permit, _entered: entered, _gone: end.clone().drop_guard() };
+        self.connections.send(Ok(Connection::new(stream, peer, end, held))).await.is_ok()
+    }
+
+    /// Ends a connection when the certificate that was shown on it is no longer good; and what its principal has open, too, if he does not
+    /// come back with a good one in the time for which a lease is good.
+    async fn watch_expiry(self, principal: Principal, not_after: SystemTime, end: CancellationToken) {
+        if end.run_until_cancelled(wall_clock_reaches(not_after)).await.is_none() {
+            return;
+        }
+        tracing::warn!(principal = principal.as_str(), "a certificate has expired: its connection is ended");
+        end.cancel();
+        let grace = sleep_until(Instant::now() + self.sockets.defaults().lease_ttl);
+        if self.closing.run_until_cancelled(grace).await.is_some() && !self.keeper.is_here(&principal) {
+            self.sockets.reset_all_of(&principal).await;
+        }
+    }
+}
+
+/// Waits until the host's calendar has reached a moment, whoever sets it meanwhile.
+async fn wall_clock_reaches(moment: SystemTime) {
+    while let Some(left) = moment.duration_since(SystemTime::now()).ok().filter(|left| !left.is_zero()) {
+        sleep_until(Instant::now() + left.min(CALENDAR_LOOK)).await;
     }
 }
 
 /// Ends a connection that has not shown credentials in time.
 async fn turn_away_if_silent(peer: Peer, end: CancellationToken, deadline: Instant) {
-    tokio::select! {
-        () = end.cancelled() => {}
-        () = sleep_until(deadline) => {
-            if !peer.is_admitted() {
-                end.cancel();
-            }
-        }
+    if end.run_until_cancelled(sleep_until(deadline)).await.is_some() && !peer.is_admitted() {
+        end.cancel();
     }
 }
 

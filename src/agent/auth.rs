@@ -1,4 +1,4 @@
-//! Who is calling: the peer of a Unix socket, or whoever has the token.
+//! Who is calling: the peer of a Unix socket, whoever has the token, or whom a certificate names.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -15,15 +15,17 @@ use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
-use crate::agent::config::StartError;
-use crate::agent::connection::Peer;
-use crate::agent::paths::{read_private, write_private};
+use crate::agent::config::{OpenServices, StartError};
+use crate::agent::connection::{Caller, Peer};
+use crate::agent::keeper::Keeper;
+use crate::agent::paths::write_secret;
 use crate::model::id::Principal;
 use crate::model::refusal::Refusal;
+use crate::pki::read_private;
 use crate::wire::status;
 
 /// What a caller by loopback TCP must show: 256 random bits in hexadecimal.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Token(Arc<str>);
 
 impl fmt::Debug for Token {
@@ -42,23 +44,25 @@ impl Token {
 
     /// The token in a file of the user's, which is made if it is not there.
     pub(super) fn at(path: &Path) -> Result<Self, StartError> {
-        match read_private(path)? {
-            Some(text) => {
-                let text = text.trim();
-                let fits = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-                if fits { Ok(Self(text.into())) } else { Err(StartError::BadToken(path.display().to_string())) }
-            }
-            None => {
-                let token = Self::random()?;
-                token.write(path)?;
-                Ok(token)
-            }
+        if let Some(token) = Self::read(path)? {
+            return Ok(token);
         }
+        let token = Self::random()?;
+        token.write(path)?;
+        Ok(token)
+    }
+
+    /// The token in a file; nothing if there is no such file.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, StartError> {
+        let Some(text) = read_private(path)? else { return Ok(None) };
+        let text = text.trim();
+        let fits = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if fits { Ok(Some(Self(text.into()))) } else { Err(StartError::BadToken(path.display().to_string())) }
     }
 
     /// Writes it where the user's clients look for it.
     pub(super) fn write(&self, path: &Path) -> Result<(), StartError> {
-        write_private(path, &format!("{}\n", self.0))
+        write_secret(path, &format!("{}\n", self.0))
     }
 
     /// Whether this is it, found out in a time that tells nothing.
@@ -74,10 +78,11 @@ fn words(text: &[u8]) -> Option<[u64; 8]> {
 }
 
 /// Lets in whoever may come in, and says who it is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct AuthLayer {
-    /// Absent: there is no way in that needs one.
-    pub(super) token: Option<Token>,
+    pub(super) keeper: Arc<Keeper>,
+    /// What answers those who show nothing.
+    pub(super) open: OpenServices,
 }
 
 impl<S> Layer<S> for AuthLayer {
@@ -90,11 +95,14 @@ impl<S> Layer<S> for AuthLayer {
 
 impl AuthLayer {
     fn admit(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        if let Some(principal) = peer.and_then(|peer| peer.known.clone()) {
-            return Ok(principal);
+        match peer.map(|peer| &peer.caller) {
+            Some(Caller::Known(principal)) => return Ok(principal.clone()),
+            Some(Caller::Refused(why)) => return Err(Refusal::Unauthenticated(why)),
+            Some(Caller::ByToken) | None => {}
         }
         let shown = headers.get("authorization").map(|value| value.as_bytes());
-        match (shown.map(|value| value.strip_prefix(b"Bearer ")), &self.token) {
+        let checks = self.keeper.checks();
+        match (shown.map(|value| value.strip_prefix(b"Bearer ")), &checks.token) {
             (Some(Some(shown)), Some(token)) if token.is(shown) => Ok(Principal::owner()),
             (None, _) => Err(Refusal::Unauthenticated(
                 "a token is needed: `authorization: Bearer TOKEN`, from the file that the agent named when it started",
@@ -104,10 +112,21 @@ impl AuthLayer {
             )),
         }
     }
+
+    /// Whether this is answered whoever asks. Only paths as they are registered count: there is no other spelling of one.
+    fn is_open(&self, path: &str) -> bool {
+        match path.rsplit_once('/').map(|(service, _)| service) {
+            Some("/grpc.health.v1.Health") => self.open.health,
+            Some("/grpc.reflection.v1.ServerReflection" | "/grpc.reflection.v1alpha.ServerReflection") => {
+                self.open.reflection
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A service behind the door. A panic behind it becomes an answer, and hurts nobody else.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Guarded<S> {
     inner: S,
     auth: AuthLayer,
@@ -136,11 +155,12 @@ where
                     peer.admitted();
                 }
                 request.extensions_mut().insert(principal);
-                let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-                Either::Right(answer.map(after_panic as fn(_) -> _))
             }
-            Err(refusal) => Either::Left(ready(Ok(status::refused(&refusal).into_http()))),
+            Err(_) if self.auth.is_open(request.uri().path()) => {}
+            Err(refusal) => return Either::Left(ready(Ok(status::refused(&refusal).into_http()))),
         }
+        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        Either::Right(answer.map(after_panic as fn(_) -> _))
     }
 }
 
@@ -154,20 +174,50 @@ fn after_panic(caught: Result<Answer, Box<dyn Any + Send>>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::keeper::Checks;
+
+    fn door(token: Option<Token>, open: OpenServices) -> AuthLayer {
+        AuthLayer { keeper: Keeper::new(Checks { token, tls: None }), open }
+    }
 
     #[test]
     fn only_the_token_opens_the_door() {
         let token = Token::random().unwrap();
-        let door = AuthLayer { token: Some(token.clone()) };
+        let closed = door(Some(token.clone()), OpenServices::default());
         let with = |value: &str| HeaderMap::from_iter([("authorization".parse().unwrap(), value.parse().unwrap())]);
-        assert_eq!(door.admit(None, &with(&format!("Bearer {}", token.0))), Ok(Principal::owner()));
+        assert_eq!(closed.admit(None, &with(&format!("Bearer {}", token.0))), Ok(Principal::owner()));
         for wrong in
             ["", "Bearer ", "Bearer x", &token.0, &format!("bearer {}", token.0), &format!("Bearer {}x", token.0)]
         {
-            assert!(door.admit(None, &with(wrong)).is_err(), "{wrong}");
+            assert!(closed.admit(None, &with(wrong)).is_err(), "{wrong}");
         }
-        assert!(door.admit(None, &HeaderMap::new()).is_err());
-        assert!(AuthLayer { token: None }.admit(None, &with("Bearer ")).is_err());
+        assert!(closed.admit(None, &HeaderMap::new()).is_err());
+        assert!(door(None, OpenServices::default()).admit(None, &with("Bearer ")).is_err());
+    }
+
+    /// CVE-2026-33186: what is almost the path of an open service is not open.
+    #[test]
+    fn only_what_was_opened_is_open_and_only_under_its_own_name() {
+        let health = "/grpc.health.v1.Health/Check";
+        let reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+        let closed = door(None, OpenServices::default());
+        let open = door(None, OpenServices { health: true, reflection: false });
+        assert!(open.is_open(health) && !open.is_open(reflection));
+        assert!(door(None, OpenServices { health: false, reflection: true }).is_open(reflection));
+        for path in [health, reflection] {
+            assert!(!closed.is_open(path));
+        }
+        for path in [
+            "grpc.health.v1.Health/Check",
+            "//grpc.health.v1.Health/Check",
+            "/farsock.v1.SocketService/CreateSocket",
+            "/grpc.health.v1.Health/../farsock.v1.SocketService/CreateSocket",
+            "/grpc.health.v1.Healthy/Check",
+            "/grpc.health.v1.Health",
+            "",
+        ] {
+            assert!(!open.is_open(path), "{path}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::model::errno::Errno;
 use crate::model::limits::{Defaults, Limits};
 use crate::model::lookup::Resolver;
 use crate::model::time::Clock;
+use crate::pki::{IdentityFiles, PkiError, PrivateFileError};
 
 /// The port of agents: SOCK on a telephone.
 pub const PORT: u16 = 7625;
@@ -26,6 +27,10 @@ pub struct AgentConfig {
     pub token_file: Option<PathBuf>,
     /// Serve whoever comes by loopback TCP.
     pub no_auth: bool,
+    /// Speak TLS on TCP, as this identity, and serve whoever has a certificate of its CA; absent: loopback TCP asks for the token.
+    pub tls: Option<IdentityFiles>,
+    /// What answers those who show no credentials.
+    pub open: OpenServices,
     /// The policy: who may do what.
     pub policy_file: Option<PathBuf>,
     /// The IPv4 address that sockets use when a request names none.
@@ -46,12 +51,28 @@ pub struct AgentConfig {
     pub clock: Option<Arc<dyn Clock>>,
 }
 
+impl fmt::Debug for AgentConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { listen, token_file, no_auth, tls, open, policy_file, .. } = self;
+        f.debug_struct("AgentConfig")
+            .field("listen", listen)
+            .field("token_file", token_file)
+            .field("no_auth", no_auth)
+            .field("tls", tls)
+            .field("open", open)
+            .field("policy_file", policy_file)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for AgentConfig {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
             token_file: None,
             no_auth: false,
+            tls: None,
+            open: OpenServices::default(),
             policy_file: None,
             lab_ipv4: None,
             lab_ipv6: None,
@@ -65,10 +86,27 @@ impl Default for AgentConfig {
     }
 }
 
+/// Standard services that answer whoever asks, without credentials. They tell which services there are and whether the agent runs, and
+/// nothing of anybody's sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenServices {
+    /// `grpc.health.v1.Health`.
+    pub health: bool,
+    /// `grpc.reflection.v1.ServerReflection`, and v1alpha's.
+    pub reflection: bool,
+}
+
+impl OpenServices {
+    /// Whether there are any.
+    pub const fn any(self) -> bool {
+        self.health || self.reflection
+    }
+}
+
 /// A way in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Listen {
-    /// Loopback TCP.
+    /// TCP: of loopback, or with TLS.
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
@@ -105,9 +143,25 @@ impl fmt::Display for Listen {
 pub enum StartError {
     /// The address is reachable from other hosts.
     #[error(
-        "{0} can be reached from other hosts, which needs TLS and a policy; this version has neither: listen on 127.0.0.1, [::1] or unix:PATH, and come in by ssh"
+        "{at} can be reached from other hosts, which needs {missing}; or listen on 127.0.0.1, [::1] or unix:PATH, and come in by ssh"
     )]
-    NotLoopback(SocketAddr),
+    Reachable {
+        /// The address.
+        at: SocketAddr,
+        /// What it needs beside what is there.
+        missing: &'static str,
+    },
+    /// The same, and nobody would be asked for anything.
+    #[error(
+        "{0} can be reached from other hosts, and --no-auth is for loopback only: leave it out, and give --tls-cert and --policy"
+    )]
+    NoAuthReachable(SocketAddr),
+    /// Whoever comes is let in, and whoever comes needs a certificate.
+    #[error("--no-auth and --tls-cert say opposite things: leave one of them out")]
+    NoAuthWithTls,
+    /// TLS does not work with this identity.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// There is a policy, and nothing that would enforce it.
     #[error("{0}: this version does not enforce policies, and does not serve as if it did: leave it out")]
     PolicyNotEnforced(String),
@@ -122,24 +176,12 @@ pub enum StartError {
     /// Another agent listens there.
     #[error("cannot listen on {0}: an agent is there already; stop it, or take another path")]
     AgentThere(String),
-    /// A file or directory cannot be used.
-    #[error("{path}: {} ({errno})", .errno.text())]
-    File {
-        /// The path.
-        path: String,
-        /// What the kernel said.
-        errno: Errno,
-    },
-    /// A file or directory is open to others.
-    #[error("{path} can be {how} by others: make it private (chmod {mode} {path})")]
-    NotPrivate {
-        /// The path.
-        path: String,
-        /// What others can do.
-        how: &'static str,
-        /// The mode that it should have.
-        mode: &'static str,
-    },
+    /// A file or directory cannot be used, or is open to others.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// The files of TLS are not as they should be.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
     /// The token file holds no token.
     #[error("{0} holds no token, which is 64 hexadecimal digits: remove it, and the agent makes a new one")]
     BadToken(String),

@@ -7,7 +7,11 @@ mod accept;
 mod auth;
 mod config;
 mod connection;
+mod exposure;
+mod keeper;
+mod logins;
 mod paths;
+mod tls;
 
 use std::future::Future;
 use std::io;
@@ -25,11 +29,16 @@ use tonic_health::ServingStatus;
 use tower::layer::util::{Identity, Stack};
 
 pub use crate::agent::accept::MemoryConnector;
-pub use crate::agent::config::{AgentConfig, Listen, PORT, StartError};
+pub use crate::agent::config::{AgentConfig, Listen, OpenServices, PORT, StartError};
+pub use crate::agent::exposure::Needs;
+pub use crate::agent::keeper::Reloader;
 pub use crate::agent::paths::{runtime_dir, token_path};
 
 use crate::agent::accept::{Acceptor, Door, memory_door};
 use crate::agent::auth::{AuthLayer, Token};
+use crate::agent::keeper::{Checks, Keeper};
+use crate::agent::logins::Logins;
+use crate::agent::tls::Tls;
 use crate::host::counters::Marks;
 use crate::host::network;
 use crate::host::resolver::SystemResolver;
@@ -77,11 +86,11 @@ const SERVICES: [&str; 5] = [
 
 /// An agent that has its addresses.
 pub struct Agent {
-    config: AgentConfig,
+    config: Arc<AgentConfig>,
     sockets: Sockets,
     clock: SystemClock,
     doors: Vec<Door>,
-    token: Option<Token>,
+    keeper: Arc<Keeper>,
     token_files: TokenFiles,
     connector: MemoryConnector,
 }
@@ -105,15 +114,16 @@ impl Drop for TokenFiles {
 impl Agent {
     /// Takes the addresses that the configuration names. Must be called on a tokio runtime.
     pub async fn bind(config: AgentConfig) -> Result<Self, StartError> {
-        if let Some(path) = &config.policy_file {
-            return Err(StartError::PolicyNotEnforced(path.display().to_string()));
-        }
+        exposure::check(&config)?;
+        let tls = config.tls.as_ref().map(|files| Tls::load(files, config.open.any())).transpose()?;
         let mut doors = Vec::with_capacity(config.listen.len() + 1);
         for listen in &config.listen {
             doors.push(Door::open(listen).await?);
         }
+        let asks_for_token = !config.no_auth && tls.is_none();
         let (token, token_files) =
-            if config.no_auth { (None, TokenFiles::default()) } else { make_token(&config, &doors)? };
+            if asks_for_token { make_token(&config, &doors)? } else { (None, TokenFiles::default()) };
+        let keeper = Keeper::new(Checks { token, tls });
         let (memory, connector) = memory_door();
         doors.push(memory);
 
@@ -131,7 +141,22 @@ impl Agent {
             lab_ipv4: config.lab_ipv4,
             lab_ipv6: config.lab_ipv6,
         });
-        Ok(Self { config, sockets, clock, doors, token, token_files, connector })
+        Ok(Self { config: Arc::new(config), sockets, clock, doors, keeper, token_files, connector })
+    }
+
+    /// What an agent of this configuration would serve and to whom, and all that keeps it from starting. Opens nothing, and writes nothing.
+    pub fn check(config: &AgentConfig) -> (Vec<(Listen, Needs)>, Vec<StartError>) {
+        let (mut exposure, mut problems) = (Vec::new(), Vec::new());
+        for listen in &config.listen {
+            match exposure::needs(listen, config) {
+                Ok(needs) => exposure.push((listen.clone(), needs)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        problems.extend(exposure::check(config).err().filter(|problem| !problems.contains(problem)));
+        problems.extend(config.tls.as_ref().and_then(|files| Tls::load(files, config.open.any()).err()));
+        problems.extend(config.token_file.as_ref().and_then(|path| Token::read(path).err()));
+        (exposure, problems)
     }
 
     /// The ways in, with the real ports.
@@ -142,6 +167,17 @@ impl Agent {
     /// The files that the token was written to: one for each port, or the one that was asked for.
     pub fn token_files(&self) -> &[PathBuf] {
         &self.token_files.paths
+    }
+
+    /// The ways in, and what whoever comes by one must show.
+    pub fn exposure(&self) -> Vec<(Listen, Needs)> {
+        let needs = |listen: Listen| exposure::needs(&listen, &self.config).ok().map(|needs| (listen, needs));
+        self.listens().into_iter().filter_map(needs).collect()
+    }
+
+    /// Reads its credentials anew while it serves.
+    pub fn reloader(&self) -> Reloader {
+        Reloader { keeper: Arc::clone(&self.keeper), config: Arc::clone(&self.config) }
     }
 
     /// Leads to this agent from within the process.
@@ -166,8 +202,11 @@ impl Agent {
             end: end.clone(),
             closing: closing.clone(),
             tasks: tasks.clone(),
+            logins: Logins::new(self.config.limits.logins, self.config.limits.logins_per_source),
             login_timeout: self.config.login_timeout,
+            keeper: Arc::clone(&self.keeper),
             no_auth: self.config.no_auth,
+            sockets: self.sockets.clone(),
         };
         let control_addresses = self.listens().iter().map(ToString::to_string).collect();
         let (mut health, router) = self.router(control_addresses).await;
@@ -245,7 +284,7 @@ impl Agent {
             .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
             .http2_keepalive_interval(Some(PING_INTERVAL))
             .http2_keepalive_timeout(Some(PING_TIMEOUT))
-            .layer(AuthLayer { token: self.token.clone() })
+            .layer(AuthLayer { keeper: Arc::clone(&self.keeper), open: self.config.open })
             .add_service(agent)
             .add_service(sessions)
             .add_service(sockets)

@@ -8,8 +8,10 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 
 use crate::agent::token_path;
+use crate::cli::tls::TlsArgs;
 use crate::cli::{Exit, complain, print};
 use crate::client::Endpoint;
+use crate::pki::IdentityFiles;
 use crate::wire::FILE_DESCRIPTOR_SET;
 
 /// What `farsock env` takes.
@@ -31,6 +33,9 @@ pub(super) struct EnvArgs {
     /// The file of the token, where it is not that of an agent of yours on this host
     #[arg(long, value_name = "FILE", env = "FARSOCK_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// The agents were started with --no-auth
     #[arg(long, env = "FARSOCK_NO_AUTH")]
@@ -63,11 +68,16 @@ fn function(agent: &str, args: &EnvArgs) -> Result<String, String> {
     }
     let endpoint: Endpoint = endpoint.parse()?;
     let (options, address, token) = match &endpoint {
-        Endpoint::Unix(path) => ("-unix -authority localhost".to_owned(), path.display().to_string(), None),
+        Endpoint::Unix(path) => ("-plaintext -unix -authority localhost".to_owned(), path.display().to_string(), None),
         Endpoint::Tcp { host, port } => {
             let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-            let file = (!args.no_auth).then(|| args.token_file.clone().unwrap_or_else(|| token_path(*port)));
-            (String::new(), address, file)
+            match args.tls.files() {
+                Some(files) => (certificates(&files)?, address, None),
+                None => {
+                    let file = (!args.no_auth).then(|| args.token_file.clone().unwrap_or_else(|| token_path(*port)));
+                    ("-plaintext".to_owned(), address, file)
+                }
+            }
         }
     };
     let (secret, header) = match token {
@@ -83,7 +93,7 @@ fn function(agent: &str, args: &EnvArgs) -> Result<String, String> {
             "-expand-headers -H 'authorization: Bearer ${FARSOCK_TOKEN}' ",
         ),
     };
-    let call = format!("{secret}grpcurl -plaintext {options}{}{header}", if options.is_empty() { "" } else { " " });
+    let call = format!("{secret}grpcurl {options} {header}");
     let address = quoted(&address);
     // The body is in parentheses, so that its variables are its own.
     Ok(format!(
@@ -100,6 +110,16 @@ fn function(agent: &str, args: &EnvArgs) -> Result<String, String> {
 ",
         cases = cases(),
     ))
+}
+
+/// grpcurl's options for the files of an identity, by their whole paths, because a shell goes from directory to directory.
+fn certificates(files: &IdentityFiles) -> Result<String, String> {
+    let mut options = Vec::new();
+    for (option, path) in [("-cacert", &files.ca), ("-cert", &files.certificate), ("-key", &files.key)] {
+        let whole = path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
+        options.push(format!("{option} {}", quoted(&whole.display().to_string())));
+    }
+    Ok(options.join(" "))
 }
 
 /// Which service each method is of.
@@ -126,7 +146,7 @@ mod tests {
     use super::*;
 
     fn args(no_auth: bool) -> EnvArgs {
-        EnvArgs { agents: Vec::new(), token_file: None, no_auth }
+        EnvArgs { agents: Vec::new(), token_file: None, tls: TlsArgs::default(), no_auth }
     }
 
     #[test]

@@ -5,9 +5,11 @@ mod check;
 mod embedded;
 mod env;
 mod files;
+mod pki;
 mod replay;
 mod run;
 mod show;
+mod tls;
 mod views;
 
 use std::io::{self, Write};
@@ -36,6 +38,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Print shell functions that make grpcurl calls short
     Env(env::EnvArgs),
+    /// Make, renew and show the certificates of a lab
+    Pki(pki::PkiArgs),
 }
 
 /// How a command ended.
@@ -82,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(&args),
         Command::Check(args) => check::check(&args),
         Command::Env(args) => env::env(&args),
+        Command::Pki(args) => pki::pki(args),
     };
     exit.into()
 }

@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::token_path;
 use crate::cli::embedded::{Embedded, LoopbackBlock};
 use crate::cli::files::{Exercise, exercises};
+use crate::cli::tls::{TlsArgs, dialer};
 use crate::cli::views::{Teller, ViewArgs, Views};
 use crate::cli::{Exit, complain, print};
-use crate::client::{AgentClient, Credentials, Dialer, Endpoint};
+use crate::client::{AgentClient, Credentials, Endpoint};
 use crate::controller::{self, Fleet, Member};
 use crate::exercise::outcome::{ExerciseOutcome, Verdict};
 use crate::exercise::plan::Plan;
@@ -38,6 +39,9 @@ pub(super) struct RunArgs {
     /// The file of the token for agents that are not yours on this host
     #[arg(long, value_name = "FILE", env = "FARSOCK_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     #[command(flatten)]
     views: ViewArgs,
@@ -185,8 +189,10 @@ fn session() -> Result<SessionId, String> {
 }
 
 fn client(args: &RunArgs, endpoint: &Endpoint) -> Result<AgentClient, String> {
+    let identity = args.tls.identity()?;
     let credentials = match endpoint {
         Endpoint::Unix(_) => Credentials::none(),
+        Endpoint::Tcp { .. } if identity.is_some() => Credentials::none(),
         Endpoint::Tcp { port, .. } => {
             let file = args.token_file.clone().unwrap_or_else(|| token_path(*port));
             // An agent may serve without a token; if it does not, it says so itself.
@@ -197,5 +203,6 @@ fn client(args: &RunArgs, endpoint: &Endpoint) -> Result<AgentClient, String> {
             }
         }
     };
-    Ok(AgentClient::new(&Dialer::to(endpoint), &credentials))
+    let dialer = dialer(endpoint, identity.as_ref()).map_err(|error| error.to_string())?;
+    Ok(AgentClient::new(&dialer, &credentials))
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 use tonic::Response;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::client::bulk::Bulk;
 use crate::client::connect::{Credentials, Dialer};
@@ -119,6 +122,13 @@ impl AgentClient {
 
     pub(super) fn bulk(&self) -> &Bulk {
         &self.bulk
+    }
+
+    /// Whether the agent serves, as it says itself.
+    pub async fn is_serving(&self) -> Result<bool, ClientError> {
+        let request = HealthCheckRequest { service: String::new() };
+        let answer = HealthClient::new(self.calls.clone()).check(request).await?.into_inner();
+        Ok(answer.status() == ServingStatus::Serving)
     }
 
     /// Carries something out.

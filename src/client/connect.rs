@@ -19,7 +19,10 @@ use tonic::{Request, Status};
 use tower::service_fn;
 
 use crate::client::endpoint::Endpoint;
-use crate::client::error::ClientError;
+use crate::client::error::{ClientError, door_closed, turned_away};
+use crate::client::greeting::{Answer, greet};
+use crate::client::tls::TlsClient;
+use crate::pki::Identity;
 
 /// How long reaching an agent may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,15 +60,35 @@ impl Dialer {
         }))
     }
 
-    /// Connects to an agent by TCP or by its Unix socket.
+    /// Connects by TLS to an agent on TCP, as whom a certificate says, and to one on a Unix socket as [`Dialer::to`] does.
+    pub fn with_tls(endpoint: &Endpoint, identity: &Identity) -> Result<Self, ClientError> {
+        let Endpoint::Tcp { host, port } = endpoint.clone() else { return Ok(Self::to(endpoint)) };
+        let client = TlsClient::new(&host, identity)?;
+        Ok(Self::from_fn(move || {
+            let (client, host) = (client.clone(), host.clone());
+            async move { client.connect(tcp(&host, port).await?).await }
+        }))
+    }
+
+    /// Connects to an agent by TCP of this host, or by its Unix socket. What goes to another host needs TLS.
     pub fn to(endpoint: &Endpoint) -> Self {
         match endpoint.clone() {
             Endpoint::Tcp { host, port } => Self::from_fn(move || {
                 let host = host.clone();
                 async move {
-                    let stream = TcpStream::connect((host.as_str(), port)).await?;
-                    stream.set_nodelay(true)?;
-                    Ok(stream)
+                    let stream = tcp(&host, port).await?;
+                    if !stream.peer_addr()?.ip().to_canonical().is_loopback() {
+                        return Err(door_closed(format!(
+                            "{host} is another host, and nothing goes there in the clear: give a certificate (--tls-cert), or go by ssh"
+                        )));
+                    }
+                    match greet(stream).await? {
+                        Answer::Greeted(stream) => Ok(stream),
+                        Answer::Alert => Err(door_closed(format!(
+                            "the agent at {host} speaks TLS, and a certificate is needed (--tls-cert)"
+                        ))),
+                        Answer::Nothing => Err(turned_away(&host)),
+                    }
                 }
             }),
             Endpoint::Unix(path) => Self::from_fn(move || {
@@ -106,6 +129,12 @@ impl Dialer {
             .keep_alive_while_idle(true)
             .connect_with_connector_lazy(service_fn(connect))
     }
+}
+
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// What a client shows at the agent's door.

@@ -51,6 +51,9 @@ impl ClientError {
 
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
+        if let Some(message) = closed_door(&status) {
+            return Self::Unauthenticated { message };
+        }
         let text = status::read(&status);
         match text.code.as_str() {
             "Unauthenticated" => Self::Unauthenticated { message: text.message },
@@ -86,6 +89,33 @@ pub(super) fn far_error(error: &SocketError) -> io::Error {
 
 pub(super) fn os_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno.number())
+}
+
+/// That one of both sides does not let the other one in. Whatever lies above a transport keeps an error's kind and its words, and no more.
+pub(super) fn door_closed(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, message)
+}
+
+/// That an agent has ended a connection before it said anything.
+pub(super) fn turned_away(host: &str) -> io::Error {
+    let message =
+        format!("the agent at {host} ends the connection without a word: it has no room for more, or its log says why");
+    io::Error::new(io::ErrorKind::ConnectionAborted, message)
+}
+
+/// Why one of both sides does not let the other one in, if that is what has happened. The kernel's own EACCES is something else.
+fn closed_door(status: &Status) -> Option<String> {
+    let mut cause: &dyn std::error::Error = status;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+        if let Some(error) = cause.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::PermissionDenied
+            && error.raw_os_error().is_none()
+        {
+            return Some(error.to_string());
+        }
+    }
+    None
 }
 
 /// What lies at the bottom of a transport's error: the kernel's words, not those of each layer above.

@@ -8,10 +8,12 @@ mod bulk;
 mod connect;
 mod endpoint;
 mod error;
+mod greeting;
 mod listener;
 mod outflow;
 mod place;
 mod stream;
+mod tls;
 mod watch;
 
 pub use crate::client::agent_client::{AgentClient, AgentInfo, ClockReading, Lookup, LookupAnswer, ParsedAddress};

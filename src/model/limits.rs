@@ -86,6 +86,10 @@ limits! {
     page_size: 1000, 1..=1 << 16;
     /// Connections to the agent.
     connections: 256, 1..=1 << 16;
+    /// Connections by TCP that have not sent a request with credentials yet, TLS handshakes included.
+    logins: 256, 1..=1 << 16;
+    /// The same from one source: an IPv4 address, or the first 64 bits of an IPv6 address.
+    logins_per_source: 64, 1..=1 << 16;
     /// Marks of kernel counters of a principal.
     marks: 64, 1..=1 << 16;
     /// Bytes of one request message: room for the payload in hex, and for the rest.

@@ -452,6 +452,14 @@ impl Sockets {
         }
     }
 
+    /// Closes all sockets of a principal, who can no longer come in. Logs stay, and can be read by whoever comes in as that principal again.
+    pub async fn reset_all_of(&self, principal: &Principal) {
+        let sessions = lock(&self.0.roster).page(principal, 0, usize::MAX);
+        for (_, session) in sessions {
+            session.reset(None).await;
+        }
+    }
+
     /// Stops: refuses what is new, announces it, closes all sockets, lets watchers read to the end.
     pub async fn drain(&self, grace: Duration) {
         if self.0.draining.swap(true, Ordering::AcqRel) {

@@ -302,8 +302,12 @@ type Limits struct {
 	Groups uint32 `protobuf:"varint,30,opt,name=groups,proto3" json:"groups,omitempty"`
 	// Bytes that a TransferSocket takes from its client before the kernel has them.
 	TransferBytes uint32 `protobuf:"varint,31,opt,name=transfer_bytes,json=transferBytes,proto3" json:"transfer_bytes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Connections by TCP that have not sent a request with credentials yet, TLS handshakes included.
+	Logins uint32 `protobuf:"varint,32,opt,name=logins,proto3" json:"logins,omitempty"`
+	// The same from one source: an IPv4 address, or the first 64 bits of an IPv6 address.
+	LoginsPerSource uint32 `protobuf:"varint,33,opt,name=logins_per_source,json=loginsPerSource,proto3" json:"logins_per_source,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -493,6 +497,20 @@ func (x *Limits) GetGroups() uint32 {
 func (x *Limits) GetTransferBytes() uint32 {
 	if x != nil {
 		return x.TransferBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetLogins() uint32 {
+	if x != nil {
+		return x.Logins
+	}
+	return 0
+}
+
+func (x *Limits) GetLoginsPerSource() uint32 {
+	if x != nil {
+		return x.LoginsPerSource
 	}
 	return 0
 }
@@ -1837,7 +1855,7 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"start_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12%\n" +
 	"\x0ekernel_release\x18\v \x01(\tR\rkernelRelease\x12/\n" +
-	"\x13congestion_controls\x18\f \x03(\tR\x12congestionControls\"\x9b\x06\n" +
+	"\x13congestion_controls\x18\f \x03(\tR\x12congestionControls\"\xdf\x06\n" +
 	"\x06Limits\x12\x18\n" +
 	"\asockets\x18\x01 \x01(\rR\asockets\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\rR\bsessions\x12\x1a\n" +
@@ -1863,7 +1881,9 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\x10remembered_bytes\x18\x14 \x01(\rR\x0frememberedBytes\x12)\n" +
 	"\x10expired_sessions\x18\x15 \x01(\rR\x0fexpiredSessions\x12\x16\n" +
 	"\x06groups\x18\x1e \x01(\rR\x06groups\x12%\n" +
-	"\x0etransfer_bytes\x18\x1f \x01(\rR\rtransferBytes\"\xf5\x03\n" +
+	"\x0etransfer_bytes\x18\x1f \x01(\rR\rtransferBytes\x12\x16\n" +
+	"\x06logins\x18  \x01(\rR\x06logins\x12*\n" +
+	"\x11logins_per_source\x18! \x01(\rR\x0floginsPerSource\"\xf5\x03\n" +
 	"\bDefaults\x12B\n" +
 	"\x0fconnect_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0econnectTimeout\x12<\n" +
 	"\fwait_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vwaitTimeout\x12B\n" +

@@ -1,17 +1,21 @@
 //! `farsock agent`.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+mod announce;
+mod health;
+
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::agent::{Agent, AgentConfig, Listen, PORT, runtime_dir};
+use crate::agent::{Agent, AgentConfig, Listen, OpenServices, PORT, Reloader, runtime_dir};
+use crate::cli::agent::announce::{announce, open_to_all, tell_ready, way_in};
+use crate::cli::tls::TlsArgs;
 use crate::cli::{Exit, complain, print};
 use crate::host::network;
 use crate::model::limits::Limits;
@@ -21,10 +25,13 @@ use crate::sys::process;
 #[derive(Debug, Args)]
 #[command(
     after_help = "By default the agent serves its own user only: by the Unix socket of that user, and by loopback TCP with a \
-token that it makes itself and that only that user can read."
+token that it makes itself and that only that user can read. With --tls-cert, TCP is for whoever has a certificate.
+
+SIGHUP: certificates, keys, the CA and --token-file are read again; connections that they no longer let in are ended.
+SIGTERM, SIGINT: stops in good order; a second one stops at once."
 )]
 pub(super) struct AgentArgs {
-    /// Serve here: HOST:PORT on loopback, or unix:PATH; again for more ways in
+    /// Serve here: ADDRESS:PORT, or unix:PATH; again for more ways in
     /// [default: 127.0.0.1:7625 and unix:RUNTIME_DIR/agent.sock]
     #[arg(long, value_name = "ADDRESS", env = "FARSOCK_LISTEN", value_delimiter = ',', verbatim_doc_comment)]
     listen: Vec<Listen>,
@@ -37,6 +44,21 @@ pub(super) struct AgentArgs {
     /// Serve every user of this host by loopback TCP, without a token
     #[arg(long, env = "FARSOCK_NO_AUTH")]
     no_auth: bool,
+
+    #[command(flatten)]
+    tls: TlsArgs,
+
+    /// Answer this without credentials, too: a standard service that tells nothing of sockets
+    #[arg(long, value_name = "SERVICE", env = "FARSOCK_OPEN", value_delimiter = ',')]
+    open: Vec<OpenService>,
+
+    /// Say what would be served, to whom, and what is missing; open nothing
+    #[arg(long)]
+    check: bool,
+
+    /// Ask the agent that was started with the same flags and variables whether it serves: for probes that run a command
+    #[arg(long, conflicts_with = "check")]
+    health: bool,
 
     /// Let sockets use this address where a request names none; once for IPv4, once for IPv6
     #[arg(long, value_name = "IP", env = "FARSOCK_LAB_ADDRESS", value_delimiter = ',')]
@@ -71,13 +93,27 @@ pub(super) struct AgentArgs {
     ready_file: Option<PathBuf>,
 }
 
+/// What may answer without credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OpenService {
+    /// grpc.health.v1.Health
+    Health,
+    /// grpc.reflection, v1 and v1alpha
+    Reflection,
+}
+
 /// Runs an agent until SIGTERM or SIGINT.
 pub(super) fn agent(args: AgentArgs) -> Exit {
     let filter = EnvFilter::try_from_env("FARSOCK_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     process::raise_descriptor_limit();
-    match run(args) {
-        Ok(()) => Exit::Passed,
+    let done = match (args.check, args.health) {
+        (true, _) => check(args),
+        (_, true) => health::health(&args.listen, args.token_file.as_deref(), args.no_auth, args.tls.files().is_some()),
+        _ => run(args).map(|()| Exit::Passed),
+    };
+    match done {
+        Ok(exit) => exit,
         Err(problem) => {
             complain(problem);
             Exit::CouldNotRun
@@ -92,16 +128,16 @@ fn run(args: AgentArgs) -> Result<(), String> {
     }
     let runtime = runtime(args.workers, namespace.clone())?;
     let (ready_fd, ready_file) = (args.ready_fd, args.ready_file.clone());
-    let no_auth = args.no_auth;
     let config = config(args, namespace.as_deref())?;
     // The main thread stays where the agent was started, and opens the ways in there; all others work in the lab's namespace.
     runtime.block_on(async {
-        let agent = Agent::bind(config).await.map_err(|error| error.to_string())?;
-        if no_auth {
+        let agent = Agent::bind(config.clone()).await.map_err(|error| error.to_string())?;
+        if config.no_auth {
             complain("--no-auth: every user of this host can open sockets here in your name");
         }
         let stop = stop_signals()?;
-        announce(&agent, no_auth);
+        tokio::spawn(reload_at_hangup(signal(SignalKind::hangup()).map_err(no_signals)?, agent.reloader()));
+        announce(&agent, &config);
         tell_ready(&agent, ready_fd, ready_file.as_deref())?;
         let now = CancellationToken::new();
         agent.serve(stop.first(now.clone()), now).await;
@@ -149,10 +185,7 @@ fn in_namespace<T: Send>(namespace: Option<&Path>, work: impl FnOnce() -> T + Se
 }
 
 fn config(args: AgentArgs, namespace: Option<&Path>) -> Result<AgentConfig, String> {
-    let mut listen = args.listen;
-    if listen.is_empty() {
-        listen = vec![Listen::Tcp((Ipv4Addr::LOCALHOST, PORT).into()), Listen::Unix(runtime_dir().join("agent.sock"))];
-    }
+    let listen = ways_in(args.listen);
     let addresses = match &args.lab_interface {
         None => args.lab_address,
         Some(name) => in_namespace(namespace, || interface_addresses(name))??,
@@ -161,6 +194,11 @@ fn config(args: AgentArgs, namespace: Option<&Path>) -> Result<AgentConfig, Stri
         listen,
         token_file: args.token_file,
         no_auth: args.no_auth,
+        tls: args.tls.files(),
+        open: OpenServices {
+            health: args.open.contains(&OpenService::Health),
+            reflection: args.open.contains(&OpenService::Reflection),
+        },
         grace: Duration::from_secs(args.grace),
         ..AgentConfig::default()
     };
@@ -177,6 +215,14 @@ fn config(args: AgentArgs, namespace: Option<&Path>) -> Result<AgentConfig, Stri
         }
     }
     Ok(config)
+}
+
+/// Where an agent serves that was told of so many ways in.
+fn ways_in(listen: Vec<Listen>) -> Vec<Listen> {
+    if !listen.is_empty() {
+        return listen;
+    }
+    vec![Listen::Tcp((Ipv4Addr::LOCALHOST, PORT).into()), Listen::Unix(runtime_dir().join("agent.sock"))]
 }
 
 fn limit(change: &str) -> Result<(String, u32), String> {
@@ -202,14 +248,48 @@ fn interface_addresses(name: &str) -> Result<Vec<IpAddr>, String> {
     if first.is_empty() { Err(format!("--lab-interface: `{name}` has no address")) } else { Ok(first) }
 }
 
+/// Says what would be served, and what keeps it from being.
+fn check(args: AgentArgs) -> Result<Exit, String> {
+    let namespace = args.lab_netns.as_deref().map(namespace_path);
+    let config = config(args, namespace.as_deref())?;
+    let (exposure, problems) = Agent::check(&config);
+    let mut text = format!("farsock {} agent would serve\n", env!("CARGO_PKG_VERSION"));
+    let token = config.token_file.as_ref().map(|file| file.display().to_string());
+    for (listen, needs) in exposure {
+        text.push_str(&way_in(&listen, needs, config.tls.as_ref(), token.as_deref()));
+    }
+    text.push_str(&open_to_all(config.open));
+    print(&text);
+    for problem in &problems {
+        complain(problem);
+    }
+    Ok(if problems.is_empty() { Exit::Passed } else { Exit::CouldNotRun })
+}
+
+/// Reads credentials again at each SIGHUP. What is wrong with them is told, and nothing changes.
+async fn reload_at_hangup(mut hangup: Signal, reloader: Reloader) {
+    while hangup.recv().await.is_some() {
+        match reloader.reload() {
+            Ok(ended) => {
+                complain(format_args!("credentials were read again; connections that were ended by it: {ended}"))
+            }
+            Err(problem) => complain(format_args!("credentials stay as they were: {problem}")),
+        }
+    }
+}
+
+fn no_signals(error: io::Error) -> String {
+    format!("cannot handle signals: {error}")
+}
+
 /// The signals that stop an agent: in good order at first, at once when they come again.
 struct StopSignals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 fn stop_signals() -> Result<StopSignals, String> {
-    let handle = |kind| signal(kind).map_err(|error| format!("cannot handle signals: {error}"));
+    let handle = |kind| signal(kind).map_err(no_signals);
     Ok(StopSignals { terminate: handle(SignalKind::terminate())?, interrupt: handle(SignalKind::interrupt())? })
 }
 
@@ -229,58 +309,4 @@ impl StopSignals {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-/// Tells people where the agent is, and how to try it.
-fn announce(agent: &Agent, no_auth: bool) {
-    let mut text = format!("farsock {} agent is ready\n", env!("CARGO_PKG_VERSION"));
-    let token = agent.token_files().first().map(|file| file.display().to_string());
-    let mut example = None;
-    for listen in agent.listens() {
-        let (who, call) = match (&listen, &token) {
-            (Listen::Unix(path), _) => (
-                "for its own user".to_owned(),
-                format!("grpcurl -plaintext -unix -authority localhost {}", path.display()),
-            ),
-            (Listen::Tcp(addr), Some(token)) if !no_auth => (
-                format!("with the token in {token}"),
-                format!(
-                    "FARSOCK_TOKEN=$(cat {token}) grpcurl -plaintext -expand-headers -H 'authorization: Bearer ${{FARSOCK_TOKEN}}' {addr}"
-                ),
-            ),
-            (Listen::Tcp(addr), _) => ("for every user of this host".to_owned(), format!("grpcurl -plaintext {addr}")),
-        };
-        text.push_str(&format!("  {listen}  {who}\n"));
-        example.get_or_insert_with(|| format!("try: {call} farsock.v1.AgentService/GetAgent\n"));
-    }
-    text.push_str(&example.unwrap_or_default());
-    // That nobody reads it does not keep an agent from serving.
-    let _ = print(&text);
-}
-
-/// Tells programs that the agent is ready, and where.
-fn tell_ready(agent: &Agent, fd: Option<u32>, file: Option<&Path>) -> Result<(), String> {
-    let line = format!(
-        "{}\n",
-        serde_json::json!({
-            "endpoints": agent.listens().iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "token_file": agent.token_files().first(),
-            "instance_id": agent.sockets().instance().as_str(),
-            "pid": std::process::id(),
-        })
-    );
-    if let Some(fd) = fd {
-        // By name, because the descriptor is whoever's that opened it.
-        let written = File::options()
-            .write(true)
-            .open(format!("/proc/self/fd/{fd}"))
-            .and_then(|mut f| f.write_all(line.as_bytes()));
-        written.map_err(|error| format!("--ready-fd {fd}: {error}"))?;
-    }
-    if let Some(path) = file {
-        let draft = path.with_extension("draft");
-        let written = fs::write(&draft, line).and_then(|()| fs::rename(&draft, path));
-        written.map_err(|error| format!("--ready-file {}: {error}", path.display()))?;
-    }
-    Ok(())
 }

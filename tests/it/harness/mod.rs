@@ -2,6 +2,7 @@
 
 mod agent;
 mod calls;
+mod certificates;
 mod clock;
 mod datagrams;
 pub mod frames;
@@ -18,6 +19,7 @@ pub mod transfer;
 
 pub use agent::{Agent, Refused, error_name, text};
 pub use calls::{Watcher, detached, filter, millis, named, nanos, patient, response};
+pub use certificates::{Certificates, DAY, identity, tls_channel, tls_channel_with, tls_client};
 pub use clock::HandClock;
 pub use datagrams::{UdpPeer, any_port, datagram};
 pub use groups::{group, told};

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::net::UnixStream;
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
@@ -57,6 +57,8 @@ pub async fn run_farsock(words: &[&str]) -> Ran {
 pub struct AgentProcess {
     child: Child,
     out: Lines<BufReader<ChildStdout>>,
+    /// What it complains about, where that is read.
+    err: Option<Lines<BufReader<ChildStderr>>>,
     /// What it said to people before it was ready.
     pub said: Vec<String>,
     /// What it said to programs.
@@ -81,8 +83,15 @@ impl AgentProcess {
 
     /// Whatever agent the command is, which must use this runtime directory.
     pub async fn spawn(mut command: Command, folder: TempDir) -> Self {
+        command.stderr(Stdio::inherit());
+        Self::spawn_telling(command, folder).await
+    }
+
+    /// The same, and what it complains about is read, line by line.
+    pub async fn spawn_telling(mut command: Command, folder: TempDir) -> Self {
         // Standard output is an open descriptor like any other.
-        let mut child = command.args(["--ready-fd", "1"]).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = command.args(["--ready-fd", "1"]).spawn().unwrap();
+        let err = child.stderr.take().map(|err| BufReader::new(err).lines());
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut said = Vec::new();
         let ready = loop {
@@ -92,7 +101,7 @@ impl AgentProcess {
                 None => panic!("the agent did not start: {:?}", within("its end", child.wait()).await),
             }
         };
-        Self { child, out, said, ready, folder }
+        Self { child, out, err, said, ready, folder }
     }
 
     /// Its process id.
@@ -119,6 +128,12 @@ impl AgentProcess {
     /// The token for TCP.
     pub fn token(&self) -> String {
         std::fs::read_to_string(self.ready["token_file"].as_str().unwrap()).unwrap().trim().to_owned()
+    }
+
+    /// The next thing it complains about.
+    pub async fn complaint(&mut self) -> String {
+        let err = self.err.as_mut().expect("its complaints are read");
+        within("a complaint", err.next_line()).await.unwrap().expect("the agent lives")
     }
 
     /// Short words for its RPCs, by the Unix socket.

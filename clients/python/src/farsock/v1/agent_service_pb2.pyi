@@ -179,6 +179,8 @@ class Limits(_message.Message):
     EXPIRED_SESSIONS_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     TRANSFER_BYTES_FIELD_NUMBER: _builtins.int
+    LOGINS_FIELD_NUMBER: _builtins.int
+    LOGINS_PER_SOURCE_FIELD_NUMBER: _builtins.int
     sockets: _builtins.int
     """Open sockets of a session."""
     sessions: _builtins.int
@@ -225,6 +227,10 @@ class Limits(_message.Message):
     """Memberships of one socket in multicast groups, and sources that it blocks."""
     transfer_bytes: _builtins.int
     """Bytes that a TransferSocket takes from its client before the kernel has them."""
+    logins: _builtins.int
+    """Connections by TCP that have not sent a request with credentials yet, TLS handshakes included."""
+    logins_per_source: _builtins.int
+    """The same from one source: an IPv4 address, or the first 64 bits of an IPv6 address."""
     def __init__(
         self,
         *,
@@ -251,10 +257,12 @@ class Limits(_message.Message):
         expired_sessions: _builtins.int = ...,
         groups: _builtins.int = ...,
         transfer_bytes: _builtins.int = ...,
+        logins: _builtins.int = ...,
+        logins_per_source: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "log_bytes", b"log_bytes", "log_events", b"log_events", "log_final_events", b"log_final_events", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "sessions", b"sessions", "sockets", b"sockets", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "log_bytes", b"log_bytes", "log_events", b"log_events", "log_final_events", b"log_final_events", "logins", b"logins", "logins_per_source", b"logins_per_source", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "sessions", b"sessions", "sockets", b"sockets", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,81 @@
+//! What an agent says when it is ready, to people and to programs.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use crate::agent::{Agent, AgentConfig, Listen, Needs, OpenServices};
+use crate::cli::print;
+use crate::pki::IdentityFiles;
+
+/// Tells people where the agent is, who can do what there, and how to try it.
+pub(super) fn announce(agent: &Agent, config: &AgentConfig) {
+    let mut text = format!("farsock {} agent is ready\n", env!("CARGO_PKG_VERSION"));
+    let token = agent.token_files().first().map(|file| file.display().to_string());
+    for (listen, needs) in agent.exposure() {
+        text.push_str(&way_in(&listen, needs, config.tls.as_ref(), token.as_deref()));
+    }
+    text.push_str(&open_to_all(config.open));
+    let example = agent.exposure().first().map(|(listen, needs)| call(listen, *needs, token.as_deref()));
+    text.extend(example.map(|call| format!("try: {call} farsock.v1.AgentService/GetAgent\n")));
+    // That nobody reads it does not keep an agent from serving.
+    let _ = print(&text);
+}
+
+/// A line on a way in, and on what whoever comes by it must show.
+pub(super) fn way_in(listen: &Listen, needs: Needs, tls: Option<&IdentityFiles>, token: Option<&str>) -> String {
+    let of = match (needs, tls, token) {
+        (Needs::Token, _, Some(file)) => format!(" in {file}"),
+        (Needs::Certificate, Some(files), _) => format!(" that {} has signed", files.ca.display()),
+        _ => String::new(),
+    };
+    format!("  {listen}  {needs}{of}\n")
+}
+
+/// A line on what is answered without credentials.
+pub(super) fn open_to_all(open: OpenServices) -> String {
+    let names = [(open.health, "health"), (open.reflection, "reflection")];
+    let names: Vec<&str> = names.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
+    if names.is_empty() { String::new() } else { format!("  {}: for whoever asks\n", names.join(" and ")) }
+}
+
+/// How grpcurl comes in there.
+fn call(listen: &Listen, needs: Needs, token: Option<&str>) -> String {
+    match (listen, needs, token) {
+        (Listen::Unix(path), ..) => format!("grpcurl -plaintext -unix -authority localhost {}", path.display()),
+        (Listen::Tcp(addr), Needs::Token, Some(token)) => format!(
+            "FARSOCK_TOKEN=$(cat {token}) grpcurl -plaintext -expand-headers -H 'authorization: Bearer ${{FARSOCK_TOKEN}}' {addr}"
+        ),
+        (Listen::Tcp(addr), Needs::Certificate, _) => {
+            format!("grpcurl -cacert ca.pem -cert NAME.pem -key NAME.key {addr}")
+        }
+        (Listen::Tcp(addr), ..) => format!("grpcurl -plaintext {addr}"),
+    }
+}
+
+/// Tells programs that the agent is ready, and where.
+pub(super) fn tell_ready(agent: &Agent, fd: Option<u32>, file: Option<&Path>) -> Result<(), String> {
+    let line = format!(
+        "{}\n",
+        serde_json::json!({
+            "endpoints": agent.listens().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "token_file": agent.token_files().first(),
+            "instance_id": agent.sockets().instance().as_str(),
+            "pid": std::process::id(),
+        })
+    );
+    if let Some(fd) = fd {
+        // By name, because the descriptor is whoever's that opened it.
+        let written = File::options()
+            .write(true)
+            .open(format!("/proc/self/fd/{fd}"))
+            .and_then(|mut f| f.write_all(line.as_bytes()));
+        written.map_err(|error| format!("--ready-fd {fd}: {error}"))?;
+    }
+    if let Some(path) = file {
+        let draft = path.with_extension("draft");
+        let written = fs::write(&draft, line).and_then(|()| fs::rename(&draft, path));
+        written.map_err(|error| format!("--ready-file {}: {error}", path.display()))?;
+    }
+    Ok(())
+}
