@@ -21,6 +21,8 @@ type endpoint struct {
 	// network and address are as net.Dialer takes them.
 	network, address string
 	token            func() (string, error)
+	// identity is shown by TLS. Nil: TLS is not spoken.
+	identity *identity
 }
 
 func (e *endpoint) String() string {
@@ -32,7 +34,16 @@ func (e *endpoint) String() string {
 
 func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
 	var dialer net.Dialer
-	return dialer.DialContext(ctx, e.network, e.address)
+	conn, err := dialer.DialContext(ctx, e.network, e.address)
+	if err != nil || e.identity == nil {
+		return conn, err
+	}
+	secure, err := e.identity.handshake(ctx, conn, e.address)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("TLS with %s: %w", e, err)
+	}
+	return secure, nil
 }
 
 // find takes a name for that of the inventory's, if there is one, and else for an endpoint.
@@ -42,34 +53,40 @@ func (c *Config) find(name string) (*endpoint, error) {
 		file = os.Getenv("FARSOCK_INVENTORY")
 	}
 	if file == "" {
-		return c.endpoint(name, c.TokenFile)
+		return c.endpoint(name, c.TokenFile, c.TLSCert)
 	}
 	hosts, err := readInventory(file)
 	if err != nil {
 		return nil, err
 	}
 	if host, known := hosts.Hosts[name]; known {
-		tokenFile := c.TokenFile
-		if tokenFile == "" && host.TokenFile != "" {
-			tokenFile = host.TokenFile
-			if !filepath.IsAbs(tokenFile) {
-				tokenFile = filepath.Join(filepath.Dir(file), tokenFile)
+		beside := func(path string) string {
+			if path == "" || filepath.IsAbs(path) {
+				return path
 			}
+			return filepath.Join(filepath.Dir(file), path)
 		}
-		endpoint, err := c.endpoint(host.Agent, tokenFile)
+		tokenFile, tlsCert := c.TokenFile, c.TLSCert
+		if tokenFile == "" {
+			tokenFile = beside(host.TokenFile)
+		}
+		if tlsCert == "" {
+			tlsCert = beside(host.TLSCert)
+		}
+		endpoint, err := c.endpoint(host.Agent, tokenFile, tlsCert)
 		if err != nil {
 			return nil, fmt.Errorf("%s: host %s: %w", file, name, err)
 		}
 		return endpoint, nil
 	}
 	if _, err := strconv.Atoi(name); err == nil || strings.Contains(name, ":") {
-		return c.endpoint(name, c.TokenFile)
+		return c.endpoint(name, c.TokenFile, c.TLSCert)
 	}
 	return nil, fmt.Errorf("there is no host %q in %s: it has %s", name, file, hosts.names())
 }
 
 // endpoint reads lab-a, lab-a:7625, [::1]:7625, 7625, unix:/path.
-func (c *Config) endpoint(text, tokenFile string) (*endpoint, error) {
+func (c *Config) endpoint(text, tokenFile, tlsCert string) (*endpoint, error) {
 	if path, is := strings.CutPrefix(text, "unix:"); is {
 		if path == "" {
 			return nil, errors.New("unix: needs a path")
@@ -93,8 +110,13 @@ func (c *Config) endpoint(text, tokenFile string) (*endpoint, error) {
 	if host == "" {
 		host = "127.0.0.1"
 	}
-	token := func() (string, error) { return c.findToken(tokenFile, port) }
-	return &endpoint{network: "tcp", address: net.JoinHostPort(host, port), token: token}, nil
+	made := &endpoint{network: "tcp", address: net.JoinHostPort(host, port)}
+	if made.identity = c.identity(tokenFile, tlsCert); made.identity != nil {
+		made.token = func() (string, error) { return "", nil }
+	} else {
+		made.token = func() (string, error) { return c.findToken(tokenFile, port) }
+	}
+	return made, nil
 }
 
 // findToken answers what an agent by TCP is shown. It is read anew for each connection, because an agent makes a new one when it starts.

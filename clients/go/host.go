@@ -18,6 +18,13 @@ type Config struct {
 	Token string
 	// TokenFile has the agent's token. Empty: FARSOCK_TOKEN_FILE, or the file of an agent of this user on this host.
 	TokenFile string
+	// TLSCert is the file of a certificate that an agent by TCP is shown, as `farsock pki` makes it. Empty: FARSOCK_TLS_CERT, unless there is a
+	// token or a file for it; without either, TLS is not spoken.
+	TLSCert string
+	// TLSKey has the certificate's key, which nobody else may read. Empty: FARSOCK_TLS_KEY, or the file beside TLSCert that ends with .key.
+	TLSKey string
+	// TLSCA has the CA that signs the agents' certificates. Empty: FARSOCK_TLS_CA, or ca.pem beside TLSCert.
+	TLSCA string
 	// Inventory is the file that gives names to agents. Empty: FARSOCK_INVENTORY, or none.
 	Inventory string
 	// Session names a session that is there already and stays, such as "default". Empty: the host works in a session of its own, which

@@ -18,6 +18,7 @@ import (
 //	  lab-a: lab-a.example:7625
 //	  lab-b: {agent: "unix:/run/lab-b.sock"}
 //	  lab-c: {agent: "127.0.0.1:7626", token_file: lab-c.token}
+//	  lab-d: {agent: "lab-d:7625", tls_cert: pki/alice.pem}
 type inventory struct {
 	Hosts map[string]inventoryHost `yaml:"hosts"`
 }
@@ -27,6 +28,8 @@ type inventoryHost struct {
 	Agent string `yaml:"agent"`
 	// TokenFile starts from the directory of the inventory when it is relative.
 	TokenFile string `yaml:"token_file"`
+	// TLSCert starts from there, too.
+	TLSCert string `yaml:"tls_cert"`
 }
 
 // UnmarshalYAML reads the short form, the endpoint alone, too.
@@ -35,8 +38,8 @@ func (h *inventoryHost) UnmarshalYAML(node *yaml.Node) error {
 		return node.Decode(&h.Agent)
 	}
 	for at := 0; at+1 < len(node.Content); at += 2 {
-		if key := node.Content[at]; key.Value != "agent" && key.Value != "token_file" {
-			return fmt.Errorf("line %d: there is no %q: a host has `agent` and `token_file`", key.Line, key.Value)
+		if key := node.Content[at]; key.Value != "agent" && key.Value != "token_file" && key.Value != "tls_cert" {
+			return fmt.Errorf("line %d: there is no %q: a host has `agent`, and `token_file` or `tls_cert`", key.Line, key.Value)
 		}
 	}
 	type plain inventoryHost

@@ -137,5 +137,5 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 	return map[string]string{"authorization": "Bearer " + token}, nil
 }
 
-// RequireTransportSecurity is false: an agent that others can reach is reached through ssh, and this is the way to it.
+// RequireTransportSecurity is false: a token is for an agent on this host, or at the end of an ssh tunnel. TLS needs none.
 func (bearer) RequireTransportSecurity() bool { return false }

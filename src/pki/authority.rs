@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use crate::model::id::{Principal, check_name};
+use crate::model::payload::to_hex;
 use crate::pki::certificate::{CONTROLLER, Certificate, Kind, written};
 use crate::pki::identity::{PkiError, facts, read_certificates, read_key};
 use crate::pki::pem;
@@ -19,6 +20,9 @@ use crate::pki::private::{PrivateFileError, make_private_directory, write_privat
 
 /// Certificates are good a little before they are made: clocks of a lab disagree.
 const BEFORE: Duration = Duration::from_secs(3600);
+
+/// The part of a name that tells it from others like it. X.520, section 6.2.9.
+const SERIAL_NUMBER: [u64; 4] = [2, 5, 4, 5];
 
 /// The CA of a lab.
 pub struct Authority {
@@ -55,6 +59,10 @@ impl Authority {
         }
         let key = new_key()?;
         let mut params = params(name, now, lifetime)?;
+        // Two CAs are never called the same, or who is signed by the other one would look like a forgery.
+        let mut suffix = [0; 8];
+        getrandom::fill(&mut suffix).map_err(|error| PkiError::Make(format!("no random numbers: {error}")))?;
+        params.distinguished_name.push(DnType::CustomDnType(SERIAL_NUMBER.to_vec()), to_hex(&suffix));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(|error| PkiError::Make(error.to_string()))?;

@@ -176,6 +176,8 @@ impl Identity {
     /// What judges the certificates of those who come. Whoever has none is let in only where `optional` says so.
     pub fn verifier(&self, optional: bool) -> Result<Arc<dyn ClientCertVerifier>, PkiError> {
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), Arc::clone(&self.provider));
+        // Whoever is told which CAs are believed shows nothing where he has nothing of theirs, and then cannot be told what is wrong.
+        let builder = builder.clear_root_hint_subjects();
         let builder = if optional { builder.allow_unauthenticated() } else { builder };
         builder.build().map_err(|error| PkiError::Refused { path: "the CA".to_owned(), why: error.to_string() })
     }
