@@ -75,6 +75,43 @@ def test_tcp_with_a_token(agent: EmbeddedAgent) -> None:
         farsock.Host(endpoint, token_file="/nonexistent")
 
 
+def pki(directory: Path, *words: str) -> None:
+    """Make certificates as people do."""
+    binary = os.environ.get("FARSOCK_BIN") or "farsock"
+    subprocess.run([binary, "pki", "--dir", os.fspath(directory), *words], check=True, capture_output=True, timeout=30)
+
+
+def test_tcp_with_a_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab, other = tmp_path / "lab", tmp_path / "other"
+    for directory in (lab, other):
+        pki(directory, "init")
+        pki(directory, "issue", "--controller", "alice")
+    pki(lab, "issue", "localhost", "127.0.0.1")
+    alice = lab / "alice.pem"
+    arguments = ["--listen", "127.0.0.1:0", f"--tls-cert={lab}/localhost.pem"]
+    with EmbeddedAgent("own", arguments=arguments) as agent:
+        endpoint = tcp_endpoint(agent)
+        with farsock.Host(endpoint, tls_cert=alice) as host, host.channel() as channel:
+            greet(host)
+            assert v1.AgentServiceStub(channel).GetAgent(v1.GetAgentRequest()).agent.version
+        inventory = tmp_path / "lab.yaml"
+        inventory.write_text(f'hosts:\n  lab-a: {{agent: "{endpoint}", tls_cert: lab/alice.pem}}\n')
+        with farsock.Lab(inventory) as hosts:
+            greet(hosts["lab-a"])
+        # Either side may be of another lab.
+        for ca in (other / "ca.pem", lab / "ca.pem"):
+            with farsock.Host(endpoint, tls_cert=other / "alice.pem", tls_ca=ca) as host, pytest.raises(farsock.AgentLostError):
+                greet(host)
+        with farsock.Host(endpoint) as host, pytest.raises(farsock.AgentLostError):
+            greet(host)
+        monkeypatch.setenv("FARSOCK_TLS_CERT", os.fspath(alice))
+        with farsock.Host(endpoint) as host:
+            greet(host)
+        alice.with_suffix(".key").chmod(0o644)
+        with farsock.Host(endpoint) as host, pytest.raises(PermissionError, match=r"alice\.key can be read by others"):
+            greet(host)
+
+
 def test_an_inventory(agent: EmbeddedAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert agent.token_file is not None
     (tmp_path / "own.token").write_text(Path(agent.token_file).read_text())

@@ -18,6 +18,7 @@ from farsock import _errors, _io, v1
 
 if TYPE_CHECKING:
     from farsock._endpoint import Endpoint
+    from farsock._identity import Identity
     from farsock.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
     from farsock.v1.event_service_pb2_grpc import EventServiceAsyncStub
     from farsock.v1.session_service_pb2_grpc import SessionServiceAsyncStub
@@ -59,6 +60,9 @@ CHANNEL_OPTIONS = [
     # A Unix socket's path is no authority that HTTP/2 takes.
     ("grpc.default_authority", "localhost"),
 ]
+
+# With TLS the authority is the name that the agent's certificate must have.
+TLS_CHANNEL_OPTIONS = [(name, value) for name, value in CHANNEL_OPTIONS if name != "grpc.default_authority"]
 
 
 class Slot:
@@ -115,9 +119,10 @@ class Connection:
     sessions: SessionServiceAsyncStub
     events: EventServiceAsyncStub
 
-    def __init__(self, name: str, endpoint: Endpoint, token: str | None, lease_ttl: float | None) -> None:
+    def __init__(self, name: str, endpoint: Endpoint, token: str | None, identity: Identity | None, lease_ttl: float | None) -> None:
         self.name = name
         self.target = endpoint.target
+        self._credentials = identity.credentials() if identity else None
         self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._channels: list[grpc.aio.Channel] = []
         self.streams = _Pool(self._channel, STREAMS)
@@ -133,9 +138,9 @@ class Connection:
         self.closing: set[asyncio.Task[Any]] = set()
 
     @classmethod
-    async def to(cls, name: str, endpoint: Endpoint, token: str | None, lease_ttl: float | None) -> Connection:
+    async def to(cls, name: str, endpoint: Endpoint, token: str | None, identity: Identity | None, lease_ttl: float | None) -> Connection:
         """Make the connections; nothing is dialled yet."""
-        made = cls(name, endpoint, token, lease_ttl)
+        made = cls(name, endpoint, token, identity, lease_ttl)
         calls = made._channel()
         made.sockets = v1.SocketServiceStub(calls)
         made.agent = v1.AgentServiceStub(calls)
@@ -144,7 +149,10 @@ class Connection:
         return made
 
     def _channel(self) -> grpc.aio.Channel:
-        channel = grpc.aio.insecure_channel(self.target, options=CHANNEL_OPTIONS)
+        if self._credentials is None:
+            channel = grpc.aio.insecure_channel(self.target, options=CHANNEL_OPTIONS)
+        else:
+            channel = grpc.aio.secure_channel(self.target, self._credentials, options=TLS_CHANNEL_OPTIONS)
         self._channels.append(channel)
         return channel
 

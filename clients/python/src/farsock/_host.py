@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from farsock import _address, _endpoint, _far, _inventory, _io, v1
+from farsock import _address, _endpoint, _far, _identity, _inventory, _io, v1
 from farsock._asyncio import Streams
-from farsock._connection import CHANNEL_OPTIONS, Connection
+from farsock._connection import CHANNEL_OPTIONS, TLS_CHANNEL_OPTIONS, Connection
 from farsock._errors import AgentError
 from farsock._names import Names
 from farsock._socket import Socket
@@ -40,6 +40,10 @@ class Host(Streams, Names):
 
     The session has a lease that is renewed in the background: when this program dies, or is cut off for `lease_ttl` seconds (5 to 3600;
     None: as the agent has it), the agent closes its sockets.
+
+    An agent by TCP is shown a token (`token`, `token_file`, or the file of an agent of this user on this host), or a certificate that
+    `farsock pki` has made (`tls_cert`, or what FARSOCK_TLS_CERT names; its key and `ca.pem` are beside it, or where `tls_key` and `tls_ca`
+    say). Its files are read when the host first dials: one that is renewed is shown by a new Host.
     """
 
     def __init__(
@@ -49,11 +53,18 @@ class Host(Streams, Names):
         name: str | None = None,
         token: str | None = None,
         token_file: str | os.PathLike[str] | None = None,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+        tls_ca: str | os.PathLike[str] | None = None,
         lease_ttl: float | None = None,
     ) -> None:
         self.endpoint = _endpoint.Endpoint.parse(endpoint)
         self.name = name or str(self.endpoint)
-        self._token = token if token is not None else _endpoint.find_token(self.endpoint, token_file)
+        has_token = token is not None or token_file is not None
+        self._identity = _identity.find(self.endpoint, has_token, tls_cert, tls_key, tls_ca)
+        if token is None and self._identity is None:
+            token = _endpoint.find_token(self.endpoint, token_file)
+        self._token = token
         self._lease_ttl = lease_ttl
         self._lock = threading.Lock()
         self._made: Connection | None = None
@@ -74,7 +85,7 @@ class Host(Streams, Names):
             if self._closed:
                 raise ValueError(f"{self!r} is closed")
             if self._made is None:
-                self._made = _io.run(Connection.to(self.name, self.endpoint, self._token, self._lease_ttl))
+                self._made = _io.run(Connection.to(self.name, self.endpoint, self._token, self._identity, self._lease_ttl))
                 self._forget = _io.at_exit(self.close)
             return self._made
 
@@ -96,7 +107,9 @@ class Host(Streams, Names):
         return _io.run(self._connection().session())
 
     def channel(self) -> grpc.Channel:
-        """Make a channel of gRPC for the stubs of `farsock.v1`, with the token of this host. It is the caller's, to be closed."""
+        """Make a channel of gRPC for the stubs of `farsock.v1`, with the credentials of this host. It is the caller's, to be closed."""
+        if self._identity is not None:
+            return grpc.secure_channel(self.endpoint.target, self._identity.credentials(), options=TLS_CHANNEL_OPTIONS)
         channel = grpc.insecure_channel(self.endpoint.target, options=CHANNEL_OPTIONS)
         return grpc.intercept_channel(channel, _Credentials(self._connection().metadata))
 
@@ -235,7 +248,7 @@ def host(name: str, *, inventory: str | os.PathLike[str] | None = None) -> Host:
     path = inventory or os.environ.get(_inventory.VARIABLE)
     entries = _inventory.load(path) if path else {}
     if (entry := entries.get(name)) is not None:
-        return Host(str(entry.endpoint), name=name, token_file=entry.token_file)
+        return Host(str(entry.endpoint), name=name, token_file=entry.token_file, tls_cert=entry.tls_cert)
     if path and ":" not in name and not name.isdecimal():
         raise LookupError(f"there is no host {name!r} in {os.fspath(path)}: it has {', '.join(entries) or 'none'}")
     return Host(name)

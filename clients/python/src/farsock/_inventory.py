@@ -21,6 +21,7 @@ class Entry:
 
     endpoint: Endpoint
     token_file: Path | None
+    tls_cert: Path | None
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Entry]:
@@ -30,8 +31,9 @@ def load(path: str | os.PathLike[str]) -> dict[str, Entry]:
           lab-a: lab-a.example:7625
           lab-b: {agent: "unix:/run/lab-b.sock"}
           lab-c: {agent: "127.0.0.1:7626", token_file: lab-c.token}
+          lab-d: {agent: "lab-d:7625", tls_cert: pki/alice.pem}
 
-    Relative paths of token files start from the inventory's directory. Raises OSError, and ValueError that names the file and the host.
+    Relative paths of files start from the inventory's directory. Raises OSError, and ValueError that names the file and the host.
     """
     path = Path(path)
     try:
@@ -54,7 +56,7 @@ def _entry(value: Any, directory: Path) -> Entry:
         value = {"agent": value}
     if not isinstance(value, dict) or "agent" not in value:
         raise ValueError("`agent:` is needed, HOST:PORT or unix:PATH")
-    if unknown := set(value) - {"agent", "token_file"}:
-        raise ValueError(f"unknown field {sorted(map(str, unknown))[0]!r}: there are `agent` and `token_file`")
-    file = value.get("token_file")
-    return Entry(Endpoint.parse(str(value["agent"])), None if file is None else directory / str(file))
+    if unknown := set(value) - {"agent", "token_file", "tls_cert"}:
+        raise ValueError(f"unknown field {sorted(map(str, unknown))[0]!r}: there are `agent`, `token_file` and `tls_cert`")
+    token, certificate = (None if (file := value.get(field)) is None else directory / str(file) for field in ("token_file", "tls_cert"))
+    return Entry(Endpoint.parse(str(value["agent"])), token, certificate)
