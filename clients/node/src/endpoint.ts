@@ -3,7 +3,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { isIP, isIPv6 } from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join, parse as parsePath, resolve } from 'node:path';
 
 import { parse } from 'yaml';
 
@@ -18,6 +18,15 @@ export interface Endpoint {
   readonly address: { host: string; port: number } | { path: string };
   /** What the agent wants to be shown, as it is now; none for a Unix socket, or where there is none. */
   token(): string | undefined;
+  /** What is shown by TLS, as it is now; none where TLS is not spoken. */
+  identity(): Identity | undefined;
+}
+
+/** A certificate, its key, and the CA that the agent's is signed by: PEM, as Node's `tls` takes them. */
+export interface Identity {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  readonly ca: Buffer;
 }
 
 /** How an agent is found. */
@@ -26,6 +35,15 @@ export interface EndpointOptions {
   token?: string;
   /** The file that has the agent's token. Absent: `FARSOCK_TOKEN_FILE`, or that of an agent of this user on this host. */
   tokenFile?: string;
+  /**
+   * The file of a certificate that an agent by TCP is shown, as `farsock pki` makes it. Absent: `FARSOCK_TLS_CERT`, unless there is a token or a file
+   * for it; without either, TLS is not spoken.
+   */
+  tlsCert?: string;
+  /** The certificate's key, which nobody else may read. Absent: `FARSOCK_TLS_KEY`, or the file beside `tlsCert` that ends with .key. */
+  tlsKey?: string;
+  /** The CA that signs the agents' certificates. Absent: `FARSOCK_TLS_CA`, or ca.pem beside `tlsCert`. */
+  tlsCa?: string;
   /** The file with the names of agents. Absent: `FARSOCK_INVENTORY`, or none. */
   inventory?: string;
 }
@@ -34,6 +52,7 @@ export interface EndpointOptions {
 interface Entry {
   agent: string;
   token_file?: string;
+  tls_cert?: string;
 }
 
 /** Finds an agent by its name in the inventory, or takes the name for its endpoint. */
@@ -43,8 +62,8 @@ export function findEndpoint(name: string, options: EndpointOptions = {}): Endpo
   const hosts = readInventory(file);
   const entry = hosts.get(name);
   if (entry) {
-    const tokenFile = entry.token_file === undefined ? undefined : resolve(dirname(file), entry.token_file);
-    return parseEndpoint(entry.agent, { tokenFile, ...options });
+    const beside = (path: string | undefined) => (path === undefined ? undefined : resolve(dirname(file), path));
+    return parseEndpoint(entry.agent, { tokenFile: beside(entry.token_file), tlsCert: beside(entry.tls_cert), ...options });
   }
   if (name.includes(':') || /^\d+$/.test(name)) return parseEndpoint(name, options);
   throw new Error(`there is no host \`${name}\` in ${file}: it has ${[...hosts.keys()].join(', ') || 'none'}`);
@@ -55,11 +74,17 @@ export function parseEndpoint(text: string, options: EndpointOptions = {}): Endp
   if (text.startsWith('unix:')) {
     const path = text.slice('unix:'.length);
     if (path === '') throw new Error('unix: needs a path');
-    return { text, address: { path }, token: () => undefined };
+    return { text, address: { path }, token: () => undefined, identity: () => undefined };
   }
   const { host, port } = parseAddress(text);
   const shown = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-  return { text: shown, address: { host, port }, token: () => findToken(port, options) };
+  const certificate = findCertificate(options);
+  return {
+    text: shown,
+    address: { host, port },
+    token: () => (certificate === undefined ? findToken(port, options) : undefined),
+    identity: () => (certificate === undefined ? undefined : readIdentity(certificate, options)),
+  };
 }
 
 function parseAddress(text: string): { host: string; port: number } {
@@ -99,6 +124,20 @@ function findToken(port: number, { token, tokenFile }: EndpointOptions): string 
   return readFileSync(file, 'utf8').trim();
 }
 
+/** The certificate that is shown: the one that was asked for, or that of the environment where there is no token to show. */
+function findCertificate({ token, tokenFile, tlsCert }: EndpointOptions): string | undefined {
+  if (tlsCert !== undefined) return tlsCert;
+  return token === undefined && tokenFile === undefined ? process.env.FARSOCK_TLS_CERT || undefined : undefined;
+}
+
+function readIdentity(certificate: string, { tlsKey, tlsCa }: EndpointOptions): Identity {
+  const { dir, name } = parsePath(certificate);
+  const key = tlsKey ?? (process.env.FARSOCK_TLS_KEY || join(dir, `${name}.key`));
+  const ca = tlsCa ?? (process.env.FARSOCK_TLS_CA || join(dir, 'ca.pem'));
+  if (statSync(key).mode & 0o077) throw new Error(`${key} can be read by others: make it private (chmod 600 ${key})`);
+  return { cert: readFileSync(certificate), key: readFileSync(key), ca: readFileSync(ca) };
+}
+
 /** Where this user's agents keep their tokens. */
 function runtimeDir(): string {
   const user = process.getuid?.() ?? 0;
@@ -117,12 +156,13 @@ function readInventory(file: string): Map<string, Entry> {
     const entry = typeof value === 'string' || typeof value === 'number' ? { agent: String(value) } : value;
     if (!isObject(entry)) throw wrong(`hosts.${name}: an endpoint is needed`);
     for (const key of Object.keys(entry)) {
-      if (key !== 'agent' && key !== 'token_file') throw wrong(`hosts.${name}: there is no \`${key}\``);
+      if (!['agent', 'token_file', 'tls_cert'].includes(key)) throw wrong(`hosts.${name}: there is no \`${key}\``);
     }
-    const { agent, token_file } = entry;
+    const { agent, token_file, tls_cert } = entry;
     if (typeof agent !== 'string') throw wrong(`hosts.${name}.agent: HOST:PORT or unix:PATH is needed`);
     if (token_file !== undefined && typeof token_file !== 'string') throw wrong(`hosts.${name}.token_file: a path is needed`);
-    entries.set(name, { agent, token_file });
+    if (tls_cert !== undefined && typeof tls_cert !== 'string') throw wrong(`hosts.${name}.tls_cert: a path is needed`);
+    entries.set(name, { agent, token_file, tls_cert });
   }
   return entries;
 }

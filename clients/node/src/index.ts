@@ -8,7 +8,7 @@
  * @packageDocumentation
  */
 
-export type { Endpoint, EndpointOptions } from './endpoint';
+export type { Endpoint, EndpointOptions, Identity } from './endpoint';
 export type { SystemError } from './errors';
 export { type Api, Host, type HostOptions, host } from './host';
 export type { CallOptions } from './rpc/call';

@@ -5,8 +5,9 @@
 
 import http2 from 'node:http2';
 import net from 'node:net';
+import tls from 'node:tls';
 
-import type { Endpoint } from '../endpoint';
+import type { Endpoint, Identity } from '../endpoint';
 import { Call, type CallOptions, type Carrier, type Listener } from './call';
 import { AgentError } from './status';
 
@@ -115,9 +116,9 @@ export class Connection implements Carrier {
 
   #connect(): http2.ClientHttp2Session {
     this.#token = this.#endpoint.token();
-    const to = this.#endpoint.address;
-    const session = http2.connect('http://localhost', {
-      createConnection: () => net.connect('path' in to ? to : { ...to, noDelay: true, keepAlive: true }),
+    const identity = this.#endpoint.identity();
+    const session = http2.connect(identity ? 'https://localhost' : 'http://localhost', {
+      createConnection: () => this.#dial(identity),
       maxSessionMemory: SESSION_MEMORY,
       settings: { enablePush: false, initialWindowSize: STREAM_WINDOW, maxFrameSize: FRAME_SIZE },
     });
@@ -133,6 +134,16 @@ export class Connection implements Carrier {
     if (this.#held === 0) session.unref();
     this.#session = session;
     return session;
+  }
+
+  #dial(identity: Identity | undefined): net.Socket {
+    const to = this.#endpoint.address;
+    if ('path' in to) return net.connect(to);
+    const socket = net.connect({ ...to, noDelay: true, keepAlive: true });
+    if (!identity) return socket;
+    // Names are told to the agent; addresses are not names. RFC 6066, section 3.
+    const servername = net.isIP(to.host) === 0 ? to.host : undefined;
+    return tls.connect({ ...identity, socket, host: to.host, servername, ALPNProtocols: ['h2'], minVersion: 'TLSv1.3' });
   }
 
   /**
