@@ -7,16 +7,19 @@ use std::os::unix::net::UnixListener;
 use std::str::FromStr;
 
 use farsock::wire::FILE_DESCRIPTOR_SET;
+use farsock::wire::pb;
 use farsock::wire::pb::agent_service_client::AgentServiceClient;
+use farsock::wire::pb::event_service_client::EventServiceClient;
 use prost::Message;
 use prost_types::FileDescriptorSet;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::harness::{AgentProcess, QUESTION, Ran, farsock, run, tcp_channel, with_token};
+use crate::harness::{AgentProcess, QUESTION, Ran, farsock, run, tcp_channel, with_token, within};
 
 /// Every method that the agent has, as HTTP/2 paths.
 fn methods() -> BTreeSet<String> {
@@ -216,6 +219,73 @@ async fn a_token_file_is_made_kept_and_refused_when_others_can_read_it() {
         assert!(ran.err.contains(says) && ran.err.contains(words[1]), "{}", ran.err);
         assert!(!ran.err.contains(&made), "a token is never shown: {}", ran.err);
     }
+}
+
+/// `kill -HUP`: with a new token in its file, the old one opens nothing any more, and whoever has come in by it is out.
+#[tokio::test]
+async fn a_token_file_is_read_again_while_the_agent_serves() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("token");
+    let socket = format!("unix:{}", folder.path().join("agent.sock").display());
+    let mut command = farsock(folder.path());
+    command.args(["agent", "--listen", "127.0.0.1:0", "--listen", &socket, "--token-file", file.to_str().unwrap()]);
+    let mut agent = AgentProcess::spawn_telling(command, TempDir::new().unwrap()).await;
+    let old = agent.token();
+    let mut client = AgentServiceClient::new(tcp_channel(&agent.tcp()));
+    client.get_agent(with_token(QUESTION, &old)).await.unwrap();
+    let mut events = EventServiceClient::new(tcp_channel(&agent.tcp()));
+    let request = with_token(pb::WatchEventsRequest::default(), &old);
+    let mut watch = events.watch_events(request).await.unwrap().into_inner();
+    let owner = agent.agent();
+    owner.listen("door", "127.0.0.1:0").await;
+
+    // Nothing has changed: nobody notices.
+    agent.signal(Signal::HUP);
+    assert_eq!(agent.complaint().await, "farsock: credentials were read again; connections that were ended by it: 0");
+    client.get_agent(with_token(QUESTION, &old)).await.unwrap();
+
+    let new = "0123456789abcdef".repeat(4);
+    fs::write(&file, &new).unwrap();
+    agent.signal(Signal::HUP);
+    assert_eq!(agent.complaint().await, "farsock: credentials were read again; connections that were ended by it: 2");
+    within("the watch's end", async { while let Ok(Some(_)) = watch.message().await {} }).await;
+    let code =
+        |answer: Result<_, Status>| answer.map(|_: tonic::Response<pb::GetAgentResponse>| ()).map_err(|s| s.code());
+    let mut client = AgentServiceClient::new(tcp_channel(&agent.tcp()));
+    assert_eq!(code(client.get_agent(with_token(QUESTION, &old)).await), Err(Code::Unauthenticated));
+    assert_eq!(code(client.get_agent(with_token(QUESTION, &new)).await), Ok(()));
+    // Who comes by the Unix socket has no part in it.
+    assert_eq!(owner.socket("door").await.socket_id, "door");
+
+    // What is no token changes nothing.
+    fs::write(&file, "secret").unwrap();
+    agent.signal(Signal::HUP);
+    assert!(agent.complaint().await.starts_with("farsock: credentials stay as they were: "));
+    assert_eq!(code(client.get_agent(with_token(QUESTION, &new)).await), Ok(()));
+    agent.stop().await;
+}
+
+/// A service that was opened answers whoever asks; nothing else does, however its path is spelled.
+#[tokio::test]
+async fn what_was_opened_answers_without_a_token() {
+    let agent = AgentProcess::start_with(&["--open", "health"]).await;
+    assert!(agent.said.contains(&"  health: for whoever asks".to_owned()), "{:?}", agent.said);
+    let channel = tcp_channel(&agent.tcp());
+    for path in methods() {
+        // That one would go on until the time to log in is over: whoever shows nothing has no more than that.
+        if path == "/grpc.health.v1.Health/Watch" {
+            continue;
+        }
+        let status = knock(channel.clone(), &path, None).await;
+        let expected = if path.starts_with("/grpc.health.v1.Health/") { Code::Ok } else { Code::Unauthenticated };
+        assert_eq!(status.code(), expected, "{path}: {status:?}");
+    }
+    for path in
+        ["//grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Check/../Check", "/grpc.health.v1.Healt/Check"]
+    {
+        assert_eq!(knock(channel.clone(), path, None).await.code(), Code::Unauthenticated, "{path}");
+    }
+    agent.stop().await;
 }
 
 #[tokio::test]

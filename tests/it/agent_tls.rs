@@ -18,11 +18,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::harness::frames::{RawHttp2, becomes};
+use crate::harness::frames::{CONTINUATION, END_HEADERS, HEADERS, RST_STREAM, RawHttp2, becomes, headers};
 use crate::harness::{
     Agent, AgentProcess, Certificates, DAY, QUESTION, farsock, identity, tcp_channel, tls_channel, tls_client, within,
 };
@@ -247,13 +248,53 @@ async fn who_does_not_log_in_in_time_is_sent_away_at_every_stage() {
     within("the end", half.read_to_end(&mut Vec::new())).await.ok();
     // A handshake, and not a byte more; and half of the preface.
     for said in [&b""[..], b"PRI * HTTP/2"] {
-        let connector = TlsConnector::from(Arc::new(identity(&alice).client_config().unwrap()));
-        let stream = TcpStream::connect(&address).await.unwrap();
-        let mut stream = connector.connect("127.0.0.1".to_owned().try_into().unwrap(), stream).await.unwrap();
+        let mut stream = shaken(&address, &alice).await;
         stream.write_all(said).await.unwrap();
         within("the end", stream.read_to_end(&mut Vec::new())).await.ok();
     }
     assert_eq!(honest.socket("door").await.socket_id, "door");
+    agent.stop().await;
+}
+
+/// A connection on which TLS has been agreed, and nothing said yet.
+async fn shaken(address: &str, files: &IdentityFiles) -> TlsStream<TcpStream> {
+    let connector = TlsConnector::from(Arc::new(identity(files).client_config().unwrap()));
+    let stream = TcpStream::connect(address).await.unwrap();
+    connector.connect("127.0.0.1".to_owned().try_into().unwrap(), stream).await.unwrap()
+}
+
+/// Somebody with a certificate misbehaves: his connection is ended, and hers goes on. All of the attacks stand in `agent_limits.rs`; that TLS
+/// lies in between changes nothing.
+#[tokio::test]
+async fn a_principal_that_attacks_is_cut_off_and_no_other_one_notices() {
+    let lab = Certificates::new();
+    let agent = Agent::start_with(lab.config("127.0.0.1:0")).await;
+    let address = agent.tcp().to_string();
+    let alice = Agent::at(tls_channel(&address, &lab.controller("alice")));
+    alice.listen("door", "127.0.0.1:0").await;
+    let mallory = lab.controller("mallory");
+    let block = headers("/farsock.v1.AgentService/GetAgent", &[]);
+    let more = headers("/farsock.v1.AgentService/GetAgent", &[("x", &"x".repeat(8000))]);
+
+    let mut resets = RawHttp2::greeted_over(shaken(&address, &mallory).await).await;
+    let cancel = 8_u32.to_be_bytes();
+    resets
+        .flood(20_000, async |raw, round| {
+            let stream = round * 2 + 1;
+            raw.frame(HEADERS, END_HEADERS, stream, &block).await && raw.frame(RST_STREAM, 0, stream, &cancel).await
+        })
+        .await;
+    assert_eq!(resets.ending().await.goaway.expect("it says why"), (11, "too_many_resets".to_owned()));
+    let mut endless = RawHttp2::greeted_over(shaken(&address, &mallory).await).await;
+    endless
+        .flood(50_000, async |raw, round| match round {
+            0 => raw.frame(HEADERS, 0, 1, &block).await,
+            _ => raw.frame(CONTINUATION, 0, 1, &more).await,
+        })
+        .await;
+    assert_ne!(endless.ending().await.goaway.expect("it says why").0, 0);
+
+    assert_eq!(alice.socket("door").await.socket_id, "door");
     agent.stop().await;
 }
 

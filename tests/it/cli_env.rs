@@ -11,7 +11,7 @@ use prost_types::FileDescriptorSet;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::harness::{AgentProcess, Ran, farsock, run};
+use crate::harness::{AgentProcess, Certificates, Ran, farsock, run};
 
 /// Lets bash source what `farsock env` prints for these agents, and then do this.
 async fn shell(folder: &Path, words: &str, script: &str) -> Ran {
@@ -100,6 +100,27 @@ async fn agents_are_named_in_every_way() {
         "[-plaintext][10.0.0.1:7000][list] token=none",
     ];
     assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected);
+}
+
+/// By whole paths: a shell goes from directory to directory. A Unix socket needs none of them.
+#[tokio::test]
+async fn certificates_are_named_and_no_token_is() {
+    let lab = Certificates::new();
+    let files = lab.controller("alice");
+    let folder = TempDir::new().unwrap();
+    let words = format!("lab-a=a unix:/run/b.sock=b --tls-cert {}", files.certificate.display());
+    let ran = shell(folder.path(), &words, "cd /; a list; b list").await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    let [ca, certificate, key] = [&files.ca, &files.certificate, &files.key].map(|path| path.canonicalize().unwrap());
+    let shown = format!("[-cacert][{}][-cert][{}][-key][{}]", ca.display(), certificate.display(), key.display());
+    let expected = [
+        format!("{shown}[lab-a:7625][list] token=none"),
+        "[-plaintext][-unix][-authority][localhost][/run/b.sock][list] token=none".to_owned(),
+    ];
+    assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected);
+
+    let ran = shell(folder.path(), "lab-a=a --tls-cert /nowhere/alice.pem", "echo not reached").await;
+    assert!(ran.err.contains("/nowhere/ca.pem: No such file"), "{}", ran.err);
 }
 
 #[tokio::test]

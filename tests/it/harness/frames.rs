@@ -2,9 +2,8 @@
 
 use std::future::Future;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 
 use super::within;
@@ -36,7 +35,7 @@ pub struct Ending {
 
 /// A connection whose frames are made by hand.
 pub struct RawHttp2 {
-    out: BufWriter<OwnedWriteHalf>,
+    out: BufWriter<Box<dyn AsyncWrite + Send + Unpin>>,
     /// What the agent has said so far: it is read at once, so that it is never the agent that waits.
     said: watch::Receiver<Ending>,
 }
@@ -47,6 +46,10 @@ impl RawHttp2 {
         let stream = within("a connection", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let (input, out) = stream.into_split();
+        Self::over(input, Box::new(out))
+    }
+
+    fn over(input: impl AsyncRead + Send + Unpin + 'static, out: Box<dyn AsyncWrite + Send + Unpin>) -> Self {
         let (tell, said) = watch::channel(Ending::default());
         tokio::spawn(read(BufReader::new(input), tell));
         Self { out: BufWriter::with_capacity(1 << 16, out), said }
@@ -54,11 +57,20 @@ impl RawHttp2 {
 
     /// Connects, and greets as every client does.
     pub async fn greeted(address: &str) -> Self {
-        let mut raw = Self::silent(address).await;
-        raw.bytes(PREFACE).await;
-        raw.frame(SETTINGS, 0, 0, &[]).await;
-        raw.flush().await;
-        raw
+        Self::silent(address).await.greet().await
+    }
+
+    /// Greets over a connection that is there already.
+    pub async fn greeted_over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        let (input, out) = tokio::io::split(stream);
+        Self::over(input, Box::new(out)).greet().await
+    }
+
+    async fn greet(mut self) -> Self {
+        self.bytes(PREFACE).await;
+        self.frame(SETTINGS, 0, 0, &[]).await;
+        self.flush().await;
+        self
     }
 
     /// Sends bytes, whatever they are. That nobody takes them any more is what many tests wait for.
@@ -115,7 +127,7 @@ impl RawHttp2 {
     }
 }
 
-async fn read(mut input: BufReader<OwnedReadHalf>, tell: watch::Sender<Ending>) {
+async fn read(mut input: BufReader<impl AsyncRead + Unpin>, tell: watch::Sender<Ending>) {
     let mut head = [0; 9];
     // An error is a reset: an end like another.
     while input.read_exact(&mut head).await.is_ok() {
