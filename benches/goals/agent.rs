@@ -1,6 +1,8 @@
 //! farsock's side: a real agent with its token, and clients of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use farsock::agent::{Agent, AgentConfig, Listen};
 use farsock::client::{AgentClient, Credentials, Dialer, Endpoint};
@@ -8,6 +10,7 @@ use farsock::model::id::SessionId;
 use farsock::model::limits::Limits;
 use farsock::model::operation::{Action, CallOptions};
 use farsock::model::session::{LEASE_TTL, LeaseSpec, Retention, SessionSpec};
+use farsock::pki::{Authority, Identity, IdentityFiles, Subject};
 use farsock::wire::pb;
 use farsock::wire::pb::socket_service_client::SocketServiceClient;
 use prost::Message;
@@ -37,16 +40,31 @@ impl TestAgent {
         Self::start_with(kind, Limits::default())
     }
 
+    /// Starts one that asks for certificates, and answers where a controller with one reaches it.
+    pub(crate) fn start_tls(kind: Kind) -> (Self, Address) {
+        let (directory, now, day) = (tempfile::tempdir().unwrap(), SystemTime::now(), Duration::from_secs(86_400));
+        let authority = Authority::init(directory.path(), "bench", now, day).unwrap();
+        let issue = |subject| IdentityFiles::of(&authority.issue(&subject, now, day, false).unwrap().path);
+        let host = issue(Subject::Agent(vec!["127.0.0.1".to_owned()]));
+        let controller = issue(Subject::Controller("bench".to_owned()));
+        let config = AgentConfig { tls: Some(host), ..AgentConfig::default() };
+        let agent = Self::start_as(kind, config, directory);
+        let identity = Identity::load(&controller, SystemTime::now()).unwrap();
+        let address = Address::Tls(agent.tcp, Arc::new(identity.client_config().unwrap()));
+        (agent, address)
+    }
+
     /// Starts one with these limits.
     pub(crate) fn start_with(kind: Kind, limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (path, token) = (directory.path().join("agent.sock"), directory.path().join("token"));
-        let config = AgentConfig {
-            listen: vec![Listen::Tcp(([127, 0, 0, 1], 0).into()), Listen::Unix(path.clone())],
-            token_file: Some(token.clone()),
-            limits,
-            ..AgentConfig::default()
-        };
+        let token_file = Some(directory.path().join("token"));
+        Self::start_as(kind, AgentConfig { limits, token_file, ..AgentConfig::default() }, directory)
+    }
+
+    fn start_as(kind: Kind, config: AgentConfig, directory: tempfile::TempDir) -> Self {
+        let (path, token) = (directory.path().join("agent.sock"), config.token_file.clone());
+        let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into()), Listen::Unix(path.clone())];
+        let config = AgentConfig { listen, ..config };
         let side = Side::start("agent", kind);
         let tcp = side.run(async move {
             let agent = Agent::bind(config).await.unwrap();
@@ -57,7 +75,7 @@ impl TestAgent {
             tokio::spawn(agent.serve(std::future::pending(), CancellationToken::new()));
             tcp.unwrap()
         });
-        let credentials = Credentials::token_file(&token).unwrap();
+        let credentials = token.map_or_else(Credentials::none, |token| Credentials::token_file(&token).unwrap());
         Self { _side: side, tcp, unix: Address::Unix(path), credentials, _directory: directory }
     }
 

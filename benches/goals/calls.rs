@@ -32,7 +32,16 @@ pub(crate) fn run() {
     let bare = BareServer::start(KIND, answer);
     println!("G1 GetSocket: {asked} bytes asked, {answered} answered, {}", KIND.name());
 
-    for (way, ours, theirs) in [("TCP", agent.tcp(), bare.tcp()), ("Unix socket", agent.unix(), bare.unix())] {
+    // Certificates beside a bare side without any: what the whole of TLS costs.
+    let (tls_agent, tls) = TestAgent::start_tls(KIND);
+    let (mut sockets, remote) = (tls_agent.sockets(&client, tls.clone()), peer.addr().to_string());
+    client.run(async move { create_tcp(&mut sockets, "", "line", Role::Connect(remote)).await });
+
+    for (way, agent, ours, theirs) in [
+        ("TCP", &agent, agent.tcp(), bare.tcp()),
+        ("Unix socket", &agent, agent.unix(), bare.unix()),
+        ("certificates", &tls_agent, tls, bare.tcp()),
+    ] {
         let ours = GetSocket { sockets: agent.sockets(&client, ours), id: "line" };
         let theirs = bare_client(&client, theirs, asked);
         for in_flight in IN_FLIGHT {

@@ -3,9 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
@@ -19,6 +22,8 @@ pub(crate) const BULK_WINDOWS: (u32, u32) = (8 << 20, 16 << 20);
 #[derive(Debug, Clone)]
 pub(crate) enum Address {
     Tcp(SocketAddr),
+    /// The same, with certificates on both sides.
+    Tls(SocketAddr, Arc<ClientConfig>),
     Unix(PathBuf),
 }
 
@@ -35,6 +40,17 @@ impl Address {
                     let stream = TcpStream::connect(addr).await?;
                     stream.set_nodelay(true)?;
                     io::Result::Ok(TokioIo::new(stream))
+                };
+                endpoint.connect_with_connector(service_fn(connect)).await.unwrap()
+            }
+            Self::Tls(addr, config) => {
+                let connect = move |_: Uri| {
+                    let connector = TlsConnector::from(Arc::clone(&config));
+                    async move {
+                        let stream = TcpStream::connect(addr).await?;
+                        stream.set_nodelay(true)?;
+                        io::Result::Ok(TokioIo::new(connector.connect(addr.ip().into(), stream).await?))
+                    }
                 };
                 endpoint.connect_with_connector(service_fn(connect)).await.unwrap()
             }
