@@ -14,6 +14,7 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::client::bulk::Bulk;
 use crate::client::connect::{Credentials, Dialer};
 use crate::client::error::ClientError;
+use crate::client::session::Gate;
 use crate::client::watch::Watch;
 use crate::model::address::{Family, Transport};
 use crate::model::error::SocketError;
@@ -45,6 +46,14 @@ pub(super) type EventsClient = EventServiceClient<Door>;
 pub struct AgentClient {
     calls: Door,
     events: Door,
+    bulk: Arc<Bulk>,
+    /// The session that it is used for, where that is held: it goes no further than its lease.
+    gate: Option<Arc<Gate>>,
+}
+
+/// Sends renewals of leases.
+pub(super) struct Renewer {
+    door: Door,
     bulk: Arc<Bulk>,
 }
 
@@ -117,6 +126,7 @@ impl AgentClient {
             calls: door(dialer.channel_for_calls()),
             events: door(dialer.channel_for_events()),
             bulk: Arc::new(Bulk::new(dialer.clone(), credentials.clone())),
+            gate: None,
         }
     }
 
@@ -131,8 +141,34 @@ impl AgentClient {
         Ok(answer.status() == ServingStatus::Serving)
     }
 
-    /// Carries something out.
+    /// What a session goes through, where it is the one that is held.
+    pub(super) fn gate_of(&self, session: &SessionId) -> Option<Arc<Gate>> {
+        self.gate.clone().filter(|gate| gate.session() == session)
+    }
+
+    /// The same, for a session that is held.
+    pub(super) fn held_by(&self, gate: Arc<Gate>) -> Self {
+        Self { gate: Some(gate), ..self.clone() }
+    }
+
+    pub(super) fn renewer(&self) -> Renewer {
+        Renewer { door: self.calls.clone(), bulk: Arc::clone(&self.bulk) }
+    }
+
+    /// Carries something out. Of a session whose lease is lost, nothing is sent any more, and nothing is waited for.
     pub async fn call(&self, action: &Action, options: &CallOptions) -> Result<Outcome, ClientError> {
+        let Some(gate) = self.gate.as_ref().filter(|gate| gate.holds(action)) else {
+            return self.send(action, options).await;
+        };
+        gate.check()?;
+        let answer = tokio::select! {
+            answer = self.send(action, options) => answer,
+            lost = gate.lost() => Err(lost),
+        };
+        answer.map_err(|error| gate.hear(error))
+    }
+
+    async fn send(&self, action: &Action, options: &CallOptions) -> Result<Outcome, ClientError> {
         let mut sessions = SessionServiceClient::new(self.calls.clone());
         let mut sockets = SocketServiceClient::new(self.calls.clone()).max_decoding_message_size(MESSAGE);
         match request(action, options) {
@@ -255,6 +291,24 @@ impl AgentClient {
 
     fn agent(&self) -> AgentServiceClient<Door> {
         AgentServiceClient::new(self.calls.clone())
+    }
+}
+
+impl Renewer {
+    /// Sends a renewal, by another connection than the last one if that has not been answered.
+    pub(super) fn renew(
+        &mut self,
+        session: &SessionId,
+        by_another: bool,
+    ) -> impl Future<Output = Result<(), ClientError>> + Send + use<> {
+        if by_another {
+            self.door = self.bulk.another_for_calls();
+        }
+        let (mut sessions, session_id) = (SessionServiceClient::new(self.door.clone()), session.to_string());
+        async move {
+            sessions.renew_session(pb::RenewSessionRequest { session_id }).await?;
+            Ok(())
+        }
     }
 }
 

@@ -43,6 +43,11 @@ impl Bulk {
         Self { dialer, credentials, lanes: Mutex::default() }
     }
 
+    /// A connection of its own, for calls.
+    pub(super) fn another_for_calls(&self) -> Door {
+        InterceptedService::new(self.dialer.channel_for_calls(), self.credentials.clone())
+    }
+
     /// A connection with a place on it. One is kept when it has no streams any more, the others are ended.
     pub(super) fn reserve(&self) -> (Door, Seat) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);

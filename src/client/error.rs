@@ -6,8 +6,10 @@ use std::io;
 use thiserror::Error;
 use tonic::Status;
 
+use crate::client::lease::LeaseLoss;
 use crate::model::errno::Errno;
 use crate::model::error::{Cause, SocketError};
+use crate::model::id::SessionId;
 use crate::wire::status;
 
 /// Why a call did not bring an outcome.
@@ -26,6 +28,14 @@ pub enum ClientError {
         reason: String,
         /// One line for people.
         message: String,
+    },
+    /// The lease of the session is lost, and its sockets with it. Nothing was sent, or nothing is known of what was.
+    #[error("the lease of session `{session}` is lost, and its sockets with it: {loss}")]
+    LeaseLost {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        loss: LeaseLoss,
     },
     /// The agent lets nobody in without credentials, or not with these.
     #[error("{message}")]
@@ -71,6 +81,7 @@ impl From<ClientError> for io::Error {
     fn from(error: ClientError) -> Self {
         let kind = match &error {
             ClientError::Unreachable { .. } => io::ErrorKind::NotConnected,
+            ClientError::LeaseLost { .. } => io::ErrorKind::ConnectionAborted,
             ClientError::Unauthenticated { .. } => io::ErrorKind::PermissionDenied,
             ClientError::Protocol { .. } => io::ErrorKind::InvalidData,
             ClientError::Refused { .. } => io::ErrorKind::Other,

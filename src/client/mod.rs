@@ -1,7 +1,7 @@
 //! The Rust client library: model types in, model types out.
 //!
 //! [`AgentClient::call`] takes the very action that an agent carries out, and answers the very outcome; what lies in between is
-//! [`crate::wire`]'s business. [`FarStream`] and [`FarListener`] are what tokio's `TcpStream` and `TcpListener` are for this host.
+//! [`crate::wire`]'s business. A [`Session`] holds a session of the agent's, by renewing its lease. [`FarStream`] and [`FarListener`] are what tokio's `TcpStream` and `TcpListener` are for this host.
 
 mod agent_client;
 mod bulk;
@@ -9,9 +9,11 @@ mod connect;
 mod endpoint;
 mod error;
 mod greeting;
+mod lease;
 mod listener;
 mod outflow;
 mod place;
+mod session;
 mod stream;
 mod tls;
 mod watch;
@@ -20,7 +22,9 @@ pub use crate::client::agent_client::{AgentClient, AgentInfo, ClockReading, Look
 pub use crate::client::connect::{Credentials, Dialer, Duplex};
 pub use crate::client::endpoint::Endpoint;
 pub use crate::client::error::ClientError;
+pub use crate::client::lease::LeaseLoss;
 pub use crate::client::listener::FarListener;
 pub use crate::client::place::{Backoff, Place, Question, Verdict};
+pub use crate::client::session::Session;
 pub use crate::client::stream::FarStream;
 pub use crate::client::watch::{Watch, WatchItem};

@@ -25,7 +25,7 @@ impl Default for Backoff {
 impl Backoff {
     /// The pause after so many attempts that brought nothing; chance makes it up to a half shorter, so that watches that were cut off
     /// together do not come back together.
-    fn pause(self, failures: u32, chance: u8) -> Duration {
+    pub(super) fn pause(self, failures: u32, chance: u8) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
         let whole = self.first.saturating_mul(1 << doublings.min(20)).min(self.longest);
         whole - whole / 2 * u32::from(chance) / u32::from(u8::MAX)
@@ -111,7 +111,9 @@ impl Place {
                 *self = Self { failures: self.failures, ..Self::default() };
                 Verdict::Anew
             }
-            Some(ClientError::Unauthenticated { .. } | ClientError::Protocol { .. }) => Verdict::Fail,
+            Some(
+                ClientError::Unauthenticated { .. } | ClientError::Protocol { .. } | ClientError::LeaseLost { .. },
+            ) => Verdict::Fail,
             // An agent that has not noticed yet that a watcher is gone may have no room for it.
             Some(ClientError::Refused { reason, .. }) if reason != "DRAINING" && reason != "QUOTA_EXCEEDED" => {
                 Verdict::Fail

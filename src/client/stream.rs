@@ -21,6 +21,7 @@ use crate::client::agent_client::AgentClient;
 use crate::client::bulk::{READ_CREDIT, Seat};
 use crate::client::error::{ClientError, far_error, os_error};
 use crate::client::outflow::{Outlet, Shut, link};
+use crate::client::session::Leash;
 use crate::model::address::Endpoint;
 use crate::model::errno::Errno;
 use crate::model::error::SocketError;
@@ -54,6 +55,7 @@ pub struct FarStream {
     interest: Arc<Interest>,
     error: Option<SocketError>,
     fate: Fate,
+    leash: Leash,
 }
 
 /// What ties it to the agent.
@@ -116,23 +118,29 @@ impl AgentClient {
         let options = CallOptions { fail_on_error: false, ..options.clone() };
         let first = transfer::create(session.clone(), id.cloned(), spec, &options);
         let first = first.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a stream needs a TCP socket"))?;
-        FarStream::open(self, first, true).await
+        FarStream::open(self, session, first, true).await
     }
 
     /// Takes over a TCP connection that is there: its bytes go through the stream until that is dropped. One that a listener has not
     /// accepted yet is waited for.
     pub async fn attach(&self, target: &Target) -> io::Result<FarStream> {
-        FarStream::open(self, transfer::open(target), false).await
+        FarStream::open(self, &target.session, transfer::open(target), false).await
     }
 }
 
 impl FarStream {
-    async fn open(agent: &AgentClient, first: pb::TransferSocketRequest, owned: bool) -> io::Result<Self> {
-        let (door, seat) = agent.bulk().reserve();
-        let (outlet, outflow) = link(first);
-        let answers = SocketServiceClient::new(door).transfer_socket(outflow).await.map_err(ClientError::from)?;
-        let mut link = Link { outlet, answers: answers.into_inner(), _seat: seat };
-        let opened = link.opened().await?;
+    async fn open(
+        agent: &AgentClient,
+        session: &SessionId,
+        first: pb::TransferSocketRequest,
+        owned: bool,
+    ) -> io::Result<Self> {
+        let mut leash = Leash::new(agent.gate_of(session));
+        leash.check()?;
+        let (link, opened) = tokio::select! {
+            opened = Link::open(agent, first) => opened?,
+            lost = poll_fn(|cx| leash.poll_lost(cx)) => return Err(lost.into()),
+        };
         if let Some(report) = &opened.report {
             if let Some(error) = &report.error {
                 return Err(far_error(error));
@@ -153,6 +161,7 @@ impl FarStream {
             interest: Arc::default(),
             error: None,
             fate: Fate::Open,
+            leash,
         })
     }
 
@@ -238,10 +247,12 @@ impl FarStream {
         let (Fate::Open, Some(link)) = (&self.fate, &mut self.link) else { return Poll::Ready(()) };
         self.interest.add(who, cx.waker());
         let waker = Waker::from(Arc::clone(&self.interest));
-        match ready!(Pin::new(&mut link.answers).poll_next(&mut Context::from_waker(&waker))) {
-            None => self.fate = Fate::Over,
-            Some(Err(status)) => self.fate = Fate::Broken(status.into()),
-            Some(Ok(sent)) => self.take_up(sent),
+        let cx = &mut Context::from_waker(&waker);
+        match Pin::new(&mut link.answers).poll_next(cx) {
+            Poll::Pending => self.fate = Fate::Broken(ready!(self.leash.poll_lost(cx))),
+            Poll::Ready(None) => self.fate = Fate::Over,
+            Poll::Ready(Some(Err(status))) => self.fate = Fate::Broken(status.into()),
+            Poll::Ready(Some(Ok(sent))) => self.take_up(sent),
         }
         Poll::Ready(())
     }
@@ -340,7 +351,16 @@ impl FarStream {
 }
 
 impl Link {
-    /// The first answer.
+    /// Begins a stream, and waits for the first answer.
+    async fn open(agent: &AgentClient, first: pb::TransferSocketRequest) -> Result<(Self, Opened), ClientError> {
+        let (door, seat) = agent.bulk().reserve();
+        let (outlet, outflow) = link(first);
+        let answers = SocketServiceClient::new(door).transfer_socket(outflow).await?.into_inner();
+        let mut link = Self { outlet, answers, _seat: seat };
+        let opened = link.opened().await?;
+        Ok((link, opened))
+    }
+
     async fn opened(&mut self) -> Result<Opened, ClientError> {
         let sent = self.answers.message().await?;
         let frame = sent.and_then(transfer::read);

@@ -200,7 +200,7 @@ async fn open(mut events: EventsClient, session: SessionId, asked: Question) -> 
 }
 
 /// Where there is no chance, there is a middle.
-fn chance() -> u8 {
+pub(super) fn chance() -> u8 {
     let mut byte = [u8::MAX / 2];
     let _ = getrandom::fill(&mut byte);
     byte[0]

@@ -23,6 +23,7 @@ mod cli_help;
 mod cli_pki;
 mod cli_replay;
 mod cli_run;
+mod client_session;
 mod client_transfer;
 mod client_watch;
 mod events_gap;
