@@ -1,7 +1,7 @@
 //! How a run went: told as lines, and shown to people and to other programs.
 //!
-//! What happens becomes [`line`]s at once ([`tell`]). Every view is drawn from lines alone, so that a run that was kept shows again just
-//! as it was: the [`text`] on a terminal and the [`page`] for a browser.
+//! What happens becomes [lines](mod@line) at once ([`tell`]). Every view is drawn from lines alone, so that a run that was kept shows again
+//! just as it was: the [`text`] on a terminal and the [`page`] for a browser.
 
 pub mod line;
 pub mod page;
