@@ -1,14 +1,17 @@
 //! The agents of an exercise: one for each role.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use crate::client::{AgentClient, AgentInfo, ClientError};
+use futures_util::future::{pending, select_all};
+
+use crate::client::{AgentClient, AgentInfo, ClientError, Session};
 use crate::exercise::clock::{Exchange, Offset, best};
 use crate::exercise::outcome::HostSeen;
 use crate::model::address::Family;
 use crate::model::id::SessionId;
 use crate::model::operation::{Action, CallOptions};
-use crate::model::session::{LEASE_TTL, LeaseSpec, Retention, SessionSpec};
+use crate::model::session::{Retention, SessionSpec};
 use crate::model::time::Clock;
 use crate::sys::clock::SystemClock;
 
@@ -28,6 +31,8 @@ pub struct Member {
     offset: Offset,
     /// It has, or may have, a session of the exercise.
     has_session: bool,
+    /// That session, while its lease is held.
+    held: Option<Arc<Session>>,
 }
 
 /// The agents of an exercise, in the order of its hosts.
@@ -46,6 +51,7 @@ impl Member {
             info: None,
             offset: Offset::default(),
             has_session: false,
+            held: None,
         }
     }
 
@@ -104,10 +110,7 @@ impl Fleet {
     }
 
     pub(super) async fn open_sessions(&mut self) -> Result<(), String> {
-        // The longest lease there is, because nothing renews it yet: an exercise that takes longer cannot end well.
-        let lease = LeaseSpec { ttl: Some(*LEASE_TTL.end()), ..LeaseSpec::default() };
-        let spec = SessionSpec { lease, retention: Retention::Ring };
-        let create = Action::CreateSession { session: Some(self.session.clone()), spec };
+        let spec = SessionSpec { retention: Retention::Ring, ..SessionSpec::default() };
         for at in 0..self.members.len() {
             let (earlier, rest) = self.members.split_at_mut(at);
             let Some(member) = rest.first_mut() else { continue };
@@ -120,13 +123,25 @@ impl Fleet {
             }
             // Until it has answered, it may have one, and an interrupt may come.
             member.has_session = true;
-            let created = member.client.call(&create, &CallOptions::default()).await;
-            created.map_err(|error| {
+            let opened = member.client.open_session(Some(&self.session), spec).await;
+            let session = opened.map_err(|error| {
                 member.has_session = !matches!(error, ClientError::Refused { .. });
                 member.problem(&error)
             })?;
+            member.client = session.client().clone();
+            member.held = Some(Arc::new(session));
         }
         Ok(())
+    }
+
+    /// Waits until an agent's lease is lost: everything that the exercise has made there is gone, or soon will be.
+    pub(super) async fn lost(&self) -> String {
+        let lost = |member: &Member| {
+            let (member, held) = (member.clone(), member.held.clone()?);
+            Some(Box::pin(async move { member.problem(&held.lost().await) }))
+        };
+        let leases: Vec<_> = self.members.iter().filter_map(lost).collect();
+        if leases.is_empty() { pending().await } else { select_all(leases).await.0 }
     }
 
     /// Leaves every agent as it was.

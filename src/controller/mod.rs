@@ -84,7 +84,7 @@ pub async fn run(
     ExerciseOutcome { steps, step_count: plan.steps.len(), problem, elapsed }
 }
 
-/// Does one step after the other, until one does not go as it should; says also whether it was interrupted.
+/// Does one step after the other, until one does not go as it should; says also what has ended it early.
 async fn run_steps(
     plan: &Plan,
     telling: &mut Telling<'_>,
@@ -98,6 +98,7 @@ async fn run_steps(
         let done = tokio::select! {
             done = told_when_slow(runner.step(step, &mut bindings), observer) => done,
             () = interrupt.cancelled() => return (outcomes, Some("interrupted".to_owned())),
+            lost = telling.fleet.lost() => return (outcomes, Some(lost)),
         };
         for (host, id, name) in bindings.take_named() {
             observer.named(host, &id, &name);

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use farsock::wire::pb;
+use farsock::wire::pb::watch_events_response::Frame;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{AgentProcess, Ran, Running, farsock, run, run_farsock};
+use crate::harness::{AgentProcess, Ran, Running, farsock, millis, run, run_farsock};
 
 fn tutorials() -> Vec<PathBuf> {
     exercises("tests/exercises/tutorials")
@@ -155,15 +156,62 @@ async fn one_agent_for_two_roles_is_refused_and_nothing_is_left_on_it() {
     agent.stop().await;
 }
 
-/// An agent that dies under an exercise ends it, and says which one.
+/// A controller that was stopped for longer than its lease does not go on as if nothing had been: it says so, and its agent has cleaned up by
+/// itself, not before.
 #[tokio::test]
-async fn an_agent_that_dies_is_named() {
-    let mut agent = AgentProcess::start().await;
+async fn a_controller_that_slept_past_its_lease_ends_the_run_and_says_why() {
+    if std::env::var_os("FARSOCK_LONG").is_none() {
+        return;
+    }
+    let agent = AgentProcess::start().await;
+    let (running, session) = waiting(&agent).await;
+    let watch =
+        pb::WatchEventsRequest { session_id: session.clone(), heartbeat_interval: millis(1000), ..Default::default() };
+    let mut watcher = agent.agent().watch(watch).await.unwrap();
+    // It is renewed: more goes by than its TTL.
+    let mut heartbeats = 0;
+    while heartbeats < 35 {
+        match watcher.next().await.unwrap().unwrap() {
+            Frame::Heartbeat(_) => heartbeats += 1,
+            Frame::Batch(batch) => assert!(batch.events.iter().all(|event| event.kind != "lease_expired"), "{batch:?}"),
+            _ => {}
+        }
+    }
+    running.signal(Signal::STOP);
+    let mut kinds = Vec::new();
+    while kinds.last().is_none_or(|last| last != "lease_expired") {
+        if let Frame::Batch(batch) = watcher.next().await.unwrap().unwrap() {
+            kinds.extend(batch.events.into_iter().map(|event| event.kind));
+        }
+    }
+    assert!(kinds.contains(&"closed".to_owned()), "{kinds:?}");
+    running.signal(Signal::CONT);
+    let Ran { code, out, .. } = running.end().await;
+    assert_eq!(code, Some(3), "{out}");
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    let problem = last["problem"].as_str().unwrap();
+    assert!(problem.contains(&format!("the lease of session `{session}` is lost")), "{out}");
+    agent.stop().await;
+}
+
+/// Another one that deletes the session of a run ends it.
+#[tokio::test]
+async fn a_session_that_is_deleted_under_a_run_ends_it() {
+    let agent = AgentProcess::start().await;
+    let (running, session) = waiting(&agent).await;
+    agent.agent().delete(&session, false).await.unwrap();
+    let Ran { code, out, .. } = running.end().await;
+    assert!(matches!(code, Some(3 | 4)), "{out}");
+    assert!(out.contains("closed"), "{out}");
+    agent.stop().await;
+}
+
+/// A run that waits in its second step, and its session.
+async fn waiting(agent: &AgentProcess) -> (Running, String) {
     let file = agent.runtime_dir().join("waits.yaml");
     fs::write(&file, WAITS).unwrap();
-    let way = format!("unix:{}", agent.unix().display());
     let mut command = farsock(agent.runtime_dir());
-    command.args(["run", "--json"]).arg(&file).args(["--host", &format!("a={way}")]);
+    command.args(["run", "--json"]).arg(&file).args(["--host", &format!("a=unix:{}", agent.unix().display())]);
     let mut running = Running::spawn(command);
     loop {
         let line: Value = serde_json::from_str(&running.line().await.unwrap()).unwrap();
@@ -171,6 +219,16 @@ async fn an_agent_that_dies_is_named() {
             break;
         }
     }
+    let listed = agent.agent().sessions().list_sessions(pb::ListSessionsRequest::default()).await.unwrap().into_inner();
+    let session = listed.sessions.into_iter().map(|session| session.session_id).find(|id| id != "default").unwrap();
+    (running, session)
+}
+
+/// An agent that dies under an exercise ends it, and says which one.
+#[tokio::test]
+async fn an_agent_that_dies_is_named() {
+    let mut agent = AgentProcess::start().await;
+    let (running, _) = waiting(&agent).await;
     agent.signal(Signal::KILL);
     agent.wait().await;
     let Ran { code, out, .. } = running.end().await;
