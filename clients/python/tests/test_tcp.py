@@ -417,8 +417,11 @@ def test_options(pair: Pair, a: farsock.Host, family: int) -> None:
     assert failure.value.errno == errno.EINVAL
 
 
-def test_ctrl_c(a: farsock.Host) -> None:
+def test_ctrl_c(a: farsock.Host, request: pytest.FixtureRequest) -> None:
     """It ends a wait here and the operation there: nothing of it is lost, and nothing is left."""
+    # A shell's background jobs begin with the signal ignored, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def interrupted(work: Callable[[], object]) -> None:
         threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
