@@ -129,7 +129,10 @@ export class Connection implements Carrier {
     };
     session.on('goaway', gone);
     session.on('close', gone);
-    session.on('connect', () => session.setLocalWindowSize(CONNECTION_WINDOW));
+    session.on('connect', () => {
+      // Node tells it in the next tick, and whoever closes the connection may have come first.
+      if (!session.destroyed) session.setLocalWindowSize(CONNECTION_WINDOW);
+    });
     this.#watch(session);
     if (this.#held === 0) session.unref();
     this.#session = session;
