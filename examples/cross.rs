@@ -5,6 +5,7 @@
 use std::env;
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use farsock::client::{AgentClient, Credentials, Dialer};
@@ -12,7 +13,8 @@ use farsock::model::address::{AddressText, Endpoint};
 use farsock::model::delivery::DeliveryMode;
 use farsock::model::id::{SessionId, SocketId};
 use farsock::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Take, Taken, Target, Yield};
-use farsock::model::socket::{Kind, SocketSpec, SocketView, TcpRole, UdpSpec};
+use farsock::model::spec::{Kind, SocketSpec, TcpRole, UdpSpec};
+use farsock::model::view::SocketView;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -83,7 +85,7 @@ async fn udp(agent: &AgentClient, bind: Option<AddressText>) -> Result<Box<Socke
 async fn send(agent: &AgentClient, socket: &SocketView, to: &str, payload: Bytes) -> Result<()> {
     let destination = Some(parse(to)?);
     let datagram = OutgoingDatagram { destination, payload, ..OutgoingDatagram::default() };
-    act(agent, &socket.id, SocketAction::Send(vec![datagram])).await.map(drop)
+    act(agent, &socket.id, SocketAction::Send { datagrams: vec![datagram], interval: Duration::ZERO }).await.map(drop)
 }
 
 async fn receive(agent: &AgentClient, socket: &SocketView) -> Result<Taken> {

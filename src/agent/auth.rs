@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
-use futures_util::future::{CatchUnwind, Either, Map, Ready, ready};
+use futures_util::future::{CatchUnwind, Either, Join, Map, Ready, join, ready};
 use subtle::ConstantTimeEq;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
@@ -22,6 +22,7 @@ use crate::agent::paths::write_secret;
 use crate::model::id::Principal;
 use crate::model::refusal::Refusal;
 use crate::pki::read_private;
+use crate::socket::{Gate, Refusals};
 use crate::wire::status;
 
 /// What a caller by loopback TCP must show: 256 random bits in hexadecimal.
@@ -83,6 +84,10 @@ pub(super) struct AuthLayer {
     pub(super) keeper: Arc<Keeper>,
     /// What answers those who show nothing.
     pub(super) open: OpenServices,
+    /// Who has any business here.
+    pub(super) gate: Arc<Gate>,
+    /// Where it is counted what limits have refused.
+    pub(super) refusals: Arc<Refusals>,
 }
 
 impl<S> Layer<S> for AuthLayer {
@@ -95,6 +100,13 @@ impl<S> Layer<S> for AuthLayer {
 
 impl AuthLayer {
     fn admit(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        let principal = self.identify(peer, headers)?;
+        self.gate.enter(&principal)?;
+        Ok(principal)
+    }
+
+    /// Finds out who calls.
+    fn identify(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Principal, Refusal> {
         match peer.map(|peer| &peer.caller) {
             Some(Caller::Known(principal)) => return Ok(principal.clone()),
             Some(Caller::Refused(why)) => return Err(Refusal::Unauthenticated(why)),
@@ -105,7 +117,7 @@ impl AuthLayer {
         match (shown.map(|value| value.strip_prefix(b"Bearer ")), &checks.token) {
             (Some(Some(shown)), Some(token)) if token.is(shown) => Ok(Principal::owner()),
             (None, _) => Err(Refusal::Unauthenticated(
-                "a token is needed: `authorization: Bearer TOKEN`, from the file that the agent named when it started",
+                "a token is needed: `authorization: Bearer TOKEN`, from the file that the agent named when it started; `farsock` takes that file by --token-file",
             )),
             _ => Err(Refusal::Unauthenticated(
                 "this is not the agent's token: it is in the file that the agent named when it started, and another one after a restart",
@@ -133,7 +145,8 @@ pub(super) struct Guarded<S> {
 }
 
 type Answer = Result<Response<Body>, Infallible>;
-type Caught<F> = Map<CatchUnwind<AssertUnwindSafe<F>>, fn(Result<Answer, Box<dyn Any + Send>>) -> Answer>;
+type Settled = (Arc<Refusals>, Result<Answer, Box<dyn Any + Send>>);
+type Caught<F> = Map<Join<Ready<Arc<Refusals>>, CatchUnwind<AssertUnwindSafe<F>>>, fn(Settled) -> Answer>;
 
 impl<S> Service<Request<Body>> for Guarded<S>
 where
@@ -160,15 +173,24 @@ where
             Err(refusal) => return Either::Left(ready(Ok(status::refused(&refusal).into_http()))),
         }
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        Either::Right(answer.map(after_panic as fn(_) -> _))
+        Either::Right(join(ready(Arc::clone(&self.auth.refusals)), answer).map(settle as fn(_) -> _))
     }
 }
 
-fn after_panic(caught: Result<Answer, Box<dyn Any + Send>>) -> Answer {
-    caught.unwrap_or_else(|_| {
+fn settle((refusals, caught): Settled) -> Answer {
+    let Ok(response) = caught.unwrap_or_else(|_| {
         // The panic's own message has gone to the log by the panic hook.
         Ok(status::refused(&Refusal::Internal("a request has made it panic")).into_http())
-    })
+    });
+    match status::too_long(response.headers()) {
+        Some(refusal) => Ok(status::refused(&refusal).into_http()),
+        None => {
+            if let Some(limit) = status::exhausted(response.headers()) {
+                refusals.add(&limit);
+            }
+            Ok(response)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -177,7 +199,8 @@ mod tests {
     use crate::agent::keeper::Checks;
 
     fn door(token: Option<Token>, open: OpenServices) -> AuthLayer {
-        AuthLayer { keeper: Keeper::new(Checks { token, tls: None }), open }
+        let gate = Arc::new(Gate::new(None, Vec::new()));
+        AuthLayer { keeper: Keeper::new(Checks { token, tls: None }), open, gate, refusals: Arc::default() }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::model::limits::{Defaults, Limits};
 use crate::model::lookup::Resolver;
 use crate::model::time::Clock;
 use crate::pki::{IdentityFiles, PkiError, PrivateFileError};
+use crate::service::audit::{AuditError, AuditFile};
 
 /// The port of agents: SOCK on a telephone.
 pub const PORT: u16 = 7625;
@@ -31,8 +32,11 @@ pub struct AgentConfig {
     pub tls: Option<IdentityFiles>,
     /// What answers those who show no credentials.
     pub open: OpenServices,
-    /// The policy: who may do what.
+    /// The policy: who may do what. Absent: whoever is let in may do what the user that runs the agent may.
     pub policy_file: Option<PathBuf>,
+    /// Where changes are written down before and after they are made. Absent: nowhere. `farsock agent` always has a place where there is a
+    /// policy.
+    pub audit: Option<AuditFile>,
     /// The IPv4 address that sockets use when a request names none.
     pub lab_ipv4: Option<Ipv4Addr>,
     /// The IPv6 address that sockets use when a request names none.
@@ -74,6 +78,7 @@ impl Default for AgentConfig {
             tls: None,
             open: OpenServices::default(),
             policy_file: None,
+            audit: None,
             lab_ipv4: None,
             lab_ipv6: None,
             limits: Limits::default(),
@@ -153,7 +158,7 @@ pub enum StartError {
     },
     /// The same, and nobody would be asked for anything.
     #[error(
-        "{0} can be reached from other hosts, and --no-auth is for loopback only: leave it out, and give --tls-cert and --policy"
+        "{0} can be reached from other hosts, and --no-auth is for loopback only: leave it out, or listen on 127.0.0.1, [::1] or unix:PATH"
     )]
     NoAuthReachable(SocketAddr),
     /// Whoever comes is let in, and whoever comes needs a certificate.
@@ -162,9 +167,17 @@ pub enum StartError {
     /// TLS does not work with this identity.
     #[error("TLS: {0}")]
     Tls(String),
-    /// There is a policy, and nothing that would enforce it.
-    #[error("{0}: this version does not enforce policies, and does not serve as if it did: leave it out")]
-    PolicyNotEnforced(String),
+    /// The policy says what cannot be.
+    #[error("{file}{problem}: `farsock policy check {file}` shows what would be right")]
+    Policy {
+        /// The file.
+        file: String,
+        /// Where in it, and what.
+        problem: String,
+    },
+    /// Nothing can be written down.
+    #[error("--audit: {0}")]
+    Audit(#[from] AuditError),
     /// The address cannot be listened on.
     #[error("cannot listen on {at}: {} ({errno}){}", .errno.text(), hint(*.errno))]
     Listen {

@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::auth::Token;
 use crate::agent::config::{AgentConfig, StartError};
+use crate::agent::policy::read_policy;
 use crate::agent::tls::Tls;
 use crate::model::id::Principal;
+use crate::socket::{Gate, Sockets};
 
 /// What callers must show.
 #[derive(Default)]
@@ -88,15 +90,19 @@ impl Keeper {
         self.live().values().any(|live| is_it(live) && !live.end.is_cancelled())
     }
 
-    /// Asks for something else from now on. Connections of those who have shown what no longer counts are ended; how many is told.
-    fn exchange(&self, checks: Checks) -> usize {
+    /// Asks for something else from now on. Connections of those who have shown what no longer counts, or whom the policy gives no role any
+    /// more, are ended; how many is told.
+    fn exchange(&self, checks: Checks, gate: &Gate) -> usize {
         let old = self.checks.swap(Arc::new(checks));
         let new = self.checks.load();
         let same_token = old.token == new.token;
+        let is_welcome = |principal: &Principal| gate.enter(principal).is_ok();
         let counts = |shown: &Shown| match shown {
-            Shown::Nothing => true,
-            Shown::Token => same_token,
-            Shown::Certificate { chain, .. } => new.tls.as_ref().is_some_and(|tls| tls.believes(chain)),
+            Shown::Nothing => is_welcome(&Principal::owner()),
+            Shown::Token => same_token && is_welcome(&Principal::owner()),
+            Shown::Certificate { chain, principal, .. } => {
+                new.tls.as_ref().is_some_and(|tls| tls.believes(chain)) && is_welcome(principal)
+            }
         };
         let live = self.live();
         let strangers = live.values().filter(|live| !counts(&live.shown));
@@ -108,22 +114,38 @@ impl Keeper {
     }
 }
 
-/// Reads the files of an agent's credentials anew, while it serves. Cheap to clone.
+/// Reads the files of an agent's credentials and its policy anew, while it serves. Cheap to clone.
 #[derive(Clone)]
 pub struct Reloader {
     pub(super) keeper: Arc<Keeper>,
     pub(super) config: Arc<AgentConfig>,
+    pub(super) sockets: Sockets,
+}
+
+/// What reading them has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Connections of those whom the new files would not let in.
+    pub connections: usize,
+    /// Sockets that the new policy does not allow.
+    pub sockets: usize,
 }
 
 impl Reloader {
-    /// Reads the token file and the files of TLS. Whatever is wrong with one of them, everything stays as it was. Connections of those whom
-    /// the new ones would not let in are ended, and how many these were is told; no other one notices anything.
-    pub fn reload(&self) -> Result<usize, StartError> {
+    /// Reads the token file, the files of TLS and the policy. Whatever is wrong with one of them, everything stays as it was. Connections of
+    /// those whom the new ones would not let in are ended, sockets that the new policy does not allow are closed, and how many these were is
+    /// told; no other one notices anything.
+    pub async fn reload(&self) -> Result<Reloaded, StartError> {
+        let policy = self.config.policy_file.as_deref().map(read_policy).transpose()?;
         let token = match (&self.config.token_file, &self.keeper.checks().token) {
             (Some(path), Some(_)) => Some(Token::at(path)?),
             (_, token) => token.clone(),
         };
         let tls = self.config.tls.as_ref().map(|files| Tls::load(files, self.config.open.any())).transpose()?;
-        Ok(self.keeper.exchange(Checks { token, tls }))
+        let gate = self.sockets.gate();
+        let is_new = policy.map(|policy| gate.exchange(policy)).is_some();
+        let connections = self.keeper.exchange(Checks { token, tls }, gate);
+        let sockets = if is_new { self.sockets.judge().await } else { 0 };
+        Ok(Reloaded { connections, sockets })
     }
 }

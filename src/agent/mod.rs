@@ -11,10 +11,12 @@ mod exposure;
 mod keeper;
 mod logins;
 mod paths;
+mod policy;
 mod tls;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +33,10 @@ use tower::layer::util::{Identity, Stack};
 pub use crate::agent::accept::MemoryConnector;
 pub use crate::agent::config::{AgentConfig, Listen, OpenServices, PORT, StartError};
 pub use crate::agent::exposure::Needs;
-pub use crate::agent::keeper::Reloader;
-pub use crate::agent::paths::{runtime_dir, token_path};
+pub use crate::agent::keeper::{Reloaded, Reloader};
+pub use crate::agent::paths::{audit_path, runtime_dir, token_path};
+pub use crate::agent::policy::read_policy;
+pub use crate::service::audit::AuditFile;
 
 use crate::agent::accept::{Acceptor, Door, memory_door};
 use crate::agent::auth::{AuthLayer, Token};
@@ -42,17 +46,23 @@ use crate::agent::tls::Tls;
 use crate::host::counters::Marks;
 use crate::host::network;
 use crate::host::resolver::SystemResolver;
-use crate::model::event::Event;
+use crate::model::capability::Capability;
+use crate::model::event::{Event, EventRecord};
+use crate::model::feature::Feature;
 use crate::model::id::InstanceId;
 use crate::model::lookup::Resolver;
+use crate::model::time::Clock;
+use crate::model::transfer::DATA_SIZE;
+use crate::service::access::Access;
 use crate::service::agent_service::{AgentFacts, AgentRpcs};
+use crate::service::audit::Audit;
 use crate::service::event_server::EventServer;
 use crate::service::event_service::EventRpcs;
 use crate::service::session_service::SessionRpcs;
 use crate::service::socket_service::SocketRpcs;
-use crate::socket::{Config, Sockets};
+use crate::socket::{Config, Gate, Sockets};
 use crate::sys::clock::{ClockWatch, SystemClock};
-use crate::sys::{process, readiness};
+use crate::sys::{privilege, process, readiness};
 use crate::wire::FILE_DESCRIPTOR_SET;
 use crate::wire::pb::agent_service_server::{self, AgentServiceServer};
 use crate::wire::pb::event_service_server;
@@ -62,6 +72,12 @@ use crate::wire::pb::socket_service_server::{self, SocketServiceServer};
 /// HTTP/2 receive windows: room for a stream that uploads, and for a few of them at once.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What an event takes beside its payload: about, and rather more.
+const EVENT_BYTES: u64 = size_of::<EventRecord>() as u64 + 128;
+/// What a watcher takes that has stopped reading, as event_service.proto says it.
+const STALLED_WATCHER: u64 = 1536 << 10;
+/// What the client of a TransferSocket takes that has stopped reading: two of its largest frames here, and two that HTTP/2 has.
+const STALLED_STREAM: u64 = 4 * DATA_SIZE;
 /// Streams of one connection: one a lab socket that is attached, and then some.
 const STREAMS: u32 = 1024;
 /// The largest HTTP/2 frame that is taken.
@@ -88,6 +104,7 @@ const SERVICES: [&str; 5] = [
 pub struct Agent {
     config: Arc<AgentConfig>,
     sockets: Sockets,
+    audit: Option<Arc<Audit>>,
     clock: SystemClock,
     doors: Vec<Door>,
     keeper: Arc<Keeper>,
@@ -116,6 +133,7 @@ impl Agent {
     pub async fn bind(config: AgentConfig) -> Result<Self, StartError> {
         exposure::check(&config)?;
         let tls = config.tls.as_ref().map(|files| Tls::load(files, config.open.any())).transpose()?;
+        let policy = config.policy_file.as_deref().map(read_policy).transpose()?;
         let mut doors = Vec::with_capacity(config.listen.len() + 1);
         for listen in &config.listen {
             doors.push(Door::open(listen).await?);
@@ -126,22 +144,30 @@ impl Agent {
         let keeper = Keeper::new(Checks { token, tls });
         let (memory, connector) = memory_door();
         doors.push(memory);
+        let control = tcp_addresses(&doors);
 
         let mut bits = [0; 16];
         getrandom::fill(&mut bits).map_err(|_| StartError::NoRandom)?;
+        let instance = InstanceId::from_random(bits);
         let clock = SystemClock::start();
+        let told: Arc<dyn Clock> = config.clock.clone().unwrap_or_else(|| Arc::new(clock));
+        let audit = match &config.audit {
+            Some(file) => Some(Arc::new(Audit::open(file.clone(), instance.clone(), Arc::clone(&told))?)),
+            None => None,
+        };
         let resolver: Arc<dyn Resolver> =
             config.resolver.clone().unwrap_or_else(|| Arc::new(SystemResolver::new(config.limits.lookups)));
         let sockets = Sockets::new(Config {
-            instance: InstanceId::from_random(bits),
+            instance,
             limits: config.limits.clone(),
             defaults: config.defaults.clone(),
-            clock: config.clock.clone().unwrap_or_else(|| Arc::new(clock)),
+            clock: told,
             resolver,
             lab_ipv4: config.lab_ipv4,
             lab_ipv6: config.lab_ipv6,
+            gate: Arc::new(Gate::new(policy, control)),
         });
-        Ok(Self { config: Arc::new(config), sockets, clock, doors, keeper, token_files, connector })
+        Ok(Self { config: Arc::new(config), sockets, audit, clock, doors, keeper, token_files, connector })
     }
 
     /// What an agent of this configuration would serve and to whom, and all that keeps it from starting. Opens nothing, and writes nothing.
@@ -155,8 +181,29 @@ impl Agent {
         }
         problems.extend(exposure::check(config).err().filter(|problem| !problems.contains(problem)));
         problems.extend(config.tls.as_ref().and_then(|files| Tls::load(files, config.open.any()).err()));
+        problems.extend(config.policy_file.as_ref().and_then(|path| read_policy(path).err()));
         problems.extend(config.token_file.as_ref().and_then(|path| Token::read(path).err()));
         (exposure, problems)
+    }
+
+    /// What may come together in memory when everything is used as far as limits let it, the largest part first: what it is, and bytes.
+    pub fn most_memory(config: &AgentConfig) -> Vec<(&'static str, u64)> {
+        let limits = &config.limits;
+        let [logs, connections] = [limits.most_logs(), limits.connections.into()];
+        let sockets = limits.lab_descriptors(process::descriptor_limit());
+        let watchers = (logs * u64::from(limits.watchers)).min(connections * u64::from(STREAMS));
+        let events = u64::from(limits.log_events) + u64::from(limits.log_final_events);
+        let mut parts = vec![
+            ("payloads in logs", limits.log_bytes_total.into()),
+            ("other events in logs", logs * events * EVENT_BYTES),
+            ("operations remembered", logs * u64::from(limits.remembered_bytes)),
+            ("connections of controllers", connections * u64::from(CONNECTION_WINDOW)),
+            ("watchers that do not read", watchers * STALLED_WATCHER),
+            ("writes that wait", limits.pending_write_bytes_total.into()),
+            ("streams that do not read", sockets.min(connections * u64::from(STREAMS)) * STALLED_STREAM),
+        ];
+        parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        parts
     }
 
     /// The ways in, with the real ports.
@@ -175,9 +222,10 @@ impl Agent {
         self.listens().into_iter().filter_map(needs).collect()
     }
 
-    /// Reads its credentials anew while it serves.
+    /// Reads its credentials and its policy anew while it serves.
     pub fn reloader(&self) -> Reloader {
-        Reloader { keeper: Arc::clone(&self.keeper), config: Arc::clone(&self.config) }
+        let (keeper, config) = (Arc::clone(&self.keeper), Arc::clone(&self.config));
+        Reloader { keeper, config, sockets: self.sockets.clone() }
     }
 
     /// Leads to this agent from within the process.
@@ -250,9 +298,10 @@ impl Agent {
         control_addresses: Vec<String>,
     ) -> (tonic_health::server::HealthReporter, Router<Stack<AuthLayer, Identity>>) {
         let limit = self.config.limits.message_bytes as usize;
-        let mut capabilities = vec!["tcp", "udp", "ipv4", "leases"];
+        let mut capabilities = vec!["tcp", "udp", "ipv4"];
+        capabilities.extend(Feature::ALL.map(Feature::name));
         capabilities.extend(std::path::Path::new("/proc/thread-self/net/if_inet6").exists().then_some("ipv6"));
-        capabilities.extend(process::capabilities());
+        capabilities.extend(Capability::OF_SOCKETS.iter().filter(|one| privilege::has(**one)).map(|one| one.name()));
         let facts = AgentFacts {
             control_addresses,
             capabilities,
@@ -261,15 +310,16 @@ impl Agent {
             congestion_controls: network::congestion_controls(),
             start_time: self.sockets.now(),
         };
+        let access = Access::new(self.sockets.clone(), self.audit.clone());
         let agent = AgentRpcs {
-            sockets: self.sockets.clone(),
+            access: access.clone(),
             facts: Arc::new(facts),
             marks: Arc::new(Marks::new(self.config.limits.marks)),
         };
         let agent = AgentServiceServer::new(agent).max_decoding_message_size(limit);
-        let sessions = SessionServiceServer::new(SessionRpcs(self.sockets.clone())).max_decoding_message_size(limit);
-        let sockets = SocketServiceServer::new(SocketRpcs(self.sockets.clone())).max_decoding_message_size(limit);
-        let events = EventServer::new(EventRpcs(self.sockets.clone()), limit);
+        let sessions = SessionServiceServer::new(SessionRpcs(access.clone())).max_decoding_message_size(limit);
+        let sockets = SocketServiceServer::new(SocketRpcs(access.clone())).max_decoding_message_size(limit);
+        let events = EventServer::new(EventRpcs(access), limit);
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in SERVICES {
             health.set_service_status(service, ServingStatus::Serving).await;
@@ -284,7 +334,12 @@ impl Agent {
             .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
             .http2_keepalive_interval(Some(PING_INTERVAL))
             .http2_keepalive_timeout(Some(PING_TIMEOUT))
-            .layer(AuthLayer { keeper: Arc::clone(&self.keeper), open: self.config.open })
+            .layer(AuthLayer {
+                keeper: Arc::clone(&self.keeper),
+                open: self.config.open,
+                gate: Arc::clone(self.sockets.gate()),
+                refusals: Arc::clone(self.sockets.refusals()),
+            })
             .add_service(agent)
             .add_service(sessions)
             .add_service(sockets)
@@ -294,15 +349,18 @@ impl Agent {
     }
 }
 
+/// Where TCP leads to the agent.
+fn tcp_addresses(doors: &[Door]) -> Vec<SocketAddr> {
+    let tcp = doors.iter().filter_map(|door| match door.listen() {
+        Some(Listen::Tcp(addr)) => Some(addr),
+        _ => None,
+    });
+    tcp.collect()
+}
+
 /// The token of the ways in that need one, and the files that it was written to.
 fn make_token(config: &AgentConfig, doors: &[Door]) -> Result<(Option<Token>, TokenFiles), StartError> {
-    let ports: Vec<u16> = doors
-        .iter()
-        .filter_map(|door| match door.listen() {
-            Some(Listen::Tcp(addr)) => Some(addr.port()),
-            _ => None,
-        })
-        .collect();
+    let ports: Vec<u16> = tcp_addresses(doors).iter().map(SocketAddr::port).collect();
     if ports.is_empty() {
         return Ok((None, TokenFiles::default()));
     }

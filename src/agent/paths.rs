@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::agent::config::StartError;
+use crate::agent::config::{Listen, StartError};
 use crate::pki::{PrivateFileError, make_private_directory, write_private};
 use crate::sys::process;
 
@@ -22,6 +22,29 @@ pub fn runtime_dir() -> PathBuf {
 /// Where the token of the agent on this port is.
 pub fn token_path(port: u16) -> PathBuf {
     runtime_dir().join(format!("{port}.token"))
+}
+
+/// Where an agent that serves there writes down what is done, if nobody says: in a directory of this user's that outlives a restart of the
+/// host, `$XDG_STATE_HOME/farsock`, or where systems without one put such things.
+pub fn audit_path(listen: &[Listen]) -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let directory = match (set("XDG_STATE_HOME"), set("HOME")) {
+        (Some(state), _) => state.join("farsock"),
+        (None, _) if process::user() == 0 => PathBuf::from("/var/log/farsock"),
+        (None, Some(home)) => home.join(".local/state/farsock"),
+        (None, None) => runtime_dir(),
+    };
+    let port = listen.iter().find_map(|listen| match listen {
+        Listen::Tcp(addr) => Some(addr.port()).filter(|port| *port != 0),
+        Listen::Unix(_) => None,
+    });
+    let name = match (port, listen) {
+        (Some(port), _) => port.to_string(),
+        (None, [Listen::Unix(path)]) => path.display().to_string().replace('/', "-").trim_matches('-').to_owned(),
+        // It is somewhere else each time.
+        (None, _) => std::process::id().to_string(),
+    };
+    directory.join(format!("{name}.audit.jsonl"))
 }
 
 /// Makes the directory of a file, if it is not there, so that only this user may enter it.

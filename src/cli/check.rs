@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::files::exercises;
+use crate::cli::files::{InventoryArgs, VarArgs, exercises};
 use crate::cli::{Exit, print};
+use crate::exercise::inventory::{Casting, Mode};
 
 /// What `farsock check` takes.
 #[derive(Debug, Args)]
@@ -14,6 +15,16 @@ pub(super) struct CheckArgs {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
+    #[command(flatten)]
+    vars: VarArgs,
+
+    #[command(flatten)]
+    inventory: InventoryArgs,
+
+    /// Check them for `run --netns`
+    #[arg(long)]
+    netns: bool,
+
     /// Print mistakes as one JSON object a line
     #[arg(long)]
     json: bool,
@@ -21,7 +32,12 @@ pub(super) struct CheckArgs {
 
 /// Checks exercise files, and touches no host.
 pub(super) fn check(args: &CheckArgs) -> Exit {
-    let exercises = match exercises(&args.files, args.json) {
+    let mode = if args.netns { Mode::Namespaces } else { Mode::Unknown };
+    let checked = args.inventory.read(args.json).and_then(|inventory| {
+        let casting = Casting { inventory: inventory.as_ref(), given: &[], mode };
+        exercises(&args.files, &args.vars, casting, args.json, |_| ())
+    });
+    let exercises = match checked {
         Ok(exercises) => exercises,
         Err(exit) => return exit,
     };

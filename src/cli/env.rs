@@ -69,6 +69,12 @@ fn function(agent: &str, args: &EnvArgs) -> Result<String, String> {
     let endpoint: Endpoint = endpoint.parse()?;
     let (options, address, token) = match &endpoint {
         Endpoint::Unix(path) => ("-plaintext -unix -authority localhost".to_owned(), path.display().to_string(), None),
+        Endpoint::Ssh { .. } => {
+            return Err(
+                "grpcurl does not go by ssh: name an agent's port or Unix socket, or forward one of them by ssh -L"
+                    .to_owned(),
+            );
+        }
         Endpoint::Tcp { host, port } => {
             let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
             match args.tls.files() {

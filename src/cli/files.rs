@@ -1,15 +1,19 @@
 //! Exercise files, as `run` and `check` take them.
 
-use std::fs;
-use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read};
+use std::path::{Component, Path, PathBuf};
+
+use clap::Args;
 
 use crate::cli::{Exit, complain, print};
-use crate::exercise::check::check;
+use crate::exercise::check::{Files, Given, check};
+use crate::exercise::file::FILE_BYTES;
+use crate::exercise::inventory::{self, Casting, Inventory};
 use crate::exercise::plan::Plan;
-use crate::exercise::report::line::Line;
+use crate::exercise::report::line::{Line, MistakeLine};
 use crate::exercise::report::tell;
-use crate::model::mistake::{Mistake, Source, render};
+use crate::model::mistake::{Mistake, Source, nearest, render, suggestion};
 
 /// An exercise that may be run.
 pub(super) struct Exercise {
@@ -17,33 +21,146 @@ pub(super) struct Exercise {
     pub(super) plan: Plan,
 }
 
-/// Reads and checks all files, and those in directories. Whatever is wrong is printed at once.
-pub(super) fn exercises(paths: &[PathBuf], json: bool) -> Result<Vec<Exercise>, Exit> {
+/// Values of variables that exercises get.
+#[derive(Debug, Args)]
+pub(super) struct VarArgs {
+    /// Give a variable of an exercise this value; again for more
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = var)]
+    vars: Vec<(String, String)>,
+}
+
+fn var(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The hosts that there are.
+#[derive(Debug, Args)]
+pub(super) struct InventoryArgs {
+    /// The inventory: names of agents, for `hosts:` of exercises; one of farsock's, or of Ansible's as containerlab writes it
+    #[arg(long, value_name = "FILE", env = "FARSOCK_INVENTORY")]
+    inventory: Option<PathBuf>,
+}
+
+impl InventoryArgs {
+    /// Reads the inventory, if there is one. Whatever is wrong with it is printed at once.
+    pub(super) fn read(&self, json: bool) -> Result<Option<Inventory>, Exit> {
+        let Some(path) = &self.inventory else { return Ok(None) };
+        let source = read(path).map_err(|error| {
+            complain(format_args!("--inventory {}", unreadable(path, &error, "an inventory")));
+            Exit::Usage
+        })?;
+        inventory::read(&source).map(Some).map_err(|mistakes| {
+            tell(&source, &mistakes, json);
+            Exit::WrongFile
+        })
+    }
+}
+
+/// Reads and checks all files, and those in directories. Whatever is wrong is printed at once; `also` tells it elsewhere, too.
+pub(super) fn exercises(
+    paths: &[PathBuf],
+    args: &VarArgs,
+    casting: Casting<'_>,
+    json: bool,
+    also: impl FnOnce(&[MistakeLine]),
+) -> Result<Vec<Exercise>, Exit> {
     let mut exercises = Vec::new();
-    let mut wrong = false;
+    let mut wrong = Vec::new();
+    let given = Given { vars: &args.vars, files: &Disk, casting };
     for path in files(paths)? {
-        let source = match fs::read_to_string(&path) {
-            Ok(text) => Source { name: path.display().to_string(), text },
+        let source = match read(&path) {
+            Ok(source) => source,
             Err(error) => {
-                complain(format_args!("{}: {error}", path.display()));
+                complain(unreadable(&path, &error, "an exercise"));
                 return Err(Exit::Usage);
             }
         };
-        match check(&source) {
+        match check(&source, given) {
             Ok(plan) => exercises.push(Exercise { source, plan }),
             Err(mistakes) => {
-                wrong = true;
+                wrong.extend(mistakes.iter().map(tell::mistake));
                 tell(&source, &mistakes, json);
             }
         }
     }
-    if wrong { Err(Exit::WrongFile) } else { Ok(exercises) }
+    if !wrong.is_empty() {
+        also(&wrong);
+        return Err(Exit::WrongFile);
+    }
+    let known =
+        |name: &str| exercises.iter().any(|exercise: &Exercise| exercise.plan.vars.iter().any(|var| var == name));
+    if let Some((name, _)) = args.vars.iter().find(|(name, _)| !known(name)) {
+        let vars: Vec<&str> = exercises.iter().flat_map(|exercise| &exercise.plan.vars).map(String::as_str).collect();
+        complain(format_args!(
+            "--var {name}: no exercise has such a variable: {}",
+            suggestion(name, vars.iter().copied())
+        ));
+        return Err(Exit::Usage);
+    }
+    Ok(exercises)
 }
 
-fn tell(source: &Source, mistakes: &[Mistake], json: bool) {
+/// Files that are included, by paths from the file that includes them.
+struct Disk;
+
+impl Files for Disk {
+    fn read(&self, includer: &str, path: &str) -> Result<Source, String> {
+        let inside = Path::new(path);
+        if inside.is_absolute() {
+            return Err("give its path from the file that includes it".to_owned());
+        }
+        let mut whole = Path::new(includer).parent().map(Path::to_path_buf).unwrap_or_default();
+        for part in inside.components() {
+            match part {
+                Component::ParentDir if whole.file_name().is_some() => {
+                    whole.pop();
+                }
+                Component::CurDir => {}
+                part => whole.push(part),
+            }
+        }
+        read(&whole).map_err(|error| format!("{}: {error}", whole.display()))
+    }
+}
+
+/// Reads a file, and no more of it than tells that it is too large.
+fn read(path: &Path) -> io::Result<Source> {
+    let mut text = String::new();
+    File::open(path)?.take(FILE_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(Source { name: path.display().to_string(), text })
+}
+
+/// Why a file cannot be read, and what may have been meant.
+fn unreadable(path: &Path, error: &io::Error, what: &str) -> String {
+    let shown = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            let folder =
+                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+            let beside = directory(folder).unwrap_or_default();
+            let name =
+                |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let names: Vec<String> = beside.iter().map(|path| name(path)).collect();
+            match nearest(&name(path), names.iter().map(String::as_str)) {
+                Some(near) => {
+                    format!("{shown}: there is no such file: did you mean `{}`?", path.with_file_name(near).display())
+                }
+                None => {
+                    format!("{shown}: there is no such file: {what} is a YAML file, by its path from where you are")
+                }
+            }
+        }
+        io::ErrorKind::InvalidData => format!("{shown}: it is no text: {what} is a YAML file"),
+        _ => format!("{shown}: {error}"),
+    }
+}
+
+/// Says what is wrong with a file.
+pub(super) fn tell(source: &Source, mistakes: &[Mistake], json: bool) {
     if json {
         for mistake in mistakes {
-            print(&format!("{}\n", Line::Mistake(tell::mistake(source, mistake)).json()));
+            print(&format!("{}\n", Line::Mistake(tell::mistake(mistake)).json()));
         }
         return;
     }

@@ -4,10 +4,17 @@ mod agent;
 mod check;
 mod embedded;
 mod env;
+mod explain;
 mod files;
+mod hosts;
+mod netns;
 mod pki;
+mod policy;
+mod reach;
 mod replay;
 mod run;
+mod schema;
+mod sessions;
 mod show;
 mod tls;
 mod views;
@@ -36,10 +43,22 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Check exercise files, and touch no host
     Check(check::CheckArgs),
+    /// Print the JSON Schema of exercise files, for editors
+    Schema(schema::SchemaArgs),
+    /// Show agents: who answers, which version, what works there, how the clocks go
+    Hosts(hosts::HostsArgs),
+    /// Show the sessions that one has on agents, and reset them
+    Sessions(sessions::SessionsArgs),
+    /// Remove network namespaces of runs that were killed
+    Clean(netns::clean::CleanArgs),
+    /// Say what an error, an event, a refusal or a word of TCP means
+    Explain(explain::ExplainArgs),
     /// Print shell functions that make grpcurl calls short
     Env(env::EnvArgs),
     /// Make, renew and show the certificates of a lab
     Pki(pki::PkiArgs),
+    /// Check a policy, and explain what it decides
+    Policy(policy::PolicyArgs),
 }
 
 /// How a command ended.
@@ -85,10 +104,32 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Check(args) => check::check(&args),
+        Command::Hosts(args) => hosts::hosts(&args),
+        Command::Sessions(args) => sessions::sessions(&args),
+        Command::Clean(args) => netns::clean::clean(&args),
+        Command::Schema(args) => schema::schema_of(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Env(args) => env::env(&args),
         Command::Pki(args) => pki::pki(args),
+        Command::Policy(args) => policy::policy(&args),
     };
     exit.into()
+}
+
+/// Waits for something that goes on over the network.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Exit> {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let done = runtime.block_on(work);
+            // A name lookup that nobody waits for any more must not keep the process from ending.
+            runtime.shutdown_background();
+            Ok(done)
+        }
+        Err(error) => {
+            complain(format_args!("cannot start: {error}"));
+            Err(Exit::CouldNotRun)
+        }
+    }
 }
 
 /// Says why a command could not do what it was to do, on one line.

@@ -1,29 +1,33 @@
 //! `farsock run`.
 
-use std::collections::HashMap;
+use std::future::pending;
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio_util::sync::CancellationToken;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::agent::token_path;
 use crate::cli::embedded::{Embedded, LoopbackBlock};
-use crate::cli::files::{Exercise, exercises};
-use crate::cli::tls::{TlsArgs, dialer};
+use crate::cli::files::{Exercise, InventoryArgs, VarArgs, exercises};
+use crate::cli::netns::{Namespaces, enter_rootless};
+use crate::cli::reach::ReachArgs;
 use crate::cli::views::{Teller, ViewArgs, Views};
 use crate::cli::{Exit, complain, print};
-use crate::client::{AgentClient, Credentials, Endpoint};
-use crate::controller::{self, Fleet, Member};
+use crate::controller::{self, Fleet, Interrupts, Member};
+use crate::exercise::inventory::{Casting, Inventory, Mode, Player, Wanted, wanted};
 use crate::exercise::outcome::{ExerciseOutcome, Verdict};
-use crate::exercise::plan::Plan;
+use crate::exercise::plan::{HostPlan, Plan};
+use crate::exercise::report::line::MistakeLine;
 use crate::model::id::SessionId;
+use crate::model::mistake::suggestion;
 use crate::model::time::Clock;
 use crate::sys::clock::SystemClock;
 
 /// What `farsock run` takes.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Hosts without an agent are played by agents within this process, each with a loopback address of its own.
+    after_help = "An agent is one at HOST:PORT, unix:PATH or ssh://USER@HOST, or a name, a group or a label (KEY=VALUE) of the inventory.
+A host without an agent is played by the one of its own name in the inventory, or else by an agent within this process, each with a loopback
+address of its own.
 
 Exit codes: 0 passed, 1 usage, 2 a file is wrong, 3 could not run, 4 a check failed."
 )]
@@ -32,16 +36,23 @@ pub(super) struct RunArgs {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Let this agent play a host: ROLE=HOST:PORT, ROLE=unix:PATH; again for more
+    #[command(flatten)]
+    vars: VarArgs,
+
+    /// Let this agent play a host: ROLE=HOST:PORT, ROLE=unix:PATH, ROLE=ssh://USER@HOST, ROLE=NAME; again for more
     #[arg(long = "host", value_name = "ROLE=AGENT")]
     hosts: Vec<String>,
 
-    /// The file of the token for agents that are not yours on this host
-    #[arg(long, value_name = "FILE", env = "FARSOCK_TOKEN_FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+
+    /// Let all hosts be network namespaces of this machine, with an agent in each, joined as the exercise's `networks:` say, or all by one;
+    /// whatever the inventory says. Needs root, or user namespaces
+    #[arg(long, conflicts_with = "hosts")]
+    netns: bool,
 
     #[command(flatten)]
-    tls: TlsArgs,
+    reach: ReachArgs,
 
     #[command(flatten)]
     views: ViewArgs,
@@ -49,19 +60,34 @@ pub(super) struct RunArgs {
 
 /// Runs exercises, one after the other.
 pub(super) fn run(args: &RunArgs) -> Exit {
-    let agents = match agents(&args.hosts) {
-        Ok(agents) => agents,
+    if args.netns
+        && let Err(problem) = enter_rootless()
+    {
+        complain(problem);
+        return Exit::CouldNotRun;
+    }
+    let read = if args.netns { Ok(None) } else { args.inventory.read(args.views.json()) };
+    let inventory = match read {
+        Ok(inventory) => inventory,
+        Err(exit) => return exit,
+    };
+    let given = match given(&args.hosts, inventory.as_ref()) {
+        Ok(given) => given,
         Err(problem) => {
             complain(problem);
             return Exit::Usage;
         }
     };
-    let exercises = match exercises(&args.files, args.views.json()) {
+    let mode = if args.netns { Mode::Namespaces } else { Mode::Machines };
+    let casting = Casting { inventory: inventory.as_ref(), given: &given, mode };
+    let also = |wrong: &[MistakeLine]| args.views.tell_mistakes(wrong);
+    let exercises = match exercises(&args.files, &args.vars, casting, args.views.json(), also) {
         Ok(exercises) => exercises,
         Err(exit) => return exit,
     };
-    if let Some(role) = agents.keys().find(|role| !exercises.iter().any(|e| plays(&e.plan, role))) {
-        complain(format_args!("--host: no exercise has a host `{role}`"));
+    if let Some((role, _)) = given.iter().find(|(role, _)| !exercises.iter().any(|e| plays(&e.plan, role))) {
+        let roles: Vec<&str> = exercises.iter().flat_map(|e| &e.plan.hosts).map(|host| host.role.as_str()).collect();
+        complain(format_args!("--host: no exercise has a host `{role}`: {}", suggestion(role, roles.iter().copied())));
         return Exit::Usage;
     }
     // One thread: everything that happens on loopback is then noticed in the order in which it happened.
@@ -79,7 +105,7 @@ pub(super) fn run(args: &RunArgs) -> Exit {
             return Exit::Usage;
         }
     };
-    let verdict = runtime.block_on(run_all(args, &agents, &exercises, &mut views));
+    let verdict = runtime.block_on(run_all(args, inventory.as_ref(), &exercises, &mut views));
     let written = views.finish();
     // A name lookup that nobody waits for any more must not keep the process from ending.
     runtime.shutdown_background();
@@ -96,35 +122,35 @@ fn plays(plan: &Plan, role: &str) -> bool {
 }
 
 /// The agents that were given on the command line, by role.
-fn agents(hosts: &[String]) -> Result<HashMap<String, Endpoint>, String> {
-    let parse = |host: &String| {
+fn given(hosts: &[String], inventory: Option<&Inventory>) -> Result<Vec<(String, Wanted)>, String> {
+    let mut given: Vec<(String, Wanted)> = Vec::with_capacity(hosts.len());
+    for host in hosts {
         let (role, agent) = host.split_once('=').ok_or_else(|| format!("--host {host}: ROLE=AGENT is needed"))?;
-        let endpoint = agent.parse().map_err(|problem| format!("--host {host}: {problem}"))?;
-        Ok((role.to_owned(), endpoint))
-    };
-    hosts.iter().map(parse).collect()
+        if given.iter().any(|(known, _)| known == role) {
+            return Err(format!("--host {host}: `{role}` has an agent already"));
+        }
+        let wanted = wanted(inventory, agent);
+        let wanted = wanted.map_err(|unknown| format!("--host {host}: {}: {}", unknown.message, unknown.help))?;
+        given.push((role.to_owned(), wanted));
+    }
+    Ok(given)
 }
 
 async fn run_all(
     args: &RunArgs,
-    agents: &HashMap<String, Endpoint>,
+    inventory: Option<&Inventory>,
     exercises: &[Exercise],
     views: &mut Views<'_>,
 ) -> Verdict {
-    let interrupt = CancellationToken::new();
-    let listening = interrupt.clone();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            listening.cancel();
-        }
-    });
+    let interrupts = Interrupts::default();
+    cancel_at_signals(&interrupts);
     let mut worst = Verdict::Passed;
     let mut passed = 0;
     for exercise in exercises {
-        let outcome = run_one(args, agents, exercise, views, &interrupt).await;
+        let outcome = run_one(args, inventory, exercise, views, &interrupts).await;
         worst = worst.max(outcome.verdict());
         passed += usize::from(outcome.verdict() == Verdict::Passed);
-        if interrupt.is_cancelled() {
+        if interrupts.early.is_cancelled() {
             break;
         }
     }
@@ -134,19 +160,50 @@ async fn run_all(
     worst
 }
 
+/// From here on, Ctrl-C and SIGTERM end the run in good order, and at once when they come again.
+fn cancel_at_signals(interrupts: &Interrupts) {
+    let handle = |kind| signal(kind).ok();
+    let (mut interrupt, mut terminate) = (handle(SignalKind::interrupt()), handle(SignalKind::terminate()));
+    let Interrupts { early, at_once } = interrupts.clone();
+    tokio::spawn(async move {
+        for cancelled in [early, at_once] {
+            tokio::select! {
+                () = next(&mut interrupt) => {}
+                () = next(&mut terminate) => {}
+            }
+            cancelled.cancel();
+        }
+    });
+}
+
+/// Waits for a signal. One that cannot be handled ends the process by itself.
+async fn next(signals: &mut Option<Signal>) {
+    match signals {
+        Some(signals) => drop(signals.recv().await),
+        None => pending().await,
+    }
+}
+
+/// What hosts of an exercise need, until it is over.
+#[derive(Default)]
+struct Ground {
+    block: Option<LoopbackBlock>,
+    namespaces: Option<Namespaces>,
+}
+
 async fn run_one(
     args: &RunArgs,
-    agents: &HashMap<String, Endpoint>,
+    inventory: Option<&Inventory>,
     exercise: &Exercise,
     views: &mut Views<'_>,
-    interrupt: &CancellationToken,
+    interrupts: &Interrupts,
 ) -> ExerciseOutcome {
     let Exercise { source, plan } = exercise;
     let mut embedded = Embedded::new();
     let mut teller = Teller::new(views, source, plan, SystemClock::start().now());
-    let outcome = match fleet(args, agents, plan, &mut embedded).await {
-        // The block of addresses is held until the exercise is over.
-        Ok((fleet, _block)) => controller::run(plan, fleet, &mut teller, interrupt).await,
+    let outcome = match fleet(args, inventory, plan, &mut embedded).await {
+        // What the hosts need is held until the exercise is over.
+        Ok((fleet, _ground)) => controller::run(plan, fleet, &mut teller, interrupts).await,
         Err(problem) => ExerciseOutcome::not_begun(plan.steps.len(), problem),
     };
     teller.ended(&outcome);
@@ -154,31 +211,61 @@ async fn run_one(
     outcome
 }
 
-/// The agents that play an exercise: those that were given, and embedded ones for the rest.
+/// The agents that play an exercise: those that were given or listed, and embedded ones for the rest.
 async fn fleet(
     args: &RunArgs,
-    agents: &HashMap<String, Endpoint>,
+    inventory: Option<&Inventory>,
     plan: &Plan,
     embedded: &mut Embedded,
-) -> Result<(Fleet, Option<LoopbackBlock>), String> {
-    let mut block = None;
+) -> Result<(Fleet, Ground), String> {
+    let mut ground = Ground::default();
+    if let (true, Some(networks)) = (args.netns, &plan.networks) {
+        let roles: Vec<&str> = plan.hosts.iter().map(|host| host.role.as_str()).collect();
+        ground.namespaces = Some(Namespaces::make(&roles, networks)?);
+    }
     let mut members = Vec::with_capacity(plan.hosts.len());
     for (at, host) in plan.hosts.iter().enumerate() {
-        let named = host.agent.as_deref().map(str::parse::<Endpoint>).transpose();
-        let named = named.map_err(|problem| format!("{}: {problem}", host.role))?;
-        let (place, client) = match agents.get(&host.role).cloned().or(named) {
-            Some(endpoint) => (endpoint.to_string(), client(args, &endpoint)?),
-            None => {
-                if block.is_none() {
-                    block = Some(LoopbackBlock::take().map_err(|error| format!("no loopback addresses: {error}"))?);
-                }
-                let Some(block) = &block else { continue };
-                embedded.start(block, at).await?
+        members.push(match (&host.player, inventory) {
+            (Player::At(endpoint), _) => Member::new(&host.role, endpoint.to_string(), args.reach.client(endpoint)?),
+            (Player::Listed(listed), Some(inventory)) => {
+                let client = args.reach.listed(listed, inventory)?;
+                let member = Member::new(&host.role, format!("{} {}", listed.name, listed.agent), client);
+                member.with_addresses(listed.addresses.clone())
             }
-        };
-        members.push(Member::new(&host.role, place, client));
+            (Player::Namespace, _) => {
+                let Some(namespaces) = &ground.namespaces else { continue };
+                let Some(agent) = namespaces.agent(at) else { continue };
+                let member = Member::new(&host.role, namespaces.place(at), args.reach.client(&agent)?);
+                member.with_addresses(plan.networks.as_ref().map(|all| all.addresses_of(at)).unwrap_or_default())
+            }
+            (Player::Embedded | Player::Listed(_), _) => {
+                tell_of_embedded(host, inventory);
+                if ground.block.is_none() {
+                    let block = LoopbackBlock::take().map_err(|error| format!("no loopback addresses: {error}"))?;
+                    ground.block = Some(block);
+                }
+                let Some(block) = &ground.block else { continue };
+                let (place, client) = embedded.start(block, at).await?;
+                Member::new(&host.role, place, client)
+            }
+        });
     }
-    Ok((Fleet::new(members, session()?), block))
+    Ok((Fleet::new(members, session()?), ground))
+}
+
+/// Says that an agent within this process plays a host, where somebody may have meant another one.
+fn tell_of_embedded(host: &HostPlan, inventory: Option<&Inventory>) {
+    let role = &host.role;
+    match (&host.agent, inventory) {
+        (Some(name), _) => complain(format_args!(
+            "{role}: `{name}` is a name of an inventory, and none is given (--inventory FILE): an embedded agent plays it"
+        )),
+        (None, Some(inventory)) => complain(format_args!(
+            "{role}: the exercise names no agent, and {} has no `{role}`: an embedded agent plays it",
+            inventory.file
+        )),
+        (None, None) => {}
+    }
 }
 
 /// A session that no other run has on the same agents.
@@ -186,23 +273,4 @@ fn session() -> Result<SessionId, String> {
     let mut bits = [0; 8];
     getrandom::fill(&mut bits).map_err(|error| format!("no random numbers: {error}"))?;
     SessionId::parse(&format!("run-{:016x}", u64::from_be_bytes(bits))).map_err(|problem| problem.to_string())
-}
-
-fn client(args: &RunArgs, endpoint: &Endpoint) -> Result<AgentClient, String> {
-    let identity = args.tls.identity()?;
-    let credentials = match endpoint {
-        Endpoint::Unix(_) => Credentials::none(),
-        Endpoint::Tcp { .. } if identity.is_some() => Credentials::none(),
-        Endpoint::Tcp { port, .. } => {
-            let file = args.token_file.clone().unwrap_or_else(|| token_path(*port));
-            // An agent may serve without a token; if it does not, it says so itself.
-            if args.token_file.is_some() || file.exists() {
-                Credentials::token_file(&file).map_err(|error| error.to_string())?
-            } else {
-                Credentials::none()
-            }
-        }
-    };
-    let dialer = dialer(endpoint, identity.as_ref()).map_err(|error| error.to_string())?;
-    Ok(AgentClient::new(&dialer, &credentials))
 }

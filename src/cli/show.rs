@@ -28,6 +28,8 @@ pub(super) enum Style {
 /// Shows what happens while it happens.
 pub(super) struct Show {
     style: Style,
+    /// Failures tell the call that was made.
+    calls: bool,
     color: bool,
     exercise: ExerciseLine,
     picture: Picture,
@@ -41,9 +43,10 @@ pub(super) struct Show {
 }
 
 impl Show {
-    pub(super) fn new(style: Style) -> Self {
+    pub(super) fn new(style: Style, calls: bool) -> Self {
         Self {
             style,
+            calls,
             color: use_color(&io::stdout()),
             exercise: ExerciseLine::default(),
             picture: Picture::new(Vec::new(), WIDTH),
@@ -73,7 +76,10 @@ impl Show {
     }
 
     fn exercise(&mut self, exercise: &ExerciseLine) {
-        *self = Self { picture: Picture::new(exercise.roles.clone(), terminal_width()), ..Self::new(self.style) };
+        *self = Self {
+            picture: Picture::new(exercise.roles.clone(), terminal_width()),
+            ..Self::new(self.style, self.calls)
+        };
         self.exercise = exercise.clone();
     }
 
@@ -116,7 +122,11 @@ impl Show {
             self.found(&step.host, finding);
         }
         if let Some(failure) = text::failure(&self.exercise, step) {
-            self.failures.push(render(&failure, use_color(&io::stderr())));
+            let mut shown = render(&failure, use_color(&io::stderr()));
+            if let Some(call) = step.call.as_ref().filter(|_| self.calls) {
+                shown.push_str(&format!("  call: {}\n", text::grpcurl(call)));
+            }
+            self.failures.push(shown);
         }
     }
 
@@ -152,7 +162,8 @@ impl Show {
             eprint_text(failure);
         }
         if let Some(problem) = &result.problem {
-            complain(problem);
+            // Several agents may have one each.
+            problem.lines().for_each(complain);
         }
         if self.style == Style::Picture {
             self.print("");

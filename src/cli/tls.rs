@@ -35,10 +35,14 @@ impl TlsArgs {
 
     /// A controller's identity, if there is one.
     pub(super) fn identity(&self) -> Result<Option<Identity>, String> {
-        let Some(files) = self.files() else { return Ok(None) };
-        let identity = Identity::load(&files, SystemTime::now()).and_then(|identity| identity.for_controller(&files));
-        identity.map(Some).map_err(|problem| problem.to_string())
+        self.files().map(|files| controller(&files)).transpose()
     }
+}
+
+/// The identity of a controller that is in these files.
+pub(super) fn controller(files: &IdentityFiles) -> Result<Identity, String> {
+    let identity = Identity::load(files, SystemTime::now()).and_then(|identity| identity.for_controller(files));
+    identity.map_err(|problem| problem.to_string())
 }
 
 /// Leads to an agent, by TLS where there is an identity.

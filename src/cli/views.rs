@@ -12,8 +12,8 @@ use crate::cli::{complain, print};
 use crate::controller::Observer;
 use crate::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome};
 use crate::exercise::plan::{Plan, Step};
-use crate::exercise::report::line::{Line, ProgressLine, SocketLine};
-use crate::exercise::report::{page, tell};
+use crate::exercise::report::line::{ExerciseLine, Line, MistakeLine, ProgressLine, SocketLine};
+use crate::exercise::report::{annotation, junit, page, tell};
 use crate::exercise::timeline::Moment;
 use crate::model::id::SocketId;
 use crate::model::mistake::Source;
@@ -40,6 +40,18 @@ pub(super) struct ViewArgs {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 
+    /// Write JUnit XML: a suite an exercise, a case a step
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+
+    /// Tell the last call of a failed step as a grpcurl command; `farsock env` tells the credentials
+    #[arg(long)]
+    show_call: bool,
+
+    /// Print what went wrong for GitHub Actions too, which shows it beside the lines of the files
+    #[arg(long, conflicts_with = "json")]
+    github: bool,
+
     /// Keep everything that is told in a new folder, for `farsock replay`: run.ndjson, report.html
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
@@ -52,6 +64,9 @@ pub(super) struct Views<'a> {
     saved: Option<Saved>,
     /// What has been told, as far as a view needs it at the end.
     lines: Vec<Line>,
+    /// The exercise that goes on, and what went wrong in it, for GitHub.
+    exercise: ExerciseLine,
+    annotations: Vec<String>,
 }
 
 /// The lines in a run folder. They are written as they come, so that a run that is killed is there as far as it went.
@@ -67,6 +82,20 @@ impl ViewArgs {
     pub(super) fn json(&self) -> bool {
         self.json
     }
+
+    /// Tells CI systems what is wrong with files, of which none is run.
+    pub(super) fn tell_mistakes(&self, mistakes: &[MistakeLine]) {
+        if self.github {
+            for mistake in mistakes {
+                print(&annotation::mistake(mistake));
+            }
+        }
+        let lines = mistakes.iter().cloned().map(Line::Mistake).collect::<Vec<_>>();
+        if let Some(file) = &self.junit {
+            // That it could not be written has been said, and does not make the files right.
+            written(file, fs::write(file, junit::render_runs(&lines)));
+        }
+    }
 }
 
 impl<'a> Views<'a> {
@@ -78,7 +107,14 @@ impl<'a> Views<'a> {
             (_, false) => Style::Sentences,
         };
         let saved = args.save.as_deref().map(Saved::create).transpose()?;
-        Ok(Self { args, show: (!args.json).then(|| Show::new(style)), saved, lines: Vec::new() })
+        Ok(Self {
+            args,
+            show: (!args.json).then(|| Show::new(style, args.show_call)),
+            saved,
+            lines: Vec::new(),
+            exercise: ExerciseLine::default(),
+            annotations: Vec::new(),
+        })
     }
 
     /// Shows one more line.
@@ -95,8 +131,28 @@ impl<'a> Views<'a> {
                 print(&format!("{}\n", line.json()));
             }
         }
-        if self.args.html.is_some() || self.saved.is_some() {
+        let drawn = self.args.html.is_some() || self.saved.is_some();
+        let listed = self.args.junit.is_some() && !matches!(line, Line::Event(_));
+        if self.args.github {
+            self.annotate(&line);
+        }
+        if drawn || listed {
             self.lines.push(line);
+        }
+    }
+
+    /// Prints what went wrong, when everything else about the exercise has been printed.
+    fn annotate(&mut self, line: &Line) {
+        match line {
+            Line::Exercise(exercise) => self.exercise = exercise.clone(),
+            Line::Step(step) => self.annotations.extend(annotation::step(&self.exercise, step)),
+            Line::Result(result) => {
+                self.annotations.extend(annotation::result(result));
+                for annotation in self.annotations.drain(..) {
+                    print(&annotation);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -104,9 +160,12 @@ impl<'a> Views<'a> {
     pub(super) fn finish(self) -> bool {
         let mut pages: Vec<PathBuf> = self.args.html.clone().into_iter().collect();
         let mut whole = true;
+        if let Some(file) = &self.args.junit {
+            whole &= written(file, fs::write(file, junit::render_runs(&self.lines)));
+        }
         if let Some(saved) = self.saved {
             pages.push(saved.folder.join(PAGE));
-            whole = saved.finish();
+            whole &= saved.finish();
         }
         if !pages.is_empty() {
             let page = page::render(&self.lines);
@@ -206,6 +265,6 @@ impl Observer for Teller<'_, '_> {
 
     fn stepped(&mut self, step: &Step, outcome: &StepOutcome) {
         self.done += 1;
-        self.views.line(Line::Step(tell::step(self.plan, self.source, step, outcome)));
+        self.views.line(Line::Step(tell::step(self.plan, step, outcome)));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tonic::Response;
@@ -11,19 +12,22 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::client::acks::Holder;
 use crate::client::bulk::Bulk;
 use crate::client::connect::{Credentials, Dialer};
 use crate::client::error::ClientError;
+use crate::client::retry::Sender;
 use crate::client::session::Gate;
 use crate::client::watch::Watch;
 use crate::model::address::{Family, Transport};
 use crate::model::error::SocketError;
-use crate::model::id::{InstanceId, SessionId, SocketId};
+use crate::model::feature::Feature;
+use crate::model::id::{InstanceId, SessionId, SocketId, WatcherId};
 use crate::model::memory::SocketMemory;
 use crate::model::operation::{Action, CallOptions, Outcome, SessionView};
-use crate::model::socket::SocketView;
 use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
+use crate::model::view::SocketView;
 use crate::wire::answer::ReadAnswer;
 use crate::wire::outgoing::{Request, request};
 use crate::wire::pb::agent_service_client::AgentServiceClient;
@@ -47,6 +51,9 @@ pub struct AgentClient {
     calls: Door,
     events: Door,
     bulk: Arc<Bulk>,
+    sender: Arc<Sender>,
+    /// It has everything that this version asks agents for.
+    has_all: Arc<AtomicBool>,
     /// The session that it is used for, where that is held: it goes no further than its lease.
     gate: Option<Arc<Gate>>,
 }
@@ -66,8 +73,14 @@ pub struct AgentInfo {
     pub version: String,
     /// Its host's name.
     pub host_name: String,
+    /// The kernel's release.
+    pub kernel_release: String,
     /// The addresses that its sockets use when a request names none.
     pub lab_addresses: Vec<IpAddr>,
+    /// Where it is reached itself.
+    pub control_addresses: Vec<String>,
+    /// What works there, by name.
+    pub capabilities: Vec<String>,
 }
 
 /// One reading of an agent's clock.
@@ -126,6 +139,8 @@ impl AgentClient {
             calls: door(dialer.channel_for_calls()),
             events: door(dialer.channel_for_events()),
             bulk: Arc::new(Bulk::new(dialer.clone(), credentials.clone())),
+            sender: Arc::new(Sender::new()),
+            has_all: Arc::default(),
             gate: None,
         }
     }
@@ -155,20 +170,26 @@ impl AgentClient {
         Renewer { door: self.calls.clone(), bulk: Arc::clone(&self.bulk) }
     }
 
-    /// Carries something out. Of a session whose lease is lost, nothing is sent any more, and nothing is waited for.
+    pub(super) fn sender(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// Carries something out, once: where the answer is lost, it is asked for again under the same name (`request_id`), which is made up where
+    /// there is none, for 15 s, or for as long as the lease goes. An error that says otherwise leaves open whether it was carried out: that the
+    /// agent is unreachable, or another instance (`INSTANCE_CHANGED`). Of a session whose lease is lost, nothing is sent any more, and nothing is waited for.
     pub async fn call(&self, action: &Action, options: &CallOptions) -> Result<Outcome, ClientError> {
         let Some(gate) = self.gate.as_ref().filter(|gate| gate.holds(action)) else {
-            return self.send(action, options).await;
+            return self.send_once(action, options, false).await;
         };
         gate.check()?;
         let answer = tokio::select! {
-            answer = self.send(action, options) => answer,
+            answer = self.send_once(action, options, true) => answer,
             lost = gate.lost() => Err(lost),
         };
         answer.map_err(|error| gate.hear(error))
     }
 
-    async fn send(&self, action: &Action, options: &CallOptions) -> Result<Outcome, ClientError> {
+    pub(super) async fn send(&self, action: &Action, options: &CallOptions) -> Result<Outcome, ClientError> {
         let mut sessions = SessionServiceClient::new(self.calls.clone());
         let mut sockets = SocketServiceClient::new(self.calls.clone()).max_decoding_message_size(MESSAGE);
         match request(action, options) {
@@ -225,10 +246,35 @@ impl AgentClient {
         view.ok_or_else(|| ClientError::protocol("a session is described in a way that is not known here"))
     }
 
+    /// All sessions that the caller has there.
+    pub async fn sessions(&self) -> Result<Vec<SessionView>, ClientError> {
+        let mut client = SessionServiceClient::new(self.calls.clone());
+        let (mut sessions, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListSessionsRequest { page_token, ..Default::default() };
+            let page = client.list_sessions(request).await?.into_inner();
+            sessions.extend(page.sessions.iter().filter_map(session::read));
+            if page.next_page_token.is_empty() {
+                return Ok(sessions);
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
     /// The events of a session, from the first one that is kept, for as long as the session lives.
     pub async fn watch(&self, session: &SessionId) -> Result<Watch, ClientError> {
         let events = EventServiceClient::new(self.events.clone()).max_decoding_message_size(MESSAGE);
-        Watch::open(events, session.clone()).await
+        Watch::open(events, session.clone(), None).await
+    }
+
+    /// The same under a name, in a lossless session: what has not been taken is kept, also while nobody watches, and whoever comes back
+    /// under this name goes on behind what has been taken. Where there is no room for more, the agent reads no more from its sockets.
+    pub async fn watch_as(&self, session: &SessionId, watcher: &WatcherId) -> Result<Watch, ClientError> {
+        self.needs(Feature::Lossless).await?;
+        let events = EventServiceClient::new(self.events.clone()).max_decoding_message_size(MESSAGE);
+        let calls = EventServiceClient::new(self.calls.clone());
+        let holder = Holder { calls, session: session.clone(), watcher: watcher.clone() };
+        Watch::open(events, session.clone(), Some(holder)).await
     }
 
     /// What the agent says of itself.
@@ -242,7 +288,29 @@ impl AgentClient {
             lab_addresses: sent.lab_addresses.iter().filter_map(|text| text.parse().ok()).collect(),
             version: sent.version,
             host_name: sent.host_name,
+            kernel_release: sent.kernel_release,
+            control_addresses: sent.control_addresses,
+            capabilities: sent.capabilities,
         })
+    }
+
+    /// Makes sure that the agent can do something that an old one would just leave out. Asks it once, if it has all there is.
+    pub(super) async fn needs(&self, feature: Feature) -> Result<(), ClientError> {
+        if self.has_all.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let info = self.info().await?;
+        let has = |feature: &Feature| info.capabilities.iter().any(|known| known == feature.name());
+        self.has_all.store(Feature::ALL.iter().all(has), Ordering::Relaxed);
+        if has(&feature) { Ok(()) } else { Err(ClientError::TooOld { feature, version: info.version }) }
+    }
+
+    /// The same where an old agent does not even know the RPC: says so, if that is why there was an error.
+    pub(super) async fn lacks(&self, feature: Feature, error: ClientError) -> ClientError {
+        match error {
+            ClientError::Protocol { .. } => self.needs(feature).await.err().unwrap_or(error),
+            other => other,
+        }
     }
 
     /// One reading of the agent's clock.

@@ -5,12 +5,12 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -18,18 +18,24 @@ use tonic::transport::{Channel, Endpoint as Transport, Uri};
 use tonic::{Request, Status};
 use tower::service_fn;
 
-use crate::client::endpoint::Endpoint;
-use crate::client::error::{ClientError, door_closed, turned_away};
+use crate::client::error::{ClientError, door_closed, no_way, turned_away};
 use crate::client::greeting::{Answer, greet};
+use crate::client::ssh::Ssh;
 use crate::client::tls::TlsClient;
+use crate::model::endpoint::Endpoint;
 use crate::pki::Identity;
 
 /// How long reaching an agent may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take by ssh, which may go by other hosts.
+const SSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// HTTP/2 receive windows, of a stream and of the whole connection: for calls, for events, which come in bulk, and for bytes.
 const CALL_WINDOWS: (u32, u32) = (1 << 20, 4 << 20);
 const EVENT_WINDOWS: (u32, u32) = (4 << 20, 8 << 20);
 pub(super) const BULK_WINDOWS: (u32, u32) = (8 << 20, 16 << 20);
+/// The same where all of it shares one connection. What its streams have granted together stays below the window of the connection: an agent
+/// serves 1,024 streams a connection, each is granted [`READ_CREDIT`](crate::client::bulk::READ_CREDIT), and events read on.
+const ONLY_WINDOWS: (u32, u32) = (4 << 20, 1 << 30);
 /// The largest HTTP/2 frame that is taken.
 const FRAME: u32 = 1 << 20;
 /// How soon an agent is noticed that has gone without a word.
@@ -45,7 +51,13 @@ type Dialled = Pin<Box<dyn Future<Output = io::Result<Box<dyn Duplex>>> + Send>>
 
 /// Makes connections to one agent.
 #[derive(Clone)]
-pub struct Dialer(Arc<dyn Fn() -> Dialled + Send + Sync>);
+pub struct Dialer {
+    dial: Arc<dyn Fn() -> Dialled + Send + Sync>,
+    /// How long reaching the agent may take.
+    patience: Duration,
+    /// The one connection there is, where each would be dear: calls, events and bytes share it.
+    only: Option<Arc<OnceLock<Channel>>>,
+}
 
 impl Dialer {
     /// Connects in a way of the caller's own: to an agent in the same process, for instance.
@@ -54,10 +66,22 @@ impl Dialer {
         F: Future<Output = io::Result<S>> + Send + 'static,
         S: Duplex + 'static,
     {
-        Self(Arc::new(move || {
+        let dial = Arc::new(move || -> Dialled {
             let dialled = dial();
             Box::pin(async move { Ok(Box::new(dialled.await?) as Box<dyn Duplex>) })
-        }))
+        });
+        Self { dial, patience: CONNECT_TIMEOUT, only: None }
+    }
+
+    /// Connects by an ssh that is started for it: a program that takes the words that ssh(1) takes. All goes by one connection, and `agent` is the
+    /// program on the far host.
+    pub fn by_ssh(ssh: Ssh) -> Self {
+        let ssh = Arc::new(ssh);
+        let dialer = Self::from_fn(move || {
+            let ssh = Arc::clone(&ssh);
+            async move { ssh.connect().await }
+        });
+        Self { patience: SSH_TIMEOUT, only: Some(Arc::default()), ..dialer }
     }
 
     /// Connects by TLS to an agent on TCP, as whom a certificate says, and to one on a Unix socket as [`Dialer::to`] does.
@@ -83,7 +107,11 @@ impl Dialer {
                         )));
                     }
                     match greet(stream).await? {
-                        Answer::Greeted(stream) => Ok(stream),
+                        // HTTP/2 begins with a short frame.
+                        Answer::Greeted(stream) if stream.first_words().first() == Some(&0) => Ok(stream),
+                        Answer::Greeted(_) => Err(no_way(format!(
+                            "what listens on port {port} of {host} is no agent: `farsock agent` says which port it has, 7625 where nothing else is said"
+                        ))),
                         Answer::Alert => Err(door_closed(format!(
                             "the agent at {host} speaks TLS, and a certificate is needed (--tls-cert)"
                         ))),
@@ -95,6 +123,7 @@ impl Dialer {
                 let path = path.clone();
                 async move { UnixStream::connect(path).await }
             }),
+            Endpoint::Ssh { user, host, port } => Self::by_ssh(Ssh::to(user, host, port)),
         }
     }
 
@@ -110,13 +139,20 @@ impl Dialer {
         self.channel(BULK_WINDOWS)
     }
 
-    fn channel(&self, (stream_window, connection_window): (u32, u32)) -> Channel {
-        let dial = Arc::clone(&self.0);
+    fn channel(&self, windows: (u32, u32)) -> Channel {
+        match &self.only {
+            Some(only) => only.get_or_init(|| self.connection(ONLY_WINDOWS)).clone(),
+            None => self.connection(windows),
+        }
+    }
+
+    fn connection(&self, (stream_window, connection_window): (u32, u32)) -> Channel {
+        let (dial, patience) = (Arc::clone(&self.dial), self.patience);
         let connect = move |_: Uri| {
             let dialled = dial();
             async move {
                 let late = || io::Error::new(io::ErrorKind::TimedOut, "nobody answers there");
-                timeout(CONNECT_TIMEOUT, dialled).await.unwrap_or_else(|_| Err(late())).map(TokioIo::new)
+                timeout(patience, dialled).await.unwrap_or_else(|_| Err(late())).map(TokioIo::new)
             }
         };
         // The address is never looked up: the dialer knows where to go.
@@ -132,7 +168,14 @@ impl Dialer {
 }
 
 async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port)).await?;
+    let found = lookup_host((host, port)).await.map_err(|error| {
+        let text = error.to_string();
+        let reason = text.rsplit_once(": ").map_or(text.as_str(), |(_, reason)| reason);
+        no_way(format!(
+            "there is no host `{host}` ({reason}): is the name right? An address does as well, and a name of an inventory needs --inventory FILE"
+        ))
+    })?;
+    let stream = TcpStream::connect(&found.collect::<Vec<_>>()[..]).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

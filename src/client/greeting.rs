@@ -25,6 +25,13 @@ pub(super) struct Greeted<S> {
     to_swallow: usize,
 }
 
+impl<S: AsyncRead> Greeted<S> {
+    /// The agent's first words.
+    pub(super) fn first_words(&self) -> &[u8] {
+        self.stream.buffer()
+    }
+}
+
 /// How an agent has answered.
 pub(super) enum Answer<S> {
     /// As one does.

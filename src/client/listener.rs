@@ -14,7 +14,9 @@ use crate::model::delivery::DeliveryMode;
 use crate::model::errno::Errno;
 use crate::model::id::{SessionId, SocketId};
 use crate::model::operation::{Action, CallOptions, Outcome, SocketAction, Target, Yield};
-use crate::model::socket::{AcceptPolicy, Kind, SocketSpec, SocketView};
+use crate::model::socket::AcceptPolicy;
+use crate::model::spec::{Kind, SocketSpec};
+use crate::model::view::SocketView;
 
 type Accepting = Pin<Box<dyn Future<Output = io::Result<FarStream>> + Send>>;
 

@@ -58,6 +58,8 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Place {
     instance: Option<InstanceId>,
+    /// It has a name: until something has been told, the agent knows where it begins.
+    named: bool,
     /// What was the oldest when it began: older events were never promised.
     floor: u64,
     /// Everything up to here has been told.
@@ -69,9 +71,19 @@ pub struct Place {
 }
 
 impl Place {
+    /// That of a watch with a name.
+    pub fn of_name() -> Self {
+        Self { named: true, ..Self::default() }
+    }
+
+    /// Through which number everything has been told; absent before the first one.
+    pub fn told(&self) -> Option<u64> {
+        self.told
+    }
+
     /// What to ask for now.
     pub fn question(&mut self) -> Question {
-        if self.instance.is_some() {
+        if self.instance.is_some() && !self.named {
             self.told.get_or_insert(self.floor);
         }
         Question { after: self.told, instance: self.instance.clone() }
@@ -108,11 +120,14 @@ impl Place {
             // Sessions end in good order, too.
             None if !self.draining => Verdict::Over,
             Some(ClientError::Refused { reason, .. }) if reason == "INSTANCE_CHANGED" && self.instance.is_some() => {
-                *self = Self { failures: self.failures, ..Self::default() };
+                *self = Self { failures: self.failures, named: self.named, ..Self::default() };
                 Verdict::Anew
             }
             Some(
-                ClientError::Unauthenticated { .. } | ClientError::Protocol { .. } | ClientError::LeaseLost { .. },
+                ClientError::Unauthenticated { .. }
+                | ClientError::Protocol { .. }
+                | ClientError::TooOld { .. }
+                | ClientError::LeaseLost { .. },
             ) => Verdict::Fail,
             // An agent that has not noticed yet that a watcher is gone may have no room for it.
             Some(ClientError::Refused { reason, .. }) if reason != "DRAINING" && reason != "QUOTA_EXCEEDED" => {
@@ -134,7 +149,7 @@ mod tests {
     use super::*;
 
     fn unreachable() -> ClientError {
-        ClientError::Unreachable { message: "connection reset".to_owned() }
+        ClientError::Unreachable { message: "connection reset".to_owned(), nobody: false, sent: true }
     }
 
     fn refused(reason: &str) -> ClientError {
@@ -220,6 +235,17 @@ mod tests {
         assert_eq!(place.question().after, Some(9));
         assert!(!place.tell(12, 15), "10 and 11 are missing");
         assert!(place.tell(10, 15) && !place.tell(15, 16) && !place.tell(17, 18) && !place.tell(16, 15));
+    }
+
+    #[test]
+    fn a_watch_with_a_name_leaves_it_to_the_agent_where_it_begins() {
+        let mut place = Place::of_name();
+        place.opened(instance(1), 10, 20);
+        assert_eq!(place.ended(Some(&unreachable()), Backoff::default(), 0), Verdict::Again(Duration::ZERO));
+        assert_eq!((place.question().after, place.told()), (None, None), "perhaps it has acknowledged the tenth");
+        place.opened(instance(1), 10, 20);
+        assert!(place.tell(14, 15) && !place.tell(17, 18));
+        assert_eq!((place.question().after, place.told()), (Some(15), Some(15)));
     }
 
     #[test]

@@ -17,11 +17,12 @@ use crate::client::agent_client::{AgentClient, Renewer};
 use crate::client::error::ClientError;
 use crate::client::lease::{Due, Lease, LeaseLoss};
 use crate::client::watch::chance;
+use crate::model::feature::Feature;
 use crate::model::id::SessionId;
 use crate::model::operation::{Action, CallOptions, Yield};
-use crate::model::session::SessionSpec;
-use crate::model::socket::SocketView;
+use crate::model::session::{Retention, SessionSpec};
 use crate::model::time::{Clock, Timestamp};
+use crate::model::view::SocketView;
 use crate::sys::clock::SystemClock;
 
 /// How long nobody looks at the clock, at the most. A timer of the runtime stands still while the host sleeps; the clock does not.
@@ -54,6 +55,10 @@ impl AgentClient {
         id: Option<&SessionId>,
         spec: SessionSpec,
     ) -> Result<Session, ClientError> {
+        self.needs(Feature::Leases).await?;
+        if spec.retention == Retention::Lossless {
+            self.needs(Feature::Lossless).await?;
+        }
         let asked = clock.now();
         let create = Action::CreateSession { session: id.cloned(), spec };
         let Yield::Session(created, _) = self.call(&create, &CallOptions::default()).await?.yielded else {

@@ -25,10 +25,13 @@ use crate::client::session::Leash;
 use crate::model::address::Endpoint;
 use crate::model::errno::Errno;
 use crate::model::error::SocketError;
+use crate::model::feature::Feature;
 use crate::model::id::{SessionId, SocketId};
 use crate::model::operation::{CallOptions, Target};
-use crate::model::socket::{Closing, SocketSpec, SocketView};
+use crate::model::socket::Closing;
+use crate::model::spec::SocketSpec;
 use crate::model::transfer::{FromAgent, Opened, Side, Verdict};
+use crate::model::view::SocketView;
 use crate::wire::pb::socket_service_client::SocketServiceClient;
 use crate::wire::{pb, transfer};
 
@@ -138,7 +141,10 @@ impl FarStream {
         let mut leash = Leash::new(agent.gate_of(session));
         leash.check()?;
         let (link, opened) = tokio::select! {
-            opened = Link::open(agent, first) => opened?,
+            opened = Link::open(agent, first) => match opened {
+                Ok(opened) => opened,
+                Err(error) => return Err(agent.lacks(Feature::Transfer, error).await.into()),
+            },
             lost = poll_fn(|cx| leash.poll_lost(cx)) => return Err(lost.into()),
         };
         if let Some(report) = &opened.report {

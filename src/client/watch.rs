@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Streaming;
 
+use crate::client::acks::{Acks, Holder};
 use crate::client::agent_client::EventsClient;
 use crate::client::error::ClientError;
 use crate::client::place::{Backoff, Place, Question, Verdict};
 use crate::model::event::{Event, EventRecord, Gap};
-use crate::model::id::{InstanceId, SessionId};
+use crate::model::id::{InstanceId, SessionId, WatcherId};
 use crate::wire::outgoing::data_view;
 use crate::wire::pb;
 use crate::wire::pb::watch_events_response::Frame;
@@ -20,7 +21,7 @@ use crate::wire::watch::read;
 /// What a watch brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WatchItem {
-    /// Events, and the number through which everything has been told. Events of kinds that this version does not know are left out.
+    /// Events, and the number through which everything has been told. Of those whose kind this version does not know, the name of the kind is told.
     Events {
         /// The events.
         records: Vec<EventRecord>,
@@ -49,6 +50,8 @@ pub enum WatchItem {
 pub struct Watch {
     events: EventsClient,
     session: SessionId,
+    /// Who acknowledges what has been taken, where the watch has a name.
+    holding: Option<(Holder, Acks)>,
     place: Place,
     backoff: Backoff,
     link: Link,
@@ -74,10 +77,16 @@ struct Opened {
 
 impl Watch {
     /// Begins to read; answers when the agent has said that the stream is open.
-    pub(super) async fn open(events: EventsClient, session: SessionId) -> Result<Self, ClientError> {
-        let mut place = Place::default();
-        let opened = open(events.clone(), session.clone(), place.question()).await?;
-        let mut watch = Self { events, session, place, backoff: Backoff::default(), link: Link::Ended };
+    pub(super) async fn open(
+        events: EventsClient,
+        session: SessionId,
+        holder: Option<Holder>,
+    ) -> Result<Self, ClientError> {
+        let mut place = if holder.is_some() { Place::of_name() } else { Place::default() };
+        let watcher = holder.as_ref().map(|holder| holder.watcher.clone());
+        let opened = open(events.clone(), session.clone(), watcher, place.question()).await?;
+        let holding = holder.map(|holder| (holder.clone(), Acks::start(holder)));
+        let mut watch = Self { events, session, holding, place, backoff: Backoff::default(), link: Link::Ended };
         watch.begin(opened);
         Ok(watch)
     }
@@ -91,7 +100,12 @@ impl Watch {
 
     /// What comes next; nothing when the agent has ended the stream because the session has ended. An error is the end, too: coming back
     /// would not help. Nothing is lost when this is cancelled.
+    ///
+    /// Asking for the next item says that the one before has been taken: where the watch has a name, the agent may let go of it.
     pub async fn next(&mut self) -> Result<Option<WatchItem>, ClientError> {
+        if let (Some((_, acks)), Some(through)) = (&self.holding, self.place.told()) {
+            acks.taken(through);
+        }
         loop {
             match &mut self.link {
                 Link::Ended => return Ok(None),
@@ -104,7 +118,9 @@ impl Watch {
                     Err(error) => return self.end(Some(error)),
                 },
                 Link::Open(frames) => match frames.message().await {
-                    Ok(Some(sent)) => return self.take_up(sent).map(Some),
+                    // An agent that is newer may say more than is understood here. If it stood for events, the next frame leaves a hole.
+                    Ok(Some(pb::WatchEventsResponse { frame: None })) => {}
+                    Ok(Some(pb::WatchEventsResponse { frame: Some(frame) })) => return self.take_up(frame).map(Some),
                     Ok(None) => return self.end(None),
                     Err(status) => return self.end(Some(status.into())),
                 },
@@ -112,9 +128,9 @@ impl Watch {
         }
     }
 
-    fn take_up(&mut self, sent: pb::WatchEventsResponse) -> Result<WatchItem, ClientError> {
-        let item = match sent.frame {
-            Some(Frame::Batch(batch)) => {
+    fn take_up(&mut self, frame: Frame) -> Result<WatchItem, ClientError> {
+        let item = match frame {
+            Frame::Batch(batch) => {
                 self.tell(batch.from_seq, batch.through_seq)?;
                 let through_seq = batch.through_seq;
                 let records = read(batch).ok_or_else(|| ClientError::protocol("a run of datagrams does not add up"))?;
@@ -123,13 +139,12 @@ impl Watch {
                 }
                 WatchItem::Events { records, through_seq }
             }
-            Some(Frame::Gap(gap)) => {
+            Frame::Gap(gap) => {
                 self.tell(gap.first_seq, gap.last_seq)?;
                 WatchItem::Gap(Gap { first: gap.first_seq, last: gap.last_seq, payload_bytes: gap.payload_bytes })
             }
-            Some(Frame::Heartbeat(heartbeat)) => WatchItem::Quiet { head_seq: heartbeat.head_seq },
-            Some(Frame::Opened(_) | Frame::Snapshot(_)) => return Err(self.fail("a watch began twice")),
-            None => return Err(self.fail("a frame of a watch is of a kind that is not known here")),
+            Frame::Heartbeat(heartbeat) => WatchItem::Quiet { head_seq: heartbeat.head_seq },
+            Frame::Opened(_) | Frame::Snapshot(_) => return Err(self.fail("a watch began twice")),
         };
         Ok(item)
     }
@@ -152,18 +167,23 @@ impl Watch {
     }
 
     fn come_back(&mut self) {
-        self.link = Link::Opening(Box::pin(open(self.events.clone(), self.session.clone(), self.place.question())));
+        let watcher = self.holding.as_ref().map(|(holder, _)| holder.watcher.clone());
+        let opening = open(self.events.clone(), self.session.clone(), watcher, self.place.question());
+        self.link = Link::Opening(Box::pin(opening));
     }
 
     fn end(&mut self, error: Option<ClientError>) -> Result<Option<WatchItem>, ClientError> {
         let verdict = self.place.ended(error.as_ref(), self.backoff, chance());
-        let stopped = || ClientError::Unreachable { message: "the agent has stopped".to_owned() };
+        let stopped =
+            || ClientError::Unreachable { message: "the agent has stopped".to_owned(), nobody: false, sent: false };
         match verdict {
             Verdict::Again(pause) => {
                 self.link = Link::Pausing(Box::pin(sleep_until(Instant::now() + pause)));
                 Ok(Some(WatchItem::Interrupted { error: error.unwrap_or_else(stopped), pause }))
             }
             Verdict::Anew => {
+                // Numbers that were taken before mean others now.
+                self.holding = self.holding.take().map(|(holder, _)| (holder.clone(), Acks::start(holder)));
                 self.come_back();
                 Ok(Some(WatchItem::Restarted))
             }
@@ -181,9 +201,15 @@ impl fmt::Debug for Watch {
     }
 }
 
-async fn open(mut events: EventsClient, session: SessionId, asked: Question) -> Result<Opened, ClientError> {
+async fn open(
+    mut events: EventsClient,
+    session: SessionId,
+    watcher: Option<WatcherId>,
+    asked: Question,
+) -> Result<Opened, ClientError> {
     let request = pb::WatchEventsRequest {
         session_id: session.to_string(),
+        watcher_id: watcher.as_ref().map(ToString::to_string).unwrap_or_default(),
         after_event_seq: asked.after,
         instance_id: asked.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
         view: Some(data_view()),

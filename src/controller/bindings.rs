@@ -2,22 +2,31 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use crate::controller::fleet::Fleet;
-use crate::exercise::plan::{Membership, Payload};
+use crate::exercise::matching::{Expression, PayloadCheck};
+use crate::exercise::plan::{Membership, Payload, PayloadWanted};
 use crate::exercise::template::{Reference, Template};
 use crate::model::address::{AddressText, Endpoint, Family};
 use crate::model::group::GroupAsked;
 use crate::model::id::SocketId;
 use crate::model::operation::Taken;
-use crate::model::payload::{PayloadForm, PayloadView, Shown, to_hex};
-use crate::model::socket::{Hashes, SocketView};
+use crate::model::payload::{PayloadForm, PayloadView, Shown, to_hex, with_crlf};
+use crate::model::peers::{PeerRule, Peers};
+use crate::model::view::{Hashes, SocketView};
 
-/// Sockets, messages and hosts by name.
+/// Sockets, messages and hosts by name. Steps that go on side by side share them.
 pub(super) struct Bindings<'a> {
     fleet: &'a Fleet,
+    known: Mutex<Known>,
+}
+
+/// What has a name so far.
+#[derive(Default)]
+struct Known {
     sockets: HashMap<String, Socket>,
     messages: HashMap<String, Taken>,
     /// Names that the observer has not heard of yet.
@@ -39,31 +48,35 @@ pub(super) struct Socket {
 
 impl<'a> Bindings<'a> {
     pub(super) fn new(fleet: &'a Fleet) -> Self {
-        let (sockets, messages, matched) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { fleet, sockets, messages, named: Vec::new(), matched }
+        Self { fleet, known: Mutex::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A socket by its name in the exercise. The check has made sure that a step names it before it is used; it may still be missing
     /// because that step expected to fail.
     pub(super) fn socket(&self, name: &str) -> Result<Socket, String> {
-        self.sockets.get(name).cloned().ok_or_else(|| format!("`{name}` was not made, as its step expected"))
+        self.known().sockets.get(name).cloned().ok_or_else(|| format!("`{name}` was not made, as its step expected"))
     }
 
     /// Whether a step has a name for a socket.
     pub(super) fn has(&self, host: usize, id: &SocketId) -> bool {
-        self.sockets.values().any(|socket| socket.host == host && socket.id == *id)
+        self.known().sockets.values().any(|socket| socket.host == host && socket.id == *id)
     }
 
     /// Gives a socket a name.
-    pub(super) fn bind(&mut self, name: &str, host: usize, id: SocketId, ends: (Option<Endpoint>, Option<Endpoint>)) {
-        self.named.push((host, id.clone(), name.to_owned()));
+    pub(super) fn bind(&self, name: &str, host: usize, id: SocketId, ends: (Option<Endpoint>, Option<Endpoint>)) {
         let (local, remote) = ends;
-        self.sockets.insert(name.to_owned(), Socket { host, id, local, remote, hashes: None });
+        let mut known = self.known();
+        known.named.push((host, id.clone(), name.to_owned()));
+        known.sockets.insert(name.to_owned(), Socket { host, id, local, remote, hashes: None });
     }
 
     /// Learns the addresses of a socket.
-    pub(super) fn learn(&mut self, name: &str, view: &SocketView) {
-        if let Some(socket) = self.sockets.get_mut(name) {
+    pub(super) fn learn(&self, name: &str, view: &SocketView) {
+        if let Some(socket) = self.known().sockets.get_mut(name) {
             // What a socket had is still worth referring to after it has lost it.
             if view.status.local.is_some() {
                 socket.local.clone_from(&view.status.local);
@@ -75,33 +88,33 @@ impl<'a> Bindings<'a> {
     }
 
     /// Learns what has gone through a socket.
-    pub(super) fn learn_hashes(&mut self, name: &str, view: &SocketView) {
-        if let Some(socket) = self.sockets.get_mut(name) {
+    pub(super) fn learn_hashes(&self, name: &str, view: &SocketView) {
+        if let Some(socket) = self.known().sockets.get_mut(name) {
             socket.hashes = view.hashes;
         }
     }
 
-    pub(super) fn bind_message(&mut self, name: &str, taken: Taken) {
-        self.messages.insert(name.to_owned(), taken);
+    pub(super) fn bind_message(&self, name: &str, taken: Taken) {
+        self.known().messages.insert(name.to_owned(), taken);
     }
 
     /// The event that a message is, for an answer to it.
     pub(super) fn message_event(&self, name: &str) -> Option<u64> {
-        self.messages.get(name).and_then(|taken| taken.event_seq)
+        self.known().messages.get(name).and_then(|taken| taken.event_seq)
     }
 
     /// Names that are new since the last time.
-    pub(super) fn take_named(&mut self) -> Vec<(usize, SocketId, String)> {
-        std::mem::take(&mut self.named)
+    pub(super) fn take_named(&self) -> Vec<(usize, SocketId, String)> {
+        std::mem::take(&mut self.known().named)
     }
 
     /// The number of the last event of this kind that a step has waited for.
     pub(super) fn matched(&self, socket: &Socket, kind: &'static str) -> u64 {
-        self.matched.get(&(socket.host, socket.id.clone(), kind)).copied().unwrap_or(0)
+        self.known().matched.get(&(socket.host, socket.id.clone(), kind)).copied().unwrap_or(0)
     }
 
-    pub(super) fn set_matched(&mut self, socket: &Socket, kind: &'static str, seq: u64) {
-        self.matched.insert((socket.host, socket.id.clone(), kind), seq);
+    pub(super) fn set_matched(&self, socket: &Socket, kind: &'static str, seq: u64) {
+        self.known().matched.insert((socket.host, socket.id.clone(), kind), seq);
     }
 
     // === References ===
@@ -137,26 +150,50 @@ impl<'a> Bindings<'a> {
             .map_err(|violation| format!("`{}`: {}", violation.field, violation.problem))
     }
 
+    /// With whom a socket has connections, with everything put in that the lists refer to.
+    pub(super) fn peers(&self, deny: Option<&Template>, allow: Option<&Template>) -> Result<Peers, String> {
+        let list = |template: Option<&Template>| {
+            let text = self.optional_text(template)?.unwrap_or_default();
+            PeerRule::parse_list(&text).map_err(|problem| problem.to_string())
+        };
+        Ok(Peers { deny: list(deny)?, allow: list(allow)? })
+    }
+
     pub(super) fn bytes(&self, payload: &Payload) -> Result<Bytes, String> {
         match payload {
             Payload::Bytes(bytes) => Ok(bytes.clone()),
-            Payload::Text(template, encoding) => {
+            Payload::Text(template, encoding, crlf) => {
                 let text = self.text(template)?;
+                let text = if *crlf { with_crlf(&text) } else { text };
                 encoding.encode(&text).map(Bytes::from).map_err(|problem| problem.to_string())
             }
         }
     }
 
+    /// What received bytes must be, with everything put in that it refers to.
+    pub(super) fn payload(&self, wanted: &PayloadWanted) -> Result<PayloadCheck, String> {
+        let expression = |template| Expression::of(template, |reference| self.look_up(reference));
+        Ok(PayloadCheck {
+            bytes: wanted.bytes.as_ref().map(|payload| self.bytes(payload)).transpose()?,
+            matches: wanted.matches.as_ref().map(expression).transpose()?,
+            sha256: self.optional_text(wanted.sha256.as_ref())?,
+        })
+    }
+
     fn look_up(&self, reference: &Reference) -> Option<String> {
         let field = reference.field.as_deref();
-        if let Some(socket) = self.sockets.get(&reference.name) {
+        let known = self.known();
+        if let Some(socket) = known.sockets.get(&reference.name) {
             return self.of_socket(socket, field);
         }
-        if let Some(message) = self.messages.get(&reference.name) {
+        if let Some(message) = known.messages.get(&reference.name) {
             return of_message(message, field);
         }
         let member = self.fleet.members().iter().find(|member| member.role == reference.name)?;
-        let address = member.lab_address(None);
+        let address = match field {
+            None => member.lab_address(None),
+            Some(network) => member.address_in(network)?,
+        };
         Some(if address.is_ipv6() { format!("[{address}]") } else { address.to_string() })
     }
 

@@ -7,15 +7,19 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::client::{Watch, WatchItem};
+use crate::client::{ClientError, Watch, WatchItem};
 use crate::controller::fleet::Fleet;
 use crate::exercise::timeline::Told;
 use crate::model::event::EventRecord;
+use crate::model::id::WatcherId;
+
+/// The name of the watcher that holds the events of a run until they have been taken.
+const WATCHER: &str = "run";
 
 /// How long an agent's events may lag behind its answers before nobody waits for them any more.
 const LAG: Duration = Duration::from_secs(2);
 
-/// How long an agent may be away before it is given up: a link that breaks comes back sooner.
+/// How long nobody may listen where an agent was before it is given up. A link that is cut says no such thing: then the lease decides.
 const AWAY: Duration = Duration::from_secs(2);
 
 /// What has been told so far.
@@ -37,9 +41,21 @@ struct Log {
     ended: bool,
 }
 
+impl Log {
+    /// Why something is missing, if anything is.
+    fn missing(&self) -> Option<String> {
+        self.lost.clone().or_else(|| self.away.clone().map(|(_, why)| why))
+    }
+
+    fn problem(&self) -> String {
+        self.missing().unwrap_or_else(|| "an agent tells nothing more".to_owned())
+    }
+}
+
 impl Collector {
     /// Begins to listen to all agents.
     pub(super) async fn start(fleet: &Fleet) -> Result<Arc<Self>, String> {
+        let watcher = WatcherId::parse(WATCHER).map_err(|problem| problem.to_string())?;
         let logs = fleet.members().iter().map(|_| Log::default()).collect();
         let collector = Arc::new(Self {
             logs: Mutex::new(logs),
@@ -48,7 +64,7 @@ impl Collector {
         });
         let mut tasks = collector.tasks.lock().await;
         for (host, member) in fleet.members().iter().enumerate() {
-            let opened = member.client.watch(fleet.session()).await;
+            let opened = member.client.watch_as(fleet.session(), &watcher).await;
             let stream = opened.map_err(|error| format!("{} ({}): {error}", member.role, member.place))?;
             let place = format!("{} ({})", member.role, member.place);
             tasks.spawn(Arc::clone(&collector).listen(host, place, stream));
@@ -75,15 +91,19 @@ impl Collector {
                     }
                     Ok(Some(WatchItem::Quiet { .. })) => {}
                     Ok(Some(WatchItem::Interrupted { error, .. })) => {
-                        let since = away.map_or_else(Instant::now, |(since, _)| since);
-                        log.ended = since.elapsed() >= AWAY;
+                        let nobody = matches!(error, ClientError::Unreachable { nobody: true, .. });
+                        let since = away.filter(|_| nobody).map_or_else(Instant::now, |(since, _)| since);
+                        log.ended = nobody && since.elapsed() >= AWAY;
                         log.away = Some((since, format!("{place}: {error}")));
                     }
                     Ok(Some(WatchItem::Restarted)) => {
                         log.lost = Some(format!("{place}: the agent was restarted, and its sockets are gone"));
                         log.ended = true;
                     }
-                    Ok(None) => log.ended = true,
+                    Ok(None) => {
+                        log.lost = Some(format!("{place}: the session of the run is gone: somebody has deleted it"));
+                        log.ended = true;
+                    }
                     Err(error) => {
                         log.lost = Some(format!("{place}: {error}"));
                         log.ended = true;
@@ -124,7 +144,9 @@ impl Collector {
     pub(super) async fn catch_up(&self, fleet: &Fleet) {
         let deadline = Instant::now() + LAG;
         for (host, member) in fleet.members().iter().enumerate() {
-            let Ok(session) = member.client.session(fleet.session()).await else { continue };
+            // An agent that does not answer keeps nobody waiting for what the others have told.
+            let asked = timeout_at(deadline, member.client.session(fleet.session())).await;
+            let Ok(Ok(session)) = asked else { continue };
             let mut news = self.news.subscribe();
             while {
                 let log = &self.logs()[host];
@@ -152,7 +174,29 @@ impl Collector {
 
     /// Why something is missing, if anything is.
     pub(super) fn lost(&self) -> Option<String> {
-        self.logs().iter().find_map(|log| log.lost.clone().or_else(|| log.away.clone().map(|(_, why)| why)))
+        self.logs().iter().find_map(Log::missing)
+    }
+
+    /// Waits until an agent will tell nothing more: nobody need wait for it any longer.
+    pub(super) async fn over(&self) -> String {
+        self.ended(|logs| logs.iter().find(|log| log.ended).map(Log::problem)).await
+    }
+
+    /// The same of one agent.
+    pub(super) async fn over_at(&self, host: usize) -> String {
+        self.ended(|logs| logs.get(host).filter(|log| log.ended).map(Log::problem)).await
+    }
+
+    async fn ended(&self, ended: impl Fn(&[Log]) -> Option<String>) -> String {
+        let mut news = self.news.subscribe();
+        loop {
+            if let Some(problem) = ended(&self.logs()) {
+                return problem;
+            }
+            if news.changed().await.is_err() {
+                return Log::default().problem();
+            }
+        }
     }
 
     /// Stops listening.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use futures_util::future::{pending, select_all};
+use futures_util::stream::{self, StreamExt};
 
 use crate::client::{AgentClient, AgentInfo, ClientError, Session};
 use crate::exercise::clock::{Exchange, Offset, best};
@@ -18,6 +19,9 @@ use crate::sys::clock::SystemClock;
 /// How often each clock is asked.
 const CLOCK_QUESTIONS: usize = 8;
 
+/// How many agents are asked the same thing at a time.
+pub(super) const AT_A_TIME: usize = 32;
+
 /// An agent that plays a role.
 #[derive(Clone)]
 pub struct Member {
@@ -27,6 +31,8 @@ pub struct Member {
     pub place: String,
     /// The agent.
     pub client: AgentClient,
+    /// Its addresses, by the networks that they are in.
+    addresses: Vec<(String, Vec<IpAddr>)>,
     info: Option<AgentInfo>,
     offset: Offset,
     /// It has, or may have, a session of the exercise.
@@ -39,6 +45,7 @@ pub struct Member {
 pub struct Fleet {
     members: Vec<Member>,
     session: SessionId,
+    clock: SystemClock,
 }
 
 impl Member {
@@ -48,11 +55,25 @@ impl Member {
             role: role.into(),
             place: place.into(),
             client,
+            addresses: Vec::new(),
             info: None,
             offset: Offset::default(),
             has_session: false,
             held: None,
         }
+    }
+
+    /// The same, with these addresses in these networks.
+    #[must_use]
+    pub fn with_addresses(mut self, addresses: Vec<(String, Vec<IpAddr>)>) -> Self {
+        self.addresses = addresses;
+        self
+    }
+
+    /// The address of this host in a network.
+    pub(super) fn address_in(&self, network: &str) -> Option<IpAddr> {
+        let found = self.addresses.iter().find(|(name, _)| name == network);
+        found.and_then(|(_, addresses)| addresses.first()).copied()
     }
 
     /// The address of this host that the others reach it by.
@@ -72,26 +93,60 @@ impl Member {
         format!("{} ({}): {error}", self.role, self.place)
     }
 
-    /// Finds out who the agent is, and how its clock goes.
-    async fn reach(&mut self, clock: SystemClock) -> Result<(), String> {
+    /// Finds out who the agent is.
+    async fn reach(&mut self) -> Result<(), String> {
         self.info = Some(self.client.info().await.map_err(|error| self.problem(&error))?);
-        let mut exchanges = Vec::with_capacity(CLOCK_QUESTIONS);
-        for _ in 0..CLOCK_QUESTIONS {
-            let sent = clock.now().nanos();
-            let reading = self.client.clock().await.map_err(|error| self.problem(&error))?;
-            let came_back = clock.now().nanos();
-            let (received, transmitted) = (reading.received.nanos(), reading.transmitted.nanos());
-            exchanges.push(Exchange { sent, received, transmitted, came_back });
-        }
-        self.offset = best(&exchanges).unwrap_or_default();
         Ok(())
     }
+
+    /// Finds out how the agent's clock goes.
+    async fn ask_clock(&self, clock: SystemClock) -> Result<Offset, String> {
+        clock_offset(&self.client, clock).await.map_err(|error| self.problem(&error))
+    }
+
+    /// Makes its session, and holds it.
+    async fn open_session(&mut self, id: &SessionId) -> Result<(), String> {
+        let spec = SessionSpec { retention: Retention::Lossless, ..SessionSpec::default() };
+        // Until it has answered, it may have one, and an interrupt may come.
+        self.has_session = true;
+        let opened = self.client.open_session(Some(id), spec).await;
+        let session = opened.map_err(|error| {
+            self.has_session = !matches!(error, ClientError::Refused { .. });
+            self.problem(&error)
+        })?;
+        self.client = session.client().clone();
+        self.held = Some(Arc::new(session));
+        Ok(())
+    }
+}
+
+/// Finds out how far an agent's clock is ahead of this one.
+pub(super) async fn clock_offset(client: &AgentClient, clock: SystemClock) -> Result<Offset, ClientError> {
+    let mut exchanges = Vec::with_capacity(CLOCK_QUESTIONS);
+    for _ in 0..CLOCK_QUESTIONS {
+        let sent = clock.now().nanos();
+        let reading = client.clock().await?;
+        let came_back = clock.now().nanos();
+        let (received, transmitted) = (reading.received.nanos(), reading.transmitted.nanos());
+        exchanges.push(Exchange { sent, received, transmitted, came_back });
+    }
+    Ok(best(&exchanges).unwrap_or_default())
+}
+
+/// Does the same with all agents, some of them at a time; tells what is wrong with each with which it fails.
+async fn all(work: impl Iterator<Item: Future<Output = Result<(), String>>>) -> Result<(), String> {
+    let mut problems = Vec::new();
+    let mut done = stream::iter(work).buffered(AT_A_TIME);
+    while let Some(result) = done.next().await {
+        problems.extend(result.err());
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 
 impl Fleet {
     /// These agents; what the exercise makes on them belongs to a session of this name.
     pub fn new(members: Vec<Member>, session: SessionId) -> Self {
-        Self { members, session }
+        Self { members, session, clock: SystemClock::start() }
     }
 
     pub(super) fn members(&self) -> &[Member] {
@@ -102,55 +157,78 @@ impl Fleet {
         &self.session
     }
 
-    pub(super) async fn reach(&mut self, clock: SystemClock) -> Result<(), String> {
-        for member in &mut self.members {
-            member.reach(clock).await?;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn open_sessions(&mut self) -> Result<(), String> {
-        let spec = SessionSpec { retention: Retention::Ring, ..SessionSpec::default() };
-        for at in 0..self.members.len() {
-            let (earlier, rest) = self.members.split_at_mut(at);
-            let Some(member) = rest.first_mut() else { continue };
-            // Two roles may be played by one agent.
-            if earlier.iter().any(|earlier| earlier.instance() == member.instance()) {
+    /// Finds out who all agents are, and how their clocks go; tells about each that it cannot reach.
+    pub(super) async fn reach(&mut self) -> Result<(), String> {
+        all(self.members.iter_mut().map(Member::reach)).await?;
+        // Two roles may be played by one agent.
+        for (at, member) in self.members.iter().enumerate() {
+            if self.members[..at].iter().any(|earlier| earlier.instance() == member.instance()) {
                 return Err(format!(
                     "{} is the same agent as another role: each role needs an agent of its own",
                     member.role
                 ));
             }
-            // Until it has answered, it may have one, and an interrupt may come.
-            member.has_session = true;
-            let opened = member.client.open_session(Some(&self.session), spec).await;
-            let session = opened.map_err(|error| {
-                member.has_session = !matches!(error, ClientError::Refused { .. });
-                member.problem(&error)
-            })?;
-            member.client = session.client().clone();
-            member.held = Some(Arc::new(session));
+        }
+        // One after the other: questions that wait for each other would measure that.
+        for member in &mut self.members {
+            member.offset = member.ask_clock(self.clock).await?;
         }
         Ok(())
     }
 
+    /// By how much each host's clock may be wrong, by the controller's.
+    pub(super) fn bounds(&self) -> Vec<i64> {
+        self.members.iter().map(|member| member.offset.bound).collect()
+    }
+
+    /// The controller's clock.
+    pub(super) const fn clock(&self) -> SystemClock {
+        self.clock
+    }
+
+    /// How far the clock of a host is ahead, as it is now.
+    pub(super) async fn offset_now(&self, host: usize) -> Result<Offset, String> {
+        self.members[host].ask_clock(self.clock).await
+    }
+
+    pub(super) async fn open_sessions(&mut self) -> Result<(), String> {
+        let session = &self.session;
+        all(self.members.iter_mut().map(|member| member.open_session(session))).await
+    }
+
     /// Waits until an agent's lease is lost: everything that the exercise has made there is gone, or soon will be.
     pub(super) async fn lost(&self) -> String {
-        let lost = |member: &Member| {
-            let (member, held) = (member.clone(), member.held.clone()?);
-            Some(Box::pin(async move { member.problem(&held.lost().await) }))
-        };
-        let leases: Vec<_> = self.members.iter().filter_map(lost).collect();
+        let leases: Vec<_> = (0..self.members.len()).map(|host| Box::pin(self.lost_at(host))).collect();
         if leases.is_empty() { pending().await } else { select_all(leases).await.0 }
+    }
+
+    /// The same of one agent.
+    pub(super) async fn lost_at(&self, host: usize) -> String {
+        let member = &self.members[host];
+        match member.held.clone() {
+            Some(held) => member.problem(&held.lost().await),
+            None => pending().await,
+        }
+    }
+
+    /// Whether all leases are still held.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let held = |member: &Member| member.held.as_ref().map_or(Ok(()), |held| held.check());
+        self.members.iter().try_for_each(|member| held(member).map_err(|error| member.problem(&error)))
     }
 
     /// Leaves every agent as it was.
     pub(super) async fn clean_up(&self) {
         let delete = Action::DeleteSession { session: self.session.clone(), allow_missing: true };
-        for member in self.members.iter().filter(|member| member.has_session) {
-            // An agent that has gone has nothing left to clean.
-            let _ = member.client.call(&delete, &CallOptions::default()).await;
-        }
+        let clean = |member: &Member| {
+            let (client, delete) = (member.client.clone(), delete.clone());
+            async move {
+                // An agent that has gone has nothing left to clean.
+                let _ = client.call(&delete, &CallOptions::default()).await;
+                Ok(())
+            }
+        };
+        let _ = all(self.members.iter().filter(|member| member.has_session).map(clean)).await;
     }
 
     pub(super) fn seen(&self) -> Vec<HostSeen> {

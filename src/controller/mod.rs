@@ -1,17 +1,21 @@
 //! The controller: runs an exercise against agents, and tells how it went.
 //!
-//! A run reaches the `fleet`, measures its clocks, opens a session on each agent, `collect`s what happens there, does one `step` after
-//! the other, and leaves every agent as it found it.
+//! A run reaches the `fleet`, measures its clocks, opens a session on each agent, `collect`s what happens there, goes the `course` of its
+//! `step`s, and leaves every agent as it found it.
 
 mod bindings;
+mod calls;
 mod collect;
+mod course;
 mod fleet;
+mod instant;
+mod order;
+mod questions;
 mod step;
+mod survey;
 mod traffic;
 
 use std::collections::HashSet;
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,22 +23,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::controller::fleet::{Fleet, Member};
+pub use crate::controller::survey::{Found, each, survey};
 
-use crate::controller::bindings::Bindings;
 use crate::controller::collect::Collector;
-use crate::controller::step::Runner;
-use crate::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome, StepResult};
+use crate::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome};
 use crate::exercise::plan::{Plan, Step};
-use crate::exercise::timeline::{Moment, Told, merge};
+use crate::exercise::timeline::{Moment, Told, mark, merge};
 use crate::model::id::SocketId;
 use crate::model::time::Clock;
-use crate::sys::clock::SystemClock;
 
 /// How long cleaning up may take, also when an agent has gone.
 const CLEAN_UP: Duration = Duration::from_secs(5);
-
-/// How long a step goes on before those who watch are told that it does.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Who is told what happens, while it happens.
 pub trait Observer {
@@ -50,17 +49,26 @@ pub trait Observer {
     fn stepped(&mut self, step: &Step, outcome: &StepOutcome);
 }
 
-/// Runs an exercise. `interrupt` ends it early, and in good order.
+/// What ends a run early.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupts {
+    /// In good order: no further step is begun, none is waited for, and what is to be done at the end in any case is done.
+    pub early: CancellationToken,
+    /// Without that, too.
+    pub at_once: CancellationToken,
+}
+
+/// Runs an exercise, until its end or an interrupt.
 pub async fn run(
     plan: &Plan,
     mut fleet: Fleet,
     observer: &mut dyn Observer,
-    interrupt: &CancellationToken,
+    interrupts: &Interrupts,
 ) -> ExerciseOutcome {
-    let clock = SystemClock::start();
+    let clock = fleet.clock();
     let prepared = tokio::select! {
-        prepared = prepare(&mut fleet, clock) => prepared,
-        () = interrupt.cancelled() => Err("interrupted".to_owned()),
+        prepared = prepare(&mut fleet) => prepared,
+        () = interrupts.early.cancelled() => Err("interrupted".to_owned()),
     };
     let collector = match prepared {
         Ok(collector) => collector,
@@ -73,59 +81,20 @@ pub async fn run(
     let start = clock.now().nanos();
     let began = Instant::now();
     observer.began(&fleet.seen(), start);
-    let mut telling = Telling { told: HashSet::new(), collector: &collector, fleet: &fleet };
-    let (steps, interrupted) = run_steps(plan, &mut telling, observer, interrupt).await;
+    let telling = Telling { told: HashSet::new(), collector: &collector, fleet: &fleet, last: None };
+    let (steps, ended_by) = course::run(plan, telling, observer, interrupts).await;
     let elapsed = began.elapsed();
-    telling.tell(observer).await;
-    let cleaned = tokio::time::timeout(CLEAN_UP, fleet.clean_up()).await;
+    // Before the sessions end, and their logs with them.
     let lost = collector.lost();
+    let cleaned = tokio::time::timeout(CLEAN_UP, fleet.clean_up()).await;
     collector.stop().await;
-    let problem = interrupted.or(lost).or_else(|| cleaned.err().map(|_| "an agent could not be cleaned up".to_owned()));
+    let problem = ended_by.or(lost).or_else(|| cleaned.err().map(|_| "an agent could not be cleaned up".to_owned()));
     ExerciseOutcome { steps, step_count: plan.steps.len(), problem, elapsed }
 }
 
-/// Does one step after the other, until one does not go as it should; says also what has ended it early.
-async fn run_steps(
-    plan: &Plan,
-    telling: &mut Telling<'_>,
-    observer: &mut dyn Observer,
-    interrupt: &CancellationToken,
-) -> (Vec<StepOutcome>, Option<String>) {
-    let runner = Runner { fleet: telling.fleet, collector: telling.collector };
-    let mut bindings = Bindings::new(telling.fleet);
-    let mut outcomes = Vec::with_capacity(plan.steps.len());
-    for step in &plan.steps {
-        let done = tokio::select! {
-            done = told_when_slow(runner.step(step, &mut bindings), observer) => done,
-            () = interrupt.cancelled() => return (outcomes, Some("interrupted".to_owned())),
-            lost = telling.fleet.lost() => return (outcomes, Some(lost)),
-        };
-        for (host, id, name) in bindings.take_named() {
-            observer.named(host, &id, &name);
-        }
-        telling.tell(observer).await;
-        observer.stepped(step, &done);
-        let go_on = done.result == StepResult::Passed;
-        outcomes.push(done);
-        if !go_on {
-            break;
-        }
-    }
-    (outcomes, None)
-}
-
-async fn told_when_slow<T>(step: impl Future<Output = T>, observer: &mut dyn Observer) -> T {
-    let mut step = pin!(step);
-    if let Ok(done) = tokio::time::timeout(PATIENCE, &mut step).await {
-        return done;
-    }
-    observer.waiting();
-    step.await
-}
-
 /// Reaches all agents, and begins to listen to them.
-async fn prepare(fleet: &mut Fleet, clock: SystemClock) -> Result<Arc<Collector>, String> {
-    fleet.reach(clock).await?;
+async fn prepare(fleet: &mut Fleet) -> Result<Arc<Collector>, String> {
+    fleet.reach().await?;
     fleet.open_sessions().await?;
     Collector::start(fleet).await
 }
@@ -135,17 +104,22 @@ struct Telling<'a> {
     collector: &'a Collector,
     fleet: &'a Fleet,
     told: HashSet<(usize, u64)>,
+    last: Option<Moment>,
 }
 
 impl Telling<'_> {
     async fn tell(&mut self, observer: &mut dyn Observer) {
         self.collector.catch_up(self.fleet).await;
         let hosts: Vec<Vec<Told>> = self.collector.told(self.fleet);
-        let moments = merge(&hosts);
-        let new: Vec<Moment> =
+        let bounds = self.fleet.bounds();
+        let moments = merge(&hosts, &bounds);
+        let mut new: Vec<Moment> =
             moments.into_iter().filter(|moment| self.told.insert((moment.host, moment.record.seq))).collect();
-        if !new.is_empty() {
-            observer.happened(&new);
+        if new.is_empty() {
+            return;
         }
+        mark(&mut new, self.last.as_ref(), &bounds);
+        observer.happened(&new);
+        self.last = new.pop();
     }
 }

@@ -3,39 +3,47 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, timeout};
 
-use crate::client::{ClientError, Lookup, LookupAnswer};
+use crate::client::ClientError;
 use crate::controller::bindings::{Bindings, Socket};
+use crate::controller::calls::{Appointment, Made};
 use crate::controller::collect::Collector;
 use crate::controller::fleet::{Fleet, Member};
+use crate::exercise::clock::Offset;
 use crate::exercise::expectation::{EventCheck, FactsCheck, SocketSeen, quoted};
 use crate::exercise::narration::describe;
-use crate::exercise::outcome::{Failure, StepOutcome, StepResult};
-use crate::exercise::plan::{EventWanted, Expectation, Facts, Found, Question, Step, Verb};
-use crate::model::address::Family;
+use crate::exercise::outcome::{Difference, Failure, StepOutcome, StepResult};
+use crate::exercise::plan::{EventWanted, Expectation, Facts, Step, Verb};
 use crate::model::error::SocketError;
 use crate::model::event::{Event, EventRecord};
 use crate::model::id::SocketId;
 use crate::model::operation::{Action, CallOptions, Outcome, SocketAction, Target, Yield};
 
 /// How long a step may take that does not say.
-const USUAL: Duration = Duration::from_secs(5);
+pub(super) const USUAL: Duration = Duration::from_secs(5);
 
 /// How often a fact is looked at again that no event announces.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How much longer than it says a step may take until its agent is given up.
+const LATE: Duration = Duration::from_secs(10);
 
 /// Does steps.
 #[derive(Clone, Copy)]
 pub(super) struct Runner<'a> {
     pub(super) fleet: &'a Fleet,
     pub(super) collector: &'a Collector,
+    /// Where the last call of the step is noted.
+    pub(super) made: Option<&'a Made>,
+    /// When the step is to begin; at once where absent.
+    pub(super) moment: Option<&'a Appointment>,
 }
 
 /// Why a step did not go as it should.
 pub(super) enum Trouble {
     /// It was done, and came out differently.
-    Failed(Failure),
+    Failed(Box<Failure>),
     /// The agent did not do it.
     Refused {
         /// The stable name of the reason.
@@ -44,25 +52,46 @@ pub(super) enum Trouble {
         message: String,
     },
     /// It could not be done.
-    Unable(Failure),
+    Unable(Box<Failure>),
 }
 
 /// The event that a step was about, if there was one.
 pub(super) type Done = Result<Option<(usize, u64)>, Trouble>;
 
 impl Trouble {
-    pub(super) fn failed(message: impl Into<String>, label: impl Into<String>) -> Self {
-        Self::Failed(Failure::new(message, label))
+    /// Something is not what it should be.
+    pub(super) fn differs(difference: Difference) -> Self {
+        Self::Failed(Box::new(Failure::differs(difference)))
     }
 
     /// Something that an exercise says cannot be done, and the check could not know it.
     pub(super) fn unable(message: impl Into<String>) -> Self {
         let message = message.into();
-        Self::Unable(Failure::new(message.clone(), message))
+        Self::Unable(Box::new(Failure::new(message.clone(), message)))
     }
 
-    fn kernel(error: &SocketError) -> Self {
-        Self::Failed(Failure::new(error.to_string(), error.cause.name()).advised(error.hint()))
+    fn advised(self, advice: &str) -> Self {
+        match self {
+            Self::Failed(failure) => Self::Failed(Box::new(failure.advised(advice))),
+            Self::Unable(failure) => Self::Unable(Box::new(failure.advised(advice))),
+            refused @ Self::Refused { .. } => refused,
+        }
+    }
+
+    /// The same, beginning with these words.
+    pub(super) fn because(self, words: &str) -> Self {
+        match self {
+            Self::Failed(mut failure) => {
+                failure.message = format!("{words}: {}", failure.message);
+                Self::Failed(failure)
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn kernel(error: &SocketError) -> Self {
+        let difference = Difference::new("result", "success", error.cause.name()).told(error.to_string());
+        Self::Failed(Box::new(Failure::differs(difference).advised(error.hint())))
     }
 }
 
@@ -76,25 +105,53 @@ impl From<ClientError> for Trouble {
 }
 
 impl Runner<'_> {
-    pub(super) async fn step(&self, step: &Step, bindings: &mut Bindings<'_>) -> StepOutcome {
+    pub(super) async fn step(&self, step: &Step, bindings: &Bindings<'_>) -> StepOutcome {
         let began = Instant::now();
-        let (result, evidence) = match self.perform(step, bindings).await {
+        let longest = longest(step) + self.moment.map_or(Duration::ZERO, |moment| moment.ahead);
+        let made = Made::default();
+        let runner = Runner { made: Some(&made), ..*self };
+        let done = timeout(longest, runner.perform(step, bindings)).await.unwrap_or_else(|_| {
+            let text = format!("{} has not answered for {longest:?}", self.member(step.host).role);
+            Err(Trouble::unable(text)
+                .advised("the agent keeps to `within` itself: it stands still, or the way to it is cut"))
+        });
+        let (result, evidence) = match done {
             Ok(evidence) => (StepResult::Passed, evidence),
             Err(Trouble::Refused { reason, .. }) if step.error.as_ref() == Some(&reason) => (StepResult::Passed, None),
             // What an agent refuses is something that the exercise got wrong.
-            Err(Trouble::Refused { reason, message }) => (StepResult::Failed(Failure::new(message, reason)), None),
-            Err(Trouble::Failed(failure)) => (StepResult::Failed(failure), None),
-            Err(Trouble::Unable(failure)) => (StepResult::CouldNotRun(failure), None),
+            Err(Trouble::Refused { reason, message }) => {
+                let wanted = step.error.as_deref().unwrap_or("success");
+                let difference = Difference::new("result", wanted, reason).told(message);
+                (StepResult::Failed(Failure::differs(difference)), None)
+            }
+            Err(Trouble::Failed(failure)) => (StepResult::Failed(*failure), None),
+            Err(Trouble::Unable(failure)) => (StepResult::CouldNotRun(*failure), None),
         };
-        StepOutcome { number: step.number, result, elapsed: began.elapsed(), evidence }
+        let call = if result == StepResult::Passed { None } else { made.told(&self.member(step.host).place) };
+        StepOutcome { number: step.number, result, elapsed: began.elapsed(), evidence, finding: None, call }
     }
 
-    async fn perform(&self, step: &Step, bindings: &mut Bindings<'_>) -> Done {
+    /// How far the clock of a host is ahead, as it is now.
+    pub(super) async fn offset_now(&self, host: usize) -> Result<Offset, String> {
+        let asked = timeout(USUAL, self.fleet.offset_now(host)).await;
+        asked.unwrap_or_else(|_| Err(format!("{} does not say what time it is", self.member(host).role)))
+    }
+
+    /// Waits until the agent of a host has gone, and says why.
+    pub(super) async fn gone(&self, host: usize) -> String {
+        tokio::select! {
+            biased;
+            lost = self.fleet.lost_at(host) => lost,
+            over = self.collector.over_at(host) => over,
+        }
+    }
+
+    async fn perform(&self, step: &Step, bindings: &Bindings<'_>) -> Done {
         match &step.verb {
             Verb::Create(socket) => self.create(step, socket, bindings).await,
-            Verb::Bind { socket, to } => {
-                let to = bindings.address(to).map_err(Trouble::unable)?;
-                self.act(step, bindings, socket, SocketAction::Bind(to)).await
+            Verb::Bind { socket, to, retry } => {
+                let local = bindings.address(to).map_err(Trouble::unable)?;
+                self.act(step, bindings, socket, SocketAction::Bind { local, retry: *retry }).await
             }
             Verb::Listen { socket, backlog } => {
                 self.act(step, bindings, socket, SocketAction::Listen { backlog: *backlog }).await
@@ -129,7 +186,7 @@ impl Runner<'_> {
             Verb::Accept { listener, name, peer, manual } => {
                 let peer = bindings.optional_text(peer.as_ref()).map_err(Trouble::unable)?;
                 if *manual {
-                    self.accept_by_hand(step, bindings, listener, name).await
+                    self.accept_by_hand(step, bindings, listener, name, peer).await
                 } else {
                     self.await_accepted(step, bindings, listener, name, peer).await
                 }
@@ -138,9 +195,9 @@ impl Runner<'_> {
                 let how = (*flags, *slices, *expected_offset);
                 self.write(step, bindings, socket, (payload, how), *written).await
             }
-            Verb::Send { socket, to, reply_to, marks, payload, count } => {
+            Verb::Send { socket, to, reply_to, marks, payload, count, interval } => {
                 let way = (to.as_ref(), reply_to.as_deref(), marks);
-                self.send(step, bindings, socket, way, (payload, *count)).await
+                self.send(step, bindings, socket, way, (payload, *count, *interval)).await
             }
             Verb::Receive { socket, transport, wanted, name } => {
                 self.receive(step, bindings, socket, *transport, wanted, name.as_deref()).await
@@ -150,6 +207,9 @@ impl Runner<'_> {
                 let text = bindings.text(text).map_err(Trouble::unable)?;
                 self.parse(step, &text, *is).await
             }
+            // Whoever has done the steps before says it.
+            Verb::Together { .. } => Ok(None),
+            Verb::Order { events } => self.order(step, bindings, events).await,
             Verb::Expect { socket: name, expectation } => {
                 let socket = bindings.socket(name).map_err(Trouble::unable)?;
                 match &**expectation {
@@ -177,10 +237,10 @@ impl Runner<'_> {
     }
 
     /// Does something with a socket, and judges how it went.
-    async fn act(&self, step: &Step, bindings: &mut Bindings<'_>, name: &str, action: SocketAction) -> Done {
+    async fn act(&self, step: &Step, bindings: &Bindings<'_>, name: &str, action: SocketAction) -> Done {
         let socket = bindings.socket(name).map_err(Trouble::unable)?;
         let action = self.on(&socket.id, action);
-        let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
+        let outcome = self.call(step, &action, &self.options(step)).await?;
         if let Yield::Socket(view, _) | Yield::Groups(view, _) = &outcome.yielded {
             bindings.learn(name, view);
         }
@@ -196,29 +256,46 @@ impl Runner<'_> {
             (None, None, false) | (Some("timeout"), None, true) => Ok(evidence),
             (Some(wanted), Some(error), _) if error.cause.name() == wanted => Ok(evidence),
             (None, Some(error), _) => Err(Trouble::kernel(error)),
-            (None, None, true) => Err(Trouble::failed(
-                format!("{} had no answer within {within:?}", step.verb.word()),
-                format!("nothing for {within:?}"),
-            )),
+            (None, None, true) => {
+                let text = format!("{} had no answer within {within:?}", step.verb.word());
+                let difference = Difference::new("result", "success", format!("nothing for {within:?}"));
+                Err(Trouble::differs(difference.told(text)))
+            }
             (Some(wanted), Some(error), _) => {
-                Err(Trouble::failed(format!("{error}, and {wanted} was expected"), error.cause.name()))
+                let text = format!("{error}, and {wanted} was expected");
+                Err(Trouble::differs(Difference::new("result", wanted, error.cause.name()).told(text)))
             }
             (Some(wanted), None, timed_out) => {
                 let what = if timed_out { "had no answer" } else { "succeeded" };
-                Err(Trouble::failed(format!("it {what}, and {wanted} was expected"), what))
+                let text = format!("it {what}, and {wanted} was expected");
+                Err(Trouble::differs(Difference::new("result", wanted, what).told(text)))
             }
         }
     }
 
-    async fn accept_by_hand(&self, step: &Step, bindings: &mut Bindings<'_>, listener: &str, name: &str) -> Done {
+    async fn accept_by_hand(
+        &self,
+        step: &Step,
+        bindings: &Bindings<'_>,
+        listener: &str,
+        name: &str,
+        peer: Option<String>,
+    ) -> Done {
         let listener = bindings.socket(listener).map_err(Trouble::unable)?;
         let action = self.on(&listener.id, SocketAction::Accept);
-        let outcome = self.member(step.host).client.call(&action, &self.options(step)).await?;
+        let outcome = self.call(step, &action, &self.options(step)).await?;
         if let Yield::Socket(view, _) = &outcome.yielded {
             let ends = (view.status.local.clone(), view.status.remote.clone());
             bindings.bind(name, step.host, view.id.clone(), ends);
         }
         self.judge(step, &outcome)?;
+        // The kernel hands over whoever is next: it cannot be asked for somebody.
+        if let (Some(wanted), Yield::Socket(view, _)) = (peer, &outcome.yielded) {
+            let got = view.status.remote.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+            if got != wanted {
+                return Err(Trouble::differs(Difference::new("peer", wanted, got)));
+            }
+        }
         Ok(outcome.report.events.map(|(_, last)| (step.host, last)))
     }
 
@@ -226,7 +303,7 @@ impl Runner<'_> {
     async fn await_accepted(
         &self,
         step: &Step,
-        bindings: &mut Bindings<'_>,
+        bindings: &Bindings<'_>,
         listener: &str,
         name: &str,
         peer: Option<String>,
@@ -254,70 +331,24 @@ impl Runner<'_> {
             }
             (None, Some("timeout")) => Ok(None),
             (Some((_, _, remote, _)), Some(wanted)) => {
-                Err(Trouble::failed(format!("{remote} was accepted, and {wanted} was expected"), "accepted"))
+                let text = format!("{remote} was accepted, and {wanted} was expected");
+                Err(Trouble::differs(Difference::new("result", wanted, "accepted").told(text)))
             }
             (None, _) => {
                 let from = peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
-                Err(Trouble::failed(format!("no connection{from} came within {within:?}"), "nobody came"))
+                let text = format!("no connection{from} came within {within:?}");
+                let wanted = format!("a connection{from}");
+                Err(Trouble::differs(Difference::new("event", wanted, "nobody came").told(text)))
             }
         }
-    }
-
-    // === Questions ===
-
-    async fn resolve(&self, step: &Step, question: &Question, found: &Found) -> Done {
-        let lookup = match question {
-            Question::Host(name) => Lookup::Host(name.clone()),
-            Question::Service(name, transport) => Lookup::Service(name.clone(), *transport),
-            Question::Port(port, transport) => Lookup::Port(*port, *transport),
-            Question::Address(ip) => Lookup::Address(*ip),
-        };
-        let answer = self.member(step.host).client.look_up(&lookup, Some(step.within.unwrap_or(USUAL))).await?;
-        match (step.error.as_deref(), &answer.error) {
-            (None, Some(error)) => return Err(Trouble::kernel(error)),
-            (Some(wanted), Some(error)) if error.cause.name() == wanted => return Ok(None),
-            (Some(wanted), got) => {
-                let got = got.as_ref().map_or_else(|| "an answer came".to_owned(), ToString::to_string);
-                return Err(Trouble::failed(format!("{got}, and {wanted} was expected"), "not that error"));
-            }
-            (None, None) => {}
-        }
-        if answer.timed_out {
-            return Err(Trouble::failed("the resolver did not answer", "no answer"));
-        }
-        judge_found(found, &answer).map_err(|message| Trouble::failed(message, "found something else"))?;
-        Ok(None)
-    }
-
-    async fn parse(&self, step: &Step, text: &str, is: Option<Family>) -> Done {
-        let parsed = self.member(step.host).client.parse_address(text).await?;
-        let word = |family: Option<Family>| {
-            family.map_or_else(|| "no IP address".to_owned(), |family| format!("an {family} address"))
-        };
-        if parsed.family == is {
-            return Ok(None);
-        }
-        let message = format!("`{text}` is {}, not {}", word(parsed.family), word(is));
-        Err(Trouble::failed(message, word(parsed.family)))
     }
 
     // === Expecting ===
 
-    async fn expect_event(
-        &self,
-        step: &Step,
-        bindings: &mut Bindings<'_>,
-        socket: &Socket,
-        wanted: &EventWanted,
-    ) -> Done {
+    async fn expect_event(&self, step: &Step, bindings: &Bindings<'_>, socket: &Socket, wanted: &EventWanted) -> Done {
         let check = EventCheck {
             kind: wanted.kind,
-            payload: wanted
-                .payload
-                .as_ref()
-                .map(|payload| bindings.bytes(payload))
-                .transpose()
-                .map_err(Trouble::unable)?,
+            payload: bindings.payload(&wanted.payload).map_err(Trouble::unable)?,
             size: wanted.size,
             offset: wanted.offset,
             peer: bindings.optional_text(wanted.peer.as_ref()).map_err(Trouble::unable)?,
@@ -361,8 +392,15 @@ impl Runner<'_> {
             (None, true) => format!("`{}` did not come before the socket was closed", wanted.kind),
             (None, false) => format!("`{}` did not come within {within:?}", wanted.kind),
         };
-        let label = nearly.or_else(|| last.as_ref().map(|last| describe(&last.event))).unwrap_or_default();
-        Err(Trouble::Failed(Failure::new(message, label).advised(advice(last.as_deref()))))
+        let difference = match nearly {
+            Some(nearly) => nearly,
+            None => {
+                let seen = last.as_ref().map_or_else(|| "nothing".to_owned(), |last| describe(&last.event));
+                Difference::new("event", wanted.kind, seen)
+            }
+        };
+        let failure = Failure::differs(difference.told(message)).advised(advice(last.as_deref()));
+        Err(Trouble::Failed(Box::new(failure)))
     }
 
     /// Makes sure that an event which has come so often does not come again.
@@ -381,7 +419,9 @@ impl Runner<'_> {
             None => Ok(()),
             Some(record) => {
                 let what = describe(&record.event);
-                Err(Trouble::failed(format!("`{}` came more than {count} times: it {what}", check.kind), what))
+                let text = format!("`{}` came more than {count} times: it {what}", check.kind);
+                let wanted = format!("`{}` {count} times", check.kind);
+                Err(Trouble::differs(Difference::new("event", wanted, what).told(text)))
             }
         }
     }
@@ -403,7 +443,7 @@ impl Runner<'_> {
     async fn expect_facts(
         &self,
         step: &Step,
-        bindings: &mut Bindings<'_>,
+        bindings: &Bindings<'_>,
         (name, socket): (&str, &Socket),
         facts: &Facts,
     ) -> Done {
@@ -428,7 +468,8 @@ impl Runner<'_> {
                     return Ok(None);
                 }
                 Err(difference) if Instant::now() >= deadline => {
-                    return Err(Trouble::failed(format!("{difference}, after {within:?}"), difference));
+                    let text = format!("{difference}, after {within:?}");
+                    return Err(Trouble::differs(difference.told(text)));
                 }
                 Err(_) => {}
             }
@@ -452,14 +493,29 @@ impl Runner<'_> {
             None => Ok(None),
             Some(record) => {
                 let what = describe(&record.event);
-                Err(Trouble::failed(format!("silence was expected for {length:?}, and it {what}"), what))
+                let text = format!("silence was expected for {length:?}, and it {what}");
+                Err(Trouble::differs(Difference::new("event", format!("silence for {length:?}"), what).told(text)))
             }
         }
     }
 }
 
+/// How long nobody waits longer for a step, whatever its agent does. Some steps are two calls, or a wait and silence after it.
+fn longest(step: &Step) -> Duration {
+    let quiet = match &step.verb {
+        Verb::Receive { wanted, .. } => wanted.quiet,
+        Verb::Expect { expectation, .. } => match &**expectation {
+            Expectation::Event(wanted) => wanted.quiet,
+            Expectation::Quiet(length, _) => Some(*length),
+            Expectation::Facts(_) => None,
+        },
+        _ => None,
+    };
+    (step.within.unwrap_or(USUAL) * 2).saturating_add(quiet.unwrap_or_default()).saturating_add(LATE)
+}
+
 /// Whether an event is about a socket.
-fn is_of(record: &EventRecord, id: &SocketId) -> bool {
+pub(super) fn is_of(record: &EventRecord, id: &SocketId) -> bool {
     record.socket.as_ref().is_some_and(|(socket, _)| socket == id)
 }
 
@@ -473,26 +529,6 @@ fn advice(last: Option<&EventRecord>) -> &'static str {
             "it was closed with bytes unread: Linux then sends a RST, not a FIN"
         }
         _ => "",
-    }
-}
-
-fn judge_found(found: &Found, answer: &LookupAnswer) -> Result<(), String> {
-    if let Some(port) = found.port
-        && answer.port != Some(port)
-    {
-        let got = answer.port.map_or_else(|| "none".to_owned(), |port| port.to_string());
-        return Err(format!("the port is {got}, not {port}"));
-    }
-    if let Some(service) = &found.service
-        && answer.service != *service
-    {
-        return Err(format!("the service is `{}`, not `{service}`", answer.service));
-    }
-    match &found.address {
-        Some(address) if !answer.addresses.contains(address) => {
-            Err(format!("the addresses are {}, and {address} is not among them", answer.addresses.join(", ")))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -126,6 +126,18 @@ impl Hub {
         }
     }
 
+    /// Keeps at most so many bytes of payload from now on.
+    pub fn set_payload_limit(&self, bytes: u64) {
+        let mut log = self.lock();
+        log.ring.set_payload_limit(bytes);
+        self.settle(log);
+    }
+
+    /// How many bytes of payload it has, and at most may have.
+    pub fn payload(&self) -> (u64, u64) {
+        self.lock().ring.payload()
+    }
+
     /// How much is held.
     pub fn held(&self) -> Held {
         self.lock().ring.held()

@@ -127,6 +127,21 @@ impl Ring {
             holds.add(&record);
         }
         self.recent.push_back(Kept { record, payload_through: self.payload_total });
+        self.trim();
+    }
+
+    /// Keeps at most so many bytes of payload from now on. What is held stays until it is not held any more.
+    pub fn set_payload_limit(&mut self, bytes: u64) {
+        self.limits.payload_bytes = bytes;
+        self.trim();
+    }
+
+    /// How many bytes of payload it has, and at most may have.
+    pub fn payload(&self) -> (u64, u64) {
+        (self.recent_payload(), self.limits.payload_bytes)
+    }
+
+    fn trim(&mut self) {
         while self.recent.len() > 1
             && (self.recent.len() > self.limits.events || self.recent_payload() > self.limits.payload_bytes)
             && self.may_evict()

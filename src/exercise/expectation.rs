@@ -3,16 +3,22 @@
 use bytes::Bytes;
 
 use crate::exercise::amount::Amount;
+use crate::exercise::matching::PayloadCheck;
+use crate::exercise::outcome::Difference;
 use crate::exercise::plan::{FactNumber, FactSwitch, Facts};
 use crate::model::event::{Event, EventRecord};
 use crate::model::memory::SocketMemory;
 use crate::model::operation::Taken;
 use crate::model::payload::{PayloadView, Shown, to_hex};
-use crate::model::socket::{CloseReason, SocketView};
+use crate::model::socket::CloseReason;
 use crate::model::tcp::TcpInfo;
+use crate::model::view::SocketView;
 
 /// How many bytes of a payload a message shows.
 const SHOWN_BYTES: u32 = 64;
+
+/// What is told of a stream's end as if it were a payload.
+const END: &str = "the end of the stream";
 
 /// Payload bytes as a message shows them: text in quotes where it is text, else hex.
 pub fn quoted(bytes: &Bytes) -> String {
@@ -37,7 +43,7 @@ pub struct EventCheck {
     /// Its kind.
     pub kind: &'static str,
     /// The bytes that it carries.
-    pub payload: Option<Bytes>,
+    pub payload: PayloadCheck,
     /// How many bytes it is about.
     pub size: Option<u32>,
     /// Where they stand in the stream.
@@ -52,17 +58,18 @@ pub struct EventCheck {
 
 impl EventCheck {
     /// Whether this is the event; the error says what is different.
-    pub fn judge(&self, record: &EventRecord) -> Result<(), String> {
+    pub fn judge(&self, record: &EventRecord) -> Result<(), Difference> {
         let event = &record.event;
         if event.kind() != self.kind {
-            return Err(format!("`{}` happened", event.kind()));
+            let text = format!("`{}` happened", event.kind());
+            return Err(Difference::new("event", self.kind, event.kind()).told(text));
         }
-        if let Some(wanted) = &self.payload {
-            match carried(event) {
-                Some(got) if got == *wanted => {}
-                Some(got) => return Err(payload_difference(wanted, &got)),
-                None => return Err(format!("`{}` carries no bytes", self.kind)),
-            }
+        if let Some(wanted) = self.payload.wanted() {
+            let Some(got) = carried(event) else {
+                let text = format!("`{}` carries no bytes", self.kind);
+                return Err(Difference::new("payload", wanted, "none").told(text));
+            };
+            self.payload.judge(&got)?;
         }
         same("size", self.size, size(event), |n| bytes_text(u64::from(*n)))?;
         same("offset", self.offset, offset(event), u64::to_string)?;
@@ -85,16 +92,18 @@ fn size(event: &Event) -> Option<u32> {
     match event {
         Event::Received { payload, .. } => u32::try_from(payload.len()).ok(),
         Event::DatagramReceived(datagram) => Some(datagram.size),
-        Event::Written { size, .. } | Event::Sent { size, .. } => Some(*size),
+        Event::Written { size, .. } | Event::Sent { size, .. } | Event::UrgentLost { size, .. } => Some(*size),
         _ => None,
     }
 }
 
 fn offset(event: &Event) -> Option<u64> {
     match event {
-        Event::Received { offset, .. } | Event::UrgentReceived { offset, .. } | Event::Written { offset, .. } => {
-            Some(*offset)
-        }
+        Event::Received { offset, .. }
+        | Event::UrgentReceived { offset, .. }
+        | Event::UrgentLost { offset, .. }
+        | Event::Written { offset, .. } => Some(*offset),
+        Event::PatternBroken(difference) => Some(difference.offset),
         _ => None,
     }
 }
@@ -141,7 +150,7 @@ fn error(event: &Event) -> Option<String> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TakenCheck {
     /// The bytes.
-    pub payload: Option<Bytes>,
+    pub payload: PayloadCheck,
     /// How many.
     pub size: Option<u32>,
     /// Where they stand in the stream.
@@ -162,18 +171,21 @@ pub struct TakenCheck {
 
 impl TakenCheck {
     /// Whether this is what must be received; the error says what is different.
-    pub fn judge(&self, taken: &Taken) -> Result<(), String> {
+    pub fn judge(&self, taken: &Taken) -> Result<(), Difference> {
         match (self.end, taken.end) {
             (true, true) => return Ok(()),
-            (true, false) => return Err(format!("got {} instead of the end", quoted(&taken.payload))),
-            (false, true) => return Err("the peer has ended the stream".to_owned()),
+            (true, false) => {
+                let got = quoted(&taken.payload);
+                let text = format!("got {got} instead of the end");
+                return Err(Difference::new("payload", END, got).told(text));
+            }
+            (false, true) => {
+                let wanted = self.payload.wanted().unwrap_or_else(|| "bytes".to_owned());
+                return Err(Difference::new("payload", wanted, END).told("the peer has ended the stream"));
+            }
             (false, false) => {}
         }
-        if let Some(wanted) = &self.payload
-            && *wanted != taken.payload
-        {
-            return Err(payload_difference(wanted, &taken.payload));
-        }
+        self.payload.judge(&taken.payload)?;
         same("size", self.size, Some(taken.size), |n| bytes_text(u64::from(*n)))?;
         same("offset", self.offset, Some(taken.offset), u64::to_string)?;
         same("hop_limit", self.hop_limit, taken.hop_limit, u8::to_string)?;
@@ -213,7 +225,7 @@ pub struct SocketSeen {
 
 impl FactsCheck {
     /// Whether all of them hold; the error says which one does not.
-    pub fn judge(&self, seen: &SocketSeen) -> Result<(), String> {
+    pub fn judge(&self, seen: &SocketSeen) -> Result<(), Difference> {
         let facts = &self.facts;
         let SocketSeen { view, info, memory } = seen;
         let status = &view.status;
@@ -231,6 +243,9 @@ impl FactsCheck {
         for (fact, wanted) in &facts.switches {
             same(fact.name(), Some(*wanted), switch(*fact, view), bool::to_string)?;
         }
+        for (key, wanted) in &facts.labels {
+            same(&format!("label {key}"), Some(wanted), view.labels.get(key), |value| value.to_string())?;
+        }
         let hashes = view.hashes.as_ref();
         let received = hashes.map(|hashes| to_hex(&hashes.received));
         same("hash_received", self.hash_received.clone(), received, String::clone)?;
@@ -242,7 +257,7 @@ impl FactsCheck {
 }
 
 fn number(fact: FactNumber, view: &SocketView) -> Option<u64> {
-    let SocketView { status, listener, queues, .. } = view;
+    let SocketView { status, listener, queues, verification, .. } = view;
     match fact {
         FactNumber::Connections => listener.map(|listener| listener.connection_count.into()),
         FactNumber::Queue => listener.and_then(|listener| listener.queue).map(|queue| queue.length.into()),
@@ -252,6 +267,9 @@ fn number(fact: FactNumber, view: &SocketView) -> Option<u64> {
         FactNumber::SendQueue => queues.map(|queues| queues.send_bytes.into()),
         FactNumber::PendingWriteBytes => queues.map(|queues| queues.pending_write_bytes.into()),
         FactNumber::DatagramsDropped => Some(status.totals.datagrams_dropped),
+        FactNumber::Verified => verification.map(|seen| seen.verified_bytes),
+        FactNumber::WrongBytes => verification.map(|seen| seen.wrong_bytes),
+        FactNumber::WrongDatagrams => verification.map(|seen| seen.wrong_datagrams),
         FactNumber::Backlog => status.listener.map(|listener| listener.backlog.into()),
     }
 }
@@ -265,11 +283,11 @@ fn switch(fact: FactSwitch, view: &SocketView) -> Option<bool> {
 }
 
 /// Whether a number is one of the wanted ones.
-fn within(what: &str, wanted: Amount, got: Option<u64>) -> Result<(), String> {
+fn within(what: &str, wanted: Amount, got: Option<u64>) -> Result<(), Difference> {
     match got {
         Some(got) if wanted.holds(got) => Ok(()),
-        Some(got) => Err(format!("{what} is {got}, not {wanted}")),
-        None => Err(format!("there is no {what} to compare")),
+        Some(got) => Err(Difference::new(what, wanted.to_string(), got.to_string())),
+        None => Err(nothing_to_compare(what, wanted.to_string())),
     }
 }
 
@@ -279,25 +297,17 @@ fn same<T: PartialEq>(
     wanted: Option<T>,
     got: Option<T>,
     show: impl Fn(&T) -> String,
-) -> Result<(), String> {
+) -> Result<(), Difference> {
     match (wanted, got) {
         (None, _) => Ok(()),
         (Some(wanted), Some(got)) if wanted == got => Ok(()),
-        (Some(wanted), Some(got)) => Err(format!("{what} is {}, not {}", show(&got), show(&wanted))),
-        (Some(_), None) => Err(format!("there is no {what} to compare")),
+        (Some(wanted), Some(got)) => Err(Difference::new(what, show(&wanted), show(&got))),
+        (Some(wanted), None) => Err(nothing_to_compare(what, show(&wanted))),
     }
 }
 
-/// Where two payloads part.
-fn payload_difference(wanted: &Bytes, got: &Bytes) -> String {
-    let alike = wanted.iter().zip(got).take_while(|(a, b)| a == b).count();
-    let place = match alike {
-        0 => String::new(),
-        _ if alike == got.len() => format!(": it ends after {}", bytes_text(alike as u64)),
-        _ if alike == wanted.len() => format!(": it goes on after {}", bytes_text(alike as u64)),
-        _ => format!(": they part after {}", bytes_text(alike as u64)),
-    };
-    format!("got {}, not {}{place}", quoted(got), quoted(wanted))
+fn nothing_to_compare(what: &str, wanted: String) -> Difference {
+    Difference::new(what, wanted, "none").told(format!("there is no {what} to compare"))
 }
 
 #[cfg(test)]
@@ -310,39 +320,57 @@ mod tests {
         EventRecord { seq: 1, time: Timestamp::default(), socket: None, request: None, event }
     }
 
+    fn bytes(text: &'static str) -> PayloadCheck {
+        PayloadCheck { bytes: Some(text.into()), ..PayloadCheck::default() }
+    }
+
+    fn text(difference: Difference) -> String {
+        difference.text
+    }
+
     #[test]
     fn an_event_is_judged_field_by_field() {
-        let check =
-            EventCheck { kind: "received", payload: Some("hola".into()), offset: Some(4), ..Default::default() };
+        let check = EventCheck { kind: "received", payload: bytes("hola"), offset: Some(4), ..Default::default() };
         assert_eq!(check.judge(&received("hola")), Ok(()));
-        assert_eq!(check.judge(&received("hols")), Err("got \"hols\", not \"hola\": they part after 3 bytes".into()));
-        assert_eq!(check.judge(&received("ho")), Err("got \"ho\", not \"hola\": it ends after 2 bytes".into()));
         assert_eq!(
-            check.judge(&received("hola!")),
+            check.judge(&received("hols")).map_err(text),
+            Err("got \"hols\", not \"hola\": they part after 3 bytes".into())
+        );
+        assert_eq!(
+            check.judge(&received("ho")).map_err(text),
+            Err("got \"ho\", not \"hola\": it ends after 2 bytes".into())
+        );
+        assert_eq!(
+            check.judge(&received("hola!")).map_err(text),
             Err("got \"hola!\", not \"hola\": it goes on after 4 bytes".into())
         );
         let elsewhere = EventCheck { offset: Some(0), ..check };
-        assert_eq!(elsewhere.judge(&received("hola")), Err("offset is 4, not 0".into()));
+        assert_eq!(elsewhere.judge(&received("hola")).map_err(text), Err("offset is 4, not 0".into()));
+        let difference = elsewhere.judge(&received("hola")).unwrap_err();
+        assert_eq!(
+            (difference.what.as_str(), difference.expected.as_str(), difference.seen.as_str()),
+            ("offset", "0", "4")
+        );
         let other = EventCheck { kind: "closed", ..Default::default() };
-        assert_eq!(other.judge(&received("")), Err("`received` happened".into()));
+        assert_eq!(other.judge(&received("")).map_err(text), Err("`received` happened".into()));
         let failed = EventCheck { kind: "received", errno: Some("ECONNRESET".into()), ..Default::default() };
-        assert_eq!(failed.judge(&received("")), Err("there is no error to compare".into()));
+        assert_eq!(failed.judge(&received("")).map_err(text), Err("there is no error to compare".into()));
         let odd = EventCheck { kind: "received", reason: Some(CloseReason::Closed), ..Default::default() };
-        assert_eq!(odd.judge(&received("")), Err("there is no reason to compare".into()));
+        assert_eq!(odd.judge(&received("")).map_err(text), Err("there is no reason to compare".into()));
     }
 
     #[test]
     fn what_was_taken_is_judged() {
         let taken = Taken { payload: "ab".into(), size: 2, ..Taken::default() };
         let end = Taken { end: true, ..Taken::default() };
-        let check = TakenCheck { payload: Some("ab".into()), ..TakenCheck::default() };
+        let check = TakenCheck { payload: bytes("ab"), ..TakenCheck::default() };
         assert_eq!(check.judge(&taken), Ok(()));
-        assert_eq!(check.judge(&end), Err("the peer has ended the stream".into()));
+        assert_eq!(check.judge(&end).map_err(text), Err("the peer has ended the stream".into()));
         let until_end = TakenCheck { end: true, ..TakenCheck::default() };
         assert_eq!(until_end.judge(&end), Ok(()));
-        assert_eq!(until_end.judge(&taken), Err("got \"ab\" instead of the end".into()));
+        assert_eq!(until_end.judge(&taken).map_err(text), Err("got \"ab\" instead of the end".into()));
         let sized = TakenCheck { size: Some(1), ..TakenCheck::default() };
-        assert_eq!(sized.judge(&taken), Err("size is 2 bytes, not 1 byte".into()));
+        assert_eq!(sized.judge(&taken).map_err(text), Err("size is 2 bytes, not 1 byte".into()));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+pub use crate::exercise::shapes::{BranchFile, ItemsFile, ManyFile, OrderFile, ResolveFile, TogetherFile};
 use crate::model::yaml::{Ordered, span};
 
 /// Text of any kind: a name, an address, a word, a payload.
@@ -23,6 +24,16 @@ pub type Names = Ordered<Spanned<String>>;
 pub type Amounts = Ordered<Spanned<String>>;
 /// What is to be looked up.
 pub type Question = ResolveFile;
+/// Steps, one after the other.
+pub type Steps = Vec<Spanned<StepFile>>;
+/// What a loop goes over.
+pub type Items = ItemsFile;
+/// What begins at one instant.
+pub type Together = TogetherFile;
+/// Events in an order.
+pub type Order = Vec<Spanned<OrderFile>>;
+/// What goes on side by side.
+pub type Branches = Vec<Spanned<BranchFile>>;
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +54,16 @@ pub enum Holds {
     Amounts,
     /// What is to be looked up.
     Question,
+    /// Steps, one after the other.
+    Steps,
+    /// What a loop goes over.
+    Items,
+    /// What goes on side by side.
+    Branches,
+    /// What begins at one instant.
+    Together,
+    /// Events in an order.
+    Order,
 }
 
 /// A field of a step.
@@ -62,7 +83,7 @@ macro_rules! step_file {
         #[derive(Debug, Clone, Default, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct StepFile {
-            $($(#[doc = $doc])+ #[serde(default)] pub $field: Option<Spanned<$holds>>,)*
+            $($(#[doc = $doc])+ #[serde(default)] pub $field: Option<Box<Spanned<$holds>>>,)*
         }
 
         /// All fields, in the order in which people read them.
@@ -78,6 +99,11 @@ macro_rules! step_file {
                 })*
                 present
             }
+
+            /// The same step, with text put in where it refers to what is known by now.
+            pub(super) fn put_in(&self, put: &mut Put<'_>) -> Self {
+                Self { $($field: self.$field.as_ref().map(|field| Box::new(field.put_in(put))),)* }
+            }
         }
     };
 }
@@ -85,6 +111,20 @@ macro_rules! step_file {
 step_file! {
     /// The role that does it.
     on: Text,
+
+    // Flow.
+    /// Do the steps once for each value, host, or pair of hosts.
+    foreach: Items,
+    /// Do the steps of another file.
+    include: Text,
+    /// Do branches side by side: steps, lists of steps, and the rounds of loops.
+    parallel: Branches,
+    /// Begin steps at one instant, on as many hosts as they are of.
+    together: Together,
+    /// The steps of a loop.
+    steps: Steps,
+    /// What the included file is given.
+    with: Names,
 
     // Verbs.
     /// Make a socket: `tcp` or `udp`.
@@ -129,6 +169,8 @@ step_file! {
     parse: Text,
     /// Wait until something is true of a socket.
     expect: Text,
+    /// Wait until events have come in this order, of whatever hosts.
+    order: Order,
 
     // Names and addresses.
     /// The name of what the step brings.
@@ -159,6 +201,12 @@ step_file! {
     // Settings of a socket.
     /// The IP version of a new socket.
     family: Text,
+    /// The caller's own words about a socket.
+    labels: Names,
+    /// With whom there is no connection: addresses, networks and ranges, with commas.
+    deny: Text,
+    /// With whom alone there are connections.
+    allow: Text,
     /// How many connections may wait.
     backlog: Amount,
     /// How many connections may be open.
@@ -181,6 +229,8 @@ step_file! {
     read_interval: Time,
     /// Whether all bytes are hashed, each way.
     hash: Switch,
+    /// Whether all that is received is compared with a pattern.
+    verify: Switch,
     /// Tell `write_blocked` when more bytes of writes wait in the agent.
     write_high_watermark: Number,
     /// Tell `writable` when no more of them wait.
@@ -201,6 +251,10 @@ step_file! {
     retry: Number,
     /// How long to wait in between.
     retry_interval: Time,
+    /// How often a bind is tried while somebody else has the address; 0 as long as there is time.
+    bind_retry: Number,
+    /// How long to wait in between.
+    bind_retry_interval: Time,
     /// Options by the names of their constants.
     options: Names,
     /// How long a close waits for the peer.
@@ -213,16 +267,28 @@ step_file! {
     text: Text,
     /// The encoding of the text.
     encoding: Text,
+    /// Whether lines of the text end with CR LF.
+    crlf: Switch,
     /// Hexadecimal digits.
     hex: Text,
     /// So many bytes of a pattern.
     pattern: Number,
+    /// The pattern is pseudorandom, and starts from this number.
+    seed: Number,
+    /// How many bytes of the pattern are left out in front.
+    pattern_start: Number,
+    /// A regular expression that is found in what was received.
+    matches: Text,
+    /// The SHA-256 of what was received.
+    sha256: Text,
     /// How many bytes.
     size: Number,
     /// Where they stand in the stream.
     offset: Number,
     /// How many datagrams, or events.
     count: Number,
+    /// How much later each datagram is due than the one before it.
+    interval: Time,
     /// Whether the last byte that is written is urgent.
     urgent: Switch,
     /// Whether more will be written soon.
@@ -273,6 +339,12 @@ step_file! {
     hash_received: Text,
     /// The SHA-256 of all that was written.
     hash_written: Text,
+    /// How many bytes are as the pattern has them.
+    verified: Amount,
+    /// How many bytes are not as the pattern has them.
+    wrong_bytes: Amount,
+    /// How many datagrams are not as the pattern has them.
+    wrong_datagrams: Amount,
     /// Whether poll(2) says that there is something to read.
     readable: Switch,
     /// Whether poll(2) says that there is room to write.
@@ -303,26 +375,61 @@ step_file! {
     note: Text,
 }
 
-/// What is to be looked up: one of these.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ResolveFile {
-    /// A host name.
-    #[serde(default)]
-    pub host: Option<Spanned<String>>,
-    /// An address.
-    #[serde(default)]
-    pub address: Option<Spanned<String>>,
-    /// A service name.
-    #[serde(default)]
-    pub service: Option<Spanned<String>>,
-    /// A port.
-    #[serde(default)]
-    pub port: Option<Spanned<String>>,
-    /// `tcp` or `udp`.
-    #[serde(default)]
-    pub transport: Option<Spanned<String>>,
+/// What puts text into a value: what it refers to is replaced as far as it is known.
+pub(super) type Put<'a> = dyn FnMut(&Spanned<String>) -> String + 'a;
+
+/// Values that text can be put into.
+pub(super) trait PutIn {
+    fn put_in(&self, put: &mut Put<'_>) -> Self;
 }
+
+impl PutIn for Spanned<String> {
+    fn put_in(&self, put: &mut Put<'_>) -> Self {
+        Self::new(put(self), self.referenced, self.defined)
+    }
+}
+
+impl PutIn for Spanned<Names> {
+    fn put_in(&self, put: &mut Put<'_>) -> Self {
+        let entries = self.value.0.iter().map(|(name, value)| (name.clone(), value.put_in(put)));
+        Self::new(Ordered(entries.collect()), self.referenced, self.defined)
+    }
+}
+
+impl PutIn for Spanned<ResolveFile> {
+    fn put_in(&self, put: &mut Put<'_>) -> Self {
+        let ResolveFile { host, address, service, port, transport } = &self.value;
+        let [host, address, service, port, transport] =
+            [host, address, service, port, transport].map(|field| field.as_ref().map(|field| field.put_in(put)));
+        Self::new(ResolveFile { host, address, service, port, transport }, self.referenced, self.defined)
+    }
+}
+
+impl PutIn for Spanned<Order> {
+    fn put_in(&self, put: &mut Put<'_>) -> Self {
+        let mut event = |event: &Spanned<OrderFile>| {
+            let OrderFile { expect, event: kind, count } = &event.value;
+            let count = count.as_ref().map(|count| count.put_in(put));
+            let file = OrderFile { expect: expect.put_in(put), event: kind.put_in(put), count };
+            Spanned::new(file, event.referenced, event.defined)
+        };
+        Self::new(self.value.iter().map(&mut event).collect(), self.referenced, self.defined)
+    }
+}
+
+// What follows is put into when its own turn comes: steps within steps, and what a loop goes over.
+
+macro_rules! left_as_it_is {
+    ($($holds:ty),*) => {
+        $(impl PutIn for Spanned<$holds> {
+            fn put_in(&self, _: &mut Put<'_>) -> Self {
+                self.clone()
+            }
+        })*
+    };
+}
+
+left_as_it_is!(Steps, Items, Branches, Together);
 
 impl Field {
     /// Its name as it stands in a file.

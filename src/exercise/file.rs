@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use crate::exercise::fields::StepFile;
+use crate::exercise::networks::{NetworkFile, RouterFile};
 use crate::model::mistake::{Mistake, Source};
 use crate::model::yaml::{self, Ordered};
 
@@ -21,9 +22,32 @@ pub struct ExerciseFile {
     pub about: Option<String>,
     /// Roles, and the agents that play them; nothing means an embedded one.
     pub hosts: Ordered<Option<Spanned<String>>>,
-    /// Values with names.
+    /// Networks that join the hosts.
     #[serde(default)]
-    pub vars: Ordered<Spanned<String>>,
+    pub networks: Ordered<Spanned<NetworkFile>>,
+    /// Hosts that forward between networks.
+    #[serde(default)]
+    pub routers: Ordered<Option<Spanned<RouterFile>>>,
+    /// Values with names; what has none must be given to the run.
+    #[serde(default)]
+    pub vars: Ordered<Option<Spanned<String>>>,
+    /// What is done, in order.
+    pub steps: Vec<Spanned<StepFile>>,
+    /// What is done at the end in any case.
+    #[serde(default)]
+    pub finally: Vec<Spanned<StepFile>>,
+}
+
+/// A file of steps, which others include.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IncludedFile {
+    /// What its steps are for.
+    #[serde(default)]
+    pub about: Option<Spanned<String>>,
+    /// What it may be given; what has no value must be.
+    #[serde(default)]
+    pub vars: Ordered<Option<Spanned<String>>>,
     /// What is done, in order.
     pub steps: Vec<Spanned<StepFile>>,
 }
@@ -31,6 +55,11 @@ pub struct ExerciseFile {
 /// Reads a file.
 pub fn load(source: &Source) -> Result<ExerciseFile, Mistake> {
     yaml::read(source, "an exercise", FILE_BYTES)
+}
+
+/// Reads a file that another one includes.
+pub fn load_included(source: &Source) -> Result<IncludedFile, Mistake> {
+    yaml::read(source, "a file of steps", FILE_BYTES)
 }
 
 #[cfg(test)]

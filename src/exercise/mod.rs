@@ -4,16 +4,28 @@
 //! [`timeline`], drawn as a [`picture`], and judged by [`expectation`]s; the [`outcome`] says how it went.
 
 pub mod amount;
+mod causes;
 pub mod check;
 pub mod clock;
+pub mod course;
 pub mod expectation;
+pub mod explain;
+pub mod facts;
 pub mod fields;
 pub mod file;
+mod flow;
+pub mod instant;
+pub mod inventory;
+pub mod matching;
 pub mod narration;
+pub mod networks;
 pub mod outcome;
 pub mod picture;
 pub mod plan;
 pub mod report;
+pub mod schema;
+mod scope;
+pub mod shapes;
 pub mod template;
 pub mod timeline;
 mod words;

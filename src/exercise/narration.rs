@@ -5,13 +5,15 @@ use bytes::Bytes;
 use crate::exercise::expectation::{bytes_text, quoted};
 use crate::exercise::plan::{Expectation, Facts, Question, Verb};
 use crate::model::delivery::ReadPause;
-use crate::model::event::{AcceptPause, Event};
+use crate::model::event::{AcceptPause, DropReason, Event};
 use crate::model::operation::ShutdownHow;
 use crate::model::socket::CloseReason;
+use crate::model::verify::PatternDifference;
 
 /// What happened, without whose socket it was.
 pub fn describe(event: &Event) -> String {
     match event {
+        Event::Unknown { kind } => format!("`{kind}`, of which this version knows nothing: the agent is newer"),
         Event::Created { remote: None, transport, .. } => format!("{transport} socket made"),
         Event::Created { remote: Some(remote), .. } => format!("connection of {remote} taken"),
         Event::Bound { local } => format!("bound to {local}"),
@@ -30,9 +32,15 @@ pub fn describe(event: &Event) -> String {
         Event::Disconnected { .. } => "disconnected".to_owned(),
         Event::ConnectFailed { remote, error: None, .. } => format!("no answer from {remote}"),
         Event::Accepted { id, remote, .. } => format!("accepted {id} from {remote}"),
-        Event::ConnectionDropped { remote, .. } => {
+        Event::ConnectionDropped { remote, reason, .. } => {
             let from = remote.as_ref().map(|remote| format!(" of {remote}")).unwrap_or_default();
-            format!("dropped a connection{from}")
+            let why = match reason {
+                DropReason::TooMany => ": there are enough",
+                DropReason::Denied => ": it may not come in",
+                DropReason::Gone => "",
+                DropReason::Policy => ": the agent's policy lets nobody in from there",
+            };
+            format!("dropped a connection{from}{why}")
         }
         Event::AcceptPaused { reason: AcceptPause::SocketLimit, .. } => "accepts no more: too many sockets".to_owned(),
         Event::AcceptPaused { reason: AcceptPause::LogFull, .. } => {
@@ -41,7 +49,7 @@ pub fn describe(event: &Event) -> String {
         Event::AcceptPaused { reason: AcceptPause::AcceptLimit, .. } => {
             "accepts no more: as many as it was told to".to_owned()
         }
-        Event::AcceptPaused { reason: AcceptPause::OutOfResources, .. } => {
+        Event::AcceptPaused { reason: AcceptPause::DescriptorLimit | AcceptPause::OutOfResources, .. } => {
             "accepts no more for now: out of resources".to_owned()
         }
         Event::Received { offset, payload } => {
@@ -51,6 +59,13 @@ pub fn describe(event: &Event) -> String {
             format!("received an urgent byte at {offset}: {}", quoted(&Bytes::copy_from_slice(&[*byte])))
         }
         Event::UrgentReceived { offset, byte: None } => format!("came to the urgent byte at {offset}"),
+        Event::PatternBroken(PatternDifference { offset, expected, actual }) => {
+            let byte = |byte: &Option<u8>| byte.map_or_else(|| "nothing".to_owned(), |byte| format!("0x{byte:02x}"));
+            format!("received something else than the pattern at {offset}: {}, not {}", byte(actual), byte(expected))
+        }
+        Event::UrgentLost { offset, size } => {
+            format!("the kernel threw away {} at {offset}, urgent and overtaken", bytes_text(u64::from(*size)))
+        }
         Event::DatagramReceived(datagram) => {
             let source = datagram.source.as_ref().map(|source| format!(" from {source}")).unwrap_or_default();
             let cut = if datagram.truncated() { ", truncated" } else { "" };
@@ -162,6 +177,7 @@ fn facts_text(facts: &Facts) -> String {
     texts.extend(facts.hash_written.as_ref().map(|_| "hash of what was written as it should be".to_owned()));
     texts.extend(facts.local.as_ref().map(|_| "local address as it should be".to_owned()));
     texts.extend(facts.peer.as_ref().map(|_| "peer as it should be".to_owned()));
+    texts.extend(facts.labels.iter().map(|(key, value)| format!("label {key} {value}")));
     texts.join(", ")
 }
 
@@ -176,5 +192,6 @@ fn reason(reason: CloseReason) -> &'static str {
         CloseReason::SessionReset | CloseReason::SessionDeleted | CloseReason::LeaseExpired => " with its session",
         CloseReason::AgentDraining => ", the agent stopping",
         CloseReason::Internal => " by a fault of the agent",
+        CloseReason::Policy => " by the agent's policy",
     }
 }

@@ -1,5 +1,6 @@
 //! How an exercise went.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::exercise::clock::Offset;
@@ -15,6 +16,21 @@ pub struct StepOutcome {
     pub elapsed: Duration,
     /// The event that it was about, if there was one: a host, and the number there.
     pub evidence: Option<(usize, u64)>,
+    /// What it has found out that neither an event tells nor the file says.
+    pub finding: Option<String>,
+    /// The last call that it made, where it did not go as it should.
+    pub call: Option<CallMade>,
+}
+
+/// A call that a step made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallMade {
+    /// Where its agent is reached.
+    pub agent: String,
+    /// The method, with its service.
+    pub method: String,
+    /// The request, as JSON.
+    pub request: String,
 }
 
 /// How a step went.
@@ -28,6 +44,41 @@ pub enum StepResult {
     CouldNotRun(Failure),
 }
 
+/// What was wanted, and what was seen instead.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Difference {
+    /// What was compared: `payload`, `error`, `event`.
+    pub what: String,
+    /// What it should have been.
+    pub expected: String,
+    /// What it was.
+    pub seen: String,
+    /// Both in a sentence.
+    pub text: String,
+}
+
+impl Difference {
+    /// A difference, told as `what is seen, not expected`.
+    pub fn new(what: &str, expected: impl Into<String>, seen: impl Into<String>) -> Self {
+        let (expected, seen) = (expected.into(), seen.into());
+        let text = format!("{what} is {seen}, not {expected}");
+        Self { what: what.to_owned(), expected, seen, text }
+    }
+
+    /// The same, told in these words.
+    #[must_use]
+    pub fn told(mut self, text: impl Into<String>) -> Self {
+        self.text = text.into();
+        self
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// What went wrong, and what to make of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Failure {
@@ -35,6 +86,8 @@ pub struct Failure {
     pub message: String,
     /// What stands under the step.
     pub label: String,
+    /// Both as fields, where something was compared.
+    pub difference: Option<Difference>,
     /// The likely cause, and what to try.
     pub advice: Vec<String>,
 }
@@ -42,7 +95,13 @@ pub struct Failure {
 impl Failure {
     /// A failure in these words.
     pub fn new(message: impl Into<String>, label: impl Into<String>) -> Self {
-        Self { message: message.into(), label: label.into(), advice: Vec::new() }
+        Self { message: message.into(), label: label.into(), ..Self::default() }
+    }
+
+    /// Something was not what it should have been.
+    pub fn differs(difference: Difference) -> Self {
+        let (message, label) = (difference.text.clone(), difference.seen.clone());
+        Self { difference: Some(difference), ..Self::new(message, label) }
     }
 
     /// The same, with advice, if it says anything.
@@ -132,7 +191,14 @@ mod tests {
     fn outcome(results: Vec<StepResult>, problem: Option<&str>) -> ExerciseOutcome {
         let steps = (1..)
             .zip(results)
-            .map(|(number, result)| StepOutcome { number, result, elapsed: Duration::ZERO, evidence: None })
+            .map(|(number, result)| StepOutcome {
+                number,
+                result,
+                elapsed: Duration::ZERO,
+                evidence: None,
+                finding: None,
+                call: None,
+            })
             .collect();
         ExerciseOutcome { steps, step_count: 3, problem: problem.map(str::to_owned), elapsed: Duration::ZERO }
     }

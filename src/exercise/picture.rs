@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use crate::exercise::expectation::quoted;
+use crate::exercise::instant::milliseconds;
 use crate::exercise::report::line::{EventLine, EventPlace, SocketLine, Tone};
 use crate::model::address::Endpoint;
 use crate::model::event::Event;
@@ -14,6 +15,8 @@ use crate::model::socket::CloseReason;
 
 /// Where the first lifeline stands, behind the time.
 const FIRST: usize = 10;
+/// Where it is marked that an event may have come before the one above, behind the time.
+const UNORDERED: usize = 8;
 /// How far lifelines stand apart.
 const COLUMN: usize = 22;
 
@@ -74,8 +77,13 @@ impl Picture {
     fn line(&self, event: &EventLine, passed: &HashSet<EventPlace>) -> Option<String> {
         let label = event.label.as_deref()?;
         let host = self.host(&event.place.host)?;
-        let detail = event.detail.as_deref().unwrap_or_default();
-        let mut detail = match (self.name_of(event), detail) {
+        let told = event.detail.as_deref().unwrap_or_default();
+        // First, so that it is not cut off.
+        let detail = &match contradiction(event) {
+            Some(contradiction) => format!("{contradiction} {told}"),
+            None => told.to_owned(),
+        };
+        let mut detail = match (self.name_of(event), detail.as_str()) {
             ("", detail) => detail.to_owned(),
             (name, "") => name.to_owned(),
             (name, detail) => format!("{name}: {detail}"),
@@ -97,6 +105,9 @@ impl Picture {
         let time = format!("{:>8.3}", seconds(event.at_ns));
         for (at, c) in time.chars().enumerate().take(FIRST - 1) {
             cells[at] = c;
+        }
+        if event.unordered {
+            cells[UNORDERED] = '≈';
         }
         let drawing: String = cells.into_iter().collect();
         Some(self.cut(format!("{drawing}  {detail}")))
@@ -130,7 +141,10 @@ impl Picture {
     /// An event as a line of its own words, for those who cannot see pictures.
     pub fn sentence(&self, event: &EventLine) -> Option<String> {
         event.label.as_ref()?;
-        Some(format!("{:>8.3} {} {} {}", seconds(event.at_ns), event.place.host, self.name_of(event), event.text))
+        let mark = if event.unordered { '≈' } else { ' ' };
+        let more = contradiction(event).map(|text| format!(", {text}")).unwrap_or_default();
+        let (time, name) = (seconds(event.at_ns), self.name_of(event));
+        Some(format!("{time:>8.3}{mark}{} {name} {}{more}", event.place.host, event.text))
     }
 
     fn cut(&self, line: String) -> String {
@@ -147,6 +161,11 @@ impl Picture {
         cut.push('…');
         cut
     }
+}
+
+/// That the clocks say something which cannot be.
+fn contradiction(event: &EventLine) -> Option<String> {
+    event.before_cause_ns.map(|before| format!("by the clocks {} before its cause", milliseconds(before)))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a picture shows milliseconds")]
@@ -217,6 +236,10 @@ pub(super) fn look(event: &Event) -> Option<Look> {
         Event::UrgentReceived { byte, .. } => {
             look(Tone::Plain, "urgent", byte.map(|byte| quoted(&Bytes::copy_from_slice(&[byte]))).unwrap_or_default())
         }
+        Event::PatternBroken(difference) => {
+            look(Tone::Trouble, &format!("pattern broken at {}", difference.offset), String::new())
+        }
+        Event::UrgentLost { size, .. } => look(Tone::Trouble, &format!("{size} B urgent lost"), String::new()),
         Event::DatagramReceived(datagram) => {
             let cut = if datagram.truncated() { ", truncated" } else { "" };
             look(Tone::Plain, &format!("{} B{cut}", datagram.size), quoted(&datagram.payload))
@@ -245,7 +268,8 @@ pub(super) fn look(event: &Event) -> Option<Look> {
             look(Tone::Trouble, &format!("{} failed", error.operation), error.cause.name())
         }
         Event::AcceptPaused { .. } => look(Tone::Trouble, "accepts no more", String::new()),
-        Event::ClockStepped { .. }
+        Event::Unknown { .. }
+        | Event::ClockStepped { .. }
         | Event::AgentDraining { .. }
         | Event::SessionReset { .. }
         | Event::LeaseExpiring { .. }
@@ -282,6 +306,8 @@ mod tests {
             detail: Some(look.detail),
             tone: look.tone,
             caused_by,
+            unordered: false,
+            before_cause_ns: None,
             body: serde_json::Map::new(),
         }
     }
@@ -319,6 +345,22 @@ mod tests {
         let long = event("a", 1, "s", &received("012345678901234567890123456789012345678901234567890"), None);
         let line = &picture.lines(&[long], &HashSet::from([place("a", 1)]))[0];
         assert!(line.chars().count() <= 50 && line.ends_with("… ✓"), "{line}");
+    }
+
+    /// Neighbours that the clocks cannot order are marked, and so is what the clocks cannot be right about.
+    #[test]
+    fn what_the_clocks_leave_open_is_marked() {
+        let picture = Picture::new(vec!["a".into(), "b".into()], 110);
+        let mut late = event("b", 2, "s", &received("x"), Some(place("a", 1)));
+        (late.unordered, late.before_cause_ns) = (true, Some(3_200_000));
+        assert_eq!(
+            picture.lines(&[late.clone()], &HashSet::new())[0],
+            "   0.002≈ │┄┄┄┄┄┄┄┄ 1 B ┄┄┄┄┄┄┄►●                       s: by the clocks 3.200 ms before its cause \"x\""
+        );
+        assert_eq!(
+            picture.sentence(&late).unwrap(),
+            "   0.002≈b s received 1 byte at 0: \"x\", by the clocks 3.200 ms before its cause"
+        );
     }
 
     #[test]

@@ -7,13 +7,22 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::exercise::amount::Amount;
+use crate::exercise::course::{OrderedEvent, Part};
+pub use crate::exercise::facts::{FactNumber, FactSwitch};
+use crate::exercise::inventory::Player;
+use crate::exercise::networks::Networks;
 use crate::exercise::template::Template;
 use crate::model::address::{Family, Transport};
 use crate::model::delivery::{DeliveryChange, Slices, Watermarks};
+use crate::model::encoding::TextEncoding;
 use crate::model::group::GroupChange;
+use crate::model::labels::Labels;
+use crate::model::mistake::Source;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::SocketOption;
-use crate::model::socket::{AcceptPolicy, Attempts, CloseReason, Direction, HalfOpenPolicy, SocketState};
+use crate::model::payload::Pattern;
+use crate::model::socket::{AcceptPolicy, CloseReason, Direction, HalfOpenPolicy, SocketState};
+use crate::model::spec::{Attempts, Retry};
 use crate::model::tcp::TcpState;
 
 /// An exercise that has been checked.
@@ -25,8 +34,18 @@ pub struct Plan {
     pub about: Option<String>,
     /// Who takes part, in the order of the file.
     pub hosts: Vec<HostPlan>,
-    /// What is done, in order.
+    /// The networks that join them.
+    pub networks: Option<Networks>,
+    /// The names of its variables.
+    pub vars: Vec<String>,
+    /// Its steps, in the order of the file.
     pub steps: Vec<Step>,
+    /// In which order they are done.
+    pub parts: Vec<Part>,
+    /// Those that are done at the end in any case.
+    pub finally: Vec<Part>,
+    /// The files that say so: the exercise's own first, then those that are included.
+    pub sources: Vec<Source>,
 }
 
 /// A role.
@@ -34,8 +53,10 @@ pub struct Plan {
 pub struct HostPlan {
     /// Its name.
     pub role: String,
-    /// The agent that plays it; absent: an embedded one.
+    /// The agent that plays it, as the file says.
     pub agent: Option<String>,
+    /// Who does play it.
+    pub player: Player,
 }
 
 /// One step.
@@ -53,7 +74,11 @@ pub struct Step {
     pub error: Option<String>,
     /// Why it is there.
     pub note: Option<String>,
-    /// Where it stands in the file, in bytes.
+    /// Which round of which loop it belongs to, and what its file is included by.
+    pub context: Option<String>,
+    /// The file that it stands in: one of the plan's.
+    pub source: usize,
+    /// Where it stands there, in bytes.
     pub span: Range<usize>,
     /// Where its verb stands, in bytes.
     pub verb_span: Range<usize>,
@@ -70,6 +95,8 @@ pub enum Verb {
         socket: String,
         /// The address.
         to: Template,
+        /// How it is tried again while somebody else has it.
+        retry: Option<Retry>,
     },
     /// Waits for connections.
     Listen {
@@ -137,6 +164,8 @@ pub enum Verb {
         payload: Payload,
         /// How many times, in one call.
         count: u16,
+        /// How much later each is due than the one before it.
+        interval: Duration,
     },
     /// Takes what was received.
     Receive {
@@ -200,6 +229,16 @@ pub enum Verb {
         /// What it is a literal of.
         is: Option<Family>,
     },
+    /// Says whether the steps before it, which were to begin at one instant, did.
+    Together {
+        /// How far apart their starts may lie.
+        align: Duration,
+    },
+    /// Waits until events have come, each before the next.
+    Order {
+        /// The events.
+        events: Vec<OrderedEvent>,
+    },
     /// Waits until something is true of a socket, or makes sure that nothing happens to it.
     Expect {
         /// The socket.
@@ -215,6 +254,7 @@ impl Verb {
         match self {
             Self::Create(socket) => match socket.role {
                 Role::Idle => "create",
+                Role::Connect(_) if matches!(socket.transport, Transport::Udp) => "create",
                 Role::Listen(_) => "listen",
                 Role::Connect(_) => "connect",
             },
@@ -237,6 +277,8 @@ impl Verb {
             Self::Group { change: GroupChange::Unblock, .. } => "unblock",
             Self::Resolve { .. } => "resolve",
             Self::Parse { .. } => "parse",
+            Self::Together { .. } => "together",
+            Self::Order { .. } => "order",
             Self::Expect { .. } => "expect",
         }
     }
@@ -249,6 +291,8 @@ impl Verb {
                 | Self::Receive { .. }
                 | Self::Resolve { .. }
                 | Self::Parse { .. }
+                | Self::Together { .. }
+                | Self::Order { .. }
                 | Self::Expect { .. }
         )
     }
@@ -272,7 +316,8 @@ impl Verb {
             | Self::Group { socket, .. }
             | Self::Expect { socket, .. } => Some(socket),
             Self::Accept { listener, .. } => Some(listener),
-            Self::Resolve { .. } | Self::Parse { .. } => None,
+            Self::Order { events } => events.first().map(|event| event.socket.as_str()),
+            Self::Resolve { .. } | Self::Parse { .. } | Self::Together { .. } => None,
         }
     }
 }
@@ -288,8 +333,16 @@ pub struct SocketPlan {
     pub family: Option<Family>,
     /// The local address, where it was asked for.
     pub local: Option<Template>,
+    /// How that is tried again while somebody else has it.
+    pub bind_retry: Option<Retry>,
     /// What it does once it is made.
     pub role: Role,
+    /// The caller's own words about it.
+    pub labels: Labels,
+    /// With whom it has no connection.
+    pub deny: Option<Template>,
+    /// With whom alone it has connections.
+    pub allow: Option<Template>,
     /// How many connections may wait.
     pub backlog: Option<u32>,
     /// How many connections may be open.
@@ -318,6 +371,8 @@ pub struct SocketPlan {
     pub membership: Option<Membership>,
     /// How long and how often a connect is tried.
     pub attempts: Attempts,
+    /// What all that it receives is compared with.
+    pub verify: Option<Pattern>,
     /// Options, in order.
     pub options: Vec<SocketOption>,
 }
@@ -349,15 +404,26 @@ pub enum Role {
 pub enum Payload {
     /// Known from the file.
     Bytes(Bytes),
-    /// Text with references, to be encoded when they are known.
-    Text(Template, crate::model::encoding::TextEncoding),
+    /// Text with references, to be encoded when they are known, and whether its lines end with CR LF then.
+    Text(Template, TextEncoding, bool),
+}
+
+/// What received bytes must be.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PayloadWanted {
+    /// These bytes.
+    pub bytes: Option<Payload>,
+    /// Something in which this regular expression is found.
+    pub matches: Option<Template>,
+    /// Something with this SHA-256, in hexadecimal digits.
+    pub sha256: Option<Template>,
 }
 
 /// What must be received.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Wanted {
     /// The bytes.
-    pub payload: Option<Payload>,
+    pub payload: PayloadWanted,
     /// How many.
     pub size: Option<u32>,
     /// Where they stand in the stream.
@@ -378,6 +444,8 @@ pub struct Wanted {
     pub at_least: Option<u32>,
     /// Take at most so many bytes.
     pub at_most: Option<u32>,
+    /// So many datagrams, each of them like this.
+    pub count: u32,
     /// Nothing must come for so long.
     pub quiet: Option<Duration>,
 }
@@ -434,7 +502,7 @@ pub struct EventWanted {
     /// Its kind.
     pub kind: &'static str,
     /// The bytes that it carries.
-    pub payload: Option<Payload>,
+    pub payload: PayloadWanted,
     /// How many bytes it is about.
     pub size: Option<u32>,
     /// Where they stand in the stream.
@@ -474,59 +542,6 @@ pub struct Facts {
     pub local: Option<Template>,
     /// Its remote address.
     pub peer: Option<Template>,
-}
-
-macro_rules! facts {
-    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident => $word:literal,)* }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name {
-            $($(#[$variant_meta])* $variant,)*
-        }
-
-        impl $name {
-            /// The word that the file has for it.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)*
-                }
-            }
-        }
-    };
-}
-
-facts! {
-    /// A number that a socket knows of itself.
-    FactNumber {
-        /// How many connections a listener has open.
-        Connections => "connections",
-        /// How many connections wait.
-        Queue => "queue",
-        /// How many bytes were read.
-        BytesRead => "bytes_read",
-        /// How many bytes were written.
-        BytesWritten => "bytes_written",
-        /// How many bytes wait to be read.
-        ReceiveQueue => "receive_queue",
-        /// How many bytes are not acknowledged.
-        SendQueue => "send_queue",
-        /// How many bytes of writes wait in the agent.
-        PendingWriteBytes => "pending_write_bytes",
-        /// How many datagrams the kernel dropped.
-        DatagramsDropped => "datagrams_dropped",
-        /// How many connections may wait.
-        Backlog => "backlog",
-    }
-}
-
-facts! {
-    /// Something that is so, or is not.
-    FactSwitch {
-        /// There is something to read, or an end.
-        Readable => "readable",
-        /// There is room to write.
-        Writable => "writable",
-        /// It is connected with itself.
-        SelfConnected => "self_connected",
-    }
+    /// The caller's own words about it, perhaps among others.
+    pub labels: Labels,
 }

@@ -80,17 +80,6 @@ impl Template {
         })
     }
 
-    /// Puts text where a reference is that `value` knows.
-    pub fn replace(&mut self, value: impl Fn(&str) -> Option<String>) {
-        for part in &mut self.0 {
-            if let Part::Reference(Reference { name, field: None }) = part
-                && let Some(text) = value(name)
-            {
-                *part = Part::Text(text);
-            }
-        }
-    }
-
     /// The text, if it refers to nothing.
     pub fn literal(&self) -> Option<String> {
         self.references().next().is_none().then(|| self.render(|_| None).unwrap_or_default())

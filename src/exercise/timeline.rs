@@ -1,14 +1,13 @@
 //! What happened on all hosts, in one order.
 //!
 //! Invariants: events of one host keep their order. What was caused comes after its cause, whatever the clocks say: a byte is not received
-//! before it is sent. Everything else follows the clocks, corrected by their offsets.
+//! before it is sent. Everything else follows the clocks, corrected by their offsets; what is nearer than those are known is marked, and so
+//! is what contradicts its cause.
 
-use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::model::event::{Event, EventRecord};
-use crate::model::id::SocketUid;
+use crate::exercise::causes::Causes;
+use crate::model::event::EventRecord;
 
 /// An event as a host told it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,22 +29,28 @@ pub struct Moment {
     pub at: i64,
     /// What caused it on the other side: a host, and an event there.
     pub cause: Option<(usize, Arc<EventRecord>)>,
+    /// It may have come before the moment that stands before it.
+    pub unordered: bool,
+    /// By the clocks, it came so many nanoseconds before its cause, which is more than the clocks may be wrong by.
+    pub before_cause: Option<i64>,
 }
 
-/// Which event of which host.
-type Place = (usize, usize);
-type Ends = (SocketAddr, SocketAddr);
+/// Merges what all hosts have told, whose clocks are known within these bounds.
+pub fn merge(hosts: &[Vec<Told>], bounds: &[i64]) -> Vec<Moment> {
+    let mut moments = in_order(hosts, bounds);
+    mark(&mut moments, None, bounds);
+    moments
+}
 
-/// Merges what all hosts have told.
-pub fn merge(hosts: &[Vec<Told>]) -> Vec<Moment> {
+fn in_order(hosts: &[Vec<Told>], bounds: &[i64]) -> Vec<Moment> {
     let causes = Causes::find(hosts);
     let mut next = vec![0; hosts.len()];
     let mut merged = Vec::with_capacity(hosts.iter().map(Vec::len).sum());
     loop {
         let waiting = (0..hosts.len()).filter(|host| next[*host] < hosts[*host].len());
         let free = |host: &usize| {
-            let cause = causes.of.get(&(*host, next[*host]));
-            cause.is_none_or(|(other, at)| *at < next[*other])
+            let cause = causes.of((*host, next[*host]));
+            cause.is_none_or(|(other, at)| at < next[other])
         };
         let earliest = |host: &usize| (hosts[*host][next[*host]].at, *host);
         let ready = waiting.clone().filter(free).min_by_key(earliest);
@@ -53,214 +58,326 @@ pub fn merge(hosts: &[Vec<Told>]) -> Vec<Moment> {
         let Some(host) = ready.or_else(|| waiting.min_by_key(earliest)) else { return merged };
         let place = (host, next[host]);
         let told = &hosts[host][next[host]];
-        let cause = causes.of.get(&place).map(|(other, at)| (*other, Arc::clone(&hosts[*other][*at].record)));
-        merged.push(Moment { host, record: Arc::clone(&told.record), at: told.at, cause });
+        let cause = causes.of(place).map(|(other, at)| (other, &hosts[other][at]));
+        let before_cause = cause.and_then(|(other, cause)| {
+            let before = cause.at.saturating_sub(told.at);
+            (before > together(bounds, other, host)).then_some(before)
+        });
+        let cause = cause.map(|(other, cause)| (other, Arc::clone(&cause.record)));
+        let record = Arc::clone(&told.record);
+        merged.push(Moment { host, record, at: told.at, cause, unordered: false, before_cause });
         next[host] += 1;
     }
 }
 
-/// Which event was caused by which.
-#[derive(Default)]
-struct Causes {
-    of: HashMap<Place, Place>,
-    /// The ends of each connected socket, as it sees them itself: local, remote.
-    ends: HashMap<(usize, SocketUid), Ends>,
-    connects: HashMap<Ends, Place>,
-    /// What each end of a connection has written: through which byte.
-    writes: HashMap<Ends, Vec<(u64, Place)>>,
-    /// How each end has ended its sending direction.
-    endings: HashMap<Ends, Vec<Place>>,
-    /// Datagrams sent, by source and destination.
-    datagrams: HashMap<Ends, VecDeque<Place>>,
-    /// The local address of each UDP socket.
-    locals: HashMap<(usize, SocketUid), SocketAddr>,
+/// Marks moments that may have come before the one that stands before them: those that are nearer to it than the clocks are known, where
+/// nothing else says which came first. `before` stands before them all.
+pub fn mark(moments: &mut [Moment], before: Option<&Moment>, bounds: &[i64]) {
+    let mut before = before.map(|moment| (moment.host, moment.record.seq, moment.at));
+    for moment in moments {
+        // What had come between a cause and its effect would stand between them; so only the cause itself orders neighbours.
+        moment.unordered = before.is_some_and(|(host, seq, at)| {
+            let caused = moment.cause.as_ref().is_some_and(|(other, cause)| (*other, cause.seq) == (host, seq));
+            let apart = moment.at.saturating_sub(at).saturating_abs();
+            host != moment.host && !caused && apart <= together(bounds, host, moment.host)
+        });
+        before = Some((moment.host, moment.record.seq, moment.at));
+    }
 }
 
-impl Causes {
-    fn find(hosts: &[Vec<Told>]) -> Self {
-        let mut causes = Self::default();
-        for (host, told) in hosts.iter().enumerate() {
-            for (at, told) in told.iter().enumerate() {
-                causes.note((host, at), &told.record);
-            }
-        }
-        for (host, told) in hosts.iter().enumerate() {
-            for (at, told) in told.iter().enumerate() {
-                if let Some(cause) = causes.cause(host, &told.record) {
-                    causes.of.insert((host, at), cause);
-                }
-            }
-        }
-        causes
+/// By how much the distance of moments of two hosts may be wrong.
+fn together(bounds: &[i64], one: usize, other: usize) -> i64 {
+    let of = |host: usize| bounds.get(host).copied().unwrap_or(0);
+    if one == other { 0 } else { of(one).saturating_add(of(other)) }
+}
+
+/// Which of two events came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precedence {
+    /// The first one, as its host says, or because it led to the other one.
+    Certain,
+    /// The first one, by so many nanoseconds; that may be wrong by `bound`, which is less.
+    Before {
+        /// How long before.
+        by: i64,
+        /// By how much that may be wrong.
+        bound: i64,
+    },
+    /// The other one, as its host says, or because it led to the first one.
+    CertainlyAfter,
+    /// The other one, by so many nanoseconds.
+    After {
+        /// How long before.
+        by: i64,
+        /// By how much that may be wrong.
+        bound: i64,
+    },
+    /// They are nearer to each other than the clocks are known.
+    Unordered {
+        /// How long the first one came before, by the clocks; negative where it came after.
+        by: i64,
+        /// By how much that may be wrong.
+        bound: i64,
+    },
+}
+
+/// What came before what.
+pub struct Relations<'a> {
+    hosts: &'a [Vec<Told>],
+    bounds: &'a [i64],
+    causes: Causes,
+}
+
+impl<'a> Relations<'a> {
+    /// Those of what hosts have told, whose clocks are known within these bounds.
+    pub fn of(hosts: &'a [Vec<Told>], bounds: &'a [i64]) -> Self {
+        Self { hosts, bounds, causes: Causes::find(hosts) }
     }
 
-    /// Notes what may cause something on the other side.
-    fn note(&mut self, place: Place, record: &EventRecord) {
-        let Some((_, uid)) = &record.socket else { return };
-        let socket = (place.0, *uid);
-        match &record.event {
-            Event::Created { local: Some(local), remote: Some(remote), .. } => {
-                self.ends.insert(socket, (local.addr, remote.addr));
-            }
-            Event::Bound { local } => {
-                self.locals.insert(socket, local.addr);
-            }
-            Event::Connected { local, remote, .. } => {
-                let ends = (local.addr, remote.addr);
-                self.ends.insert(socket, ends);
-                self.locals.insert(socket, local.addr);
-                self.connects.insert(ends, place);
-            }
-            Event::Written { offset, size, .. } => {
-                if let Some(ends) = self.ends.get(&socket) {
-                    self.writes.entry(*ends).or_default().push((offset + u64::from(*size), place));
-                }
-            }
-            Event::ShutDown { how } if how.ends_sending() => self.note_ending(socket, place),
-            Event::Aborted | Event::Closed(_) => self.note_ending(socket, place),
-            Event::Sent { destination: Some(destination), .. } => {
-                if let Some(local) = self.locals.get(&socket) {
-                    self.datagrams.entry((*local, destination.addr)).or_default().push_back(place);
-                }
-            }
-            _ => {}
+    /// Which of two events came first; each is one of a host's.
+    pub fn precedence(&self, one: (usize, usize), other: (usize, usize)) -> Precedence {
+        let leads_to = |(host, at): (usize, usize), to| self.causes.before(to, self.hosts.len())[host] > at;
+        if leads_to(one, other) {
+            return Precedence::Certain;
         }
-    }
-
-    fn note_ending(&mut self, socket: (usize, SocketUid), place: Place) {
-        if let Some(ends) = self.ends.get(&socket) {
-            self.endings.entry(*ends).or_default().push(place);
+        if leads_to(other, one) {
+            return Precedence::CertainlyAfter;
         }
-    }
-
-    /// What caused an event.
-    fn cause(&mut self, host: usize, record: &EventRecord) -> Option<Place> {
-        let (_, uid) = record.socket.as_ref()?;
-        let other_side = |ends: &Ends| (ends.1, ends.0);
-        let ends = self.ends.get(&(host, *uid)).map(other_side);
-        match &record.event {
-            Event::Created { local: Some(local), remote: Some(remote), parent: Some(_), .. }
-            | Event::Accepted { local, remote, .. }
-            | Event::ConnectionDropped { local: Some(local), remote: Some(remote) } => {
-                self.connects.get(&(remote.addr, local.addr)).copied()
-            }
-            Event::Received { offset, payload } => {
-                let through = offset + payload.len() as u64;
-                let writes = self.writes.get(&ends?)?;
-                // The write that brought the last byte; without one, the other side has not told of it yet.
-                writes.iter().find(|(written, _)| *written >= through).map(|(_, place)| *place)
-            }
-            Event::PeerClosed { .. } | Event::PeerReset { .. } | Event::PeerGone { .. } => {
-                self.endings.get(&ends?)?.first().copied()
-            }
-            Event::DatagramReceived(datagram) => {
-                let source = datagram.source.as_ref()?.addr;
-                let destination = datagram.destination.as_ref()?.addr;
-                self.datagram(source, destination)
-            }
-            _ => None,
+        let at = |(host, at): (usize, usize)| self.hosts[host][at].at;
+        let (by, bound) = (at(other).saturating_sub(at(one)), together(self.bounds, one.0, other.0));
+        match () {
+            () if by > bound => Precedence::Before { by, bound },
+            () if by < -bound => Precedence::After { by: -by, bound },
+            () => Precedence::Unordered { by, bound },
         }
-    }
-
-    /// The first datagram of those addresses that has not been received yet. A sender that is bound to all addresses is told by its port.
-    fn datagram(&mut self, source: SocketAddr, destination: SocketAddr) -> Option<Place> {
-        let fits = |local: &SocketAddr| {
-            local.port() == source.port() && (local.ip() == source.ip() || local.ip().is_unspecified())
-        };
-        let key = self.datagrams.keys().find(|(local, to)| fits(local) && *to == destination).copied()?;
-        self.datagrams.get_mut(&key)?.pop_front()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::address::Endpoint;
-    use crate::model::id::SocketId;
+    use crate::model::address::{Endpoint, Family, Transport};
+    use crate::model::event::{Datagram, Event};
+    use crate::model::id::{SocketId, SocketUid};
     use crate::model::operation::ShutdownHow;
     use crate::model::time::Timestamp;
     use bytes::Bytes;
     use proptest::prelude::*;
+    use std::net::SocketAddr;
 
     fn endpoint(text: &str) -> Endpoint {
         text.parse::<SocketAddr>().unwrap().into()
     }
 
-    /// Events of one socket of one host, at these times.
-    fn host(id: &str, events: Vec<(i64, Event)>) -> Vec<Told> {
-        let socket = Some((SocketId::parse(id).unwrap(), SocketUid(1)));
+    /// Events of sockets of one host, at these times.
+    fn log(events: Vec<(i64, u64, Event)>) -> Vec<Told> {
         (1..)
             .zip(events)
-            .map(|(seq, (at, event))| {
+            .map(|(seq, (at, uid, event))| {
                 let time = Timestamp::from_nanos(at);
-                Told { record: Arc::new(EventRecord { seq, time, socket: socket.clone(), request: None, event }), at }
+                let socket = Some((SocketId::parse(&format!("s-{uid}")).unwrap(), SocketUid(uid)));
+                Told { record: Arc::new(EventRecord { seq, time, socket, request: None, event }), at }
             })
             .collect()
     }
 
+    /// Events of one socket of one host.
+    fn host(events: Vec<(i64, Event)>) -> Vec<Told> {
+        log(events.into_iter().map(|(at, event)| (at, 1, event)).collect())
+    }
+
+    fn connected(local: &str, remote: &str) -> Event {
+        Event::Connected { local: endpoint(local), remote: endpoint(remote), self_connected: false }
+    }
+
+    fn accepted(local: &str, remote: &str) -> Event {
+        Event::Created {
+            transport: Transport::Tcp,
+            family: Family::Ipv4,
+            parent: Some((SocketId::parse("door").unwrap(), SocketUid(99))),
+            local: Some(endpoint(local)),
+            remote: Some(endpoint(remote)),
+        }
+    }
+
+    const CLIENT: &str = "10.0.0.2:5000";
+    const SERVER: &str = "10.0.0.1:80";
+
+    fn written(offset: u64, size: u32) -> Event {
+        Event::Written { offset, size, asked_size: size }
+    }
+
+    fn received(offset: u64, payload: &'static [u8]) -> Event {
+        Event::Received { offset, payload: Bytes::from_static(payload) }
+    }
+
     fn client(times: [i64; 3]) -> Vec<Told> {
-        let (local, remote) = (endpoint("10.0.0.2:5000"), endpoint("10.0.0.1:80"));
-        host(
-            "line",
-            vec![
-                (times[0], Event::Connected { local, remote, self_connected: false }),
-                (times[1], Event::Written { offset: 0, size: 3, asked_size: 3 }),
-                (times[2], Event::ShutDown { how: ShutdownHow::Send }),
-            ],
-        )
+        let events = [connected(CLIENT, SERVER), written(0, 3), Event::ShutDown { how: ShutdownHow::Send }];
+        host(times.into_iter().zip(events).collect())
     }
 
     fn server(times: [i64; 3]) -> Vec<Told> {
-        let created = Event::Created {
-            transport: crate::model::address::Transport::Tcp,
-            family: crate::model::address::Family::Ipv4,
-            parent: Some((SocketId::parse("door").unwrap(), SocketUid(9))),
-            local: Some(endpoint("10.0.0.1:80")),
-            remote: Some(endpoint("10.0.0.2:5000")),
-        };
-        let received = Event::Received { offset: 0, payload: Bytes::from_static(b"abc") };
-        host("door.1", vec![(times[0], created), (times[1], received), (times[2], Event::PeerClosed { bytes_read: 3 })])
+        let events = [accepted(SERVER, CLIENT), received(0, b"abc"), Event::PeerClosed { bytes_read: 3 }];
+        host(times.into_iter().zip(events).collect())
     }
 
     fn shown(moments: &[Moment]) -> Vec<String> {
         moments.iter().map(|moment| format!("{}:{}", moment.host, moment.record.event.kind())).collect()
     }
 
+    /// The effects, and the number of what caused each.
+    fn causes(moments: &[Moment]) -> Vec<(String, u64)> {
+        let cause = |moment: &Moment| {
+            let (_, cause) = moment.cause.as_ref()?;
+            Some((format!("{}:{}", moment.record.event.kind(), moment.record.seq), cause.seq))
+        };
+        moments.iter().filter_map(cause).collect()
+    }
+
     #[test]
     fn cause_comes_before_effect_whatever_the_clocks_say() {
         let right = ["0:connected", "1:created", "0:written", "1:received", "0:shut_down", "1:peer_closed"];
-        assert_eq!(shown(&merge(&[client([1, 3, 5]), server([2, 4, 6])])), right);
+        assert_eq!(shown(&merge(&[client([1, 3, 5]), server([2, 4, 6])], &[0, 0])), right);
         // The server's clock is far behind: its events stay after what caused them.
-        assert_eq!(shown(&merge(&[client([1, 3, 5]), server([-900, -800, -700])])), right);
-        let moments = merge(&[client([1, 3, 5]), server([2, 4, 6])]);
+        assert_eq!(shown(&merge(&[client([1, 3, 5]), server([-900, -800, -700])], &[0, 0])), right);
+        let moments = merge(&[client([1, 3, 5]), server([2, 4, 6])], &[0, 0]);
         let (host, cause) = moments[3].cause.clone().unwrap();
         assert_eq!((host, cause.event.kind()), (0, "written"));
     }
 
     #[test]
-    fn datagrams_are_matched_one_by_one() {
-        let sent = |at| (at, Event::Sent { destination: Some(endpoint("10.0.0.1:53")), size: 1, reply_to_event: 0 });
-        let received = |at| {
-            let datagram = crate::model::event::Datagram {
-                source: Some(endpoint("10.0.0.2:4000")),
-                destination: Some(endpoint("10.0.0.1:53")),
-                answer_from: None,
-                interface: None,
-                size: 1,
-                payload: Bytes::from_static(b"x"),
-                hop_limit: None,
-                traffic_class: None,
-                received: None,
-            };
-            (at, Event::DatagramReceived(Box::new(datagram)))
+    fn what_contradicts_its_cause_is_told_unless_the_bounds_allow_it() {
+        let told = |bounds: &[i64]| -> Vec<Option<i64>> {
+            let moments = merge(&[client([10, 30, 50]), server([2, 34, 41])], bounds);
+            moments.iter().filter(|moment| moment.host == 1).map(|moment| moment.before_cause).collect()
         };
+        assert_eq!(told(&[0, 0]), [Some(8), None, Some(9)]);
+        assert_eq!(told(&[4, 4]), [None, None, Some(9)]);
+        assert_eq!(told(&[5, 5]), [None, None, None]);
+    }
+
+    #[test]
+    fn neighbours_nearer_than_the_clocks_are_known_are_unordered_unless_one_led_to_the_other() {
+        let marked = |moments: &[Moment]| -> Vec<bool> { moments.iter().map(|moment| moment.unordered).collect() };
+        // Each effect follows its cause at once; only what follows an effect is of another host and was not led to.
+        let moments = merge(&[client([10, 20, 30]), server([11, 21, 31])], &[5, 5]);
+        assert_eq!(marked(&moments), [false, false, true, false, true, false], "{:?}", shown(&moments));
+        let moments = merge(&[client([10, 20, 30]), server([11, 21, 31])], &[2, 2]);
+        assert_eq!(marked(&moments), [false; 6]);
+        // What is told later goes on from what was told before.
+        let mut rest = moments[2..].to_vec();
+        mark(&mut rest, Some(&moments[1]), &[5, 5]);
+        assert_eq!(marked(&rest), [true, false, true, false]);
+    }
+
+    /// A port is used again: each connection has its own causes.
+    #[test]
+    fn connections_between_the_same_addresses_are_told_apart() {
+        let closed = || Event::Aborted;
+        let client = log(vec![
+            (1, 1, connected(CLIENT, SERVER)),
+            (2, 1, written(0, 3)),
+            (3, 1, closed()),
+            (10, 2, connected(CLIENT, SERVER)),
+            (11, 2, written(0, 3)),
+            (12, 2, closed()),
+        ]);
+        let reset = || Event::PeerClosed { bytes_read: 3 };
+        let server = log(vec![
+            (1, 5, accepted(SERVER, CLIENT)),
+            (2, 5, received(0, b"abc")),
+            (3, 5, reset()),
+            (10, 6, accepted(SERVER, CLIENT)),
+            (11, 6, received(0, b"def")),
+            (12, 6, reset()),
+        ]);
+        let moments = merge(&[client, server], &[0, 0]);
+        let kinds = ["created:1", "received:2", "peer_closed:3", "created:4", "received:5", "peer_closed:6"];
+        let expected: Vec<(String, u64)> = kinds.iter().map(|kind| (*kind).to_owned()).zip(1..).collect();
+        assert_eq!(causes(&moments), expected);
+    }
+
+    fn sent(size: u32) -> Event {
+        Event::Sent { destination: Some(endpoint("10.0.0.1:53")), size, reply_to_event: 0 }
+    }
+
+    fn datagram(source: &str, destination: &str, size: u32) -> Event {
+        Event::DatagramReceived(Box::new(Datagram {
+            source: Some(endpoint(source)),
+            destination: Some(endpoint(destination)),
+            answer_from: None,
+            interface: None,
+            size,
+            payload: Bytes::from_static(b"x"),
+            hop_limit: None,
+            traffic_class: None,
+            received: None,
+        }))
+    }
+
+    #[test]
+    fn datagrams_are_matched_one_by_one() {
         let bound = (0, Event::Bound { local: endpoint("0.0.0.0:4000") });
-        let sender = host("a", vec![bound, sent(10), sent(20)]);
-        let receiver = host("b", vec![received(5), received(15)]);
+        let sender = host(vec![bound, (10, sent(1)), (20, sent(1))]);
+        let one = || datagram("10.0.0.2:4000", "10.0.0.1:53", 1);
+        let receiver = host(vec![(5, one()), (15, one())]);
         assert_eq!(
-            shown(&merge(&[sender, receiver])),
+            shown(&merge(&[sender, receiver], &[0, 0])),
             ["0:bound", "0:sent", "1:datagram_received", "0:sent", "1:datagram_received"]
         );
+    }
+
+    #[test]
+    fn a_datagram_that_was_lost_is_passed_over_where_sizes_tell() {
+        let bound = (0, Event::Bound { local: endpoint("10.0.0.2:4000") });
+        let sender = host(vec![bound, (10, sent(1)), (20, sent(2)), (30, sent(3))]);
+        let receiver = host(vec![(31, datagram("10.0.0.2:4000", "10.0.0.1:53", 3))]);
+        let moments = merge(&[sender, receiver], &[0, 0]);
+        assert_eq!(causes(&moments), [("datagram_received:1".to_owned(), 4)]);
+    }
+
+    /// Several hosts are bound to all addresses and the same port: who sent first is taken first, in every run.
+    #[test]
+    fn senders_that_look_alike_are_taken_in_the_order_of_their_sends() {
+        let sender = |at| host(vec![(0, Event::Bound { local: endpoint("0.0.0.0:4000") }), (at, sent(1))]);
+        let one = || datagram("10.0.0.2:4000", "10.0.0.1:53", 1);
+        let receiver = host(vec![(100, one()), (101, one())]);
+        let hosts = [sender(20), sender(10), receiver];
+        let moments = merge(&hosts, &[0, 0, 0]);
+        let from: Vec<usize> = moments.iter().filter_map(|moment| Some(moment.cause.as_ref()?.0)).collect();
+        assert_eq!(from, [1, 0]);
+    }
+
+    /// What is sent to a group is received by many, and each copy has the same cause.
+    #[test]
+    fn each_member_of_a_group_receives_its_own_copy() {
+        let to_group = Event::Sent { destination: Some(endpoint("239.1.1.1:53")), size: 1, reply_to_event: 0 };
+        let bound = (0, Event::Bound { local: endpoint("10.0.0.2:4000") });
+        let sender = host(vec![bound, (10, to_group.clone()), (20, to_group)]);
+        let copy = || datagram("10.0.0.2:4000", "239.1.1.1:53", 1);
+        let member = || host(vec![(30, copy()), (31, copy())]);
+        let moments = merge(&[sender, member(), member()], &[0, 0, 0]);
+        let numbers: Vec<u64> = moments.iter().filter_map(|moment| Some(moment.cause.as_ref()?.1.seq)).collect();
+        assert_eq!(numbers, [2, 2, 3, 3]);
+    }
+
+    #[test]
+    fn what_comes_first_is_said_by_hosts_by_causes_and_by_clocks_within_their_bounds() {
+        let hosts = [client([10, 30, 500]), server([11, 600, 700]), host(vec![(40, sent(1)), (900, sent(1))])];
+        let bounds = [20, 20, 20];
+        let relations = Relations::of(&hosts, &bounds);
+        for (one, other, expected) in [
+            ((0, 0), (0, 1), Precedence::Certain),
+            // By the connect, which led to the connection.
+            ((0, 0), (1, 1), Precedence::Certain),
+            ((1, 2), (0, 1), Precedence::CertainlyAfter),
+            ((0, 1), (2, 0), Precedence::Unordered { by: 10, bound: 40 }),
+            ((2, 0), (0, 1), Precedence::Unordered { by: -10, bound: 40 }),
+            ((2, 0), (0, 2), Precedence::Before { by: 460, bound: 40 }),
+            ((2, 1), (1, 2), Precedence::After { by: 200, bound: 40 }),
+        ] {
+            assert_eq!(relations.precedence(one, other), expected, "{one:?} {other:?}");
+        }
     }
 
     proptest! {
@@ -273,18 +390,80 @@ mod tests {
                 let mut at = from;
                 [0, 1, 2].map(|n: usize| { at += gaps[n]; at })
             };
-            let moments = merge(&[client(rising(&steps, 0)), server(rising(&others, skew))]);
+            let moments = merge(&[client(rising(&steps, 0)), server(rising(&others, skew))], &[0, 0]);
             prop_assert_eq!(moments.len(), 6);
-            for host in 0..2 {
-                let seqs: Vec<u64> = moments.iter().filter(|m| m.host == host).map(|m| m.record.seq).collect();
-                prop_assert_eq!(seqs, [1, 2, 3]);
+            keeps_orders(&moments, 2)?;
+        }
+
+        /// The same with many connections, of which ports are used again, between many hosts; and each effect has the cause that it truly had.
+        #[test]
+        fn true_causes_are_found_whatever_the_clocks_say(
+            talks in prop::collection::vec((0usize..3, 0usize..3, 0u16..2, 1u32..5), 1..20),
+            skews in prop::collection::vec(-3_000_000_000i64..3_000_000_000, 4),
+        ) {
+            // Host 3 serves; the others connect, write, and end, one after the other.
+            let mut logs: Vec<Vec<(i64, u64, Event)>> = vec![Vec::new(); 4];
+            let mut truth = Vec::new();
+            for (number, (client, _, port, size)) in talks.iter().enumerate() {
+                let (now, uid) = (number as i64 * 1_000, number as u64 + 1);
+                let (local, remote) = (format!("10.0.0.{client}:{}", 5_000 + port), SERVER.to_owned());
+                let payload = &b"abcde"[..*size as usize];
+                let ours = [connected(&local, &remote), written(0, *size), Event::Aborted];
+                let theirs = [accepted(&remote, &local), received(0, payload), Event::PeerClosed { bytes_read: 0 }];
+                for (at, (cause, effect)) in ours.into_iter().zip(theirs).enumerate() {
+                    let now = now + at as i64 * 10;
+                    truth.push(((*client, logs[*client].len()), logs[3].len()));
+                    logs[*client].push((now + skews[*client], uid, cause));
+                    logs[3].push((now + 5 + skews[3], uid, effect));
+                }
             }
-            for (at, moment) in moments.iter().enumerate() {
-                if let Some((host, cause)) = &moment.cause {
-                    let cause_at = moments.iter().position(|m| m.host == *host && m.record.seq == cause.seq).unwrap();
-                    prop_assert!(cause_at < at);
+            let hosts: Vec<Vec<Told>> = logs.into_iter().map(log).collect();
+            let moments = merge(&hosts, &[0; 4]);
+            keeps_orders(&moments, 4)?;
+            for ((host, at), effect) in truth {
+                let moment = moments.iter().find(|moment| moment.host == 3 && moment.record.seq == effect as u64 + 1).unwrap();
+                let found = moment.cause.as_ref().map(|(host, cause)| (*host, cause.seq));
+                prop_assert_eq!(found, Some((host, at as u64 + 1)));
+            }
+        }
+
+        /// Where clocks are within their bounds, nothing is told of a contradiction, and what is said to come first truly did.
+        #[test]
+        fn clocks_within_their_bounds_never_lie(
+            times in prop::collection::vec((0usize..3, 0i64..100_000), 2..20), errors in prop::collection::vec(-500i64..500, 3),
+        ) {
+            let mut times = times;
+            times.sort_by_key(|(_, at)| *at);
+            let bounds: Vec<i64> = errors.iter().map(|error| error.abs()).collect();
+            let mut logs: Vec<Vec<(i64, u64, Event)>> = vec![Vec::new(); 3];
+            let mut places = Vec::new();
+            for (host, at) in &times {
+                places.push((*host, logs[*host].len()));
+                logs[*host].push((at + errors[*host], 1, written(0, 1)));
+            }
+            let hosts: Vec<Vec<Told>> = logs.into_iter().map(log).collect();
+            prop_assert!(merge(&hosts, &bounds).iter().all(|moment| moment.before_cause.is_none()));
+            let relations = Relations::of(&hosts, &bounds);
+            for (late, other) in places.iter().enumerate() {
+                for one in &places[..late] {
+                    let said = relations.precedence(*one, *other);
+                    prop_assert!(!matches!(said, Precedence::After { .. } | Precedence::CertainlyAfter), "{one:?} {other:?} {said:?}");
                 }
             }
         }
+    }
+
+    fn keeps_orders(moments: &[Moment], hosts: usize) -> Result<(), TestCaseError> {
+        for host in 0..hosts {
+            let seqs: Vec<u64> = moments.iter().filter(|m| m.host == host).map(|m| m.record.seq).collect();
+            prop_assert_eq!(&seqs, &(1..=seqs.len() as u64).collect::<Vec<_>>());
+        }
+        for (at, moment) in moments.iter().enumerate() {
+            if let Some((host, cause)) = &moment.cause {
+                let cause_at = moments.iter().position(|m| m.host == *host && m.record.seq == cause.seq).unwrap();
+                prop_assert!(cause_at < at);
+            }
+        }
+        Ok(())
     }
 }

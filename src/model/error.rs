@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::model::address::Endpoint;
+use crate::model::capability::Capability;
 use crate::model::errno::{Errno, LookupErrno};
 use crate::model::holder::Holder;
 use crate::model::operation::Operation;
@@ -147,6 +148,10 @@ impl SocketError {
     pub fn hint(&self) -> &'static str {
         match (&self.holder, self.cause) {
             (Some(holder), _) => holder.hint(),
+            (None, Cause::Errno(Errno::EPERM)) if self.operation == Operation::SetOption => {
+                let option = self.subject.as_deref().and_then(Capability::option_hint);
+                option.unwrap_or_else(|| Errno::EPERM.hint(self.operation))
+            }
             (None, Cause::Errno(errno)) => errno.hint(self.operation),
             (None, Cause::Lookup(errno)) => errno.hint(),
         }

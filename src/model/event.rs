@@ -17,6 +17,7 @@ use crate::model::operation::ShutdownHow;
 use crate::model::option::OptionResult;
 use crate::model::socket::Closing;
 use crate::model::time::Timestamp;
+use crate::model::verify::PatternDifference;
 
 /// Why a listener stopped accepting for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,21 @@ pub enum AcceptPause {
     AcceptLimit,
     /// The session's log has no room for what nobody has taken yet.
     LogFull,
+    /// Lab sockets have all descriptors that they may have.
+    DescriptorLimit,
+}
+
+/// Why a listener dropped a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// As many are open as may be.
+    TooMany,
+    /// Its lists do not let the peer in.
+    Denied,
+    /// The peer was gone before its address could be read.
+    Gone,
+    /// The policy lets nobody in from there.
+    Policy,
 }
 
 /// A datagram, with what the kernel told about it.
@@ -91,7 +107,9 @@ macro_rules! kinds {
         #[derive(Debug, Clone, PartialEq, Eq)]
         #[allow(missing_docs, reason = "the fields are those of the messages in event.proto")]
         pub enum Event {
-            $($(#[$meta])* $variant $({ $($field: $type),* })? $(($tuple))?),*
+            $($(#[$meta])* $variant $({ $($field: $type),* })? $(($tuple))?,)*
+            /// Something that this version does not know. Agents that are newer tell of it, and this one never does.
+            Unknown { kind: Arc<str> },
         }
 
         impl Event {
@@ -99,16 +117,18 @@ macro_rules! kinds {
             pub const KINDS: &'static [&'static str] = &[$($kind),*];
 
             /// The name of this kind.
-            pub const fn kind(&self) -> &'static str {
+            pub fn kind(&self) -> &str {
                 match self {
-                    $(Self::$variant { .. } => $kind),*
+                    $(Self::$variant { .. } => $kind,)*
+                    Self::Unknown { kind } => kind,
                 }
             }
 
             /// Whether it ends something: such events have room of their own in the log.
             pub const fn is_final(&self) -> bool {
                 match self {
-                    $(Self::$variant { .. } => $final),*
+                    $(Self::$variant { .. } => $final,)*
+                    Self::Unknown { .. } => false,
                 }
             }
         }
@@ -138,7 +158,7 @@ kinds! {
     /// A listener accepted a connection.
     Accepted { id: SocketId, uid: SocketUid, local: Endpoint, remote: Endpoint } => "accepted", false;
     /// A listener dropped a connection.
-    ConnectionDropped { local: Option<Endpoint>, remote: Option<Endpoint> } => "connection_dropped", true;
+    ConnectionDropped { local: Option<Endpoint>, remote: Option<Endpoint>, reason: DropReason } => "connection_dropped", true;
     /// A listener stopped accepting for a while.
     AcceptPaused { reason: AcceptPause, error: Option<SocketError> } => "accept_paused", false;
     /// An accept did not succeed.
@@ -147,6 +167,10 @@ kinds! {
     Received { offset: u64, payload: Bytes } => "received", false;
     /// Reading has come to an urgent byte; without the byte, that is the next one of the stream.
     UrgentReceived { offset: u64, byte: Option<u8> } => "urgent_received", false;
+    /// What was received is not what was expected.
+    PatternBroken(PatternDifference) => "pattern_broken", false;
+    /// The kernel threw urgent bytes away that nobody had read.
+    UrgentLost { offset: u64, size: u32 } => "urgent_lost", false;
     /// A datagram was read.
     DatagramReceived(Box<Datagram>) => "datagram_received", false;
     /// The kernel dropped datagrams.

@@ -186,6 +186,11 @@ impl Memberships {
         self.0.iter().filter(move |joined| joined.membership.group == group)
     }
 
+    /// The groups, once for each membership.
+    pub fn groups(&self) -> impl Iterator<Item = IpAddr> {
+        self.0.iter().map(|joined| joined.membership.group)
+    }
+
     /// How many entries the kernel keeps for it: memberships, and sources blocked.
     pub fn len(&self) -> usize {
         self.0.iter().map(|joined| 1 + joined.blocked.len()).sum()

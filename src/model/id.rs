@@ -16,7 +16,7 @@ pub const REQUEST_ID_BYTES: usize = 64;
 pub const PRINCIPAL_BYTES: usize = 253;
 
 /// The session that a caller works in when it names none.
-pub const DEFAULT_SESSION: &str = "default";
+const DEFAULT_SESSION: &str = "default";
 
 /// The name of a session, unique among those of one principal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -258,6 +258,20 @@ impl Principal {
     }
 }
 
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reads `alice/lab`, as the session `lab` of `alice` is called by others; absent where the text names a session of the caller's own.
+pub fn split_owner(text: &str) -> Result<Option<(Principal, SessionId)>, Problem> {
+    let Some((owner, session)) = text.split_once('/') else { return Ok(None) };
+    let owner = Principal::parse(owner)?;
+    check_name(session)?;
+    Ok(Some((owner, SessionId(session.into()))))
+}
+
 /// Checks `[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?`: what DNS labels look like, so that names work everywhere.
 pub fn check_name(text: &str) -> Result<(), Problem> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -303,6 +317,19 @@ mod tests {
         assert_eq!(SocketId::parse("door").unwrap().child(12), child);
         for bad in ["door.", "door.0", "door.01", "door.x", "door.1.2", ".1", "door.-1", "door.99999999999999999999"] {
             assert!(SocketId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sessions_of_others_are_named_with_their_owner() {
+        let (owner, session) = split_owner("alice@lab.example/lab-1").unwrap().unwrap();
+        assert_eq!((owner.as_str(), session.as_str()), ("alice@lab.example", "lab-1"));
+        assert!(split_owner("alice/default").unwrap().unwrap().1.is_default());
+        assert_eq!(split_owner("lab-1"), Ok(None));
+        assert_eq!(split_owner(""), Ok(None));
+        for bad in ["/", "/lab", "alice/", "Alice/lab", "alice/Lab", "alice/lab/1", "alice//lab", "-/lab", "alice/a\n"]
+        {
+            assert!(split_owner(bad).is_err(), "{bad}");
         }
     }
 

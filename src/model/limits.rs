@@ -27,6 +27,14 @@ macro_rules! limits {
             /// The name of every limit.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
 
+            /// The limit of this name.
+            pub fn get(&self, name: &str) -> Option<u32> {
+                match name {
+                    $(stringify!($name) => Some(self.$name),)*
+                    _ => None,
+                }
+            }
+
             /// Changes the limit of this name.
             pub fn set(&mut self, name: &str, value: u32) -> Result<(), Problem> {
                 match name {
@@ -45,11 +53,15 @@ macro_rules! limits {
 limits! {
     /// Open sockets of a session. Each costs a descriptor.
     sockets: 1024, 1..=1 << 20;
+    /// Sockets of a session that have begun to listen and are open. Each takes connections without being asked.
+    listeners: 64, 1..=1 << 16;
+    /// Descriptors of the agent that no lab socket gets: connections of controllers, files, lookups. At most half of what RLIMIT_NOFILE allows.
+    reserved_descriptors: 320, 0..=1 << 20;
     /// Sessions of a principal, the default session included, expired ones not.
     sessions: 16, 1..=1 << 16;
     /// Sessions of a principal whose lease has expired and whose log can still be read. The one that expired first goes first.
     expired_sessions: 8, 0..=1 << 16;
-    /// Watchers of a session. Each costs what HTTP/2 buffers for it, about 100 KiB when it stalls.
+    /// Watchers of a session. One that has stopped reading costs two batches of events: at most 1.5 MiB.
     watchers: 128, 1..=1 << 16;
     /// Operations of a session that run or are scheduled. Each costs a task.
     calls: 1024, 1..=1 << 20;
@@ -69,6 +81,9 @@ limits! {
     read_size: READ_SIZE, 1..=READ_SIZE;
     /// Bytes of one socket's writes that wait for room in the kernel.
     pending_write_bytes: 4 << 20, 1..=1 << 30;
+    /// Bytes of payload of all sessions that wait for room in the kernel, or for their start. A session has no more of it than it leaves to the
+    /// others, and a TransferSocket sets its `transfer_bytes` aside.
+    pending_write_bytes_total: 1 << 30, 1..=u32::MAX;
     /// Bytes that one TransferSocket takes from its client before the kernel has them. With those of others on the same connection this
     /// should stay below its HTTP/2 window of 4 MiB, or they wait for each other.
     transfer_bytes: 512 << 10, 1..=1 << 30;
@@ -76,6 +91,8 @@ limits! {
     log_events: 1 << 16, 1..=1 << 24;
     /// Bytes of payload in the log of a session.
     log_bytes: 64 << 20, 1..=u32::MAX;
+    /// Bytes of payload in the logs of all sessions. Where there are so many that `log_bytes` each would be more, they share it equally.
+    log_bytes_total: 512 << 20, 1..=u32::MAX;
     /// Events that end something and have room of their own in the log of a session.
     log_final_events: 4096, 0..=1 << 24;
     /// Closed sockets of a session that are remembered.
@@ -94,6 +111,53 @@ limits! {
     marks: 64, 1..=1 << 16;
     /// Bytes of one request message: room for the payload in hex, and for the rest.
     message_bytes: 4 << 20, 1 << 12..=1 << 28;
+}
+
+/// What a log must be able to hold to be of use, where its own limit is not lower.
+const LEAST_LOG_BYTES: u32 = 4 << 20;
+
+/// What a caller can use up: for each of these, GetAgent tells how much is in use and how often more was asked for.
+pub const QUOTAS: [&str; 9] = [
+    "sockets",
+    "listeners",
+    "sessions",
+    "calls",
+    "watchers",
+    "log_bytes",
+    "log_bytes_total",
+    "pending_write_bytes_total",
+    "reserved_descriptors",
+];
+
+/// How much of a quota is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The name of the limit.
+    pub name: &'static str,
+    /// How much there may be.
+    pub limit: u64,
+    /// How much is in use, where most is: in one session, of one principal, or in all.
+    pub used: u64,
+    /// How many requests have been refused because of it.
+    pub refused: u64,
+}
+
+impl Limits {
+    /// How many logs there can be.
+    pub fn most_logs(&self) -> u64 {
+        u64::from(self.log_bytes_total / LEAST_LOG_BYTES.min(self.log_bytes)).max(1)
+    }
+
+    /// How many bytes of payload each of so many logs may hold. None where there cannot be so many.
+    pub fn log_share(&self, logs: u64) -> Option<u64> {
+        let share = u64::from(self.log_bytes_total) / logs.max(1);
+        (logs <= self.most_logs()).then(|| share.clamp(1, self.log_bytes.into()))
+    }
+
+    /// How many lab sockets all agents of a process may have open, which may open so many descriptors.
+    pub fn lab_descriptors(&self, descriptors: u64) -> u64 {
+        descriptors - u64::from(self.reserved_descriptors).min(descriptors / 2)
+    }
 }
 
 fn in_range(name: &str, value: u32, range: RangeInclusive<u32>) -> Result<(), Problem> {
@@ -144,14 +208,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn logs_share_what_there_is_for_all() {
+        let limits = Limits::default();
+        assert_eq!((limits.log_share(1), limits.log_share(8)), (Some(64 << 20), Some(64 << 20)));
+        assert_eq!((limits.log_share(16), limits.log_share(128)), (Some(32 << 20), Some(4 << 20)));
+        assert_eq!(limits.log_share(129), None);
+        let (log_bytes, log_bytes_total) = (100, 250);
+        let small = Limits { log_bytes, log_bytes_total, ..limits };
+        assert_eq!([1, 2, 3].map(|logs| small.log_share(logs)), [Some(100), Some(100), None]);
+    }
+
+    #[test]
+    fn every_quota_is_a_limit() {
+        for name in QUOTAS {
+            assert!(Limits::default().get(name).is_some_and(|usual| usual > 0), "{name}");
+        }
+    }
+
+    #[test]
     fn every_limit_can_be_set_within_its_range() {
         for name in Limits::NAMES {
             let mut limits = Limits::default();
-            assert_eq!(limits.set(name, u32::MAX).is_ok(), *name == "log_bytes", "{name}");
+            let boundless = name.starts_with("log_bytes") || name.ends_with("_total");
+            assert_eq!(limits.set(name, u32::MAX).is_ok(), boundless, "{name}");
             limits.set(name, 4097).or_else(|_| limits.set(name, 7)).unwrap();
             assert_ne!(limits, Limits::default(), "{name}");
         }
+        let small = Limits { reserved_descriptors: 300, ..Limits::default() };
+        assert_eq!([0, 1, 400, 600, 1024].map(|all| small.lab_descriptors(all)), [0, 1, 200, 300, 724]);
         let unknown = Limits::default().set("socketz", 1).unwrap_err();
-        assert!(unknown.to_string().starts_with("there is no limit `socketz`: sockets, sessions"), "{unknown}");
+        assert!(unknown.to_string().starts_with("there is no limit `socketz`: sockets, listeners"), "{unknown}");
     }
 }

@@ -24,14 +24,22 @@ pub struct Source {
 impl Source {
     /// The line of a byte, counted from 1.
     pub fn line(&self, at: usize) -> usize {
-        self.text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
+        line(&self.text, at)
     }
 
     /// The column of a byte, counted from 1 in characters.
     pub fn column(&self, at: usize) -> usize {
-        let before = self.text.get(..at).unwrap_or(&self.text);
-        before.rsplit('\n').next().unwrap_or_default().chars().count() + 1
+        column(&self.text, at)
     }
+}
+
+fn line(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
+}
+
+fn column(text: &str, at: usize) -> usize {
+    let before = text.get(..at).unwrap_or(text);
+    before.rsplit('\n').next().unwrap_or_default().chars().count() + 1
 }
 
 /// Something that is wrong at one place of a file.
@@ -61,6 +69,21 @@ impl Mistake {
             help: None,
             text: Arc::new(NamedSource::new(source.name.clone(), source.text.clone()).with_language("yaml")),
         }
+    }
+
+    /// The name of the file.
+    pub fn file(&self) -> &str {
+        self.text.name()
+    }
+
+    /// The line, from 1.
+    pub fn line(&self) -> usize {
+        line(self.text.inner(), self.span.start)
+    }
+
+    /// The column, from 1, in characters.
+    pub fn column(&self) -> usize {
+        column(self.text.inner(), self.span.start)
     }
 
     /// The same, with other words under the place.

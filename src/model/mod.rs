@@ -4,15 +4,20 @@
 //! trait ([`time::Clock`], [`lookup::Resolver`]).
 
 pub mod address;
+pub mod audit;
+pub mod capability;
 pub mod delivery;
 pub mod encoding;
+pub mod endpoint;
 pub mod errno;
 pub mod error;
 pub mod event;
+pub mod feature;
 pub mod group;
 pub mod holder;
 pub mod host;
 pub mod id;
+pub mod labels;
 pub mod limits;
 pub mod lookup;
 pub mod memory;
@@ -21,10 +26,15 @@ pub mod operation;
 pub mod option;
 pub mod option_table;
 pub mod payload;
+pub mod peers;
+pub mod policy;
 pub mod refusal;
 pub mod session;
 pub mod socket;
+pub mod spec;
 pub mod tcp;
 pub mod time;
 pub mod transfer;
+pub mod verify;
+pub mod view;
 pub mod yaml;

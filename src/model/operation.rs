@@ -10,11 +10,12 @@ use crate::model::address::{AddressText, Endpoint};
 use crate::model::delivery::{DeliveryChange, Slices};
 use crate::model::error::SocketError;
 use crate::model::group::{GroupAsked, GroupChange, GroupResult};
-use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid, WatcherId};
+use crate::model::id::{InstanceId, Principal, RequestId, SessionId, SocketId, SocketUid, WatcherId};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::session::{LeaseView, Retention, SessionSpec, SessionState};
-use crate::model::socket::{Attempts, SocketSpec, SocketView};
+use crate::model::spec::{Attempts, Retry, SocketSpec};
 use crate::model::time::Timestamp;
+use crate::model::view::SocketView;
 
 /// An operation, as errors name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,6 +60,32 @@ pub enum Operation {
     Block,
     /// setsockopt(2) with MCAST_UNBLOCK_SOURCE.
     Unblock,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::Create,
+        Self::LookUp,
+        Self::Bind,
+        Self::Listen,
+        Self::Accept,
+        Self::Connect,
+        Self::Disconnect,
+        Self::Write,
+        Self::Send,
+        Self::Receive,
+        Self::Shutdown,
+        Self::Close,
+        Self::Abort,
+        Self::SetOption,
+        Self::GetOption,
+        Self::Route,
+        Self::Join,
+        Self::Leave,
+        Self::Block,
+        Self::Unblock,
+    ];
 }
 
 impl fmt::Display for Operation {
@@ -143,6 +170,8 @@ pub struct CallOptions {
     pub fail_on_error: bool,
     /// The agent that is meant.
     pub instance: Option<InstanceId>,
+    /// Who asks for it, where that is not whose session it is: the policy must allow it to both.
+    pub asker: Option<Principal>,
 }
 
 /// Which socket of which session.
@@ -223,7 +252,12 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SocketAction {
     /// Give it a local address.
-    Bind(AddressText),
+    Bind {
+        /// The address.
+        local: AddressText,
+        /// How it is tried again while somebody else has it.
+        retry: Option<Retry>,
+    },
     /// Wait for connections.
     Listen {
         /// The backlog; that of its creation where absent.
@@ -252,7 +286,12 @@ pub enum SocketAction {
         slices: Option<Slices>,
     },
     /// Send datagrams.
-    Send(Vec<OutgoingDatagram>),
+    Send {
+        /// The datagrams, in order.
+        datagrams: Vec<OutgoingDatagram>,
+        /// How much later each is due than the one before it.
+        interval: Duration,
+    },
     /// Take the next payload.
     Receive(Take),
     /// Wait until the peer has everything.
@@ -298,6 +337,17 @@ impl Action {
         }
     }
 
+    /// How many bytes it is to hand to the kernel.
+    pub fn payload_bytes(&self) -> u64 {
+        match self {
+            Self::Socket(_, SocketAction::Write { payload, .. }) => payload.len() as u64,
+            Self::Socket(_, SocketAction::Send { datagrams, .. }) => {
+                datagrams.iter().map(|datagram| datagram.payload.len() as u64).sum()
+            }
+            _ => 0,
+        }
+    }
+
     /// The RPC that asks for it.
     pub const fn method(&self) -> Method {
         match self {
@@ -306,13 +356,13 @@ impl Action {
             Self::DeleteSession { .. } => Method::DeleteSession,
             Self::CreateSocket { .. } => Method::CreateSocket,
             Self::Socket(_, action) => match action {
-                SocketAction::Bind(_) => Method::BindSocket,
+                SocketAction::Bind { .. } => Method::BindSocket,
                 SocketAction::Listen { .. } => Method::ListenSocket,
                 SocketAction::Accept => Method::AcceptSocket,
                 SocketAction::Connect { .. } => Method::ConnectSocket,
                 SocketAction::Disconnect => Method::DisconnectSocket,
                 SocketAction::Write { .. } => Method::WriteSocket,
-                SocketAction::Send(_) => Method::SendDatagrams,
+                SocketAction::Send { .. } => Method::SendDatagrams,
                 SocketAction::Receive(_) => Method::ReceiveSocket,
                 SocketAction::Flush => Method::FlushSocket,
                 SocketAction::Shutdown(_) => Method::ShutdownSocket,
@@ -362,6 +412,8 @@ pub enum Method {
 pub struct SessionView {
     /// Its name.
     pub id: SessionId,
+    /// Whose it is.
+    pub owner: Principal,
     /// When it was made.
     pub created: Timestamp,
     /// How many sockets it has.

@@ -8,16 +8,18 @@ use crate::model::encoding::TextEncoding;
 use crate::model::refusal::Problem;
 
 /// Bytes that are described instead of listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
-    /// How many.
+    /// How many. Of bytes that are expected: after how many they start over; zero: never.
     pub size: u32,
+    /// How many are left out in front.
+    pub start: u64,
     /// What they are.
     pub fill: Fill,
 }
 
 /// What a pattern repeats.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Fill {
     /// 00 01 02 … ff.
     Counting,
@@ -34,26 +36,50 @@ impl Pattern {
         if size == 0 {
             return Err(Problem::new("size: a pattern has at least one byte"));
         }
+        self.fill.check()?;
         let mut bytes = BytesMut::with_capacity(size + 8);
-        match &self.fill {
-            Fill::Counting => bytes.extend((0..=u8::MAX).cycle().take(size)),
-            Fill::Repeat(text) if text.is_empty() => return Err(Problem::new("repeat: there is nothing to repeat")),
-            Fill::Repeat(text) => bytes.extend(text.bytes().cycle().take(size)),
-            Fill::Random(seed) => {
-                let mut state = *seed;
-                while bytes.len() < size {
-                    bytes.put_u64_le(split_mix(&mut state));
-                }
-                bytes.truncate(size);
-            }
-        }
+        self.fill.write(self.start, size, &mut bytes);
         Ok(bytes.freeze())
     }
 }
 
+impl Fill {
+    /// Whether there is something to fill with.
+    pub fn check(&self) -> Result<(), Problem> {
+        match self {
+            Self::Repeat(text) if text.is_empty() => Err(Problem::new("repeat: there is nothing to repeat")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends so many of its bytes, from this place of the endless sequence on.
+    pub fn write(&self, start: u64, size: usize, into: &mut BytesMut) {
+        let whole = into.len() + size;
+        match self {
+            Self::Counting => into.extend((0..=u8::MAX).cycle().skip(start.to_le_bytes()[0].into()).take(size)),
+            Self::Repeat(text) => {
+                let skipped = start.checked_rem(text.len() as u64).unwrap_or(0);
+                into.extend(text.bytes().cycle().skip(usize::try_from(skipped).unwrap_or(0)).take(size));
+            }
+            Self::Random(seed) => {
+                let mut state = seed.wrapping_add(GAMMA.wrapping_mul(start / 8));
+                let skipped = usize::from(start.to_le_bytes()[0] % 8);
+                into.put_slice(&split_mix(&mut state).to_le_bytes()[skipped..]);
+                while into.len() < whole {
+                    into.put_u64_le(split_mix(&mut state));
+                }
+                into.truncate(whole);
+            }
+        }
+    }
+}
+
+/// How far the state of SplitMix64 goes with each number.
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014.
 fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    *state = state.wrapping_add(GAMMA);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -98,6 +124,20 @@ pub fn to_hex(bytes: &[u8]) -> String {
         text.push(DIGITS[usize::from(byte & 15)].into());
     }
     text
+}
+
+/// Text whose lines all end with CR LF.
+pub fn with_crlf(text: &str) -> String {
+    let mut whole = String::with_capacity(text.len() + text.len() / 16);
+    let mut last = ' ';
+    for c in text.chars() {
+        if c == '\n' && last != '\r' {
+            whole.push('\r');
+        }
+        whole.push(c);
+        last = c;
+    }
+    whole
 }
 
 /// The form in which payloads are shown.
@@ -248,17 +288,28 @@ mod tests {
 
     #[test]
     fn patterns_are_the_same_everywhere() {
-        let bytes = |size, fill| Pattern { size, fill }.bytes().unwrap();
+        let bytes = |size, fill| Pattern { size, start: 0, fill }.bytes().unwrap();
         assert_eq!(bytes(4, Fill::Counting)[..], [0, 1, 2, 3]);
         assert_eq!(bytes(258, Fill::Counting)[255..], [255, 0, 1]);
         assert_eq!(bytes(5, Fill::Repeat("ab".into())), "ababa");
         // The first two outputs of SplitMix64 from seed 0: e220a8397b1dcdaf, 6e789e6aa1b965f4.
         assert_eq!(to_hex(&bytes(12, Fill::Random(0))), "afcd1d7b39a820e2f465b9a1");
-        assert!(Pattern { size: 0, fill: Fill::Counting }.bytes().is_err());
-        assert!(Pattern { size: 1, fill: Fill::Repeat(String::new()) }.bytes().is_err());
+        assert!(Pattern { size: 0, start: 0, fill: Fill::Counting }.bytes().is_err());
+        assert!(Pattern { size: 1, start: 0, fill: Fill::Repeat(String::new()) }.bytes().is_err());
+    }
+
+    fn fill() -> impl Strategy<Value = Fill> {
+        prop_oneof![Just(Fill::Counting), "[a-zñ]{1,9}".prop_map(Fill::Repeat), any::<u64>().prop_map(Fill::Random)]
     }
 
     proptest! {
+        #[test]
+        fn a_pattern_can_begin_anywhere(fill in fill(), start in 0..700_u32, size in 1..700_u32) {
+            let whole = Pattern { size: start + size, start: 0, fill: fill.clone() }.bytes().unwrap();
+            let part = Pattern { size, start: start.into(), fill }.bytes().unwrap();
+            prop_assert_eq!(part, whole.slice(start as usize..));
+        }
+
         #[test]
         fn hex_comes_back(bytes: Vec<u8>) {
             prop_assert_eq!(parse_hex(&to_hex(&bytes)).unwrap(), bytes);

@@ -1,8 +1,12 @@
 //! What the agent itself refuses, before any system call: these become RPC statuses. [`crate::wire`] decides which.
 
 use std::fmt;
+use std::net::IpAddr;
 
-use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, WatcherId};
+use crate::model::errno::Errno;
+use crate::model::id::{InstanceId, Principal, RequestId, SessionId, SocketId, WatcherId};
+use crate::model::policy::permit::Denied;
+use crate::model::policy::{Right, Rpc};
 use crate::model::socket::CloseReason;
 
 /// What is wrong with a piece of input, in one phrase: the reader learns what was found and what would be right.
@@ -61,6 +65,22 @@ pub enum Refusal {
     InvalidField(Violation),
     /// There is no such session of this principal.
     SessionNotFound(SessionId),
+    /// There is no such session of somebody else, or none that this caller may know of: it is one and the same.
+    SessionOfOtherNotFound(Box<str>),
+    /// None of the caller's roles lets it call this.
+    RoleDenied {
+        /// Who calls.
+        who: Principal,
+        /// What.
+        rpc: Rpc,
+        /// The right that is missing.
+        right: Right,
+    },
+    /// What was to be done cannot be written down before, and is not done.
+    AuditUnavailable {
+        /// What the kernel says.
+        errno: Errno,
+    },
     /// A session of that name exists.
     SessionExists(SessionId),
     /// The session's lease has expired.
@@ -99,8 +119,36 @@ pub enum Refusal {
         /// What does not fit, and what would.
         why: &'static str,
     },
+    /// The socket's own lists leave no address to connect to.
+    AddressDenied {
+        /// The socket, where it has a name.
+        socket: Option<SocketId>,
+        /// The first address that they do not leave.
+        address: IpAddr,
+    },
+    /// The agent's policy does not let the caller do it.
+    PolicyDenied(Box<Denied>),
     /// A limit is reached.
     QuotaExceeded(Quota),
+    /// Lab sockets have all descriptors that they may have.
+    OutOfDescriptors {
+        /// How many these are.
+        sockets: u64,
+        /// How many are kept back at the most.
+        reserved: u32,
+    },
+    /// What waits to be written leaves no room for more.
+    PendingWritesFull {
+        /// How many bytes may wait, of all sessions together.
+        total: u64,
+        /// How many do.
+        taken: u64,
+    },
+    /// The request's message is longer than one may be.
+    MessageTooLong {
+        /// How long one may be, in bytes.
+        limit: u32,
+    },
     /// The request was meant for another life of the agent.
     InstanceChanged {
         /// This life.
@@ -149,7 +197,7 @@ pub enum Refusal {
     /// Something happened, and the caller wanted silence.
     UnexpectedEvent {
         /// Its kind.
-        kind: &'static str,
+        kind: String,
         /// Its number.
         event_seq: u64,
     },
@@ -163,7 +211,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The reasons that an operation on a socket can be refused for, by name.
-    pub const SOCKET_REASONS: [&'static str; 10] = [
+    pub const SOCKET_REASONS: [&'static str; 12] = [
         "INVALID_FIELD",
         "SOCKET_NOT_FOUND",
         "SOCKET_CLOSED",
@@ -171,6 +219,8 @@ impl Refusal {
         "WRONG_TRANSPORT",
         "WRONG_DIRECTION",
         "WRONG_STATE",
+        "ADDRESS_DENIED",
+        "POLICY_DENIED",
         "QUOTA_EXCEEDED",
         "EVENT_NOT_KEPT",
         "OFFSET_MISMATCH",
@@ -181,11 +231,29 @@ impl Refusal {
         Self::InvalidField(Violation::new(field, problem))
     }
 
+    /// The limit that keeps the agent from it, if it is one.
+    pub const fn quota(&self) -> Option<Quota> {
+        match self {
+            Self::QuotaExceeded(quota) => Some(*quota),
+            Self::OutOfDescriptors { reserved, .. } => {
+                Some(Quota { limit: "limits.reserved_descriptors", value: *reserved as u64 })
+            }
+            Self::PendingWritesFull { total, .. } => {
+                Some(Quota { limit: "limits.pending_write_bytes_total", value: *total })
+            }
+            Self::MessageTooLong { limit } => Some(Quota { limit: "limits.message_bytes", value: *limit as u64 }),
+            Self::LogFull { held } => Some(Quota { limit: "limits.log_events", value: *held }),
+            _ => None,
+        }
+    }
+
     /// The stable name of the reason, for programs: google.rpc.ErrorInfo.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::InvalidField(_) => "INVALID_FIELD",
-            Self::SessionNotFound(_) => "SESSION_NOT_FOUND",
+            Self::SessionNotFound(_) | Self::SessionOfOtherNotFound(_) => "SESSION_NOT_FOUND",
+            Self::RoleDenied { .. } => "ROLE_DENIED",
+            Self::AuditUnavailable { .. } => "AUDIT_UNAVAILABLE",
             Self::SessionExists(_) => "SESSION_EXISTS",
             Self::LeaseExpired(_) => "LEASE_EXPIRED",
             Self::SocketNotFound(_) => "SOCKET_NOT_FOUND",
@@ -195,7 +263,12 @@ impl Refusal {
             Self::WrongTransport { .. } => "WRONG_TRANSPORT",
             Self::WrongDirection { .. } => "WRONG_DIRECTION",
             Self::WrongState { .. } => "WRONG_STATE",
-            Self::QuotaExceeded(_) => "QUOTA_EXCEEDED",
+            Self::AddressDenied { .. } => "ADDRESS_DENIED",
+            Self::PolicyDenied(_) => "POLICY_DENIED",
+            Self::QuotaExceeded(_)
+            | Self::OutOfDescriptors { .. }
+            | Self::PendingWritesFull { .. }
+            | Self::MessageTooLong { .. } => "QUOTA_EXCEEDED",
             Self::InstanceChanged { .. } => "INSTANCE_CHANGED",
             Self::StartTimePassed { .. } => "START_TIME_PASSED",
             Self::RequestIdReused(_) => "REQUEST_ID_REUSED",
@@ -222,6 +295,21 @@ impl fmt::Display for Refusal {
         match self {
             Self::InvalidField(Violation { field, problem }) => write!(f, "{field}: {problem}"),
             Self::SessionNotFound(id) => write!(f, "there is no session `{id}`: CreateSession makes it"),
+            Self::SessionOfOtherNotFound(name) => {
+                write!(
+                    f,
+                    "there is no session `{name}` that this caller knows of: ListSessions with `owner` shows those of others"
+                )
+            }
+            Self::RoleDenied { who, rpc, right } => write!(
+                f,
+                "`{who}` may not call {rpc}: by the agent's policy none of his roles has the right `{right}`; ask whoever keeps the policy"
+            ),
+            Self::AuditUnavailable { errno } => write!(
+                f,
+                "this agent writes each change down before it is made, and cannot: {} ({errno}); it goes on when its audit file can be written again",
+                errno.text()
+            ),
             Self::SessionExists(id) => {
                 write!(f, "there is a session `{id}` already: take another name, or DeleteSession")
             }
@@ -244,12 +332,30 @@ impl fmt::Display for Refusal {
             Self::WrongTransport { socket, instead } => write!(f, "socket `{socket}` {instead}"),
             Self::WrongDirection { socket, used } => write!(f, "socket `{socket}` is {used}, as it was created"),
             Self::WrongState { socket, why } => write!(f, "socket `{socket}` {why}"),
+            Self::AddressDenied { socket, address } => {
+                let socket = socket.as_ref().map_or_else(|| "the socket".to_owned(), |id| format!("socket `{id}`"));
+                write!(f, "{socket} has no connections with {address}, by `deny` or `allow` of its creation")
+            }
+            Self::PolicyDenied(denied) => denied.fmt(f),
             Self::QuotaExceeded(Quota { limit, value }) => {
+                let name = limit.trim_start_matches("limits.");
                 write!(
                     f,
-                    "{limit} of this agent is {value}, and so many are in use: release some, or start it with a higher `--limit`"
+                    "{limit} of this agent is {value}, and so many are in use: release some, or start it with `--limit {name}=NUMBER` above that"
                 )
             }
+            Self::OutOfDescriptors { sockets, reserved } => write!(
+                f,
+                "lab sockets have all {sockets} descriptors that there are for them: close some, or start the agent with a higher `ulimit -n`; limits.reserved_descriptors, {reserved}, are kept back for its own work"
+            ),
+            Self::PendingWritesFull { total, taken } => write!(
+                f,
+                "{taken} bytes wait to be written, and limits.pending_write_bytes_total, {total}, leaves this session no room for more: wait until some have gone, close or cancel what does not get on, or start the agent with `--limit pending_write_bytes_total=NUMBER` above that"
+            ),
+            Self::MessageTooLong { limit } => write!(
+                f,
+                "the message is longer than limits.message_bytes of this agent, {limit}: send it in parts, or start the agent with `--limit message_bytes=NUMBER` above that"
+            ),
             Self::InstanceChanged { now } => {
                 write!(
                     f,

@@ -5,16 +5,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::model::address::{AddressText, Endpoint, Family, Transport};
+use crate::model::address::Endpoint;
 use crate::model::delivery::{Delivery, Watermarks};
 use crate::model::event::Event;
-use crate::model::group::{GroupAsked, Memberships};
-use crate::model::id::{SessionId, SocketId, SocketUid};
-use crate::model::limits::{Defaults, READ_SIZE};
+use crate::model::group::Memberships;
 use crate::model::operation::ShutdownHow;
-use crate::model::option::SocketOption;
-use crate::model::tcp::TcpState;
-use crate::model::time::Timestamp;
 
 /// What a socket can do next, as the agent sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -110,141 +105,6 @@ impl Conduct {
     }
 }
 
-/// What a TCP socket does once it is made.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum TcpRole {
-    /// Nothing yet.
-    Idle,
-    /// It waits for connections, there or where it was bound before.
-    Listen(Option<AddressText>),
-    /// It connects.
-    Connect(AddressText),
-}
-
-/// How long and how often a connect is tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Attempts {
-    /// How long each address has to answer; absent: as long as the whole operation.
-    pub timeout: Option<Duration>,
-    /// How it is tried again.
-    pub retry: Option<Retry>,
-}
-
-/// How something is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Retry {
-    /// How often in all; zero: as long as there is time.
-    pub attempts: u32,
-    /// How long to wait in between.
-    pub interval: Duration,
-}
-
-impl Retry {
-    /// The most attempts that can be counted.
-    pub const MOST_ATTEMPTS: u32 = 1000;
-    /// The shortest time in between.
-    pub const LEAST_INTERVAL: Duration = Duration::from_millis(10);
-    /// The time in between where nobody says.
-    pub const USUAL_INTERVAL: Duration = Duration::from_secs(1);
-}
-
-/// A TCP socket to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct TcpSpec {
-    /// What it does once it is made.
-    pub role: TcpRole,
-    /// Connections that may wait to be accepted.
-    pub backlog: u32,
-    /// Connections that may be open at a time.
-    pub max_connections: Option<u32>,
-    /// Who accepts.
-    pub accept: AcceptPolicy,
-    /// Connections that are accepted at all.
-    pub max_accepts: Option<u32>,
-    /// How long each connection waits to be accepted.
-    pub accept_delay: Duration,
-    /// How it connects.
-    pub attempts: Attempts,
-}
-
-/// A UDP socket to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct UdpSpec {
-    /// The remote address.
-    pub connect: Option<AddressText>,
-    /// Multicast groups to be joined, in order.
-    pub groups: Vec<GroupAsked>,
-}
-
-/// What is particular to a transport.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A TCP socket.
-    Tcp(TcpSpec),
-    /// A UDP socket.
-    Udp(UdpSpec),
-}
-
-/// A socket to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SocketSpec {
-    /// TCP or UDP, and what is particular to it.
-    pub kind: Kind,
-    /// The IP version, where it was asked for.
-    pub family: Option<Family>,
-    /// The local address, where it was asked for.
-    pub bind: Option<AddressText>,
-    /// How it behaves.
-    pub conduct: Conduct,
-    /// Options, in order.
-    pub options: Vec<SocketOption>,
-}
-
-impl SocketSpec {
-    /// A TCP socket that does this, and is usual in everything else.
-    pub fn tcp(role: TcpRole) -> Self {
-        Self {
-            kind: Kind::Tcp(TcpSpec {
-                role,
-                backlog: Defaults::default().backlog,
-                max_connections: None,
-                accept: AcceptPolicy::Auto,
-                max_accepts: None,
-                accept_delay: Duration::ZERO,
-                attempts: Attempts::default(),
-            }),
-            family: None,
-            bind: None,
-            conduct: Conduct {
-                delivery: Delivery::usual(READ_SIZE),
-                direction: Direction::Both,
-                half_open: HalfOpenPolicy::Allow,
-                idle_timeout: Duration::ZERO,
-                read_delay: Duration::ZERO,
-                close_delay: Duration::ZERO,
-                watermarks: Watermarks::default(),
-            },
-            options: Vec::new(),
-        }
-    }
-
-    /// The transport.
-    pub const fn transport(&self) -> Transport {
-        match self.kind {
-            Kind::Tcp(_) => Transport::Tcp,
-            Kind::Udp(_) => Transport::Udp,
-        }
-    }
-
-    /// The family of the multicast groups that it is to join, if there are any.
-    pub fn group_family(&self) -> Option<Family> {
-        match &self.kind {
-            Kind::Udp(udp) => udp.groups.first().map(GroupAsked::family),
-            Kind::Tcp(_) => None,
-        }
-    }
-}
-
 /// Why a socket was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
@@ -268,11 +128,13 @@ pub enum CloseReason {
     Internal,
     /// Its session's lease has expired.
     LeaseExpired,
+    /// The policy has changed, and does not allow it.
+    Policy,
 }
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Closed,
         Self::Aborted,
         Self::Ended,
@@ -283,6 +145,7 @@ impl CloseReason {
         Self::AgentDraining,
         Self::Internal,
         Self::LeaseExpired,
+        Self::Policy,
     ];
 
     /// Its name, as files and JSON spell it.
@@ -298,6 +161,7 @@ impl CloseReason {
             Self::AgentDraining => "agent_draining",
             Self::Internal => "internal",
             Self::LeaseExpired => "lease_expired",
+            Self::Policy => "policy",
         }
     }
 
@@ -306,7 +170,7 @@ impl CloseReason {
         match self {
             Self::Closed | Self::Aborted | Self::Ended | Self::PeerReset | Self::Failed => true,
             Self::SessionReset | Self::SessionDeleted | Self::AgentDraining => false,
-            Self::Internal | Self::LeaseExpired => false,
+            Self::Internal | Self::LeaseExpired | Self::Policy => false,
         }
     }
 }
@@ -324,6 +188,7 @@ impl fmt::Display for CloseReason {
             Self::AgentDraining => "the agent is stopping",
             Self::Internal => "of a fault of the agent, see the agent's log",
             Self::LeaseExpired => "the lease of its session has expired",
+            Self::Policy => "the agent's policy does not allow it any more",
         })
     }
 }
@@ -434,6 +299,8 @@ impl SocketStatus {
             Event::ConnectionDropped { .. } => self.listener.get_or_insert_default().dropped_total += 1,
             Event::Received { payload, .. } => self.totals.bytes_read += payload.len() as u64,
             Event::UrgentReceived { byte, .. } => self.totals.bytes_read += u64::from(byte.is_some()),
+            // What the peer sends next stands behind them all the same.
+            Event::UrgentLost { size, .. } => self.totals.bytes_read += u64::from(*size),
             Event::DatagramReceived(datagram) => {
                 self.totals.bytes_read += datagram.payload.len() as u64;
                 self.totals.datagrams_received += 1;
@@ -466,6 +333,7 @@ impl SocketStatus {
             }
             Event::LookedUp { .. }
             | Event::IcmpReceived(_)
+            | Event::PatternBroken(_)
             | Event::AcceptPaused { .. }
             | Event::AcceptFailed { .. }
             | Event::Writable
@@ -480,100 +348,11 @@ impl SocketStatus {
             | Event::Attached
             | Event::Detached { .. }
             | Event::ClockStepped { .. }
+            | Event::Unknown { .. }
             | Event::AgentDraining { .. }
             | Event::SessionReset { .. }
             | Event::LeaseExpiring { .. }
             | Event::LeaseExpired { .. } => {}
         }
     }
-}
-
-/// The SHA-256 of all that went through a connection, each way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hashes {
-    /// Of what the agent has read.
-    pub received: [u8; 32],
-    /// Of what was handed to the kernel.
-    pub written: [u8; 32],
-}
-
-/// Bytes on their way through a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Queues {
-    /// Received and not read: SIOCINQ.
-    pub receive_bytes: u32,
-    /// Handed to the kernel and not acknowledged: SIOCOUTQ.
-    pub send_bytes: u32,
-    /// Waiting in the agent for room in the kernel.
-    pub pending_write_bytes: u32,
-}
-
-/// What poll(2) says of a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Readiness {
-    /// POLLIN.
-    pub readable: bool,
-    /// POLLOUT.
-    pub writable: bool,
-    /// POLLPRI.
-    pub priority: bool,
-    /// POLLRDHUP or POLLHUP.
-    pub hung_up: bool,
-    /// POLLERR.
-    pub failed: bool,
-}
-
-/// The kernel's queue of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AcceptQueue {
-    /// How many connections wait.
-    pub length: u32,
-    /// How many may wait.
-    pub limit: u32,
-}
-
-/// What a listener was told about its connections, and how many there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListenerView {
-    /// Who accepts.
-    pub accept: AcceptPolicy,
-    /// Connections that may be open at a time.
-    pub max_connections: Option<u32>,
-    /// Connections that are open now.
-    pub connection_count: u32,
-    /// Connections that wait to be accepted, where the kernel was asked.
-    pub queue: Option<AcceptQueue>,
-}
-
-/// A socket as it is at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SocketView {
-    /// The session that owns it.
-    pub session: SessionId,
-    /// Its name.
-    pub id: SocketId,
-    /// Its number.
-    pub uid: SocketUid,
-    /// The listener that accepted it.
-    pub parent: Option<(SocketId, SocketUid)>,
-    /// TCP or UDP.
-    pub transport: Transport,
-    /// IPv4 or IPv6.
-    pub family: Family,
-    /// When it was made.
-    pub created: Timestamp,
-    /// How it behaves now.
-    pub conduct: Conduct,
-    /// What has become of it.
-    pub status: SocketStatus,
-    /// Of a TCP socket: what it does as a listener.
-    pub listener: Option<ListenerView>,
-    /// Of a TCP socket whose delivery asks for it: what went through it.
-    pub hashes: Option<Hashes>,
-    /// What the kernel holds for it, where it was asked.
-    pub queues: Option<Queues>,
-    /// What poll(2) says of it, where it was asked.
-    pub readiness: Option<Readiness>,
-    /// The kernel's own state of a TCP connection, where it was asked.
-    pub tcp_state: Option<TcpState>,
 }

@@ -28,7 +28,8 @@ use bytes::Bytes;
 use crate::model::error::SocketError;
 use crate::model::operation::Report;
 use crate::model::option::OptionResult;
-use crate::model::socket::{Closing, SocketView};
+use crate::model::socket::Closing;
+use crate::model::view::SocketView;
 
 /// The most bytes of one `data` frame.
 pub const DATA_SIZE: u64 = 256 * 1024;

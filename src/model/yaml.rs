@@ -6,13 +6,13 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Error, Location, Spanned};
 
 use crate::model::mistake::{Mistake, Source, suggestion};
 
-/// The deepest nesting; an honest file needs six levels.
-const DEPTH: usize = 32;
+/// The deepest nesting: room for loops in loops, as many as there may be (eight), with a step that holds a map.
+const DEPTH: usize = 24;
 
 /// A map that keeps its order, which is that of the columns in the picture.
 #[derive(Debug, Clone)]
@@ -48,6 +48,38 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Ordered<V> {
     }
 }
 
+/// One text, or a list of them.
+#[derive(Debug, Clone, Default)]
+pub struct Several(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Several {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Several;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one text, or a list of them")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Several, E> {
+                Ok(Several(vec![text.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Several, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(Several(texts))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
 /// The place of a value, in bytes.
 pub fn span(location: &Location) -> Range<usize> {
     let span = location.span();
@@ -63,7 +95,7 @@ pub fn span(location: &Location) -> Range<usize> {
 /// Reads a file. `what` it is, with its article, and how many bytes it may have, are told where it has more.
 pub fn read<T: DeserializeOwned>(source: &Source, what: &str, max: usize) -> Result<T, Mistake> {
     if source.text.len() > max {
-        let message = format!("the file has {} bytes; {what} has at most {max}", source.text.len());
+        let message = format!("the file has more than {max} bytes, and {what} has at most so many");
         return Err(Mistake::new(source, 0..0, message));
     }
     let budget = serde_saphyr::budget! { max_depth: DEPTH, max_events: 100_000, max_aliases: 100, max_anchors: 100 };

@@ -52,6 +52,16 @@ pub fn read_private(path: &Path) -> Result<Option<String>, PrivateFileError> {
     read(path, file).map(Some)
 }
 
+/// Reads what everybody may read and nobody else may write; absent if there is no such file.
+pub fn read_trusted(path: &Path) -> Result<Option<String>, PrivateFileError> {
+    let Some(file) = open(path)? else { return Ok(None) };
+    let metadata = file.metadata().map_err(|error| PrivateFileError::new(path, &error))?;
+    if metadata.mode() & 0o022 != 0 {
+        return Err(PrivateFileError::NotPrivate { path: path.display().to_string(), how: "written", mode: "go-w" });
+    }
+    read(path, file).map(Some)
+}
+
 /// Reads what everybody may read; absent if there is no such file.
 pub(super) fn read_public(path: &Path) -> Result<Option<String>, PrivateFileError> {
     open(path)?.map(|file| read(path, file)).transpose()

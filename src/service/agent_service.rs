@@ -11,13 +11,14 @@ use crate::host::{counters, network};
 use crate::model::address::{Family, Transport};
 use crate::model::errno::{Errno, LookupErrno};
 use crate::model::error::SocketError;
+use crate::model::feature::VERSION;
 use crate::model::id::check_name;
 use crate::model::operation::Operation;
 use crate::model::option_table::OPTIONS;
 use crate::model::refusal::{Refusal, Violation};
 use crate::model::time::Timestamp;
-use crate::service::{next_page, page_size, page_token, principal, refused};
-use crate::socket::Sockets;
+use crate::service::access::Access;
+use crate::service::{next_page, page_size, page_token, refused};
 use crate::sys::clock;
 use crate::wire::pb::agent_service_server::AgentService;
 use crate::wire::pb::resolve_request::Query;
@@ -46,8 +47,8 @@ pub struct AgentFacts {
 /// An agent and its host, as RPCs.
 #[derive(Clone)]
 pub struct AgentRpcs {
-    /// Its sockets, with its limits and its clock.
-    pub sockets: Sockets,
+    /// Its sockets, with its limits and its clock, and who may ask for what.
+    pub access: Access,
     /// What it says of itself.
     pub facts: Arc<AgentFacts>,
     /// Readings of counters that callers have marked.
@@ -61,34 +62,37 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 #[tonic::async_trait]
 impl AgentService for AgentRpcs {
-    async fn get_agent(&self, _: Request<pb::GetAgentRequest>) -> Result<Response<pb::GetAgentResponse>, Status> {
-        let lab = [Family::Ipv4, Family::Ipv6].map(|family| self.sockets.lab_address(family));
+    async fn get_agent(&self, request: Request<pb::GetAgentRequest>) -> Result<Response<pb::GetAgentResponse>, Status> {
+        self.access.admit(request)?;
+        let lab = [Family::Ipv4, Family::Ipv6].map(|family| self.access.sockets.lab_address(family));
         let agent = pb::Agent {
-            instance_id: self.sockets.instance().to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance_id: self.access.sockets.instance().to_string(),
+            version: VERSION.to_owned(),
             host_name: self.facts.host_name.clone(),
             lab_addresses: lab.iter().flatten().map(ToString::to_string).collect(),
             control_addresses: self.facts.control_addresses.clone(),
             capabilities: self.facts.capabilities.iter().map(ToString::to_string).collect(),
-            limits: Some(self.sockets.limits().into()),
-            defaults: Some(self.sockets.defaults().into()),
+            limits: Some(self.access.sockets.limits().into()),
+            defaults: Some(self.access.sockets.defaults().into()),
             options: OPTIONS.iter().map(pb::OptionSpec::from).collect(),
             start_time: Some(call::time(self.facts.start_time)),
             kernel_release: self.facts.kernel_release.clone(),
             congestion_controls: self.facts.congestion_controls.clone(),
+            usage: self.access.sockets.usage().into_iter().map(pb::LimitUsage::from).collect(),
         };
         Ok(Response::new(pb::GetAgentResponse { agent: Some(agent) }))
     }
 
-    async fn get_clock(&self, _: Request<pb::GetClockRequest>) -> Result<Response<pb::GetClockResponse>, Status> {
-        let receive_time = self.sockets.now();
-        let transmit_time = self.sockets.now();
+    async fn get_clock(&self, request: Request<pb::GetClockRequest>) -> Result<Response<pb::GetClockResponse>, Status> {
+        let receive_time = self.access.sockets.now();
+        self.access.admit(request)?;
+        let transmit_time = self.access.sockets.now();
         Ok(Response::new(pb::GetClockResponse {
             receive_time: Some(call::time(receive_time)),
             transmit_time: Some(call::time(transmit_time)),
             system_time: Some(call::time(Timestamp::from_nanos(clock::realtime_nanos()))),
             since_boot: Some(call::signed_span(clock::boottime_nanos())),
-            instance_id: self.sockets.instance().to_string(),
+            instance_id: self.access.sockets.instance().to_string(),
         }))
     }
 
@@ -96,9 +100,9 @@ impl AgentService for AgentRpcs {
         &self,
         request: Request<pb::ListInterfacesRequest>,
     ) -> Result<Response<pb::ListInterfacesResponse>, Status> {
-        let request = request.into_inner();
+        let (_, request) = self.access.admit(request)?;
         let after: u32 = page_token(&request.page_token)?.unwrap_or(0);
-        let size = page_size(&self.sockets, request.page_size);
+        let size = page_size(&self.access.sockets, request.page_size);
         let all = blocking(network::interfaces).await?.map_err(|errno| kernel_failure("interfaces", errno))?;
         let page: Vec<_> = all.into_iter().filter(|interface| interface.index > after).take(size).collect();
         let next_page_token = next_page(&page, size, |interface| interface.index.to_string());
@@ -107,7 +111,7 @@ impl AgentService for AgentRpcs {
     }
 
     async fn get_route(&self, request: Request<pb::GetRouteRequest>) -> Result<Response<pb::GetRouteResponse>, Status> {
-        let request = request.into_inner();
+        let (_, request) = self.access.admit(request)?;
         let destination = literal("destination", &request.destination)?;
         let source = match request.source.as_str() {
             "" => None,
@@ -128,7 +132,7 @@ impl AgentService for AgentRpcs {
         &self,
         request: Request<pb::ParseAddressRequest>,
     ) -> Result<Response<pb::ParseAddressResponse>, Status> {
-        let text = request.into_inner().text;
+        let (_, pb::ParseAddressRequest { text }) = self.access.admit(request)?;
         if text.len() > ADDRESS_TEXT {
             let problem = format!("{} bytes are more than {ADDRESS_TEXT}", text.len());
             return Err(status::invalid(Violation::new("text", problem)));
@@ -137,11 +141,11 @@ impl AgentService for AgentRpcs {
     }
 
     async fn resolve(&self, request: Request<pb::ResolveRequest>) -> Result<Response<pb::ResolveResponse>, Status> {
-        let request = request.into_inner();
+        let (_, request) = self.access.admit(request)?;
         let question = Question::check(&request).map_err(status::invalid)?;
         let timeout = call::optional_duration("timeout", request.timeout.as_ref()).map_err(status::invalid)?;
         let started = Instant::now();
-        let deadline = started + timeout.unwrap_or_else(|| self.sockets.defaults().wait_timeout);
+        let deadline = started + timeout.unwrap_or_else(|| self.access.sockets.defaults().wait_timeout);
         let mut response = match timeout_at(deadline, self.answer(&question)).await {
             Ok(Ok(response)) => response,
             Ok(Err(errno)) => {
@@ -159,8 +163,7 @@ impl AgentService for AgentRpcs {
         &self,
         request: Request<pb::GetKernelCountersRequest>,
     ) -> Result<Response<pb::GetKernelCountersResponse>, Status> {
-        let principal = principal(&request)?;
-        let request = request.into_inner();
+        let (caller, request) = self.access.admit(request)?;
         if !request.mark.is_empty() {
             check_name(&request.mark)
                 .map_err(|problem| status::invalid(Violation { field: "mark".to_owned(), problem }))?;
@@ -169,12 +172,12 @@ impl AgentService for AgentRpcs {
             "" => None,
             name => Some(
                 self.marks
-                    .get(&principal, name)
+                    .get(&caller.who, name)
                     .ok_or_else(|| refused(Refusal::MarkNotFound(crate::model::id::shorten(name).into())))?,
             ),
         };
         let now = blocking(counters::read).await?.map_err(|errno| kernel_failure("counters", errno))?;
-        let time = self.sockets.now();
+        let time = self.access.sockets.now();
         let mut shown = match &since {
             Some(mark) => counters::difference(&now, &mark.counters),
             None => now.clone(),
@@ -183,7 +186,7 @@ impl AgentService for AgentRpcs {
             shown.retain(|_, value| *value != 0);
         }
         if !request.mark.is_empty() {
-            self.marks.set(&principal, &request.mark, time, now);
+            self.marks.set(&caller.who, &request.mark, time, now);
         }
         let counters = counters::wanted(&shown, &request.names);
         Ok(Response::new(pb::GetKernelCountersResponse {
@@ -238,7 +241,7 @@ impl Question {
 
 impl AgentRpcs {
     async fn answer(&self, question: &Question) -> Result<pb::ResolveResponse, LookupErrno> {
-        let resolver = self.sockets.resolver();
+        let resolver = self.access.sockets.resolver();
         let mut response = pb::ResolveResponse::default();
         match question {
             Question::Host(name, family) => {

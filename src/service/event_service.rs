@@ -12,16 +12,19 @@ use crate::eventlog::hub::From as Begin;
 use crate::model::event::{EventFilter, EventRecord, Gap};
 use crate::model::id::{SessionId, WatcherId};
 use crate::model::payload::{PayloadForm, PayloadView};
+use crate::model::policy::Rpc;
 use crate::model::refusal::{Refusal, Violation};
-use crate::service::{page_size, page_token, principal, refused};
+use crate::service::access::{Access, end, until};
+use crate::service::{page_size, page_token, refused};
 use crate::socket::{Sockets, Watch};
 use crate::wire::pb::watch_events_response::Frame;
+use crate::wire::scope::Scoped;
 use crate::wire::watch::{Batch, WatchFrame};
 use crate::wire::{address, call, event, payload, pb, status};
 
 /// The logs of an agent's sessions, as RPCs.
 #[derive(Clone)]
-pub struct EventRpcs(pub Sockets);
+pub struct EventRpcs(pub Access);
 
 /// How often a caller may ask for signs of life.
 const HEARTBEATS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
@@ -34,30 +37,34 @@ impl EventRpcs {
         self,
         request: Request<pb::WatchEventsRequest>,
     ) -> Result<Response<impl Stream<Item = Result<WatchFrame, Status>>>, Status> {
-        let principal = principal(&request)?;
-        let request = request.into_inner();
-        let asked = Asked::check(&request, &self.0).map_err(refused)?;
-        let sockets = &self.0;
+        let (caller, request) = self.0.admit(request)?;
+        let right = request.right();
+        let asked = Asked::check(&request, &self.0.sockets).map_err(refused)?;
+        let sockets = &self.0.sockets;
         let (mut watch, snapshot) = if request.snapshot {
             let (watch, at_seq, views) =
-                sockets.watch_with_snapshot(&principal, &asked.session, asked.cursor_filter()).map_err(refused)?;
+                sockets.watch_with_snapshot(&caller.owner, &asked.session, asked.cursor_filter()).map_err(refused)?;
             let views = views.iter().map(pb::Socket::from).collect();
             (watch, Some(pb::WatchSnapshot { at_seq, sockets: views }))
         } else {
             let watch =
-                sockets.watch(&principal, &asked.session, asked.begin, asked.cursor_filter()).map_err(refused)?;
+                sockets.watch(&caller.owner, &asked.session, asked.begin, asked.cursor_filter()).map_err(refused)?;
             (watch, None)
         };
         // Last, so that a watch that is refused holds nothing.
         if let Some(watcher) = &asked.watcher {
-            let acknowledged = sockets.hold(&principal, &asked.session, watcher).map_err(refused)?;
+            let named = [("watcher_id", watcher.as_str())];
+            let entry = self.0.begin(&caller, Rpc::WatchEvents, &asked.session, &named).map_err(refused)?;
+            let held = sockets.hold(&caller.owner, &asked.session, watcher);
+            end(entry, &held);
+            let acknowledged = held.map_err(refused)?;
             if let (Begin::Oldest, Some(through), None) = (asked.begin, acknowledged, &snapshot) {
                 let after = Begin::After(through);
                 watch.cursor =
-                    sockets.read(&principal, &asked.session, after, asked.cursor_filter()).map_err(refused)?;
+                    sockets.read(&caller.owner, &asked.session, after, asked.cursor_filter()).map_err(refused)?;
             }
         }
-        let (oldest_seq, head_seq) = sockets.log_bounds(&principal, &asked.session).map_err(refused)?;
+        let (oldest_seq, head_seq) = sockets.log_bounds(&caller.owner, &asked.session).map_err(refused)?;
         let opened = pb::WatchOpened {
             instance_id: sockets.instance().to_string(),
             session_id: asked.session.to_string(),
@@ -67,7 +74,7 @@ impl EventRpcs {
         let watcher = Watcher {
             first: [Some(Frame::Opened(opened)), snapshot.map(Frame::Snapshot)],
             watch,
-            sockets: self.0.clone(),
+            sockets: self.0.sockets.clone(),
             left: asked.max_events,
             next_heartbeat: Instant::now() + asked.heartbeat,
             over: false,
@@ -77,32 +84,31 @@ impl EventRpcs {
             let frame = watcher.next().await?;
             Some((Ok(frame), watcher))
         });
-        Ok(Response::new(frames))
+        Ok(Response::new(until(self.0.revoked(caller, Rpc::WatchEvents, right), frames)))
     }
 
     pub(super) async fn wait_event(
         self,
         request: Request<pb::WaitEventRequest>,
     ) -> Result<Response<pb::WaitEventResponse>, Status> {
-        let principal = principal(&request)?;
-        let request = request.into_inner();
+        let (caller, request) = self.0.admit(request)?;
         let session = address::session_id(&request.session_id).map_err(status::invalid)?;
         let filter = event::filter("filter", request.filter.as_ref()).map_err(status::invalid)?;
         let view = payload::view(request.view.as_ref()).map_err(status::invalid)?;
         let timeout = call::optional_duration("timeout", request.timeout.as_ref()).map_err(status::invalid)?;
-        let deadline = Instant::now() + timeout.unwrap_or_else(|| self.0.defaults().wait_timeout);
+        let deadline = Instant::now() + timeout.unwrap_or_else(|| self.0.sockets.defaults().wait_timeout);
         let begin = match request.after_event_seq {
             Some(seq) => Begin::After(seq),
             None if request.expect_none => Begin::Now,
             None => Begin::Oldest,
         };
-        let mut watch = self.0.watch(&principal, &session, begin, filter).map_err(refused)?;
+        let mut watch = self.0.sockets.watch(&caller.owner, &session, begin, filter).map_err(refused)?;
         watch.cursor = watch.cursor.at_most(1);
         let (found, gap) = first_event(&mut watch, deadline).await;
         if request.fail_on_error {
             match &found {
                 Some(record) if request.expect_none => {
-                    let (kind, event_seq) = (record.event.kind(), record.seq);
+                    let (kind, event_seq) = (record.event.kind().to_owned(), record.seq);
                     return Err(refused(Refusal::UnexpectedEvent { kind, event_seq }));
                 }
                 None if !request.expect_none => return Err(refused(Refusal::TimedOut { what: "no such event came" })),
@@ -121,11 +127,14 @@ impl EventRpcs {
         self,
         request: Request<pb::AckEventsRequest>,
     ) -> Result<Response<pb::AckEventsResponse>, Status> {
-        let principal = principal(&request)?;
-        let request = request.into_inner();
+        let (caller, request) = self.0.admit(request)?;
         let session = address::session_id(&request.session_id).map_err(status::invalid)?;
         let watcher = address::watcher_id(&request.watcher_id).map_err(status::invalid)?;
-        let acknowledged = self.0.acknowledge(&principal, &session, &watcher, request.through_event_seq);
+        let through = request.through_event_seq.to_string();
+        let named = [("watcher_id", watcher.as_str()), ("through_event_seq", through.as_str())];
+        let entry = self.0.begin(&caller, Rpc::AckEvents, &session, &named).map_err(refused)?;
+        let acknowledged = self.0.sockets.acknowledge(&caller.owner, &session, &watcher, request.through_event_seq);
+        end(entry, &acknowledged);
         Ok(Response::new(pb::AckEventsResponse { acked_event_seq: acknowledged.map_err(refused)? }))
     }
 
@@ -133,8 +142,7 @@ impl EventRpcs {
         self,
         request: Request<pb::ListEventsRequest>,
     ) -> Result<Response<pb::ListEventsResponse>, Status> {
-        let principal = principal(&request)?;
-        let request = request.into_inner();
+        let (caller, request) = self.0.admit(request)?;
         let session = address::session_id(&request.session_id).map_err(status::invalid)?;
         let filter = event::filter("filter", request.filter.as_ref()).map_err(status::invalid)?;
         let view = payload::view(request.view.as_ref()).map_err(status::invalid)?;
@@ -142,8 +150,8 @@ impl EventRpcs {
             Some(seq) => Begin::After(seq),
             None => Begin::Oldest,
         };
-        let size = page_size(&self.0, request.page_size);
-        let cursor = self.0.read(&principal, &session, begin, filter).map_err(refused)?;
+        let size = page_size(&self.0.sockets, request.page_size);
+        let cursor = self.0.sockets.read(&caller.owner, &session, begin, filter).map_err(refused)?;
         Ok(Response::new(page(cursor, size, &view)))
     }
 }

@@ -1,6 +1,8 @@
 //! The RPCs: convert, one call, convert. Whatever is more than that belongs a floor below.
 
+pub mod access;
 pub mod agent_service;
+pub mod audit;
 pub mod event_server;
 pub mod event_service;
 pub mod session_service;
@@ -9,27 +11,24 @@ mod transfer;
 
 use tonic::{Request, Response, Status};
 
-use crate::model::id::Principal;
 use crate::model::refusal::{Refusal, Violation};
+use crate::service::access::Access;
 use crate::socket::Sockets;
 use crate::wire::request::Ask;
 use crate::wire::response::Answer;
+use crate::wire::scope::Scoped;
 use crate::wire::socket::Bounds;
 use crate::wire::status;
 
-/// Who is calling, as the agent's door has found out.
-fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
-    let known = request.extensions().get::<Principal>().cloned();
-    known.ok_or_else(|| status::refused(&Refusal::Unauthenticated("nobody has said who is calling")))
-}
-
 /// Carries out a changing request.
-async fn carry_out<Q: Ask, A: Answer>(sockets: &Sockets, request: Request<Q>) -> Result<Response<A>, Status> {
-    let principal = principal(&request)?;
+async fn carry_out<Q: Ask + Scoped, A: Answer>(access: &Access, request: Request<Q>) -> Result<Response<A>, Status> {
+    let (caller, request) = access.admit(request)?;
+    let sockets = &access.sockets;
     let bounds = Bounds { limits: sockets.limits(), defaults: sockets.defaults() };
-    let asked = request.into_inner().check(bounds).map_err(status::invalid)?;
+    let mut asked = request.check(bounds).map_err(status::invalid)?;
+    asked.options.asker = caller.asker();
     let fail_on_error = asked.options.fail_on_error;
-    let outcome = sockets.call(&principal, asked.options, asked.action).await.map_err(refused)?;
+    let outcome = access.perform(&caller, Q::RPC, asked.options, asked.action).await.map_err(refused)?;
     match status::failure(&outcome).filter(|_| fail_on_error) {
         Some(failure) => Err(failure),
         None => Ok(Response::new(A::show(&outcome, &asked.view))),

@@ -1,15 +1,31 @@
 //! `SessionService`.
 
+use std::str::FromStr;
+
 use tonic::{Request, Response, Status};
 
-use crate::service::{carry_out, next_page, page_size, page_token, principal, refused};
-use crate::socket::Sockets;
+use crate::model::id::Principal;
+use crate::model::policy::Rpc;
+use crate::service::access::{Access, Whose, end};
+use crate::service::{carry_out, next_page, page_size, page_token, refused};
 use crate::wire::pb::session_service_server::SessionService;
 use crate::wire::{address, pb, status};
 
 /// The sessions of an agent, as RPCs.
 #[derive(Clone)]
-pub struct SessionRpcs(pub Sockets);
+pub struct SessionRpcs(pub Access);
+
+/// The last session of a page of everybody's: whose it is, and its number among those.
+struct Place((Principal, u64));
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(token: &str) -> Result<Self, ()> {
+        let (owner, number) = token.split_once('/').ok_or(())?;
+        Ok(Self((Principal::parse(owner).map_err(drop)?, number.parse().map_err(drop)?)))
+    }
+}
 
 #[tonic::async_trait]
 impl SessionService for SessionRpcs {
@@ -24,10 +40,13 @@ impl SessionService for SessionRpcs {
         &self,
         request: Request<pb::RenewSessionRequest>,
     ) -> Result<Response<pb::RenewSessionResponse>, Status> {
-        let asked = self.0.now();
-        let principal = principal(&request)?;
-        let id = address::session_id(&request.get_ref().session_id).map_err(status::invalid)?;
-        let view = self.0.renew(&principal, &id, asked).map_err(refused)?;
+        let asked = self.0.sockets.now();
+        let (caller, request) = self.0.admit(request)?;
+        let id = address::session_id(&request.session_id).map_err(status::invalid)?;
+        let entry = self.0.begin(&caller, Rpc::RenewSession, &id, &[]).map_err(refused)?;
+        let renewed = self.0.sockets.renew(&caller.owner, &id, asked);
+        end(entry, &renewed);
+        let view = renewed.map_err(refused)?;
         Ok(Response::new(pb::RenewSessionResponse { session: Some((&view).into()) }))
     }
 
@@ -35,9 +54,9 @@ impl SessionService for SessionRpcs {
         &self,
         request: Request<pb::GetSessionRequest>,
     ) -> Result<Response<pb::GetSessionResponse>, Status> {
-        let principal = principal(&request)?;
-        let id = address::session_id(&request.get_ref().session_id).map_err(status::invalid)?;
-        let view = self.0.session_view(&principal, &id).map_err(refused)?;
+        let (caller, request) = self.0.admit(request)?;
+        let id = address::session_id(&request.session_id).map_err(status::invalid)?;
+        let view = self.0.sockets.session_view(&caller.owner, &id).map_err(refused)?;
         Ok(Response::new(pb::GetSessionResponse { session: Some((&view).into()) }))
     }
 
@@ -45,12 +64,22 @@ impl SessionService for SessionRpcs {
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
-        let principal = principal(&request)?;
-        let request = request.into_inner();
-        let after = page_token(&request.page_token)?.unwrap_or(0);
-        let size = page_size(&self.0, request.page_size);
-        let views = self.0.session_views(&principal, after, size);
-        let next_page_token = next_page(&views, size, |(number, _)| number.to_string());
+        let (caller, request) = self.0.admit(request)?;
+        let size = page_size(&self.0.sockets, request.page_size);
+        let (views, next_page_token) = match self.0.whose(&caller.who, &request.owner).map_err(refused)? {
+            Whose::One(owner) => {
+                let after = page_token(&request.page_token)?.unwrap_or(0);
+                let views = self.0.sockets.session_views(&owner, after, size);
+                let next = next_page(&views, size, |(number, _)| number.to_string());
+                (views, next)
+            }
+            Whose::All => {
+                let after: Option<Place> = page_token(&request.page_token)?;
+                let views = self.0.sockets.all_session_views(after.map(|Place(place)| place).as_ref(), size);
+                let next = next_page(&views, size, |(number, view)| format!("{}/{number}", view.owner));
+                (views, next)
+            }
+        };
         let sessions = views.iter().map(|(_, view)| view.into()).collect();
         Ok(Response::new(pb::ListSessionsResponse { sessions, next_page_token }))
     }

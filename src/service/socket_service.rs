@@ -3,15 +3,16 @@
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::model::id::SocketUid;
+use crate::model::policy::Rpc;
+use crate::service::access::{Access, end};
 use crate::service::transfer::{self, TransferStream};
-use crate::service::{carry_out, next_page, page_size, page_token, principal, refused};
-use crate::socket::Sockets;
+use crate::service::{carry_out, next_page, page_size, page_token, refused};
 use crate::wire::pb::socket_service_server::SocketService;
-use crate::wire::{address, call, option, pb, status};
+use crate::wire::{address, call, option, pb, socket, status};
 
 /// The sockets of an agent, as RPCs.
 #[derive(Clone)]
-pub struct SocketRpcs(pub Sockets);
+pub struct SocketRpcs(pub Access);
 
 #[tonic::async_trait]
 impl SocketService for SocketRpcs {
@@ -161,13 +162,12 @@ impl SocketService for SocketRpcs {
         &self,
         request: Request<pb::GetSocketOptionsRequest>,
     ) -> Result<Response<pb::GetSocketOptionsResponse>, Status> {
-        let principal = principal(&request)?;
-        let request = request.into_inner();
+        let (caller, request) = self.0.admit(request)?;
         let session = address::session_id(&request.session_id).map_err(status::invalid)?;
         let socket = address::socket_id(&request.socket_id).map_err(status::invalid)?;
-        let limit = self.0.limits().options_per_call;
+        let limit = self.0.sockets.limits().options_per_call;
         let specs = option::option_names(&request.names, limit).map_err(status::invalid)?;
-        let options = self.0.socket_options(&principal, &session, &socket, &specs).map_err(refused)?;
+        let options = self.0.sockets.socket_options(&caller.owner, &session, &socket, &specs).map_err(refused)?;
         let options = options.iter().map(pb::OptionResult::from).collect();
         Ok(Response::new(pb::GetSocketOptionsResponse { options }))
     }
@@ -176,18 +176,17 @@ impl SocketService for SocketRpcs {
         &self,
         request: Request<pb::GetSocketRequest>,
     ) -> Result<Response<pb::GetSocketResponse>, Status> {
-        let principal = principal(&request)?;
-        let request = request.into_inner();
+        let (caller, request) = self.0.admit(request)?;
         let session = address::session_id(&request.session_id).map_err(status::invalid)?;
         let socket = address::socket_id(&request.socket_id).map_err(status::invalid)?;
-        let view = self.0.socket_view(&principal, &session, &socket).map_err(refused)?;
+        let view = self.0.sockets.socket_view(&caller.owner, &session, &socket).map_err(refused)?;
         let tcp_info = match request.tcp_info {
-            true => self.0.tcp_info(&principal, &session, &socket).map_err(refused)?,
+            true => self.0.sockets.tcp_info(&caller.owner, &session, &socket).map_err(refused)?,
             false => None,
         };
         let tcp_info = tcp_info.as_ref().map(pb::TcpInfo::from);
         let memory = match request.memory {
-            true => self.0.socket_memory(&principal, &session, &socket).map_err(refused)?,
+            true => self.0.sockets.socket_memory(&caller.owner, &session, &socket).map_err(refused)?,
             false => None,
         };
         let memory = memory.map(pb::SocketMemory::from);
@@ -198,23 +197,26 @@ impl SocketService for SocketRpcs {
         &self,
         request: Request<pb::ListSocketsRequest>,
     ) -> Result<Response<pb::ListSocketsResponse>, Status> {
-        let principal = principal(&request)?;
-        let request = request.into_inner();
+        let (caller, request) = self.0.admit(request)?;
         let session = address::session_id(&request.session_id).map_err(status::invalid)?;
         let after = SocketUid(page_token(&request.page_token)?.unwrap_or(0));
-        let size = page_size(&self.0, request.page_size);
-        let views = self.0.socket_views(&principal, &session, after, request.show_closed, size).map_err(refused)?;
+        let size = page_size(&self.0.sockets, request.page_size);
+        let labels = socket::labels(&request.labels).map_err(status::invalid)?;
+        let views = self
+            .0
+            .sockets
+            .socket_views(&caller.owner, &session, after, (request.show_closed, &labels), size)
+            .map_err(refused)?;
         let next_page_token = next_page(&views, size, |view| view.uid.to_string());
         let sockets = views.iter().map(pb::Socket::from).collect();
         Ok(Response::new(pb::ListSocketsResponse { sockets, next_page_token }))
     }
 
     async fn get_call(&self, request: Request<pb::GetCallRequest>) -> Result<Response<pb::GetCallResponse>, Status> {
-        let principal = principal(&request)?;
-        let request = request.into_inner();
+        let (caller, request) = self.0.admit(request)?;
         let session = address::session_id(&request.session_id).map_err(status::invalid)?;
         let id = call::known_request_id(&request.request_id).map_err(status::invalid)?;
-        let view = self.0.call_view(&principal, &session, &id).map_err(refused)?;
+        let view = self.0.sockets.call_view(&caller.owner, &session, &id).map_err(refused)?;
         Ok(Response::new(pb::GetCallResponse { call: Some((&view).into()) }))
     }
 
@@ -222,11 +224,14 @@ impl SocketService for SocketRpcs {
         &self,
         request: Request<pb::CancelCallRequest>,
     ) -> Result<Response<pb::CancelCallResponse>, Status> {
-        let principal = principal(&request)?;
-        let request = request.into_inner();
+        let (caller, request) = self.0.admit(request)?;
         let session = address::session_id(&request.session_id).map_err(status::invalid)?;
         let id = call::known_request_id(&request.request_id).map_err(status::invalid)?;
-        let view = self.0.cancel_call(&principal, &session, &id).await.map_err(refused)?;
+        let named = [("request_id", id.as_str())];
+        let entry = self.0.begin(&caller, Rpc::CancelCall, &session, &named).map_err(refused)?;
+        let canceled = self.0.sockets.cancel_call(&caller.owner, &session, &id).await;
+        end(entry, &canceled);
+        let view = canceled.map_err(refused)?;
         Ok(Response::new(pb::CancelCallResponse { call: Some((&view).into()) }))
     }
 }

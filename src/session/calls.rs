@@ -116,6 +116,11 @@ impl<R: Clone, D: Clone> Calls<R, D> {
     pub fn running(&self) -> Vec<R> {
         self.running.values().map(|running| running.handle.clone()).collect()
     }
+
+    /// How many these are.
+    pub fn running_count(&self) -> usize {
+        self.running.len()
+    }
 }
 
 #[cfg(test)]

@@ -118,6 +118,11 @@ impl<H: Clone> Names<H> {
         }
     }
 
+    /// A closed socket that is remembered, by its number.
+    pub fn closed(&self, uid: SocketUid) -> Option<H> {
+        self.closed.iter().rev().find(|(closed, _, _)| *closed == uid).map(|(_, _, handle)| handle.clone())
+    }
+
     /// How many sockets are open.
     pub fn open_count(&self) -> u32 {
         u32::try_from(self.open.len()).unwrap_or(u32::MAX)
@@ -128,16 +133,24 @@ impl<H: Clone> Names<H> {
         self.open.values().map(|(_, handle)| handle.clone()).collect()
     }
 
-    /// Sockets after a number, in the order in which they were made, at most so many; closed ones, too, if wanted.
-    pub fn page(&self, after: SocketUid, closed: bool, size: usize) -> Vec<(SocketUid, H)> {
+    /// Sockets after a number, in the order in which they were made, at most so many of those that are wanted; closed ones, too, if asked.
+    pub fn page(
+        &self,
+        after: SocketUid,
+        closed: bool,
+        size: usize,
+        wanted: impl Fn(&H) -> bool,
+    ) -> Vec<(SocketUid, H)> {
         let mut all: Vec<(SocketUid, H)> = self
             .open
             .range(SocketUid(after.0.saturating_add(1))..)
+            .filter(|(_, (_, handle))| wanted(handle))
             .take(size)
             .map(|(uid, (_, handle))| (*uid, handle.clone()))
             .collect();
         if closed {
-            all.extend(self.closed.iter().filter(|(uid, _, _)| *uid > after).map(|(uid, _, h)| (*uid, h.clone())));
+            let closed = self.closed.iter().filter(|(uid, _, handle)| *uid > after && wanted(handle));
+            all.extend(closed.map(|(uid, _, handle)| (*uid, handle.clone())));
             all.sort_by_key(|(uid, _)| *uid);
             all.truncate(size);
         }
@@ -163,6 +176,7 @@ mod tests {
         assert_eq!(names.find(&id("door")), Found::Closed("first"));
         names.open(id("door"), SocketUid(2), "second").unwrap();
         assert_eq!(names.find(&id("door")), Found::Open("second"));
+        assert_eq!((names.closed(SocketUid(1)), names.closed(SocketUid(2))), (Some("first"), None));
         names.close(SocketUid(2));
         assert_eq!(names.find(&id("door")), Found::Closed("second"));
         names.forget_closed();
@@ -209,7 +223,7 @@ mod tests {
             }
             let (mut after, mut seen) = (SocketUid(0), Vec::new());
             loop {
-                let page = names.page(after, closed, size);
+                let page = names.page(after, closed, size, |_| true);
                 prop_assert!(page.len() <= size);
                 let Some((last, ())) = page.last() else { break };
                 after = *last;

@@ -46,25 +46,32 @@ impl<S: Clone> Roster<S> {
         self.of(principal).iter().find(|entry| entry.id == *id).map(|entry| entry.session.clone())
     }
 
-    /// Adds a session, made under the name that was asked for or one that is minted, and tells its number.
+    /// Whether the principal may have one more session, of this name.
+    fn has_room(&self, principal: &Principal, id: Option<&SessionId>) -> Result<(), Refusal> {
+        // The default session is always there, so its room is kept for it.
+        let expired = self.owned.get(principal).map_or(0, |owned| owned.expired.len());
+        let others = self.of(principal).iter().filter(|entry| !entry.id.is_default()).count() - expired;
+        let is_default = id.is_some_and(SessionId::is_default);
+        if !is_default && others + 1 >= self.limit as usize {
+            return Err(Refusal::QuotaExceeded(Quota { limit: "limits.sessions", value: self.limit.into() }));
+        }
+        Ok(())
+    }
+
+    /// Adds a session, made under the name that was asked for or one that is minted, and tells its number. Made last, when nothing here
+    /// speaks against it; what `make` refuses is not added.
     pub fn add(
         &mut self,
         principal: &Principal,
         id: Option<SessionId>,
-        make: impl FnOnce(SessionId) -> S,
+        make: impl FnOnce(SessionId) -> Result<S, Refusal>,
     ) -> Result<(u64, S), Refusal> {
-        // The default session is always there, so its room is kept for it.
-        let expired = self.owned.get(principal).map_or(0, |owned| owned.expired.len());
-        let others = self.of(principal).iter().filter(|entry| !entry.id.is_default()).count() - expired;
-        let is_default = id.as_ref().is_some_and(SessionId::is_default);
-        if !is_default && others + 1 >= self.limit as usize {
-            return Err(Refusal::QuotaExceeded(Quota { limit: "limits.sessions", value: self.limit.into() }));
-        }
+        self.has_room(principal, id.as_ref())?;
         let id = id.unwrap_or_else(|| self.mint(principal));
         if self.find(principal, &id).is_some() {
             return Err(Refusal::SessionExists(id));
         }
-        let session = make(id.clone());
+        let session = make(id.clone())?;
         let owned = self.owned.entry(principal.clone()).or_insert_with(Owned::new);
         owned.made += 1;
         owned.sessions.push(Entry { number: owned.made, id, session: session.clone() });
@@ -113,6 +120,28 @@ impl<S: Clone> Roster<S> {
         later.take(size).map(|entry| (entry.number, entry.session.clone())).collect()
     }
 
+    /// The sessions of all principals after the one of this principal with this number, at most so many, in the order of principals' names
+    /// and then in that in which they were made, each with its number.
+    pub fn page_of_all(&self, after: Option<&(Principal, u64)>, size: usize) -> Vec<(u64, S)> {
+        let mut principals: Vec<&Principal> = self.owned.keys().collect();
+        principals.sort_unstable_by_key(|principal| principal.as_str());
+        let of = |principal: &Principal| {
+            let least = match after {
+                Some((last, _)) if principal.as_str() < last.as_str() => None,
+                Some((last, number)) if principal == last => Some(*number),
+                _ => Some(0),
+            };
+            least.map(|least| self.page(principal, least, size)).unwrap_or_default()
+        };
+        principals.into_iter().flat_map(of).take(size).collect()
+    }
+
+    /// How many sessions the principal has that has most of them, those not counted that have expired.
+    pub fn most_of_one(&self) -> usize {
+        let usable = |owned: &Owned<S>| owned.sessions.len() - owned.expired.len();
+        self.owned.values().map(usable).max().unwrap_or(0)
+    }
+
     /// All sessions.
     pub fn all(&self) -> Vec<S> {
         self.owned.values().flat_map(|owned| &owned.sessions).map(|entry| entry.session.clone()).collect()
@@ -145,15 +174,21 @@ mod tests {
         Some(SessionId::parse(text).unwrap())
     }
 
+    fn named(id: SessionId) -> Result<String, Refusal> {
+        Ok(id.to_string())
+    }
+
     #[test]
     fn sessions_are_made_found_and_forgotten() {
         let owner = Principal::owner();
         let mut roster = Roster::new(3, 0);
-        assert_eq!(roster.add(&owner, id("lab"), |id| id.to_string()), Ok((1, "lab".to_owned())));
+        assert_eq!(roster.add(&owner, id("lab"), named), Ok((1, "lab".to_owned())));
         assert_eq!(roster.add(&owner, id("lab"), |_| unreachable!()), Err(Refusal::SessionExists(id("lab").unwrap())));
-        assert_eq!(roster.add(&owner, None, |id| id.to_string()), Ok((2, "session-1".to_owned())));
+        assert_eq!(roster.add(&owner, None, named), Ok((2, "session-1".to_owned())));
         assert!(matches!(roster.add(&owner, None, |_| unreachable!()), Err(Refusal::QuotaExceeded(_))));
-        roster.add(&owner, id(""), |id| id.to_string()).expect("the default session always has room");
+        let refused = roster.add(&owner, id(""), |_| Err(Refusal::Draining));
+        assert_eq!((refused, roster.all().len()), (Err(Refusal::Draining), 2), "what cannot be made is not added");
+        roster.add(&owner, id(""), named).expect("the default session always has room");
         assert_eq!(roster.remove(&owner, &id("lab").unwrap()), Some("lab".to_owned()));
         assert_eq!(roster.find(&owner, &id("lab").unwrap()), None);
         assert_eq!(roster.all().len(), 2);
@@ -163,21 +198,41 @@ mod tests {
     fn expired_sessions_take_no_room_and_the_oldest_one_goes_first() {
         let owner = Principal::owner();
         let mut roster = Roster::new(2, 2);
-        let mut add = |name| roster.add(&owner, id(name), |id| id.to_string()).map(|(number, _)| number);
+        let mut add = |name| roster.add(&owner, id(name), named).map(|(number, _)| number);
         let first = add("a").unwrap();
         assert!(matches!(add("b"), Err(Refusal::QuotaExceeded(_))));
         assert_eq!(roster.expire(&owner, first), Vec::<String>::new());
         for (name, forgotten) in [("b", None), ("c", Some("a")), ("d", Some("b"))] {
-            let (number, _) = roster.add(&owner, id(name), |id| id.to_string()).unwrap();
+            let (number, _) = roster.add(&owner, id(name), named).unwrap();
             assert!(roster.add(&owner, id("e"), |_| unreachable!()).is_err(), "{name} can still be used");
             assert_eq!(roster.expire(&owner, number), forgotten.map(str::to_owned).into_iter().collect::<Vec<_>>());
         }
         assert_eq!(roster.all(), ["c", "d"]);
         roster.remove(&owner, &id("c").unwrap());
-        let (number, _) = roster.add(&owner, id("e"), |id| id.to_string()).unwrap();
+        let (number, _) = roster.add(&owner, id("e"), named).unwrap();
         assert_eq!(roster.expire(&owner, number), Vec::<String>::new(), "a deleted one counts no more");
         assert_eq!(roster.expire(&owner, first), Vec::<String>::new(), "what is forgotten cannot expire");
         assert_eq!(roster.all(), ["d", "e"]);
+    }
+
+    #[test]
+    fn pages_of_all_show_each_session_once_by_the_names_of_their_owners() {
+        let mut roster = Roster::new(9, 0);
+        let who = |name: &str| Principal::parse(name).unwrap();
+        for (owner, name) in [("bob", "x"), ("alice", "a"), ("bob", "y"), ("alice", "b"), ("carol", "c")] {
+            roster.add(&who(owner), id(name), |id| Ok((who(owner), id.to_string()))).unwrap();
+        }
+        for size in 1..7 {
+            let (mut after, mut seen) = (None, Vec::new());
+            loop {
+                let page = roster.page_of_all(after.as_ref(), size);
+                assert!(page.len() <= size);
+                let Some((number, (owner, _))) = page.last() else { break };
+                after = Some((owner.clone(), *number));
+                seen.extend(page.into_iter().map(|(_, (_, name))| name));
+            }
+            assert_eq!(seen, ["a", "b", "x", "y", "c"], "{size}");
+        }
     }
 
     #[test]
@@ -185,13 +240,13 @@ mod tests {
         let owner = Principal::owner();
         let mut roster = Roster::new(9, 0);
         for name in ["a", "b", "c"] {
-            roster.add(&owner, id(name), |id| id.to_string()).unwrap();
+            roster.add(&owner, id(name), named).unwrap();
         }
         let page = |roster: &Roster<String>, after| roster.page(&owner, after, 2);
         assert_eq!(page(&roster, 0), [(1, "a".to_owned()), (2, "b".to_owned())]);
         roster.remove(&owner, &id("b").unwrap());
         roster.remove(&owner, &id("c").unwrap());
-        roster.add(&owner, id("b"), |id| id.to_string()).unwrap();
+        roster.add(&owner, id("b"), named).unwrap();
         assert_eq!(page(&roster, 2), [(4, "b".to_owned())]);
     }
 }

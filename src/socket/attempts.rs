@@ -7,9 +7,11 @@ use tokio::time::{Instant, sleep_until};
 use crate::model::address::AddressText;
 use crate::model::errno::Errno;
 use crate::model::error::{Cause, SocketError};
+use crate::model::id::SocketId;
 use crate::model::operation::Operation;
+use crate::model::peers::Peers;
 use crate::model::refusal::Refusal;
-use crate::model::socket::Attempts;
+use crate::model::spec::{Attempts, Retry};
 use crate::socket::cell::Cell;
 use crate::socket::command::{Done, Order};
 use crate::socket::lookup::Purpose;
@@ -33,6 +35,30 @@ impl Run<'_> {
         self.connect_one_of(cell, &addresses, attempts).await
     }
 
+    /// Gives a socket its local address; again as long as somebody else has it, where that is wanted.
+    pub(super) async fn bind_patiently(
+        &mut self,
+        cell: &Cell,
+        local: SocketAddr,
+        retry: Option<Retry>,
+    ) -> Result<Done, Stop> {
+        let mut tried = 0;
+        loop {
+            let stop = match self.step(cell, Order::Bind(local)).await {
+                Ok(done) => return Ok(done),
+                Err(stop) => stop,
+            };
+            tried += 1;
+            let in_use = matches!(&stop, Stop::Failed(error) if error.errno() == Some(Errno::EADDRINUSE));
+            match retry {
+                Some(retry) if in_use && (retry.attempts == 0 || tried < retry.attempts) => {
+                    self.patiently(Operation::Bind, sleep_until(Instant::now() + retry.interval)).await?;
+                }
+                _ => return Err(stop),
+            }
+        }
+    }
+
     /// Tries all addresses, and does so again as long as it is wanted and makes sense.
     pub(super) async fn connect_one_of(
         &mut self,
@@ -40,9 +66,11 @@ impl Run<'_> {
         addresses: &[SocketAddr],
         attempts: Attempts,
     ) -> Result<Done, Stop> {
+        let addresses = permitted(&cell.peers, addresses, Some(&cell.id))?;
+        let addresses = self.allowed(cell.transport, &addresses)?;
         let mut tried = 0;
         loop {
-            let stop = match self.connect_in_order(cell, addresses, attempts).await {
+            let stop = match self.connect_in_order(cell, &addresses, attempts).await {
                 Ok(done) => return Ok(done),
                 Err(stop) => stop,
             };
@@ -87,6 +115,22 @@ impl Run<'_> {
             Stop::Refused(_) => false,
         };
         passing && Instant::now() < self.deadline && !self.handle.is_canceled()
+    }
+}
+
+/// The addresses that a socket has connections with.
+pub(super) fn permitted(
+    peers: &Peers,
+    addresses: &[SocketAddr],
+    socket: Option<&SocketId>,
+) -> Result<Vec<SocketAddr>, Refusal> {
+    let (good, bad): (Vec<_>, Vec<_>) =
+        addresses.iter().copied().partition(|addr: &SocketAddr| peers.permits(addr.ip()));
+    match bad.first() {
+        Some(denied) if good.is_empty() => {
+            Err(Refusal::AddressDenied { socket: socket.cloned(), address: denied.ip() })
+        }
+        _ => Ok(good),
     }
 }
 

@@ -21,11 +21,19 @@ use crate::socket::cell::lock;
 use crate::socket::command::EventRange;
 use crate::socket::group;
 use crate::socket::perform::{Performed, Run};
-use crate::socket::sockets::{Session, Sockets};
+use crate::socket::session::Session;
+use crate::socket::sockets::Sockets;
+use crate::sys::clock::FineTimer;
+use crate::sys::readiness;
+
+/// How much of a wait is left to a timer of the kernel: more than tokio's are late by.
+const FINE: Duration = Duration::from_millis(3);
 
 /// An operation that is scheduled, runs, or has ended.
 pub(super) struct CallHandle {
     pub(super) request: RequestId,
+    /// Who asked for it, where that is not whose session it is.
+    pub(super) asker: Option<Principal>,
     method: Method,
     socket: Option<SocketId>,
     stage: watch::Sender<Stage>,
@@ -103,6 +111,7 @@ impl Sockets {
             calls.begin(options.request_id.as_ref(), fingerprint, |request| {
                 Arc::new(CallHandle {
                     request,
+                    asker: options.asker.clone(),
                     method: action.method(),
                     socket: action.socket().cloned(),
                     stage: watch::Sender::new(Stage::Scheduled),
@@ -163,6 +172,8 @@ impl Sockets {
             // Nobody will be listening when it turns out that there is nothing to do it with.
             session.expect_target(&action)?;
         }
+        // Given back when it has ended: until then its bytes are here, wherever they wait.
+        let allowance = session.pending.take(action.payload_bytes())?;
         let keep = options.request_id.is_some() || options.detach;
         let sockets = self.clone();
         let (principal, session, handle) = (principal.clone(), Arc::clone(session), Arc::clone(handle));
@@ -173,6 +184,7 @@ impl Sockets {
                 Err(_) if options.detach => Some((Arc::clone(&handle), 0)),
                 Err(_) => None,
             };
+            drop(allowance);
             lock(&session.calls).end(&handle.request, remember.filter(|_| keep));
             handle.stage.send_replace(Stage::Ended(result));
         });
@@ -212,7 +224,7 @@ impl Sockets {
     ) -> Result<Arc<Outcome>, Refusal> {
         if let Some(at) = at {
             tokio::select! {
-                () = sleep_until(at) => {}
+                () = exactly(at) => {}
                 () = handle.canceled() => {
                     let error = SocketError::canceled(operation_of(&action));
                     return Ok(self.outcome(handle, Instant::now(), Performed::failed(error)));
@@ -263,6 +275,22 @@ impl Sockets {
         }
     }
 
+    /// How an operation has ended, once it has.
+    pub async fn call_outcome(
+        &self,
+        principal: &Principal,
+        session: &SessionId,
+        request: &RequestId,
+    ) -> Result<Arc<Outcome>, Refusal> {
+        let begun = {
+            let session = self.session(principal, session)?;
+            let calls = lock(&session.calls);
+            calls.find(request)?
+        };
+        let (Begun::New(handle) | Begun::Running(handle) | Begun::Ended(handle)) = begun;
+        handle.ended().await
+    }
+
     /// Stops an operation, and tells how it ended.
     pub async fn cancel_call(
         &self,
@@ -277,6 +305,17 @@ impl Sockets {
         // A refusal is an end, too: the view shows it.
         let _ = handle.ended().await;
         Ok(handle.view())
+    }
+}
+
+/// Waits until a moment. The end of it is left to a timer of the kernel, which does not turn by the millisecond.
+async fn exactly(at: Instant) {
+    sleep_until(at.checked_sub(FINE).unwrap_or(at)).await;
+    match FineTimer::start(at.saturating_duration_since(Instant::now())).and_then(readiness::watch) {
+        // That it cannot be waited for is no reason not to begin.
+        Ok(timer) => drop(timer.readable().await),
+        // No descriptor is left for it.
+        Err(_) => sleep_until(at).await,
     }
 }
 
@@ -310,13 +349,13 @@ fn operation_of(action: &Action) -> Operation {
         Action::CreateSession { .. } | Action::CreateSocket { .. } => Operation::Create,
         Action::ResetSession { .. } | Action::DeleteSession { .. } => Operation::Close,
         Action::Socket(_, action) => match action {
-            SocketAction::Bind(_) => Operation::Bind,
+            SocketAction::Bind { .. } => Operation::Bind,
             SocketAction::Listen { .. } => Operation::Listen,
             SocketAction::Accept => Operation::Accept,
             SocketAction::Connect { .. } => Operation::Connect,
             SocketAction::Disconnect => Operation::Disconnect,
             SocketAction::Write { .. } | SocketAction::Flush => Operation::Write,
-            SocketAction::Send(_) => Operation::Send,
+            SocketAction::Send { .. } => Operation::Send,
             SocketAction::Receive { .. } | SocketAction::SetDelivery(_) => Operation::Receive,
             SocketAction::Shutdown(_) => Operation::Shutdown,
             SocketAction::Close { .. } => Operation::Close,

@@ -14,12 +14,17 @@ use crate::eventlog::hub::{Appender, Hub};
 use crate::model::address::{Family, Transport};
 use crate::model::event::Event;
 use crate::model::id::{RequestId, SessionId, SocketId, SocketUid};
+use crate::model::labels::Labels;
 use crate::model::memory::SocketMemory;
 use crate::model::option::{Access, OptionResult, OptionSpec};
 use crate::model::option_table::OPTIONS;
-use crate::model::socket::{AcceptPolicy, Conduct, ListenerView, SocketState, SocketStatus, SocketView};
+use crate::model::payload::Pattern;
+use crate::model::peers::Peers;
+use crate::model::socket::{AcceptPolicy, Conduct, SocketState, SocketStatus};
 use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
+use crate::model::verify::{PatternDifference, Verification, Verifier};
+use crate::model::view::{ListenerView, SocketView};
 use crate::model::{error::SocketError, operation::Operation};
 use crate::socket::command::Command;
 use crate::socket::digest::Digests;
@@ -57,6 +62,10 @@ pub(super) struct Cell {
     pub(super) family: Family,
     pub(super) created: Timestamp,
     pub(super) listener: Option<ListenerSpec>,
+    pub(super) labels: Arc<Labels>,
+    pub(super) peers: Arc<Peers>,
+    /// What all that it receives is compared with, and its connections, too.
+    pub(super) verify: Option<Arc<Pattern>>,
     pub(super) hub: Arc<Hub>,
     /// The number of the session's newest event when this socket was about to be made.
     pub(super) born_after: u64,
@@ -75,6 +84,8 @@ pub(super) struct Cell {
     status: Mutex<SocketStatus>,
     /// What went through it, where its delivery asks for that.
     digests: Mutex<Option<Box<Digests>>>,
+    /// How what it receives compares, where it is compared.
+    verifier: Option<Mutex<Box<Verifier>>>,
     /// Taken out when the driver closes it.
     socket: Mutex<Option<Arc<Socket>>>,
 }
@@ -89,6 +100,9 @@ pub(super) struct Birth {
     pub(super) family: Family,
     pub(super) created: Timestamp,
     pub(super) listener: Option<ListenerSpec>,
+    pub(super) labels: Arc<Labels>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) verify: Option<Arc<Pattern>>,
     pub(super) conduct: Conduct,
     pub(super) hub: Arc<Hub>,
     pub(super) commands: mpsc::Sender<Box<Command>>,
@@ -109,6 +123,10 @@ impl Cell {
             family: birth.family,
             created: birth.created,
             listener: birth.listener,
+            labels: birth.labels,
+            peers: birth.peers,
+            verifier: birth.verify.clone().map(|pattern| Mutex::new(Box::new(Verifier::new(pattern)))),
+            verify: birth.verify,
             born_after: birth.hub.bounds().1,
             hub: birth.hub,
             commands: birth.commands,
@@ -177,6 +195,22 @@ impl Cell {
         }
     }
 
+    /// Compares what was read with what is expected, where something is: the first difference is told.
+    pub(super) fn verify(&self, compare: impl FnOnce(&mut Verifier) -> Option<PatternDifference>) {
+        let Some(verifier) = &self.verifier else { return };
+        // Its lock is not held while the log's is taken: whoever looks at all sockets has that one first.
+        let difference = compare(&mut lock(verifier));
+        if let Some(difference) = difference {
+            self.record(None, Event::PatternBroken(difference));
+        }
+    }
+
+    /// How what it has received compares. Absent where it is not compared, and of a listener, which receives nothing.
+    fn verification(&self, status: &SocketStatus) -> Option<Verification> {
+        let verifier = self.verifier.as_ref().filter(|_| status.listener.is_none())?;
+        Some(lock(verifier).seen())
+    }
+
     /// Takes bytes that were handed to the kernel into the hash, where there is one.
     pub(super) fn hash_written(&self, bytes: &[u8]) {
         if let Some(digests) = &mut *lock(&self.digests) {
@@ -199,7 +233,9 @@ impl Cell {
 
     /// The socket as it is now, without asking the kernel.
     pub(super) fn view(&self) -> SocketView {
+        let status = self.status().clone();
         SocketView {
+            verification: self.verification(&status),
             session: self.session.clone(),
             id: self.id.clone(),
             uid: self.uid,
@@ -207,8 +243,10 @@ impl Cell {
             transport: self.transport,
             family: self.family,
             created: self.created,
+            labels: Arc::clone(&self.labels),
+            peers: Arc::clone(&self.peers),
             conduct: self.conduct(),
-            status: self.status().clone(),
+            status,
             listener: self.listener.map(|spec| ListenerView {
                 accept: spec.accept,
                 max_connections: spec.max_connections,

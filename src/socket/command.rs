@@ -1,6 +1,7 @@
 //! What a driver is told to do, and how it answers.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -9,13 +10,14 @@ use tokio::time::Instant;
 use crate::model::delivery::{DeliveryChange, Slices};
 use crate::model::error::SocketError;
 use crate::model::group::GroupResult;
-use crate::model::id::{RequestId, SocketId};
+use crate::model::id::{Principal, RequestId, SocketId};
 use crate::model::operation::{ShutdownHow, Take, Taken, WriteFlags};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
 use crate::model::socket::CloseReason;
 use crate::socket::group::GroupOrder;
 use crate::socket::transfer::Attachment;
+use crate::socket::usage::ListenerPlace;
 use crate::sys::control::Marks;
 
 /// An order to a driver.
@@ -34,7 +36,11 @@ pub(super) type Orders = mpsc::Receiver<Box<Command>>;
 #[derive(Debug)]
 pub(super) enum Order {
     Bind(SocketAddr),
-    Listen(Option<u32>),
+    Listen {
+        backlog: Option<u32>,
+        /// Its place among the listeners of the session, where that was taken beforehand.
+        place: Option<ListenerPlace>,
+    },
     Accept,
     Connect {
         remote: SocketAddr,
@@ -50,7 +56,8 @@ pub(super) enum Order {
         flags: WriteFlags,
         slices: Option<Slices>,
     },
-    Send(Vec<ReadyDatagram>),
+    /// And how much later each is due than the one before it.
+    Send(Vec<ReadyDatagram>, Duration),
     Receive(Take),
     Flush,
     Shutdown(ShutdownHow),
@@ -70,6 +77,8 @@ pub(super) enum Order {
     Group(GroupOrder),
     /// Let a stream have the connection.
     Attach(Box<Attachment>),
+    /// Close it, if the policy does not allow any more what it holds.
+    Judge,
     /// End the operation of this name, if it is waiting here.
     Cancel(RequestId),
 }
@@ -78,7 +87,9 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct ReadyDatagram {
     pub(super) destination: Option<SocketAddr>,
-    /// What of it is not as the socket has it.
+    /// The local address that it is to leave from.
+    pub(super) source: Option<IpAddr>,
+    /// What else of it is not as the socket has it.
     pub(super) marks: Marks,
     pub(super) payload: Bytes,
     pub(super) reply_to_event: u64,
@@ -89,6 +100,8 @@ pub(super) struct ReadyDatagram {
 pub(super) struct Ticket {
     /// Absent when no caller asked.
     pub(super) request: Option<RequestId>,
+    /// Who asks, where that is not whose session it is.
+    pub(super) asker: Option<Principal>,
     pub(super) deadline: Instant,
     pub(super) events: EventRange,
     reply: oneshot::Sender<Result<Done, Refusal>>,
@@ -156,7 +169,7 @@ impl Ticket {
         deadline: Instant,
     ) -> (Self, oneshot::Receiver<Result<Done, Refusal>>) {
         let (reply, answer) = oneshot::channel();
-        (Self { request, deadline, events: EventRange::default(), reply }, answer)
+        (Self { request, asker: None, deadline, events: EventRange::default(), reply }, answer)
     }
 
     /// Notes an event that the operation caused.

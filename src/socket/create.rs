@@ -10,14 +10,19 @@ use crate::model::event::Event;
 use crate::model::id::SocketId;
 use crate::model::operation::{Operation, Yield};
 use crate::model::option::{OptionResult, OptionSpec, OptionValue};
+use crate::model::peers::Peers;
+use crate::model::policy::permit::harmless;
 use crate::model::refusal::Refusal;
-use crate::model::socket::{Attempts, Kind, SocketSpec, TcpRole};
+use crate::model::socket::CloseReason;
+use crate::model::spec::{Attempts, Kind, SocketSpec, TcpRole};
+use crate::socket::attempts::permitted;
+use crate::socket::birth::NewSocket;
 use crate::socket::cell::{Cell, ListenerSpec, lock};
 use crate::socket::command::{Brought, EventRange, Order};
 use crate::socket::group::GroupOrder;
 use crate::socket::lookup::{Answer, Purpose, Wanted};
 use crate::socket::perform::{Performed, Run, Stop};
-use crate::socket::sockets::NewSocket;
+use crate::socket::usage::ListenerPlace;
 use crate::sys::socket::Socket;
 
 /// The addresses that a socket begins with, looked up before there is a socket, because they decide its family.
@@ -47,6 +52,13 @@ impl Run<'_> {
             Kind::Udp(udp) => self.first_groups(&udp.groups, addresses.family)?,
             Kind::Tcp(_) => Vec::new(),
         };
+        if let Kind::Tcp(tcp) = &spec.kind {
+            permitted(&tcp.peers, &addresses.remote, id.as_ref())?;
+        }
+        self.may_create(&spec, addresses.family, addresses.local, &addresses.remote)?;
+        let listener = matches!(&spec.kind, Kind::Tcp(tcp) if matches!(tcp.role, TcpRole::Listen(_)));
+        let place = listener.then(|| self.session.begin_to_listen()).transpose()?;
+        self.sockets.has_descriptor()?;
         let socket = match Socket::new(spec.transport(), addresses.family) {
             Ok(socket) => socket,
             Err(errno) => {
@@ -58,7 +70,11 @@ impl Run<'_> {
         set_own_options(&socket, &spec, addresses.family);
         let cell = self.open(id, &spec, &addresses, socket)?;
         let mut options = Vec::new();
-        let stopped = self.first_steps(&cell, &spec, &addresses, groups, &mut options).await.err();
+        let stopped = self.first_steps(&cell, &spec, &addresses, (groups, place), &mut options).await.err();
+        if let Some(Stop::Refused(Refusal::PolicyDenied(_))) = &stopped {
+            // It was asked before; another policy has come in between, or the address means more to this socket than it says.
+            let _ = self.order(&cell, Order::End { reason: CloseReason::Policy, abort: true }).await;
+        }
         let yielded = Yield::Socket(Box::new(cell.view_with_kernel()), options);
         match stopped {
             None => Ok(Performed::succeeded(yielded)),
@@ -98,6 +114,12 @@ impl Run<'_> {
             family: addresses.family,
             conduct: spec.conduct,
             listener,
+            labels: spec.labels.clone(),
+            peers: match &spec.kind {
+                Kind::Tcp(tcp) => tcp.peers.clone(),
+                Kind::Udp(_) => Peers::default(),
+            },
+            verify: spec.verify.clone(),
             socket,
         };
         let (cell, seq) = self.sockets.open(self.session, new, &self.handle.request)?;
@@ -120,7 +142,7 @@ impl Run<'_> {
         cell: &Cell,
         spec: &SocketSpec,
         addresses: &Addresses,
-        groups: Vec<GroupOrder>,
+        (groups, place): (Vec<GroupOrder>, Option<ListenerPlace>),
         options: &mut Vec<OptionResult>,
     ) -> Result<(), Stop> {
         if !spec.options.is_empty() {
@@ -133,15 +155,13 @@ impl Run<'_> {
             }
         }
         if let Some(local) = addresses.local {
-            self.step(cell, Order::Bind(local)).await?;
+            self.bind_patiently(cell, local, spec.bind_retry).await?;
         }
         for group in groups {
             self.step(cell, Order::Group(group)).await?;
         }
-        if let Kind::Tcp(tcp) = &spec.kind
-            && let TcpRole::Listen(_) = tcp.role
-        {
-            self.step(cell, Order::Listen(None)).await?;
+        if place.is_some() {
+            self.step(cell, Order::Listen { backlog: None, place }).await?;
         }
         if !addresses.remote.is_empty() {
             let attempts = match &spec.kind {
@@ -230,7 +250,7 @@ fn set_own_options(socket: &Socket, spec: &SocketSpec, family: Family) {
     for name in names {
         if let Ok(spec) = OptionSpec::find(name) {
             // A kernel without one of them tells less about datagrams, and that is all.
-            let _ = socket.set_option(spec, &OptionValue::Enabled(true));
+            let _ = harmless(spec).map(|spec| socket.set_option(spec, &OptionValue::Enabled(true)));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::model::socket::Hashes;
+use crate::model::view::Hashes;
 
 /// The SHA-256 of all bytes so far, each way.
 #[derive(Clone, Default)]

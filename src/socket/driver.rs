@@ -4,29 +4,27 @@
 //! is dropped. The order inside every operation is: system call, event, reply. Nothing here ever blocks.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Sleep};
 
 use crate::model::address::Transport;
 use crate::model::delivery::{DeliveryMode, ReadPause};
 use crate::model::error::SocketError;
 use crate::model::event::Event;
-use crate::model::id::RequestId;
+use crate::model::id::{Principal, RequestId};
 use crate::model::operation::Operation;
-use crate::model::socket::{CloseReason, Closing, Direction};
+use crate::model::socket::{CloseReason, Direction};
 use crate::socket::cell::{Cell, Credit};
 use crate::socket::command::{Brought, Ending, Orders, Ticket};
-use crate::socket::farewell::{Farewell, turn_away};
 use crate::socket::listener::Listener;
-use crate::socket::sockets::{Session, Sockets};
+use crate::socket::permit::Standing;
+use crate::socket::session::Session;
+use crate::socket::sockets::Sockets;
 use crate::socket::stream::Stream;
 use crate::socket::tcp::Connecting;
 use crate::socket::transfer::Attached;
@@ -44,20 +42,6 @@ pub(super) const CALLS_PER_ROUND: usize = 32;
 /// How many bytes a driver reads before it lets others run: as many as a batch of events carries, so that whoever reads the log can keep
 /// up with it.
 pub(super) const BYTES_PER_TURN: usize = 256 * 1024;
-
-/// A driver, from its start to its end.
-#[must_use = "a driver must be spawned for its socket to function"]
-pub(super) struct DriverTask(Stage);
-
-enum Stage {
-    Driving(Box<Driver>),
-    /// SO_LINGER makes close(2) block, so another thread does it.
-    Lingering(JoinHandle<()>, Box<Farewell>),
-    /// Closed and told. Orders that were on their way meanwhile are turned away: a channel that is just dropped would keep them, and
-    /// whoever waits for their answers, for ever.
-    Leaving(Orders),
-    Gone,
-}
 
 /// The owner of one socket.
 pub(super) struct Driver {
@@ -84,10 +68,14 @@ pub(super) struct Driver {
     pub(super) log_full: bool,
     /// How many bytes may still be read before others run.
     pub(super) turn: usize,
+    /// Who asks for what is just being done, where that is not whose session it is.
+    pub(super) asker: Option<Principal>,
+    /// What the policy has allowed it; absent where that is nothing.
+    pub(super) standing: Option<Box<Standing>>,
     /// Set when the socket is to be closed.
     pub(super) end: Option<End>,
-    commands: Orders,
-    io: Option<AsyncFd<Arc<Socket>>>,
+    pub(super) commands: Orders,
+    pub(super) io: Option<AsyncFd<Arc<Socket>>>,
     timer: Option<Pin<Box<Sleep>>>,
     /// Something with a deadline was added.
     timer_changed: bool,
@@ -149,7 +137,7 @@ impl End {
     }
 }
 
-impl DriverTask {
+impl Driver {
     pub(super) fn new(
         sockets: Sockets,
         session: Arc<Session>,
@@ -161,7 +149,7 @@ impl DriverTask {
             Transport::Tcp => Role::Idle,
             Transport::Udp => Role::Datagrams(Datagrams::default()),
         };
-        Self(Stage::Driving(Box::new(Driver {
+        Self {
             sockets,
             session,
             cell,
@@ -176,73 +164,17 @@ impl DriverTask {
             read_from: None,
             log_full: false,
             turn: 0,
+            asker: None,
+            standing: None,
             end: None,
             commands,
             io: None,
             timer: None,
             timer_changed: false,
-        })))
-    }
-
-    /// A driver of a connection that a listener has accepted.
-    pub(super) fn connected(mut self) -> Self {
-        if let Stage::Driving(driver) = &mut self.0 {
-            driver.watch();
-            driver.become_stream();
-        }
-        self
-    }
-}
-
-impl Future for DriverTask {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            match &mut self.0 {
-                Stage::Driving(driver) => {
-                    let Poll::Ready(end) = driver.poll(cx) else { return Poll::Pending };
-                    if let Stage::Driving(driver) = mem::replace(&mut self.0, Stage::Gone) {
-                        self.0 = driver.close(end);
-                    }
-                }
-                Stage::Lingering(closed, farewell) => {
-                    let _ = turn_away(&mut farewell.orders, cx);
-                    if Pin::new(closed).poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    if let Stage::Lingering(_, farewell) = mem::replace(&mut self.0, Stage::Gone) {
-                        self.0 = Stage::Leaving(farewell.tell());
-                    }
-                }
-                Stage::Leaving(orders) => {
-                    if turn_away(orders, cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    self.0 = Stage::Gone;
-                }
-                Stage::Gone => return Poll::Ready(()),
-            }
         }
     }
-}
 
-impl Drop for DriverTask {
-    /// The runtime is being shut down, or the driver has panicked: what it owes is paid all the same.
-    fn drop(&mut self) {
-        match mem::replace(&mut self.0, Stage::Gone) {
-            Stage::Driving(driver) => {
-                let reason = if std::thread::panicking() { CloseReason::Internal } else { CloseReason::AgentDraining };
-                drop(driver.close(End::because(reason)));
-            }
-            Stage::Lingering(_, farewell) => drop(farewell.tell()),
-            Stage::Leaving(_) | Stage::Gone => {}
-        }
-    }
-}
-
-impl Driver {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.turn = BYTES_PER_TURN;
         for _ in 0..ROUNDS {
             let busy = self.poll_commands(cx)
@@ -378,7 +310,7 @@ impl Driver {
             Role::Stream(stream) if stream.hung_up => Attention::None,
             Role::Stream(_) if self.read_attention() == Attention::Work => Attention::None,
             Role::Stream(_) => Attention::Departure,
-            Role::Datagrams(_) if !self.sends.is_empty() => Attention::Work,
+            Role::Datagrams(_) if self.sends.front().is_some_and(|send| !send.waits(Instant::now())) => Attention::Work,
             Role::Datagrams(datagrams) if datagrams.icmp.heard => Attention::Departure,
             Role::Datagrams(datagrams) if datagrams.connected && self.read_attention() == Attention::Work => {
                 Attention::Departure
@@ -470,7 +402,8 @@ impl Driver {
             Role::Stream(stream) => self.stream_deadline(stream),
         };
         let of_outgoing = self.outgoing.iter().filter_map(Outgoing::deadline).min();
-        let of_sends = self.sends.iter().map(|send| send.ticket.deadline).min();
+        let due = self.sends.front().and_then(PendingSend::due);
+        let of_sends = self.sends.iter().map(|send| send.ticket.deadline).chain(due).min();
         let of_receives = self.receives.iter().map(|receive| receive.ticket.deadline).min();
         [of_role, of_outgoing, of_sends, of_receives, self.read_from].into_iter().flatten().min()
     }
@@ -488,6 +421,7 @@ impl Driver {
         self.end_outgoing(Ending::TimedOut, |ticket| ticket.deadline <= now);
         self.go_on();
         self.end_sends(&Ending::TimedOut, |ticket| ticket.deadline <= now);
+        self.flush_sends();
         self.end_receives(&Ending::TimedOut, |ticket| ticket.deadline <= now);
     }
 
@@ -517,63 +451,6 @@ impl Driver {
         self.go_on();
         self.end_sends(&canceled(Operation::Send), this);
         self.end_receives(&canceled(Operation::Receive), this);
-    }
-
-    // === The end ===
-
-    /// Closes the descriptor, then tells everybody.
-    fn close(mut self: Box<Self>, end: End) -> Stage {
-        let operation = canceled(Operation::Close);
-        match &mut self.role {
-            Role::Connecting(_) => self.abandon_connect(),
-            Role::Listener(listener) => listener.end_accepts(&canceled(Operation::Accept), |_| true),
-            _ => {}
-        }
-        let unwritten_bytes = self.unwritten_bytes();
-        self.end_outgoing(operation, |_| true);
-        self.end_flushes(&canceled(Operation::Write), |_| true);
-        self.end_sends(&canceled(Operation::Send), |_| true);
-        self.end_receives(&canceled(Operation::Receive), |_| true);
-
-        // From here on nobody else tells what the kernel says of it.
-        self.cell.retire();
-        self.cell.tell_latest_drops(&self.socket);
-        let (totals, had_error) = {
-            let status = self.cell.status();
-            (status.totals, status.had_error)
-        };
-        let closing = Closing {
-            reason: end.reason,
-            had_error: had_error || matches!(end.reason, CloseReason::PeerReset | CloseReason::Failed),
-            totals,
-            unread_bytes: self.socket.queues().receive_bytes,
-            unwritten_bytes,
-        };
-        let linger = self.set_linger(end.reason, end.linger);
-        let Self { session, cell, socket, io, commands: mut orders, attached, .. } = *self;
-        orders.close();
-        let outlet = attached.map(|attached| attached.into_outlet());
-        let farewell = Farewell { session, cell, ticket: end.ticket, closing, orders, outlet };
-        let descriptor = (io, socket);
-        match linger {
-            None => {
-                drop(descriptor);
-                Stage::Leaving(farewell.tell())
-            }
-            Some(_) => Stage::Lingering(spawn_blocking(move || drop(descriptor)), Box::new(farewell)),
-        }
-    }
-
-    /// Sees to how long close(2) waits for the peer, and tells it where it does: as the request wants it, else as the option was set. Where
-    /// no request is about this socket alone, it waits for nobody.
-    fn set_linger(&self, reason: CloseReason, asked: Option<u16>) -> Option<Duration> {
-        let linger = match asked {
-            Some(seconds) => Some(Duration::from_secs(seconds.into())),
-            None => self.socket.linger().filter(|option| option.is_zero() || reason.is_of_socket()),
-        };
-        // Cannot fail on an open descriptor with a value in range; if it did, the close would just be an ordinary one.
-        let _ = self.socket.set_linger(linger);
-        linger.filter(|linger| !linger.is_zero())
     }
 }
 

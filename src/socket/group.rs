@@ -8,6 +8,7 @@ use crate::model::error::SocketError;
 use crate::model::event::Event;
 use crate::model::group::{GroupAsked, GroupChange, GroupResult, InterfaceId, InterfaceText, Membership, Memberships};
 use crate::model::operation::{Operation, Yield};
+use crate::model::policy::permit::Permitted;
 use crate::model::refusal::{Quota, Refusal};
 use crate::socket::cell::Cell;
 use crate::socket::command::{Brought, Ending, Order, Ticket};
@@ -128,6 +129,10 @@ fn joined_at(change: GroupChange, asked: &GroupAsked, groups: &Memberships) -> V
 impl Driver {
     pub(super) fn change_group(&self, mut ticket: Ticket, order: GroupOrder) {
         let GroupOrder { change, group, source, places } = order;
+        let permitted = match self.permit_group(change, group) {
+            Ok(permitted) => permitted,
+            Err(refusal) => return ticket.refuse(refusal),
+        };
         if matches!(change, GroupChange::Join | GroupChange::Block) {
             let wanted = self.cell.status().groups.len() + places.len();
             if let Err(refusal) = has_room(wanted, self.sockets.limits().groups) {
@@ -137,7 +142,7 @@ impl Driver {
         let mut results = Vec::with_capacity(places.len());
         for interface in places {
             let membership = Membership { group, interface, source };
-            results.push(self.change_membership(&mut ticket, change, membership));
+            results.push(self.change_membership(&mut ticket, (change, permitted), membership));
         }
         let error = match &*results {
             [] => {
@@ -150,8 +155,13 @@ impl Driver {
         ticket.finish(error.map_or(Ending::Done, Ending::Error), Brought::Groups(results));
     }
 
-    fn change_membership(&self, ticket: &mut Ticket, change: GroupChange, mut membership: Membership) -> GroupResult {
-        let Membership { group, source, .. } = membership;
+    fn change_membership(
+        &self,
+        ticket: &mut Ticket,
+        (change, group): (GroupChange, Permitted<IpAddr>),
+        mut membership: Membership,
+    ) -> GroupResult {
+        let source = membership.source;
         if let Err(errno) = self.socket.change_group(change, membership.interface.index, group, source) {
             let error = SocketError::new(errno, operation(change), "setsockopt").about(&membership.to_string());
             self.record_for(ticket, Event::Failed { error: error.clone() });

@@ -15,7 +15,8 @@ use crate::model::socket::SocketState;
 use crate::model::tcp::TcpState;
 use crate::socket::cell::{Cell, lock};
 use crate::socket::perform::Performed;
-use crate::socket::sockets::{Session, Sockets};
+use crate::socket::session::Session;
+use crate::socket::sockets::Sockets;
 use crate::sys::diag::{self, Listed};
 use crate::sys::process;
 

@@ -9,12 +9,15 @@ use tokio::time::Instant;
 use crate::model::address::{Endpoint, Transport, socket_addr};
 use crate::model::errno::Errno;
 use crate::model::error::SocketError;
-use crate::model::event::{AcceptPause, Event};
+use crate::model::event::{AcceptPause, DropReason, Event};
 use crate::model::operation::Operation;
+use crate::model::policy::Use;
 use crate::model::socket::AcceptPolicy;
+use crate::socket::birth::Arrival;
 use crate::socket::command::{Brought, Ending, Ticket};
 use crate::socket::driver::{Attention, CALLS_PER_ROUND, Driver, Flow, Role};
-use crate::socket::sockets::Arrival;
+use crate::socket::permit::Hindrance;
+use crate::socket::usage::ListenerPlace;
 use crate::sys::socket::Socket;
 
 /// How long a listener waits before it tries again when something has run out, at first and at most.
@@ -23,6 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What only a listener needs.
 pub(super) struct Listener {
+    /// Its place among those of the session. Nothing is left of it when the socket is being closed.
+    place: Option<ListenerPlace>,
     policy: AcceptPolicy,
     /// Those who wait for a connection. MANUAL only.
     accepts: VecDeque<Ticket>,
@@ -80,6 +85,11 @@ impl Listener {
         self.over
     }
 
+    /// It is being closed: another one may begin to listen before this one's end is told.
+    pub(super) fn make_place(&mut self) {
+        self.place = None;
+    }
+
     /// Ends waiting accepts.
     pub(super) fn end_accepts(&mut self, ending: &Ending, which: impl Fn(&Ticket) -> bool) {
         for at in (0..self.accepts.len()).rev() {
@@ -93,28 +103,45 @@ impl Listener {
 }
 
 impl Driver {
-    pub(super) fn listen(&mut self, mut ticket: Ticket, backlog: Option<u32>) {
+    pub(super) fn listen(&mut self, mut ticket: Ticket, backlog: Option<u32>, place: Option<ListenerPlace>) {
         let spec = match self.cell.listener {
             Some(spec) => spec,
             None if self.cell.transport == Transport::Udp => return self.wrong_transport(ticket),
             // A connection that a listener has accepted never becomes one itself.
             None => {
-                let errno = self.socket.listen(backlog.unwrap_or(1)).err().unwrap_or(Errno::EINVAL);
+                let at = match self.permit_listen() {
+                    Ok(at) => at,
+                    Err(refusal) => return ticket.refuse(refusal),
+                };
+                let errno = self.socket.listen(at, backlog.unwrap_or(1)).err().unwrap_or(Errno::EINVAL);
                 let error = self.error(errno, Operation::Listen, "listen");
                 return self.fail(ticket, error, Brought::Nothing);
             }
         };
-        let unbound = self.socket.local().is_none();
-        if let (true, Some(lab)) = (unbound, self.sockets.lab_address(self.cell.family)) {
-            if let Err(errno) = self.socket.bind(socket_addr(lab, 0, 0)) {
+        let place = match (&self.role, place) {
+            (Role::Listener(_), _) => None,
+            (_, Some(place)) => Some(place),
+            (_, None) => match self.session.begin_to_listen() {
+                Ok(place) => Some(place),
+                Err(refusal) => return ticket.refuse(refusal),
+            },
+        };
+        let at = match self.permit_listen() {
+            Ok(at) => at,
+            Err(refusal) => return ticket.refuse(refusal),
+        };
+        match self.bind_to_lab(&mut ticket) {
+            Ok(()) => {}
+            Err(Hindrance::Denied(refusal)) => return ticket.refuse(refusal),
+            Err(Hindrance::Errno(errno)) => {
                 let error = self.error(errno, Operation::Bind, "bind");
                 return self.fail(ticket, error, Brought::Nothing);
             }
-            self.bound(&mut ticket);
         }
         let backlog = backlog.unwrap_or(spec.backlog);
-        match self.socket.listen(backlog) {
+        match self.socket.listen(at, backlog) {
             Ok(()) => {
+                self.holds(Use::Listen, at);
                 if let Some(local) = self.local() {
                     self.record_for(&mut ticket, Event::Listening { local, backlog });
                 }
@@ -126,6 +153,7 @@ impl Driver {
                     Role::Listener(_) => {}
                     _ => {
                         self.role = Role::Listener(Listener {
+                            place,
                             policy: spec.accept,
                             accepts: VecDeque::new(),
                             children: 0,
@@ -145,6 +173,18 @@ impl Driver {
                 self.fail(ticket, error, Brought::Nothing);
             }
         }
+    }
+
+    /// Gives a socket that nobody has bound the lab address, where there is one.
+    fn bind_to_lab(&mut self, ticket: &mut Ticket) -> Result<(), Hindrance> {
+        let unbound = self.socket.local().is_none();
+        if let (true, Some(lab)) = (unbound, self.sockets.lab_address(self.cell.family)) {
+            let lab = self.permit_local(Use::Bind, socket_addr(lab, 0, 0))?;
+            self.socket.bind(lab)?;
+            self.holds(Use::Bind, lab);
+            self.bound(ticket);
+        }
+        Ok(())
     }
 
     /// Takes a connection for somebody who asks.
@@ -177,6 +217,13 @@ impl Driver {
                     return Flow::Drained;
                 }
                 self.pause_accepting(AcceptPause::SocketLimit, None);
+                return Flow::Enough;
+            }
+            if self.sockets.has_descriptor().is_err() {
+                if !self.socket.readiness().readable {
+                    return Flow::Drained;
+                }
+                self.pause_accepting(AcceptPause::DescriptorLimit, None);
                 return Flow::Enough;
             }
             if let Some(flow) = self.await_turn() {
@@ -281,14 +328,18 @@ impl Driver {
         }
     }
 
-    /// Gives a connection a name and a driver, or drops it when there are too many; tells which.
+    /// Gives a connection a name and a driver, or drops it when there are too many or it may not come in; tells which.
     fn admit(&mut self, socket: Socket, remote: Option<SocketAddr>) -> bool {
         let local = socket.local().map(|addr| self.endpoint(addr));
         let remote = remote.map(|addr| self.endpoint(addr));
-        let max = self.cell.listener.and_then(|spec| spec.max_connections);
-        let full = max.is_some_and(|max| self.cell.open_children() >= max);
-        let (Some(local), Some(remote), false) = (&local, &remote, full) else {
-            self.drop_connection(socket, local, remote);
+        let unwanted = match &remote {
+            None => Some(DropReason::Gone),
+            Some(remote) if !self.cell.peers.permits(remote.addr.ip()) => Some(DropReason::Denied),
+            Some(remote) if self.permit_peer(remote.addr).is_err() => Some(DropReason::Policy),
+            Some(_) => self.is_full().then_some(DropReason::TooMany),
+        };
+        let (Some(local), Some(remote), None) = (&local, &remote, unwanted) else {
+            self.drop_connection(socket, (local, remote), unwanted.unwrap_or(DropReason::Gone));
             return false;
         };
         let Role::Listener(listener) = &mut self.role else { return false };
@@ -304,10 +355,17 @@ impl Driver {
         true
     }
 
-    fn drop_connection(&self, socket: Socket, local: Option<Endpoint>, remote: Option<Endpoint>) {
+    /// Whether as many connections are open as may be.
+    fn is_full(&self) -> bool {
+        let max = self.cell.listener.and_then(|spec| spec.max_connections);
+        max.is_some_and(|max| self.cell.open_children() >= max)
+    }
+
+    fn drop_connection(&self, socket: Socket, ends: (Option<Endpoint>, Option<Endpoint>), reason: DropReason) {
+        let (local, remote) = ends;
         // Cannot fail on a connection that was just accepted; if it did, the peer would get a FIN instead of a RST.
         let _ = socket.set_linger(Some(Duration::ZERO));
         drop(socket);
-        self.record(Event::ConnectionDropped { local, remote });
+        self.record(Event::ConnectionDropped { local, remote, reason });
     }
 }

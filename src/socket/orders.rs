@@ -8,6 +8,7 @@ use crate::model::errno::Errno;
 use crate::model::event::Event;
 use crate::model::operation::{Operation, ShutdownHow, Take};
 use crate::model::option::{OptionResult, SocketOption};
+use crate::model::policy::Use;
 use crate::model::refusal::Refusal;
 use crate::model::socket::{CloseReason, Conduct, Direction};
 use crate::socket::command::{Brought, Command, Ending, Order, Ticket};
@@ -15,17 +16,23 @@ use crate::socket::driver::{Driver, End, PendingReceive, Role};
 use crate::socket::write::Outgoing;
 
 impl Driver {
-    pub(super) fn obey(&mut self, Command { order, ticket }: Command) {
+    pub(super) fn obey(&mut self, command: Command) {
+        self.asker.clone_from(&command.ticket.asker);
+        self.carry_out(command);
+        self.asker = None;
+    }
+
+    fn carry_out(&mut self, Command { order, ticket }: Command) {
         match order {
             Order::Bind(local) => self.bind(ticket, local),
-            Order::Listen(backlog) => self.listen(ticket, backlog),
+            Order::Listen { backlog, place } => self.listen(ticket, backlog, place),
             Order::Accept => self.accept_one(ticket),
             Order::Connect { remote, last, goes_on } => self.connect(ticket, remote, (last, goes_on)),
             Order::Disconnect => self.disconnect(ticket),
             Order::Write { payload, expected_offset, flags, slices } => {
                 self.enqueue_write(ticket, payload, expected_offset, (flags, slices));
             }
-            Order::Send(datagrams) => self.enqueue_send(ticket, datagrams),
+            Order::Send(datagrams, interval) => self.enqueue_send(ticket, datagrams, interval),
             Order::Receive(take) => self.receive(ticket, take),
             Order::Flush => self.enqueue(Outgoing::Flush(ticket)),
             Order::Shutdown(how) => self.shut_down(ticket, how),
@@ -36,6 +43,7 @@ impl Driver {
             Order::SetDelivery(change) => self.set_delivery(ticket, change),
             Order::SetOptions(options) => self.set_options(ticket, &options),
             Order::Group(order) => self.change_group(ticket, order),
+            Order::Judge => self.judge(ticket),
             Order::Attach(attachment) => self.attach(ticket, *attachment),
             Order::Cancel(request) => {
                 self.cancel(&request);
@@ -45,8 +53,13 @@ impl Driver {
     }
 
     fn bind(&mut self, mut ticket: Ticket, local: SocketAddr) {
-        match self.socket.bind(local) {
+        let permitted = match self.permit_local(Use::Bind, local) {
+            Ok(permitted) => permitted,
+            Err(refusal) => return ticket.refuse(refusal),
+        };
+        match self.socket.bind(permitted) {
             Ok(()) => {
+                self.holds(Use::Bind, permitted);
                 self.bound(&mut ticket);
                 ticket.finish(Ending::Done, Brought::Nothing);
             }
@@ -141,7 +154,7 @@ impl Driver {
         }
     }
 
-    fn abort(&mut self, mut ticket: Ticket, reason: CloseReason) {
+    pub(super) fn abort(&mut self, mut ticket: Ticket, reason: CloseReason) {
         let linger = if let Role::Stream(_) = self.role {
             self.record_for(&mut ticket, Event::Aborted);
             Some(0)
@@ -203,10 +216,16 @@ impl Driver {
     }
 
     fn set_options(&mut self, mut ticket: Ticket, options: &[SocketOption]) {
+        let permitted: Result<Vec<_>, _> = options.iter().map(|option| self.permit_option(option.spec)).collect();
+        let permitted = match permitted {
+            Ok(permitted) => permitted,
+            Err(refusal) => return ticket.refuse(refusal),
+        };
         let mut results = Vec::with_capacity(options.len());
-        for SocketOption { spec, value } in options {
+        for (option, permitted) in options.iter().zip(permitted) {
+            let SocketOption { spec, value } = option;
             let asked = Some(value.clone());
-            let result = match self.socket.set_option(spec, value) {
+            let result = match self.socket.set_option(permitted, value) {
                 Ok(()) => OptionResult { spec, asked, effective: self.socket.option(spec).ok().flatten(), error: None },
                 Err(errno) => {
                     let error = self.error(errno, Operation::SetOption, "setsockopt").about(spec.name);
@@ -214,7 +233,10 @@ impl Driver {
                 }
             };
             let event = match &result.error {
-                None => Event::OptionSet(Box::new(result.clone())),
+                None => {
+                    self.holds_option(option);
+                    Event::OptionSet(Box::new(result.clone()))
+                }
                 Some(error) => Event::Failed { error: error.clone() },
             };
             self.record_for(&mut ticket, event);

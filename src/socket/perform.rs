@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -15,13 +16,15 @@ use crate::model::id::{Principal, SessionId, SocketId};
 use crate::model::operation::{Action, Operation, OutgoingDatagram, SocketAction, Take, Target, Yield};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{AcceptPolicy, CloseReason, Direction, SocketState};
+use crate::model::spec::Retry;
 use crate::session::names::Found as Name;
 use crate::socket::calls::CallHandle;
 use crate::socket::cell::{Cell, lock};
 use crate::socket::command::{Brought, Command, Done, EventRange, Order, ReadyDatagram, Ticket};
 use crate::socket::lookup::{Answer, Purpose, Wanted, local_literal};
 use crate::socket::receive::Received;
-use crate::socket::sockets::{Session, Sockets, closed};
+use crate::socket::session::{Session, closed};
+use crate::socket::sockets::Sockets;
 use crate::sys::control::Marks;
 
 /// One operation under way.
@@ -157,12 +160,12 @@ impl<'a> Run<'a> {
         check_fit(&cell, &action)?;
         let is_accept = matches!(action, SocketAction::Accept);
         let order = match action {
-            SocketAction::Bind(local) => return self.bind(&cell, &local).await,
+            SocketAction::Bind { local, retry } => return self.bind(&cell, &local, retry).await,
             SocketAction::Connect { remote, attempts } => return self.connect(&cell, &remote, attempts).await,
-            SocketAction::Send(datagrams) => return self.send(&cell, datagrams).await,
+            SocketAction::Send { datagrams, interval } => return self.send(&cell, datagrams, interval).await,
             SocketAction::Receive(take) => return self.receive(&cell, take).await,
             SocketAction::Group(change, asked) => return self.change_group(&cell, change, &asked).await,
-            SocketAction::Listen { backlog } => Order::Listen(backlog),
+            SocketAction::Listen { backlog } => Order::Listen { backlog, place: None },
             SocketAction::Accept => Order::Accept,
             SocketAction::Disconnect => Order::Disconnect,
             SocketAction::Write { payload, expected_offset, flags, slices } => {
@@ -225,7 +228,8 @@ impl<'a> Run<'a> {
 
     /// The same, where the driver is to wait no longer than until then.
     pub(super) async fn order_by(&mut self, cell: &Cell, order: Order, deadline: Instant) -> Result<Done, Refusal> {
-        let (ticket, mut answer) = Ticket::new(Some(self.handle.request.clone()), deadline);
+        let (mut ticket, mut answer) = Ticket::new(Some(self.handle.request.clone()), deadline);
+        ticket.asker.clone_from(&self.handle.asker);
         let command = Box::new(Command { order, ticket });
         cell.commands.send(command).await.map_err(|_| closed(cell))?;
         let answered = tokio::select! {
@@ -282,20 +286,31 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn bind(&mut self, cell: &Cell, local: &AddressText) -> Result<Performed, Refusal> {
-        match self.bind_steps(cell, local, "local").await {
+    async fn bind(&mut self, cell: &Cell, local: &AddressText, retry: Option<Retry>) -> Result<Performed, Refusal> {
+        match self.bind_steps(cell, local, "local", retry).await {
             Ok(done) => Ok(Performed::of(view(cell), done)),
             Err(stop) => Performed::stopped(stop, view(cell)),
         }
     }
 
-    pub(super) async fn bind_steps(&mut self, cell: &Cell, local: &AddressText, field: &str) -> Result<Done, Stop> {
+    pub(super) async fn bind_steps(
+        &mut self,
+        cell: &Cell,
+        local: &AddressText,
+        field: &str,
+        retry: Option<Retry>,
+    ) -> Result<Done, Stop> {
         let addresses = self.addresses(cell, local, Purpose::Bind, field).await?;
         let first = *addresses.first().ok_or(Refusal::Internal("a lookup without an address"))?;
-        self.step(cell, Order::Bind(first)).await
+        self.bind_patiently(cell, first, retry).await
     }
 
-    async fn send(&mut self, cell: &Cell, datagrams: Vec<OutgoingDatagram>) -> Result<Performed, Refusal> {
+    async fn send(
+        &mut self,
+        cell: &Cell,
+        datagrams: Vec<OutgoingDatagram>,
+        interval: Duration,
+    ) -> Result<Performed, Refusal> {
         let mut ready = Vec::with_capacity(datagrams.len());
         for (at, datagram) in datagrams.into_iter().enumerate() {
             match self.ready(cell, at, datagram).await {
@@ -306,7 +321,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let done = self.order(cell, Order::Send(ready)).await?;
+        let done = self.order(cell, Order::Send(ready, interval)).await?;
         let (datagrams, bytes) = match done.brought {
             Brought::Sent { datagrams, bytes } => (datagrams, bytes),
             _ => (0, 0),
@@ -318,7 +333,8 @@ impl<'a> Run<'a> {
     /// Finds the addresses of a datagram.
     async fn ready(&mut self, cell: &Cell, at: usize, datagram: OutgoingDatagram) -> Result<ReadyDatagram, Stop> {
         let marks = Marks { hop_limit: datagram.hop_limit, traffic_class: datagram.traffic_class, ..Marks::default() };
-        let mut ready = ReadyDatagram { destination: None, marks, payload: datagram.payload, reply_to_event: 0 };
+        let mut ready =
+            ReadyDatagram { destination: None, source: None, marks, payload: datagram.payload, reply_to_event: 0 };
         if let Some(event_seq) = datagram.reply_to_event {
             let record = self.session.hub.get(event_seq);
             let Some(Event::DatagramReceived(answered)) = record.as_deref().map(|record| &record.event) else {
@@ -326,7 +342,7 @@ impl<'a> Run<'a> {
             };
             ready.reply_to_event = event_seq;
             ready.destination = answered.source.as_ref().map(|source| source.addr);
-            ready.marks.source = answered.answer_from;
+            ready.source = answered.answer_from;
         }
         if let Some(destination) = &datagram.destination {
             let field = format!("datagrams[{at}].destination");
@@ -334,7 +350,7 @@ impl<'a> Run<'a> {
         }
         if let Some(source) = &datagram.source {
             let source = local_literal(source, cell.family, &format!("datagrams[{at}].source"))?;
-            ready.marks.source = Some(source.ip());
+            ready.source = Some(source.ip());
             ready.marks.interface_index = scope_of(source);
         }
         Ok(ready)
@@ -445,12 +461,12 @@ fn check_fit(cell: &Cell, action: &SocketAction) -> Result<(), Refusal> {
         }
         (SocketAction::Write { .. }, Transport::Udp) => wrong_transport("is a UDP socket: SendDatagrams is meant"),
         (SocketAction::Flush, Transport::Udp) => wrong_transport("is a UDP socket: nobody acknowledges datagrams"),
-        (SocketAction::Send(_), Transport::Tcp) => wrong_transport("is a TCP socket: WriteSocket is meant"),
+        (SocketAction::Send { .. }, Transport::Tcp) => wrong_transport("is a TCP socket: WriteSocket is meant"),
         (SocketAction::Group(..), Transport::Tcp) => wrong_transport("is a TCP socket: only UDP has multicast"),
         (SocketAction::Disconnect, Transport::Tcp) => {
             wrong_transport("is a TCP socket: ShutdownSocket, CloseSocket or AbortSocket is meant")
         }
-        (SocketAction::Write { .. } | SocketAction::Send(_), _) if direction == Direction::ReceiveOnly => {
+        (SocketAction::Write { .. } | SocketAction::Send { .. }, _) if direction == Direction::ReceiveOnly => {
             wrong_direction("receive-only")
         }
         (SocketAction::Receive(_), _) if direction == Direction::SendOnly => wrong_direction("send-only"),

@@ -7,37 +7,37 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::eventlog::hub::Hub;
 use crate::eventlog::ring::{Ring, RingLimits};
-use crate::model::address::{Endpoint, Family, Transport};
+use crate::model::address::{Family, Transport};
 use crate::model::event::Event;
-use crate::model::id::{InstanceId, Principal, RequestId, SessionId, SocketId, SocketUid};
+use crate::model::id::{InstanceId, Principal, SessionId, SocketId, SocketUid};
+use crate::model::labels::{self, Labels};
 use crate::model::limits::{Defaults, Limits};
 use crate::model::lookup::Resolver;
 use crate::model::memory::SocketMemory;
-use crate::model::operation::SessionView;
+use crate::model::operation::{SessionView, Target};
 use crate::model::option::{OptionResult, OptionSpec};
 use crate::model::refusal::Refusal;
 use crate::model::session::{Retention, SessionSpec};
-use crate::model::socket::{CloseReason, Closing, Conduct, SocketView};
+use crate::model::socket::{CloseReason, Closing};
 use crate::model::tcp::TcpInfo;
 use crate::model::time::{Clock, Timestamp};
+use crate::model::view::SocketView;
 use crate::session::calls::{CallLimits, Calls};
-use crate::session::names::{Found, Names};
+use crate::session::names::Names;
 use crate::session::roster::Roster;
-use crate::socket::calls::CallHandle;
-use crate::socket::cell::{Birth, Cell, ListenerSpec, lock};
-use crate::socket::driver::DriverTask;
+use crate::socket::cell::{Cell, lock};
+use crate::socket::gate::Gate;
+use crate::socket::pending::{Account, Pool};
+use crate::socket::session::{Session, closed};
 use crate::socket::tenure::Tenure;
+use crate::socket::usage::{Refusals, has_log_room, share_logs};
 use crate::sys::diag;
-use crate::sys::socket::Socket;
-
-/// How many orders wait at a driver before whoever gives one more must wait, too.
-const COMMAND_CAPACITY: usize = 32;
 
 /// What an agent's sockets are made with.
 pub struct Config {
@@ -55,6 +55,8 @@ pub struct Config {
     pub lab_ipv4: Option<Ipv4Addr>,
     /// The IPv6 address that sockets use when a request names none.
     pub lab_ipv6: Option<Ipv6Addr>,
+    /// Who may do what.
+    pub gate: Arc<Gate>,
 }
 
 /// The handle on all sockets of an agent. Cheap to clone.
@@ -68,51 +70,10 @@ struct Shared {
     /// Every task that works for a socket or an operation.
     tasks: TaskTracker,
     draining: AtomicBool,
+    refusals: Arc<Refusals>,
+    /// Bytes that wait to be written.
+    pending: Arc<Pool>,
     hasher: RandomState,
-}
-
-/// Sockets that share names and a log.
-pub(super) struct Session {
-    pub(super) id: SessionId,
-    created: Timestamp,
-    pub(super) hub: Arc<Hub>,
-    pub(super) names: Mutex<Names<Arc<Cell>>>,
-    pub(super) calls: Mutex<Calls<Arc<CallHandle>, Arc<CallHandle>>>,
-    pub(super) clock: Arc<dyn Clock>,
-    /// What it lives by. A lease ends before `names` and `calls` are gone through for what is to end, and is looked at under their locks by
-    /// whoever adds to them: so nothing is overlooked.
-    pub(super) tenure: Tenure,
-    /// It is deleted, or the agent stops. The same holds for it.
-    pub(super) ended: CancellationToken,
-    /// What was still open when it ended, for good. Locked while that is being closed: whoever ends it, too, waits.
-    pub(super) closed: tokio::sync::Mutex<Vec<Arc<Cell>>>,
-}
-
-/// A connection that a listener has taken from the kernel.
-pub(super) struct Arrival<'a> {
-    pub(super) socket: Socket,
-    pub(super) local: Endpoint,
-    pub(super) remote: Endpoint,
-    pub(super) request: Option<RequestId>,
-    /// The number of the listener's last connection.
-    pub(super) number: &'a mut u64,
-}
-
-/// What has become of it.
-pub(super) struct Adopted {
-    pub(super) id: SocketId,
-    pub(super) created: u64,
-    pub(super) accepted: u64,
-}
-
-/// A socket that is to be made.
-pub(super) struct NewSocket {
-    pub(super) id: Option<SocketId>,
-    pub(super) transport: Transport,
-    pub(super) family: Family,
-    pub(super) conduct: Conduct,
-    pub(super) listener: Option<ListenerSpec>,
-    pub(super) socket: Socket,
 }
 
 impl Sockets {
@@ -123,6 +84,8 @@ impl Sockets {
             next_uid: AtomicU64::new(1),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
+            refusals: Arc::default(),
+            pending: Pool::new(config.limits.pending_write_bytes_total),
             hasher: RandomState::new(),
             config,
         }))
@@ -136,6 +99,11 @@ impl Sockets {
     /// What is used where a request is silent.
     pub fn defaults(&self) -> &Defaults {
         &self.0.config.defaults
+    }
+
+    /// How often its limits have refused something: whoever answers requests counts here.
+    pub fn refusals(&self) -> &Arc<Refusals> {
+        &self.0.refusals
     }
 
     /// This life of the agent.
@@ -161,9 +129,22 @@ impl Sockets {
         }
     }
 
+    /// Who may do what.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.0.config.gate
+    }
+
     /// Who knows names.
     pub fn resolver(&self) -> &Arc<dyn Resolver> {
         &self.0.config.resolver
+    }
+
+    pub(super) fn roster(&self) -> &Mutex<Roster<Arc<Session>>> {
+        &self.0.roster
+    }
+
+    pub(super) fn pending(&self) -> &Pool {
+        &self.0.pending
     }
 
     pub(super) fn tasks(&self) -> &TaskTracker {
@@ -227,13 +208,19 @@ impl Sockets {
         spec: SessionSpec,
     ) -> Result<Arc<Session>, Refusal> {
         self.check_draining()?;
-        let (number, session) = roster.add(principal, id, |id| self.new_session(id, spec))?;
+        let log_room = has_log_room(self.limits(), roster);
+        let (number, session) =
+            roster.add(principal, id, |id| log_room.map(|()| self.new_session(principal, id, spec)))?;
+        share_logs(self.limits(), roster);
         self.keep(principal, number, &session);
         Ok(session)
     }
 
     pub(super) fn remove_session(&self, principal: &Principal, id: &SessionId) -> Option<Arc<Session>> {
-        lock(&self.0.roster).remove(principal, id)
+        let mut roster = lock(&self.0.roster);
+        let removed = roster.remove(principal, id);
+        share_logs(self.limits(), &roster);
+        removed
     }
 
     /// Forgets sessions that can only be read any more.
@@ -241,12 +228,14 @@ impl Sockets {
         &self,
         choose: impl FnOnce(&mut Roster<Arc<Session>>) -> I,
     ) {
-        for session in choose(&mut lock(&self.0.roster)) {
+        let mut roster = lock(&self.0.roster);
+        for session in choose(&mut roster) {
             session.ended.cancel();
         }
+        share_logs(self.limits(), &roster);
     }
 
-    fn new_session(&self, id: SessionId, spec: SessionSpec) -> Arc<Session> {
+    fn new_session(&self, owner: &Principal, id: SessionId, spec: SessionSpec) -> Arc<Session> {
         let now = self.now();
         let limits = self.limits();
         let ring = RingLimits {
@@ -266,14 +255,22 @@ impl Sockets {
         Arc::new(Session {
             tenure: Tenure::new(&id, spec.lease, self.defaults().lease_ttl, now),
             id,
+            owner: owner.clone(),
             created: now,
             hub: Hub::new(log, Arc::clone(&self.0.config.clock)),
             names: Mutex::new(Names::new(limits.sockets, limits.closed_sockets)),
             calls: Mutex::new(Calls::new(calls)),
+            listeners: (Arc::new(Semaphore::new(limits.listeners as usize)), limits.listeners),
+            pending: Account::new(&self.0.pending),
             clock: Arc::clone(&self.0.config.clock),
             ended: CancellationToken::new(),
             closed: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Whether there is such a session. Does not make a default one that has not been needed yet.
+    pub fn has_session(&self, principal: &Principal, id: &SessionId) -> bool {
+        lock(&self.0.roster).find(principal, id).is_some()
     }
 
     /// A session as it is now.
@@ -285,6 +282,12 @@ impl Sockets {
     /// The number is the session's place among them, for the next page.
     pub fn session_views(&self, principal: &Principal, after: u64, size: usize) -> Vec<(u64, SessionView)> {
         let page = lock(&self.0.roster).page(principal, after, size);
+        page.into_iter().map(|(number, session)| (number, session.view())).collect()
+    }
+
+    /// The same of all principals, in the order of their names; after the one of this principal with this number.
+    pub fn all_session_views(&self, after: Option<&(Principal, u64)>, size: usize) -> Vec<(u64, SessionView)> {
+        let page = lock(&self.0.roster).page_of_all(after, size);
         page.into_iter().map(|(number, session)| (number, session.view())).collect()
     }
 
@@ -307,6 +310,13 @@ impl Sockets {
         Ok(view)
     }
 
+    /// How the socket of this number ended, whatever its name means by now. Absent while it is open, and when it is not remembered.
+    pub fn end_of(&self, principal: &Principal, target: &Target) -> Option<Closing> {
+        let session = self.session(principal, &target.session).ok()?;
+        let cell = lock(&session.names).closed(target.uid?)?;
+        cell.status().closed
+    }
+
     /// What the kernel knows of a TCP connection; absent of other sockets and of closed ones.
     pub fn tcp_info(
         &self,
@@ -327,17 +337,18 @@ impl Sockets {
         Ok(self.session(principal, session)?.find(socket)?.memory())
     }
 
-    /// The sockets of a session after a number, at most so many, in the order in which they were made.
+    /// The sockets of a session after a number that have all of these labels, at most so many, in the order in which they were made.
     pub fn socket_views(
         &self,
         principal: &Principal,
         session: &SessionId,
         after: SocketUid,
-        closed: bool,
+        (closed, labels): (bool, &Labels),
         size: usize,
     ) -> Result<Vec<SocketView>, Refusal> {
         let session = self.session(principal, session)?;
-        let page = lock(&session.names).page(after, closed, size);
+        let wanted = |cell: &Arc<Cell>| labels::has_all(&cell.labels, labels);
+        let page = lock(&session.names).page(after, closed, size, wanted);
         Ok(page.iter().map(|(_, cell)| cell.view_with_kernel()).collect())
     }
 
@@ -353,93 +364,12 @@ impl Sockets {
         cell.options(specs).ok_or_else(|| closed(&cell))
     }
 
-    /// Gives a new descriptor a name, a cell and a driver. `created` is in the log when this returns.
-    pub(super) fn open(
-        &self,
-        session: &Arc<Session>,
-        new: NewSocket,
-        request: &RequestId,
-    ) -> Result<(Arc<Cell>, u64), Refusal> {
-        let mut names = lock(&session.names);
-        self.check_ended(session)?;
-        let id = new.id.unwrap_or_else(|| names.mint());
-        names.has_room()?;
-        names.is_free(&id)?;
-        let (commands, orders) = mpsc::channel(COMMAND_CAPACITY);
-        let socket = Arc::new(new.socket);
-        let cell = Cell::new(Birth {
-            session: session.id.clone(),
-            id: id.clone(),
-            uid: self.next_uid(),
-            parent: None,
-            transport: new.transport,
-            family: new.family,
-            created: self.now(),
-            listener: new.listener,
-            conduct: new.conduct,
-            hub: Arc::clone(&session.hub),
-            commands,
-            socket: Arc::clone(&socket),
-        });
-        names.open(id, cell.uid, Arc::clone(&cell))?;
-        let created =
-            Event::Created { transport: new.transport, family: new.family, parent: None, local: None, remote: None };
-        let seq = cell.record(Some(request), created);
-        drop(names);
-        self.0.tasks.spawn(DriverTask::new(self.clone(), Arc::clone(session), Arc::clone(&cell), socket, orders));
-        Ok((cell, seq))
-    }
-
-    /// Gives an accepted connection a name, a cell and a driver.
-    pub(super) fn adopt(&self, session: &Arc<Session>, listener: &Arc<Cell>, arrival: Arrival<'_>) -> Adopted {
-        let mut names = lock(&session.names);
-        let id = names.child(&listener.id, arrival.number);
-        let (commands, orders) = mpsc::channel(COMMAND_CAPACITY);
-        let socket = Arc::new(arrival.socket);
-        let cell = Cell::new(Birth {
-            session: session.id.clone(),
-            id: id.clone(),
-            uid: self.next_uid(),
-            parent: Some(Arc::clone(listener)),
-            transport: listener.transport,
-            family: listener.family,
-            created: self.now(),
-            listener: None,
-            conduct: listener.conduct(),
-            hub: Arc::clone(&session.hub),
-            commands,
-            socket: Arc::clone(&socket),
-        });
-        names.adopt(id.clone(), cell.uid, Arc::clone(&cell));
-        let request = arrival.request.as_ref();
-        let (created, accepted) = session.hub.append(|log| {
-            let born = Event::Created {
-                transport: cell.transport,
-                family: cell.family,
-                parent: Some((listener.id.clone(), listener.uid)),
-                local: Some(arrival.local.clone()),
-                remote: Some(arrival.remote.clone()),
-            };
-            let accepted = Event::Accepted {
-                id: id.clone(),
-                uid: cell.uid,
-                local: arrival.local.clone(),
-                remote: arrival.remote.clone(),
-            };
-            (cell.record_in(log, request, born), listener.record_in(log, request, accepted))
-        });
-        drop(names);
-        let driver = DriverTask::new(self.clone(), Arc::clone(session), cell, socket, orders);
-        self.0.tasks.spawn(driver.connected());
-        Adopted { id, created, accepted }
-    }
-
     /// All sessions, each with whose it is.
     pub(super) fn all_sessions(&self) -> Vec<(Principal, Arc<Session>)> {
         lock(&self.0.roster).all_owned()
     }
 
-    fn next_uid(&self) -> SocketUid {
+    pub(super) fn next_uid(&self) -> SocketUid {
         SocketUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -489,61 +419,5 @@ impl Sockets {
     /// How many tasks work for sockets and operations.
     pub fn task_count(&self) -> usize {
         self.0.tasks.len()
-    }
-}
-
-impl Session {
-    pub(super) fn view(&self) -> SessionView {
-        let (state, lease) = self.lease();
-        let (oldest_seq, head_seq) = self.hub.bounds();
-        let held = self.hub.held();
-        SessionView {
-            id: self.id.clone(),
-            created: self.created,
-            socket_count: lock(&self.names).open_count(),
-            head_seq,
-            oldest_seq,
-            watcher_count: self.hub.watcher_count(),
-            lease,
-            state,
-            retention: self.hub.retention(),
-            held_events: held.events,
-            held_bytes: held.payload_bytes,
-            watchers: self.hub.named_watchers(),
-        }
-    }
-
-    /// Whether anything would end with it.
-    pub(super) fn is_in_use(&self) -> bool {
-        lock(&self.names).open_count() > 0 || !lock(&self.calls).running().is_empty()
-    }
-
-    /// Whether one more socket may be opened.
-    pub(super) fn has_room(&self) -> Result<(), Refusal> {
-        lock(&self.names).has_room()
-    }
-
-    /// A socket by name, open or closed.
-    pub(super) fn find(&self, id: &SocketId) -> Result<Arc<Cell>, Refusal> {
-        match lock(&self.names).find(id) {
-            Found::Open(cell) | Found::Closed(cell) => Ok(cell),
-            Found::Nothing => Err(Refusal::SocketNotFound(id.clone())),
-        }
-    }
-
-    /// Takes leave of a socket: its name is free and its last event is there at the same moment.
-    pub(super) fn close(&self, cell: &Cell, request: Option<&RequestId>, closing: Closing) -> u64 {
-        let mut names = lock(&self.names);
-        names.close(cell.uid);
-        cell.record(request, Event::Closed(closing))
-    }
-}
-
-/// What is said to whoever wants something of a closed socket.
-pub(super) fn closed(cell: &Cell) -> Refusal {
-    match cell.status().closed {
-        Some(closing) => Refusal::SocketClosed { socket: cell.id.clone(), reason: closing.reason },
-        // Its driver is closing it just now.
-        None => Refusal::SocketClosed { socket: cell.id.clone(), reason: CloseReason::Closed },
     }
 }

@@ -78,6 +78,7 @@ impl Driver {
             };
             let ready = self.socket.readiness();
             if ready.priority {
+                self.notice_lost_bytes();
                 self.come_to_mark();
             } else if !ready.readable && !ready.hung_up && !ready.failed {
                 return Flow::Drained;
@@ -120,7 +121,8 @@ impl Driver {
     /// Whether bytes are to be discarded without being looked at.
     fn counts(&self) -> bool {
         let delivery = self.cell.conduct().delivery;
-        delivery.mode == DeliveryMode::Count && !delivery.hash && self.receives.is_empty()
+        let unseen = !delivery.hash && self.cell.verify.is_none();
+        delivery.mode == DeliveryMode::Count && unseen && self.receives.is_empty()
     }
 
     /// Takes bytes out of the kernel and keeps only their number; says when to stop.
@@ -174,12 +176,31 @@ impl Driver {
         }
     }
 
+    /// An urgent byte is there, and others may have been before it that Linux has thrown away: at the mark, a byte that nobody has taken goes
+    /// when the next one comes. What is read then stands further behind than what was read so far would have it.
+    fn notice_lost_bytes(&mut self) {
+        let offset = self.cell.status().totals.bytes_read;
+        // A byte that was taken out of the stream counts as read, and the kernel has it behind only when it is read past.
+        let lost = self.socket.stream_position().map_or(0, |position| position.saturating_sub(offset));
+        if let Ok(size @ 1..) = u32::try_from(lost) {
+            self.record(Event::UrgentLost { offset, size });
+        }
+    }
+
     fn deliver(&mut self, payload: Bytes) {
         self.note_activity();
         self.spend(payload.len());
         self.cell.hash_received(&payload);
-        let Some(payload) = self.deliver_to_stream(payload) else { return };
         let offset = self.cell.status().totals.bytes_read;
+        let compared = self.cell.verify.as_ref().map(|_| payload.clone());
+        self.hand_on_received(payload, offset);
+        if let Some(bytes) = compared {
+            self.cell.verify(|verifier| verifier.stream(offset, &bytes));
+        }
+    }
+
+    fn hand_on_received(&mut self, payload: Bytes, offset: u64) {
+        let Some(payload) = self.deliver_to_stream(payload) else { return };
         if self.receives.is_empty() && self.cell.conduct().delivery.mode == DeliveryMode::Events {
             return self.record(Event::Received { offset, payload });
         }

@@ -7,9 +7,11 @@ use crate::model::errno::Errno;
 use crate::model::error::SocketError;
 use crate::model::event::Event;
 use crate::model::operation::Operation;
+use crate::model::policy::Use;
 use crate::model::socket::SocketState;
 use crate::socket::command::{Brought, Ending, Ticket};
 use crate::socket::driver::{Driver, Flow, Role};
+use crate::socket::permit::Hindrance;
 
 /// A handshake that is under way.
 pub(super) struct Connecting {
@@ -21,22 +23,38 @@ pub(super) struct Connecting {
     goes_on: bool,
 }
 
+impl Connecting {
+    /// Whom it is with.
+    pub(super) const fn remote(&self) -> SocketAddr {
+        self.remote.addr
+    }
+}
+
 impl Driver {
     pub(super) fn connect(&mut self, mut ticket: Ticket, remote: SocketAddr, (last, goes_on): (bool, bool)) {
+        let permitted = match self.permit_connect(remote) {
+            Ok(permitted) => permitted,
+            Err(refusal) => return ticket.refuse(refusal),
+        };
         let remote = self.endpoint(remote);
         let state = self.cell.status().state;
         let attempt = matches!(state, SocketState::Unbound | SocketState::Bound);
-        if let Err(errno) = self.prepare_connect(&mut ticket) {
-            let mut error = self.error(errno, Operation::Bind, "bind");
-            error.remote = Some(remote);
-            return self.fail(ticket, error, Brought::Nothing);
+        match self.prepare_connect(&mut ticket) {
+            Ok(()) => {}
+            Err(Hindrance::Denied(refusal)) => return ticket.refuse(refusal),
+            Err(Hindrance::Errno(errno)) => {
+                let mut error = self.error(errno, Operation::Bind, "bind");
+                error.remote = Some(remote);
+                return self.fail(ticket, error, Brought::Nothing);
+            }
         }
         if attempt && self.cell.transport == Transport::Tcp {
             // Before the call, because over there the connection may be accepted before it returns.
             self.record_for(&mut ticket, Event::ConnectStarted { remote: remote.clone() });
         }
-        match self.socket.connect(remote.addr) {
+        match self.socket.connect(permitted) {
             Ok(()) => {
+                self.holds(Use::Connect, permitted);
                 if self.cell.transport == Transport::Tcp {
                     self.watch();
                 }
@@ -60,14 +78,19 @@ impl Driver {
     }
 
     /// Gives the socket the lab address, where there is one and nobody has bound the socket.
-    fn prepare_connect(&mut self, ticket: &mut Ticket) -> Result<(), Errno> {
+    fn prepare_connect(&mut self, ticket: &mut Ticket) -> Result<(), Hindrance> {
         if self.socket.local().is_some() {
             return Ok(());
         }
         match self.cell.transport {
             // The port is chosen when the remote address is known, so that many connections can share it.
             Transport::Tcp => match self.sockets.lab_address(self.cell.family) {
-                Some(lab) => self.socket.bind_address(lab),
+                Some(lab) => {
+                    let lab = self.permit_local(Use::Bind, socket_addr(lab, 0, 0))?;
+                    self.socket.bind_address(lab)?;
+                    self.holds(Use::Bind, lab);
+                    Ok(())
+                }
                 None => Ok(()),
             },
             Transport::Udp => self.bind_to_any_port(ticket),
@@ -75,10 +98,12 @@ impl Driver {
     }
 
     /// Gives the socket a port of the kernel's choice: on the address that it was bound to, else on the lab address where there is one.
-    pub(super) fn bind_to_any_port(&mut self, ticket: &mut Ticket) -> Result<(), Errno> {
+    pub(super) fn bind_to_any_port(&mut self, ticket: &mut Ticket) -> Result<(), Hindrance> {
         let family = self.cell.family;
         let ip = self.socket.bound_ip().or_else(|| self.sockets.lab_address(family));
-        self.socket.bind(socket_addr(ip.unwrap_or_else(|| family.wildcard()), 0, 0))?;
+        let local = self.permit_local(Use::Bind, socket_addr(ip.unwrap_or_else(|| family.wildcard()), 0, 0))?;
+        self.socket.bind(local)?;
+        self.holds(Use::Bind, local);
         self.bound(ticket);
         Ok(())
     }
@@ -89,14 +114,21 @@ impl Driver {
     /// then does it know that it is connected after a success.
     pub(super) fn finish_connect(&mut self) -> Flow {
         let Role::Connecting(connecting) = &self.role else { return Flow::Enough };
-        let answer = self.socket.connect(connecting.remote.addr);
+        let Ok(permitted) = self.permit_connect(connecting.remote.addr) else {
+            self.end_by_policy();
+            return Flow::Enough;
+        };
+        let answer = self.socket.connect(permitted);
         if matches!(answer, Err(Errno::EALREADY | Errno::EINPROGRESS)) {
             return Flow::Drained;
         }
         if let Role::Connecting(Connecting { ticket, remote, last, .. }) = std::mem::replace(&mut self.role, Role::Idle)
         {
             match answer {
-                Ok(()) => self.connected(ticket, remote),
+                Ok(()) => {
+                    self.holds(Use::Connect, permitted);
+                    self.connected(ticket, remote);
+                }
                 // Before the handshake a RST is ECONNREFUSED. These say that it was done, and the connection reset since.
                 Err(errno @ (Errno::ECONNRESET | Errno::EPIPE)) => {
                     self.connected(ticket, remote);
@@ -183,6 +215,7 @@ impl Driver {
     pub(super) fn disconnect(&mut self, mut ticket: Ticket) {
         match self.socket.disconnect() {
             Ok(()) => {
+                self.releases(Use::Connect);
                 if let Role::Datagrams(datagrams) = &mut self.role {
                     datagrams.connected = false;
                 }

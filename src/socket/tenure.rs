@@ -21,7 +21,8 @@ use crate::model::time::Timestamp;
 use crate::session::lease::{Due, Lease};
 use crate::socket::cell::{Cell, lock};
 use crate::socket::command::{Command, EventRange, Order, Ticket};
-use crate::socket::sockets::{Session, Sockets};
+use crate::socket::session::Session;
+use crate::socket::sockets::Sockets;
 
 /// How long nobody looks at the clock, at the most. A timer of the runtime stands still while the host sleeps; the clock does not.
 const LEASE_LOOK: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 //! does it.
 //!
 //! Invariants: the kernel is read only as far as the client has granted and its connection takes; of the client's bytes no more wait here
-//! than `limits.transfer_bytes`; the stream is told the end of the socket exactly once, after the event.
+//! than `limits.transfer_bytes`, and room for them is set aside; the stream is told the end of the socket exactly once, after the event.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,13 +19,16 @@ use crate::model::event::Event;
 use crate::model::id::Principal;
 use crate::model::operation::{Operation, Outcome, ShutdownHow, Target, WriteFlags, Yield};
 use crate::model::refusal::Refusal;
-use crate::model::socket::{CloseReason, Conduct, Direction, SocketView};
+use crate::model::socket::{CloseReason, Conduct, Direction};
 use crate::model::transfer::{DATA_SIZE, Frame, FromAgent, FromClient, Opened, Side, Transfer, Verdict};
+use crate::model::view::SocketView;
 use crate::socket::command::{Brought, Command, Ending, Order, Ticket};
 use crate::socket::driver::{Driver, End, Role};
 use crate::socket::link::{Arriving, Inflow, Leaving, Outlet};
+use crate::socket::pending::Allowance;
 use crate::socket::perform::Named;
-use crate::socket::sockets::{Sockets, closed};
+use crate::socket::session::closed;
+use crate::socket::sockets::Sockets;
 use crate::socket::write::Outgoing;
 
 /// How many frames of a client a driver takes before it does something else.
@@ -80,6 +83,8 @@ pub(super) struct Attached {
     from_client: u64,
     /// Bytes that the kernel has got and that were not granted again yet.
     owed: u64,
+    /// What lets the client's bytes wait: as many as it was granted.
+    allowance: Arc<Allowance>,
     /// The client's connection takes more.
     room: bool,
 }
@@ -164,6 +169,12 @@ impl Driver {
         }
         let peer_over = stream.peer_closed || self.receive_shut;
         let conduct = self.cell.conduct();
+        let receive_only = conduct.direction == Direction::ReceiveOnly;
+        let window = if receive_only { 0 } else { self.sockets.limits().transfer_bytes.into() };
+        let allowance = match self.session.pending.take(window) {
+            Ok(allowance) => allowance,
+            Err(refusal) => return ticket.refuse(refusal),
+        };
         let delivery = Delivery { mode: DeliveryMode::Transfer, ..conduct.delivery };
         self.cell.set_conduct(Conduct { delivery, ..conduct });
         for receive in self.receives.drain(..) {
@@ -180,10 +191,9 @@ impl Driver {
             to_client: 0,
             from_client: 0,
             owed: 0,
+            allowance: Arc::new(allowance),
             room: true,
         };
-        let receive_only = conduct.direction == Direction::ReceiveOnly;
-        let window = if receive_only { 0 } else { self.sockets.limits().transfer_bytes.into() };
         let opened = opened(Some(Box::new(self.cell.view_with_kernel())), window, claim.outcome());
         // The stream has asked for it, or it would not be here.
         let _ = attached.transfer.receive(Frame::Open);
@@ -242,7 +252,8 @@ impl Driver {
             (Ok(Verdict::Drop), _) => {}
             (Ok(Verdict::Take), FromClient::Data(bytes)) => {
                 attached.from_client += bytes.len() as u64;
-                self.enqueue(Outgoing::Transferred(bytes));
+                let allowance = Arc::clone(&attached.allowance);
+                self.enqueue(Outgoing::Transferred(bytes, allowance));
             }
             (Ok(Verdict::Take), FromClient::Window(_)) => self.read_now = true,
             (Ok(Verdict::Take), FromClient::End) => {
@@ -294,6 +305,8 @@ impl Driver {
         let delivery = Delivery { mode: attached.before, ..conduct.delivery };
         self.cell.set_conduct(Conduct { delivery, ..conduct });
         let to_client = attached.to_client - lost;
+        // Whoever sees that it is over may count on the room that it had.
+        drop(attached.allowance);
         self.record(Event::Detached { to_client, from_client: attached.from_client, lost });
         self.read_now = true;
     }
@@ -375,7 +388,7 @@ impl Driver {
     }
 
     fn hand_on_failed(&mut self, errno: Errno) {
-        self.outgoing.retain(|outgoing| !matches!(outgoing, Outgoing::Transferred(_)));
+        self.outgoing.retain(|outgoing| !matches!(outgoing, Outgoing::Transferred(..)));
         let errno = match &self.role {
             Role::Stream(stream) => stream.broken.unwrap_or(errno),
             _ => errno,

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
 use crate::model::address::{Family, Transport, socket_addr};
 use crate::model::delivery::DeliveryMode;
@@ -14,6 +16,7 @@ use crate::socket::buffer::with_burst;
 use crate::socket::command::{Brought, Ending, ReadyDatagram, Ticket};
 use crate::socket::driver::{BYTES_PER_TURN, CALLS_PER_ROUND, Driver, Flow, PendingReceive, Role};
 use crate::socket::icmp::Icmp;
+use crate::socket::permit::Hindrance;
 use crate::sys::burst::Burst;
 use crate::sys::interface;
 use crate::sys::socket::DatagramHead;
@@ -36,15 +39,40 @@ pub(super) struct Datagrams {
     last_interface: Option<(u32, Arc<str>)>,
 }
 
+/// How far the datagrams of one request have come.
+enum Sending {
+    /// All of them are sent.
+    Over,
+    /// The next one is not due yet.
+    Later,
+}
+
 /// Datagrams of one request that are being sent.
 pub(super) struct PendingSend {
     pub(super) ticket: Ticket,
     datagrams: Vec<ReadyDatagram>,
     sent: usize,
     bytes: usize,
+    interval: Duration,
+    /// When the first one left.
+    begun: Option<Instant>,
 }
 
 impl PendingSend {
+    /// When the next datagram is due, if it is not at once. Counted from the first one, so that being late does not add up.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let begun = self.begun.filter(|_| !self.interval.is_zero())?;
+        let behind = self.interval.checked_mul(u32::try_from(self.sent).unwrap_or(u32::MAX));
+        // What lies beyond all time is never due: the deadline ends it.
+        let due = behind.and_then(|behind| begun.checked_add(behind));
+        Some(due.unwrap_or(self.ticket.deadline))
+    }
+
+    /// Whether it waits for its time, and not for room.
+    pub(super) fn waits(&self, now: Instant) -> bool {
+        self.due().is_some_and(|due| due > now)
+    }
+
     fn brought(&self) -> Brought {
         Brought::Sent {
             datagrams: u32::try_from(self.sent).unwrap_or(u32::MAX),
@@ -59,18 +87,25 @@ impl PendingSend {
 }
 
 impl Driver {
-    pub(super) fn enqueue_send(&mut self, mut ticket: Ticket, datagrams: Vec<ReadyDatagram>) {
+    pub(super) fn enqueue_send(&mut self, mut ticket: Ticket, datagrams: Vec<ReadyDatagram>, interval: Duration) {
         if self.cell.transport != Transport::Udp {
             return self.wrong_transport(ticket);
         }
-        if self.socket.local().is_none()
-            && let Err(errno) = self.bind_to_any_port(&mut ticket)
-        {
-            let error = self.error(errno, Operation::Bind, "bind");
-            return self.fail(ticket, error, Brought::Nothing);
+        if let Some(refusal) = datagrams.iter().find_map(|datagram| self.permit_datagram(datagram).err()) {
+            return ticket.refuse(refusal);
+        }
+        if self.socket.local().is_none() {
+            match self.bind_to_any_port(&mut ticket) {
+                Ok(()) => {}
+                Err(Hindrance::Denied(refusal)) => return ticket.refuse(refusal),
+                Err(Hindrance::Errno(errno)) => {
+                    let error = self.error(errno, Operation::Bind, "bind");
+                    return self.fail(ticket, error, Brought::Nothing);
+                }
+            }
         }
         let waiting = !self.sends.is_empty();
-        self.sends.push_back(PendingSend { ticket, datagrams, sent: 0, bytes: 0 });
+        self.sends.push_back(PendingSend { ticket, datagrams, sent: 0, bytes: 0, interval, begun: None });
         if !waiting {
             self.flush_sends();
         }
@@ -79,22 +114,29 @@ impl Driver {
         }
     }
 
-    /// Hands datagrams to the kernel while it has room.
+    /// Hands datagrams to the kernel while it has room, and they are due.
     pub(super) fn flush_sends(&mut self) -> Flow {
         while let Some(mut send) = self.sends.pop_front() {
             match self.send_all(&mut send) {
-                Ok(()) => send.finish(Ending::Done),
-                Err(errno) if errno.would_block() => {
+                Ok(Sending::Over) => send.finish(Ending::Done),
+                Ok(Sending::Later) => {
+                    self.sends.push_front(send);
+                    self.deadline_added();
+                    return Flow::Enough;
+                }
+                // Another policy than the one that it came in under.
+                Err(Hindrance::Denied(refusal)) => send.ticket.refuse(refusal),
+                Err(Hindrance::Errno(errno)) if errno.would_block() => {
                     self.sends.push_front(send);
                     return Flow::Drained;
                 }
-                Err(errno) => {
+                Err(Hindrance::Errno(errno)) => {
                     let mut error = self.error(errno, Operation::Send, "sendmsg");
                     let datagram = &send.datagrams[send.sent];
                     if let Some(destination) = datagram.destination {
                         error.remote = Some(self.endpoint(destination));
                     }
-                    if let Some(source) = datagram.marks.source {
+                    if let Some(source) = datagram.source {
                         let port = error.local.map_or(0, |local| local.addr.port());
                         error.local = Some(self.endpoint(socket_addr(source, port, datagram.marks.interface_index)));
                     }
@@ -109,9 +151,14 @@ impl Driver {
         Flow::Enough
     }
 
-    fn send_all(&mut self, send: &mut PendingSend) -> Result<(), Errno> {
+    fn send_all(&mut self, send: &mut PendingSend) -> Result<Sending, Hindrance> {
         while let Some(datagram) = send.datagrams.get(send.sent) {
+            let now = Instant::now();
+            if send.waits(now) {
+                return Ok(Sending::Later);
+            }
             self.send_datagram(datagram)?;
+            send.begun.get_or_insert(now);
             let size = u32::try_from(datagram.payload.len()).unwrap_or(u32::MAX);
             let destination = match datagram.destination {
                 Some(destination) => Some(self.endpoint(destination)),
@@ -122,19 +169,19 @@ impl Driver {
             send.sent += 1;
             self.record_for(&mut send.ticket, event);
         }
-        Ok(())
+        Ok(Sending::Over)
     }
 
     /// Hands one datagram to the kernel; again, where it has only met the error of an earlier one.
-    fn send_datagram(&mut self, datagram: &ReadyDatagram) -> Result<usize, Errno> {
-        let ReadyDatagram { destination, marks, payload, .. } = datagram;
-        let family = self.packet_family(*destination);
+    fn send_datagram(&mut self, datagram: &ReadyDatagram) -> Result<usize, Hindrance> {
+        let (destination, marks) = self.permit_datagram(datagram)?;
+        let family = self.packet_family(datagram.destination);
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.socket.send_datagram(payload, *destination, marks, family) {
+            match self.socket.send_datagram(&datagram.payload, destination, &marks, family) {
                 Err(errno) if !errno.would_block() && self.met_icmp(errno) && tries < TRIES => {}
-                answer => return answer,
+                answer => return Ok(answer?),
             }
         }
     }
@@ -170,13 +217,16 @@ impl Driver {
             let left = if delivery.counts_payloads() { 1 } else { self.turn.div_ceil(DATAGRAM_COST) };
             let (most, max) = match self.receives.front() {
                 Some(receive) => (1, receive.max_bytes),
-                None if delivery.mode == DeliveryMode::Count => (left, 0),
+                None if delivery.mode == DeliveryMode::Count && self.cell.verify.is_none() => (left, 0),
                 None => (left.min(self.session.hub.reads()), delivery.read_size as usize),
             };
             let peek = self.receives.front().is_some_and(|receive| receive.peek);
             let read: Result<(), Errno> = with_burst(|burst| {
                 if peek { burst.peek(&self.socket, max) } else { burst.receive(&self.socket, most, max) }?;
                 self.deliver_burst(burst);
+                if !peek && self.cell.verify.is_some() {
+                    self.verify_burst(burst);
+                }
                 Ok(())
             });
             match read {
@@ -209,6 +259,13 @@ impl Driver {
             burst.datagrams().for_each(|(head, _)| self.count_datagram(head, head.size));
         } else {
             self.record_burst(burst);
+        }
+    }
+
+    /// Compares datagrams that were read, and stay so.
+    fn verify_burst(&self, burst: &Burst) {
+        for (head, bytes) in burst.datagrams() {
+            self.cell.verify(|verifier| verifier.datagram(head.size, bytes));
         }
     }
 

@@ -7,7 +7,7 @@ use crate::eventlog::hub::From;
 use crate::model::event::EventFilter;
 use crate::model::id::{Principal, SessionId, WatcherId};
 use crate::model::refusal::Refusal;
-use crate::model::socket::SocketView;
+use crate::model::view::SocketView;
 use crate::socket::cell::lock;
 use crate::socket::sockets::Sockets;
 use crate::socket::tenure::Presence;

@@ -1,5 +1,6 @@
 //! What goes out of a connection: writes, and what must wait for them, in the order of arrival.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -14,12 +15,13 @@ use crate::model::refusal::{Quota, Refusal};
 use crate::model::socket::CloseReason;
 use crate::socket::command::{Brought, Ending, Ticket};
 use crate::socket::driver::{Driver, End, Flow, Role};
+use crate::socket::pending::Allowance;
 
 /// What goes out, in order.
 pub(super) enum Outgoing {
     Write(Write),
-    /// Bytes of a stream that has the connection.
-    Transferred(Bytes),
+    /// Bytes of a stream that has the connection, and what lets them wait.
+    Transferred(Bytes, Arc<Allowance>),
     Shutdown {
         /// Absent when the half-open policy asks.
         ticket: Option<Ticket>,
@@ -84,7 +86,7 @@ impl Outgoing {
         match self {
             Self::Write(Write { ticket, .. }) | Self::Close { ticket, .. } | Self::Flush(ticket) => Some(ticket),
             Self::Shutdown { ticket, .. } => ticket.as_ref(),
-            Self::Transferred(_) => None,
+            Self::Transferred(..) => None,
         }
     }
 
@@ -99,7 +101,7 @@ impl Outgoing {
     fn waiting_bytes(&self) -> usize {
         match self {
             Self::Write(write) => write.payload.len() - write.handed,
-            Self::Transferred(bytes) => bytes.len(),
+            Self::Transferred(bytes, _) => bytes.len(),
             Self::Shutdown { .. } | Self::Close { .. } | Self::Flush(_) => 0,
         }
     }
@@ -187,9 +189,9 @@ impl Driver {
                     self.outgoing.push_front(Outgoing::Write(rest));
                     return flow;
                 }
-                Some(Outgoing::Transferred(bytes)) => {
+                Some(Outgoing::Transferred(bytes, allowance)) => {
                     if let Some(rest) = self.hand_on(bytes) {
-                        self.outgoing.push_front(Outgoing::Transferred(rest));
+                        self.outgoing.push_front(Outgoing::Transferred(rest, allowance));
                         return Flow::Drained;
                     }
                 }
@@ -304,7 +306,7 @@ impl Driver {
                 Some(Outgoing::Flush(ticket)) => {
                     ticket.finish(for_operation(&ending, Operation::Write), Brought::Nothing);
                 }
-                Some(Outgoing::Shutdown { ticket: None, .. } | Outgoing::Transferred(_)) | None => {}
+                Some(Outgoing::Shutdown { ticket: None, .. } | Outgoing::Transferred(..)) | None => {}
             }
         }
         if let Role::Stream(stream) = &mut self.role {
@@ -318,7 +320,7 @@ impl Driver {
         let due = match self.outgoing.front() {
             Some(Outgoing::Write(write)) => write.not_before.is_some_and(|at| at <= Instant::now()),
             Some(Outgoing::Shutdown { .. } | Outgoing::Close { .. } | Outgoing::Flush(_)) => true,
-            Some(Outgoing::Transferred(_)) | None => false,
+            Some(Outgoing::Transferred(..)) | None => false,
         };
         if due && self.end.is_none() {
             self.flush();

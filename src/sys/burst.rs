@@ -105,13 +105,14 @@ impl Burst {
 mod tests {
     use super::*;
     use crate::model::address::{Family, Transport};
+    use crate::model::policy::permit::Permitted;
     use std::net::UdpSocket;
 
     #[test]
     fn datagrams_come_in_order_each_with_its_own_length() {
         for (family, any) in [(Family::Ipv4, "127.0.0.1:0"), (Family::Ipv6, "[::1]:0")] {
             let socket = Socket::new(Transport::Udp, family).unwrap();
-            socket.bind(any.parse().unwrap()).unwrap();
+            socket.bind(Permitted::unasked(any.parse().unwrap())).unwrap();
             let peer = UdpSocket::bind(any).unwrap();
             for payload in ["one", "", "three", "four", "five"] {
                 peer.send_to(payload.as_bytes(), socket.local().unwrap()).unwrap();

@@ -1,6 +1,7 @@
 //! The host's clocks. clock_gettime(2), timerfd_create(2).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
@@ -51,6 +52,36 @@ pub fn boottime_nanos() -> i64 {
 
 fn nanos(time: Timespec) -> i64 {
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+}
+
+/// Becomes readable once, after a while, as exactly as the kernel can: tokio's own timers turn by the millisecond.
+#[derive(Debug)]
+pub struct FineTimer(OwnedFd);
+
+impl FineTimer {
+    /// Starts one.
+    pub fn start(after: Duration) -> Result<Self, Errno> {
+        const NOT_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        // Zero would stop it.
+        let after = after.max(Duration::from_nanos(1));
+        let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
+        let it_value = Timespec { tv_sec: seconds, tv_nsec: after.subsec_nanos().into() };
+        timerfd_settime(&fd, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: NOT_AGAIN, it_value })?;
+        Ok(Self(fd))
+    }
+}
+
+impl AsFd for FineTimer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for FineTimer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 /// Becomes readable when somebody sets CLOCK_REALTIME.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::model::address::{Family, socket_addr};
 use crate::model::errno::Errno;
+use crate::model::policy::permit::Permitted;
 
 /// `struct cmsghdr`: the length as `size_t`, then level and type.
 const HEADER: usize = size_of::<usize>() + 8;
@@ -164,7 +165,7 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Marks {
     /// The local address that it leaves from.
-    pub source: Option<IpAddr>,
+    pub source: Option<Permitted<IpAddr>>,
     /// The interface that it leaves by, where the source needs one; 0: whichever leads there.
     pub interface_index: u32,
     /// Its time-to-live or hop limit.
@@ -183,7 +184,7 @@ impl Marks {
         let number = |kind: i32, byte: u8| message(level, kind, &i32::from(byte).to_ne_bytes());
         let mut control = Vec::new();
         if let Some(source) = self.source {
-            control.extend(packet_info(source, self.interface_index));
+            control.extend(packet_info(source.get(), self.interface_index));
         }
         if let Some(hops) = self.hop_limit {
             control.extend(number(hop_limit, hops));
@@ -276,7 +277,7 @@ mod tests {
         assert_eq!((told.hop_limit, told.traffic_class, told.local), (Some(9), Some(0x2e), None));
         assert_eq!(Ancillary::parse(&marks.control(Family::Ipv4)).hop_limit, Some(9));
         let source = "192.0.2.1".parse().unwrap();
-        let told = Ancillary::parse(&Marks { source: Some(source), ..marks }.control(Family::Ipv4));
+        let told = Ancillary::parse(&Marks { source: Some(Permitted::unasked(source)), ..marks }.control(Family::Ipv4));
         assert_eq!((told.hop_limit, told.local), (Some(9), Some(source)));
     }
 

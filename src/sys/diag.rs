@@ -26,17 +26,34 @@ const QUESTION: usize = HEADER + 56;
 const ANSWER: usize = 72;
 /// linux/inet_diag.h: INET_DIAG_SKV6ONLY.
 const ONLY_IPV6: u16 = 11;
+/// Room for one answer.
+const ROOM: usize = 1024;
 /// How many answers are looked at: more sockets on one port than any lab has.
 const MAX_ANSWERS: usize = 65_536;
 
 /// The state of the connection with these ends; absent when the kernel has none.
 pub fn tcp_state(local: SocketAddr, remote: SocketAddr) -> Option<TcpState> {
+    let mut answer = [0; ROOM];
+    state(connection(local, remote, 0, &mut answer)?)
+}
+
+/// How many bytes of the peer's this connection has that nobody has taken, urgent ones and what stands behind them included, which
+/// SIOCINQ does not count. Absent when the kernel has no such connection. `interface` is what the socket is bound to, zero: to none.
+pub fn unread(local: SocketAddr, remote: SocketAddr, interface: u32) -> Option<u32> {
+    let mut answer = [0; ROOM];
+    word(connection(local, remote, interface, &mut answer)?, HEADER + 56)
+}
+
+/// What the kernel answers about a connection.
+fn connection(local: SocketAddr, remote: SocketAddr, interface: u32, answer: &mut [u8; ROOM]) -> Option<&[u8]> {
     let mut socket = open()?;
-    socket.write_all(&question(Transport::Tcp, NLM_F_REQUEST, local, remote)).ok()?;
-    let mut answer = [0; 1024];
-    let size = socket.read(&mut answer).ok()?;
+    let mut asked = question(Transport::Tcp, NLM_F_REQUEST, local, remote);
+    asked[HEADER + 44..HEADER + 48].copy_from_slice(&interface.to_ne_bytes());
+    socket.write_all(&asked).ok()?;
+    let size = socket.read(answer).ok()?;
+    let answer = &answer[..size];
     // Where there is no connection, the kernel finds the listener of its local address.
-    state(&answer[..size]).filter(|state| *state != TcpState::Listen)
+    state(answer).filter(|state| *state != TcpState::Listen).map(|_| answer)
 }
 
 /// A socket that the kernel lists.
@@ -197,9 +214,14 @@ mod tests {
             let listener = TcpListener::bind((ip, 0)).unwrap();
             let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (local, remote) = (near.local_addr().unwrap(), near.peer_addr().unwrap());
-            let (far, _) = listener.accept().unwrap();
+            let (mut far, _) = listener.accept().unwrap();
             assert_eq!(tcp_state(local, remote), Some(TcpState::Established));
-            // Without a descriptor, and its FIN acknowledged.
+            assert_eq!(unread(local, remote, 0), Some(0));
+            far.write_all(b"hola").unwrap();
+            assert!((0..100_000).any(|_| unread(local, remote, 0) == Some(4)));
+            assert_eq!(unread(local, SocketAddr::new(remote.ip(), 1), 0), None);
+            // Read, so that no RST is sent; without a descriptor, and its FIN acknowledged.
+            (&near).read_exact(&mut [0; 4]).unwrap();
             drop(near);
             let becomes = |wanted| (0..100_000).any(|_| tcp_state(local, remote) == Some(wanted));
             assert!(becomes(TcpState::FinWait2));

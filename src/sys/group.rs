@@ -36,7 +36,7 @@ impl GroupFilter {
 }
 
 /// Joins or leaves a group, or blocks or unblocks a source of it. Interface 0 leaves the choice to the kernel. setsockopt(2).
-pub fn change(
+pub(super) fn change(
     socket: impl AsFd,
     change: GroupChange,
     interface: u32,

@@ -12,6 +12,7 @@ pub mod diag;
 pub mod group;
 pub mod interface;
 pub mod option;
+pub mod privilege;
 pub mod process;
 pub mod readiness;
 pub mod socket;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::model::errno::Errno;
 use crate::model::memory::SocketMemory;
 use crate::model::option::{Access, OptionSpec, OptionType, OptionValue, PATH_MTU_WORDS, port_range};
-use crate::model::socket::AcceptQueue;
 use crate::model::tcp::{TcpInfo, TcpState};
+use crate::model::view::AcceptQueue;
 use crate::sys::interface;
 
 /// `struct linger`.
@@ -18,7 +18,7 @@ const LINGER_SIZE: usize = 2 * size_of::<c_int>();
 const MREQN_SIZE: usize = 12;
 
 /// Sets an option to a value of its type.
-pub fn set(socket: impl AsFd, spec: &OptionSpec, value: &OptionValue) -> Result<(), Errno> {
+pub(super) fn set(socket: impl AsFd, spec: &OptionSpec, value: &OptionValue) -> Result<(), Errno> {
     match (spec.kind, value) {
         (OptionType::Linger, OptionValue::Enabled(_)) => set_bytes(socket, spec, &linger(0, 0)),
         (OptionType::Linger, OptionValue::Time(time)) => set_bytes(socket, spec, &linger(1, units(spec, *time)?)),
@@ -106,6 +106,15 @@ pub(super) fn tcp_info(socket: impl AsFd) -> Result<TcpInfo, Errno> {
     Ok(TcpInfo::parse(&info[..size]))
 }
 
+/// The index of the interface that it is bound to; zero: to none. socket(7): SO_BINDTOIFINDEX.
+pub(super) fn bound_interface(socket: impl AsFd) -> u32 {
+    let mut index = [0; size_of::<c_int>()];
+    match get_raw(&socket, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &mut index) {
+        Ok(_) => u32::from_ne_bytes(index),
+        Err(_) => 0,
+    }
+}
+
 /// The queue of a listener. tcp(7): TCP_INFO, which tells it in two fields that mean something else of a connection.
 pub(super) fn accept_queue(socket: impl AsFd) -> Option<AcceptQueue> {
     const TCP_LISTEN: u8 = 10;
@@ -127,7 +136,7 @@ pub(super) fn unsent(socket: impl AsFd) -> u32 {
 }
 
 /// Whether reading has come to the urgent byte. sockatmark(3): SIOCATMARK.
-pub(super) fn at_mark(socket: impl AsFd) -> bool {
+pub fn at_mark(socket: impl AsFd) -> bool {
     const SIOCATMARK: rustix::ioctl::Opcode = 0x8905;
     // SAFETY: SIOCATMARK writes one int, which is what this getter has room for.
     let answer = unsafe { rustix::ioctl::ioctl(socket, rustix::ioctl::Getter::<SIOCATMARK, c_int>::new()) };

@@ -1,21 +1,26 @@
-//! The agent's own process: descriptors, capabilities, network namespace.
+//! The agent's own process: descriptors, names, network namespace.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::model::errno::Errno;
 
-/// Raises the limit of open descriptors as far as it goes, and tells it. getrlimit(2).
+/// How many descriptors this process may have open. getrlimit(2).
+pub fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Raises the limit of open descriptors as far as it goes, and tells it. setrlimit(2).
 pub fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // Where raising is not allowed, what there is stays.
     let _ = setrlimit(Resource::Nofile, raised);
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+    descriptor_limit()
 }
 
 /// Moves the calling thread, and all threads that it starts afterwards, into a network namespace. setns(2).
@@ -26,16 +31,9 @@ pub fn enter_network_namespace(path: &Path) -> Result<(), Errno> {
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
-/// The names, in lower case and without `cap_`, of those effective capabilities that matter to lab sockets. capabilities(7).
-pub fn capabilities() -> Vec<&'static str> {
-    const KNOWN: [(u32, &str); 3] = [(10, "net_bind_service"), (12, "net_admin"), (13, "net_raw")];
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
-    KNOWN.iter().filter(|(bit, _)| effective & (1 << bit) != 0).map(|(_, name)| *name).collect()
+/// Sends SIGTERM to this process when the thread ends that has started it. PR_SET_PDEATHSIG(2const).
+pub fn end_with_parent() -> Result<(), Errno> {
+    Ok(set_parent_process_death_signal(Some(Signal::TERM))?)
 }
 
 /// The process that has a descriptor of the socket with this inode: its number and name. Absent when no process has one that this user may

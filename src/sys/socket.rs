@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -12,21 +13,39 @@ use rustix::net::sockopt::{ipv6_v6only, socket_cookie};
 use rustix::net::{SocketFlags, acceptfrom_with, connect_unspec};
 use socket2::{Domain, MsgHdr, MsgHdrMut, Protocol, SockAddr, Type};
 
-use crate::model::address::{Family, Transport, socket_addr};
+use crate::model::address::{Family, Transport};
 use crate::model::errno::Errno;
 use crate::model::group::GroupChange;
 use crate::model::memory::SocketMemory;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::{OptionSpec, OptionValue};
-use crate::model::socket::{AcceptQueue, Queues, Readiness};
+use crate::model::policy::permit::Permitted;
 use crate::model::tcp::{TcpInfo, TcpState};
+use crate::model::view::{AcceptQueue, Queues, Readiness};
 use crate::sys::control::{Ancillary, ERROR_ROOM, Marks, QueuedError};
 use crate::sys::group::{self, GroupFilter};
-use crate::sys::{buffer, option};
+use crate::sys::{buffer, diag, option};
+
+/// How many of them this process has open.
+static OPEN: AtomicU64 = AtomicU64::new(0);
+
+/// How often it is asked where a stream stands: one answer counts only if nothing came meanwhile.
+const POSITION_TRIES: usize = 4;
 
 /// A TCP or UDP socket.
 #[derive(Debug)]
 pub struct Socket(socket2::Socket);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many lab sockets this process has open, of all agents that there are in it: descriptors are the process's.
+pub fn open_count() -> u64 {
+    OPEN.load(Ordering::Relaxed)
+}
 
 /// A datagram that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,23 +70,28 @@ impl Socket {
             Family::Ipv6 => Domain::IPV6,
         };
         let socket = socket2::Socket::new_raw(domain, kind.nonblocking().cloexec(), Some(protocol)).map_err(errno)?;
-        Ok(Self(socket))
+        Ok(Self::counted(socket))
+    }
+
+    fn counted(socket: socket2::Socket) -> Self {
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        Self(socket)
     }
 
     /// Gives it a local address. bind(2).
-    pub fn bind(&self, local: SocketAddr) -> Result<(), Errno> {
-        self.0.bind(&local.into()).map_err(errno)
+    pub fn bind(&self, local: Permitted<SocketAddr>) -> Result<(), Errno> {
+        self.0.bind(&local.get().into()).map_err(errno)
     }
 
-    /// Gives it a local IP address and leaves the port to connect(2), which can then share ports between connections. ip(7):
+    /// Gives it a local IP address, with port 0, and leaves the port to connect(2), which can then share ports between connections. ip(7):
     /// IP_BIND_ADDRESS_NO_PORT.
-    pub fn bind_address(&self, ip: IpAddr) -> Result<(), Errno> {
+    pub fn bind_address(&self, local: Permitted<SocketAddr>) -> Result<(), Errno> {
         option::bind_address_no_port(self)?;
-        self.bind(socket_addr(ip, 0, 0))
+        self.bind(local)
     }
 
-    /// Makes it wait for connections. listen(2).
-    pub fn listen(&self, backlog: u32) -> Result<(), Errno> {
+    /// Makes it wait for connections, at its address or at the one that the kernel gives it. listen(2).
+    pub fn listen(&self, _at: Permitted<SocketAddr>, backlog: u32) -> Result<(), Errno> {
         self.0.listen(i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(errno)
     }
 
@@ -75,12 +99,12 @@ impl Socket {
     pub fn accept(&self) -> Result<(Self, Option<SocketAddr>), Errno> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (fd, remote): (OwnedFd, _) = retry(|| acceptfrom_with(&self.0, flags).map_err(io::Error::from))?;
-        Ok((Self(fd.into()), remote.and_then(|any| SocketAddr::try_from(any).ok())))
+        Ok((Self::counted(fd.into()), remote.and_then(|any| SocketAddr::try_from(any).ok())))
     }
 
     /// Begins to connect; EINPROGRESS says that the answer comes later. connect(2).
-    pub fn connect(&self, remote: SocketAddr) -> Result<(), Errno> {
-        self.0.connect(&remote.into()).map_err(errno)
+    pub fn connect(&self, remote: Permitted<SocketAddr>) -> Result<(), Errno> {
+        self.0.connect(&remote.get().into()).map_err(errno)
     }
 
     /// Takes the remote address away, or ends an attempt to connect. connect(2) with AF_UNSPEC.
@@ -134,6 +158,18 @@ impl Socket {
         option::at_mark(&self.0)
     }
 
+    /// How many bytes of the peer's are behind, read or not to be had any more. Absent where the kernel does not tell, or more bytes come
+    /// while it is asked. tcp(7): TCP_INFO; sock_diag(7).
+    pub fn stream_position(&self) -> Option<u64> {
+        let arrived = || self.tcp_info().ok()?.bytes_received;
+        let (local, remote, interface) = (self.local()?, self.remote()?, option::bound_interface(&self.0));
+        (0..POSITION_TRIES).find_map(|_| {
+            let before = arrived()?;
+            let unread = diag::unread(local, remote, interface)?;
+            (arrived()? == before).then(|| before.checked_sub(unread.into())).flatten()
+        })
+    }
+
     /// Takes the oldest error from the error queue, and where the datagram was sent to that it is about; EAGAIN when there is none.
     /// recvmsg(2): MSG_ERRQUEUE.
     pub fn receive_error(&self) -> Result<(Option<QueuedError>, Option<SocketAddr>), Errno> {
@@ -169,12 +205,12 @@ impl Socket {
     pub fn send_datagram(
         &self,
         bytes: &[u8],
-        destination: Option<SocketAddr>,
+        destination: Option<Permitted<SocketAddr>>,
         marks: &Marks,
         family: Family,
     ) -> Result<usize, Errno> {
         let buffers = [IoSlice::new(bytes)];
-        let destination = destination.map(SockAddr::from);
+        let destination = destination.map(|to| SockAddr::from(to.get()));
         let control = marks.control(family);
         let mut header = MsgHdr::new().with_buffers(&buffers);
         if let Some(destination) = &destination {
@@ -215,8 +251,8 @@ impl Socket {
     }
 
     /// Sets an option. setsockopt(2).
-    pub fn set_option(&self, spec: &OptionSpec, value: &OptionValue) -> Result<(), Errno> {
-        option::set(self, spec, value)
+    pub fn set_option(&self, spec: Permitted<&OptionSpec>, value: &OptionValue) -> Result<(), Errno> {
+        option::set(self, spec.get(), value)
     }
 
     /// Reads an option; absent where the kernel does not tell. getsockopt(2).
@@ -229,10 +265,10 @@ impl Socket {
         &self,
         change: GroupChange,
         interface: u32,
-        group: IpAddr,
+        group: Permitted<IpAddr>,
         source: Option<IpAddr>,
     ) -> Result<(), Errno> {
-        group::change(self, change, interface, group, source)
+        group::change(self, change, interface, group.get(), source)
     }
 
     /// From whom it receives what is sent to a group on an interface; absent where it has not joined. getsockopt(2): MCAST_MSFILTER.

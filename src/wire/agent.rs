@@ -2,13 +2,15 @@
 
 use crate::model::address::Family;
 use crate::model::host::{Interface, InterfaceAddress, Route};
-use crate::model::limits::{Defaults, Limits};
+use crate::model::limits::{Defaults, Limits, Usage};
 use crate::wire::{call, pb};
 
 impl From<&Limits> for pb::Limits {
     fn from(limits: &Limits) -> Self {
         let Limits {
             sockets,
+            listeners,
+            reserved_descriptors,
             sessions,
             expired_sessions,
             watchers,
@@ -21,8 +23,10 @@ impl From<&Limits> for pb::Limits {
             groups,
             read_size,
             pending_write_bytes,
+            pending_write_bytes_total,
             log_events,
             log_bytes,
+            log_bytes_total,
             log_final_events,
             closed_sockets,
             lookups,
@@ -36,6 +40,8 @@ impl From<&Limits> for pb::Limits {
         } = *limits;
         Self {
             sockets,
+            listeners,
+            reserved_descriptors,
             sessions,
             expired_sessions,
             watchers,
@@ -48,8 +54,10 @@ impl From<&Limits> for pb::Limits {
             groups,
             read_size,
             pending_write_bytes,
+            pending_write_bytes_total,
             log_events,
             log_bytes,
+            log_bytes_total,
             log_final_events,
             closed_sockets,
             lookups,
@@ -61,6 +69,13 @@ impl From<&Limits> for pb::Limits {
             message_bytes,
             transfer_bytes,
         }
+    }
+}
+
+impl From<Usage> for pb::LimitUsage {
+    fn from(usage: Usage) -> Self {
+        let Usage { name, limit, used, refused } = usage;
+        Self { name: name.to_owned(), limit, used, refused }
     }
 }
 

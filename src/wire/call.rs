@@ -90,6 +90,7 @@ pub(super) fn call(call: Option<&pb::Call>) -> Result<CallOptions, Violation> {
         detach: call.detach,
         fail_on_error: call.fail_on_error,
         instance: instance("call.instance_id", &call.instance_id)?,
+        asker: None,
     })
 }
 

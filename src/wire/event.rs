@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::model::address::Endpoint;
-use crate::model::event::{AcceptPause, Datagram, Event, EventFilter, EventRecord, Gap, IcmpMessage, SocketPattern};
+use crate::model::event::{
+    AcceptPause, Datagram, DropReason, Event, EventFilter, EventRecord, Gap, IcmpMessage, SocketPattern,
+};
 use crate::model::id::{RequestId, SocketId, SocketUid, shorten};
 use crate::model::operation::ShutdownHow;
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
-use crate::wire::{address, call, delivery, group, option, payload, pb, socket};
+use crate::wire::{address, call, delivery, group, option, payload, pb, socket, verify};
 
 // === Filter ===
 
@@ -74,15 +76,16 @@ pub fn show(record: &EventRecord, view: &PayloadView) -> pb::Event {
         socket_uid,
         request_id: record.request.as_ref().map(ToString::to_string).unwrap_or_default(),
         kind: record.event.kind().to_owned(),
-        body: Some(body(&record.event, view)),
+        body: body(&record.event, view),
     }
 }
 
-pub(super) fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
+/// What happened; absent for what this version does not know itself.
+pub(super) fn body(event: &Event, view: &PayloadView) -> Option<pb::event::Body> {
     use pb::event::Body;
 
     let error = |error: &Option<_>| error.as_ref().map(call::error);
-    match event {
+    Some(match event {
         Event::Created { transport, family, parent, local, remote } => Body::Created(pb::CreatedEvent {
             transport: pb::Transport::from(*transport).into(),
             family: pb::Family::from(*family).into(),
@@ -121,9 +124,16 @@ pub(super) fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
             local: Some(local.into()),
             remote: Some(remote.into()),
         }),
-        Event::ConnectionDropped { local, remote } => Body::ConnectionDropped(pb::ConnectionDroppedEvent {
+        Event::ConnectionDropped { local, remote, reason } => Body::ConnectionDropped(pb::ConnectionDroppedEvent {
             local: address::endpoint(local.as_ref()),
             remote: address::endpoint(remote.as_ref()),
+            reason: match reason {
+                DropReason::TooMany => pb::ConnectionDropReason::TooMany,
+                DropReason::Denied => pb::ConnectionDropReason::Denied,
+                DropReason::Gone => pb::ConnectionDropReason::Gone,
+                DropReason::Policy => pb::ConnectionDropReason::Policy,
+            }
+            .into(),
         }),
         Event::AcceptPaused { reason, error: e } => Body::AcceptPaused(pb::AcceptPausedEvent {
             reason: match reason {
@@ -131,6 +141,7 @@ pub(super) fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
                 AcceptPause::OutOfResources => pb::AcceptPauseReason::OutOfResources,
                 AcceptPause::AcceptLimit => pb::AcceptPauseReason::AcceptLimit,
                 AcceptPause::LogFull => pb::AcceptPauseReason::LogFull,
+                AcceptPause::DescriptorLimit => pb::AcceptPauseReason::DescriptorLimit,
             }
             .into(),
             error: error(e),
@@ -143,6 +154,10 @@ pub(super) fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
         }
         Event::UrgentReceived { offset, byte } => {
             Body::UrgentReceived(pb::UrgentReceivedEvent { offset: Some(*offset), byte: byte.map(u32::from) })
+        }
+        Event::PatternBroken(difference) => Body::PatternBroken(verify::write_difference(*difference)),
+        Event::UrgentLost { offset, size } => {
+            Body::UrgentLost(pb::UrgentLostEvent { offset: Some(*offset), size: *size })
         }
         Event::DatagramReceived(datagram) => Body::DatagramReceived(show_datagram(datagram, view)),
         Event::DatagramsDropped { count, total } => {
@@ -207,7 +222,8 @@ pub(super) fn body(event: &Event, view: &PayloadView) -> pb::event::Body {
         Event::LeaseExpired { closed_sockets } => {
             Body::LeaseExpired(pb::LeaseExpiredEvent { closed_sockets: Some(*closed_sockets) })
         }
-    }
+        Event::Unknown { .. } => return None,
+    })
 }
 
 fn show_datagram(datagram: &Datagram, view: &PayloadView) -> pb::DatagramReceivedEvent {
@@ -228,7 +244,8 @@ fn show_datagram(datagram: &Datagram, view: &PayloadView) -> pb::DatagramReceive
 
 // === In ===
 
-/// An event as an agent sent it, with payloads as data. Absent when it is of a kind that this version does not know.
+/// An event as an agent sent it, with payloads as data. Of what this version does not understand, the name of its kind is kept. Absent where
+/// not even that can be made of it.
 pub fn read(sent: pb::Event) -> Option<EventRecord> {
     let socket = match sent.socket_id.as_str() {
         "" => None,
@@ -243,7 +260,7 @@ pub fn read(sent: pb::Event) -> Option<EventRecord> {
         time: call::read_time(sent.time.as_ref()),
         socket,
         request,
-        event: read_body(sent.body?)?,
+        event: sent.body.and_then(read_body).unwrap_or_else(|| Event::Unknown { kind: shorten(&sent.kind).into() }),
     })
 }
 
@@ -280,12 +297,22 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
             local: endpoint(e.local)?,
             remote: endpoint(e.remote)?,
         },
-        Body::ConnectionDropped(e) => Event::ConnectionDropped { local: endpoint(e.local), remote: endpoint(e.remote) },
+        Body::ConnectionDropped(e) => Event::ConnectionDropped {
+            reason: match e.reason() {
+                pb::ConnectionDropReason::Unspecified | pb::ConnectionDropReason::TooMany => DropReason::TooMany,
+                pb::ConnectionDropReason::Denied => DropReason::Denied,
+                pb::ConnectionDropReason::Gone => DropReason::Gone,
+                pb::ConnectionDropReason::Policy => DropReason::Policy,
+            },
+            local: endpoint(e.local),
+            remote: endpoint(e.remote),
+        },
         Body::AcceptPaused(e) => Event::AcceptPaused {
             reason: match e.reason() {
                 pb::AcceptPauseReason::SocketLimit => AcceptPause::SocketLimit,
                 pb::AcceptPauseReason::AcceptLimit => AcceptPause::AcceptLimit,
                 pb::AcceptPauseReason::LogFull => AcceptPause::LogFull,
+                pb::AcceptPauseReason::DescriptorLimit => AcceptPause::DescriptorLimit,
                 pb::AcceptPauseReason::Unspecified | pb::AcceptPauseReason::OutOfResources => {
                     AcceptPause::OutOfResources
                 }
@@ -304,6 +331,8 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         Body::UrgentReceived(e) => {
             Event::UrgentReceived { offset: e.offset(), byte: e.byte.and_then(|byte| u8::try_from(byte).ok()) }
         }
+        Body::PatternBroken(e) => Event::PatternBroken(verify::read_difference(e)),
+        Body::UrgentLost(e) => Event::UrgentLost { offset: e.offset(), size: e.size },
         Body::WriteBlocked(e) => Event::WriteBlocked { pending_bytes: e.pending_bytes },
         Body::Writable(_) => Event::Writable,
         Body::ShutDown(e) => Event::ShutDown {

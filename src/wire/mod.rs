@@ -11,16 +11,19 @@ pub mod delivery;
 pub mod event;
 pub mod group;
 mod holder;
+pub mod json;
 pub mod option;
 pub mod outgoing;
 pub mod payload;
 pub mod request;
 pub mod response;
+pub mod scope;
 pub mod session;
 pub mod socket;
 pub mod status;
 pub mod tcp;
 pub mod transfer;
+mod verify;
 pub mod watch;
 
 /// The generated messages, clients and servers of `farsock.v1`.

@@ -2,39 +2,60 @@
 
 use std::time::Duration;
 
+use prost::Message;
+
 use crate::model::delivery::Slices;
 use crate::model::group::GroupChange;
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Start, Take, Target};
 use crate::model::option::SocketOption;
-use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy, Kind, SocketSpec, TcpRole};
-use crate::wire::{call, delivery, group, option, pb, socket};
+use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy};
+use crate::model::spec::{Kind, SocketSpec, TcpRole};
+use crate::wire::{call, delivery, group, option, payload, pb, socket};
 
-/// A changing request, as the RPC of its method takes it.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs, reason = "one variant a method")]
-pub enum Request {
-    CreateSession(pb::CreateSessionRequest),
-    ResetSession(pb::ResetSessionRequest),
-    DeleteSession(pb::DeleteSessionRequest),
-    CreateSocket(pb::CreateSocketRequest),
-    BindSocket(pb::BindSocketRequest),
-    ListenSocket(pb::ListenSocketRequest),
-    AcceptSocket(pb::AcceptSocketRequest),
-    ConnectSocket(pb::ConnectSocketRequest),
-    DisconnectSocket(pb::DisconnectSocketRequest),
-    WriteSocket(pb::WriteSocketRequest),
-    SendDatagrams(pb::SendDatagramsRequest),
-    ReceiveSocket(pb::ReceiveSocketRequest),
-    FlushSocket(pb::FlushSocketRequest),
-    ShutdownSocket(pb::ShutdownSocketRequest),
-    CloseSocket(pb::CloseSocketRequest),
-    AbortSocket(pb::AbortSocketRequest),
-    SetSocketDelivery(pb::SetSocketDeliveryRequest),
-    SetSocketOptions(pb::SetSocketOptionsRequest),
-    JoinGroup(pb::JoinGroupRequest),
-    LeaveGroup(pb::LeaveGroupRequest),
-    BlockSource(pb::BlockSourceRequest),
-    UnblockSource(pb::UnblockSourceRequest),
+macro_rules! requests {
+    ($($method:ident $message:ident;)*) => {
+        /// A changing request, as the RPC of its method takes it.
+        #[derive(Debug, Clone, PartialEq)]
+        #[allow(missing_docs, reason = "one variant a method")]
+        #[allow(clippy::large_enum_variant, reason = "it is made, sent and gone: there are no more of them than calls")]
+        pub enum Request {
+            $($method(pb::$message),)*
+        }
+
+        impl Request {
+            /// The name of its method, and its bytes.
+            pub(super) fn encoded(&self) -> (&'static str, Vec<u8>) {
+                match self {
+                    $(Self::$method(message) => (stringify!($method), message.encode_to_vec()),)*
+                }
+            }
+        }
+    };
+}
+
+requests! {
+    CreateSession CreateSessionRequest;
+    ResetSession ResetSessionRequest;
+    DeleteSession DeleteSessionRequest;
+    CreateSocket CreateSocketRequest;
+    BindSocket BindSocketRequest;
+    ListenSocket ListenSocketRequest;
+    AcceptSocket AcceptSocketRequest;
+    ConnectSocket ConnectSocketRequest;
+    DisconnectSocket DisconnectSocketRequest;
+    WriteSocket WriteSocketRequest;
+    SendDatagrams SendDatagramsRequest;
+    ReceiveSocket ReceiveSocketRequest;
+    FlushSocket FlushSocketRequest;
+    ShutdownSocket ShutdownSocketRequest;
+    CloseSocket CloseSocketRequest;
+    AbortSocket AbortSocketRequest;
+    SetSocketDelivery SetSocketDeliveryRequest;
+    SetSocketOptions SetSocketOptionsRequest;
+    JoinGroup JoinGroupRequest;
+    LeaveGroup LeaveGroupRequest;
+    BlockSource BlockSourceRequest;
+    UnblockSource UnblockSourceRequest;
 }
 
 /// Writes a request.
@@ -60,6 +81,7 @@ pub fn request(action: &Action, options: &CallOptions) -> Request {
             session_id: session.to_string(),
             socket_id: socket.as_ref().map(ToString::to_string).unwrap_or_default(),
             kind: Some(write_kind(spec)),
+            labels: socket::write_labels(&spec.labels),
             call,
         }),
         Action::Socket(target, action) => on_socket(target, action, call),
@@ -77,7 +99,10 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
         };
     }
     match action {
-        SocketAction::Bind(local) => request!(BindSocket, BindSocketRequest { local: local.to_string() }),
+        SocketAction::Bind { local, retry } => request!(
+            BindSocket,
+            BindSocketRequest { local: local.to_string(), retry: socket::write_bind_retry(*retry) }
+        ),
         SocketAction::Listen { backlog } => request!(ListenSocket, ListenSocketRequest { backlog: *backlog }),
         SocketAction::Accept => request!(AcceptSocket, AcceptSocketRequest {}),
         SocketAction::Connect { remote, attempts } => {
@@ -99,8 +124,10 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
                     .map(|Slices { size, interval }| pb::Slices { size, interval: Some(call::span(interval)) })
             }
         ),
-        SocketAction::Send(datagrams) => {
-            request!(SendDatagrams, SendDatagramsRequest { datagrams: datagrams.iter().map(write_datagram).collect() })
+        SocketAction::Send { datagrams, interval } => {
+            let interval = (!interval.is_zero()).then(|| call::span(*interval));
+            let datagrams = datagrams.iter().map(write_datagram).collect();
+            request!(SendDatagrams, SendDatagramsRequest { datagrams: datagrams, interval: interval })
         }
         SocketAction::Receive(Take { max_bytes, min_bytes, peek }) => request!(
             ReceiveSocket,
@@ -166,6 +193,7 @@ fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
     let bind = spec.bind.as_ref().map(ToString::to_string).unwrap_or_default();
     let delivery = Some(delivery::shown(delivery, delivery.hash));
     let options = write_options(&spec.options);
+    let verify = spec.verify.as_deref().map(payload::write_pattern);
     let delay = |delay: Duration| (!delay.is_zero()).then(|| call::span(delay));
     let family = spec.family.map_or(pb::Family::Unspecified, pb::Family::from).into();
     let direction = match direction {
@@ -177,15 +205,18 @@ fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
     match &spec.kind {
         Kind::Udp(udp) => pb::create_socket_request::Kind::Udp(pb::UdpSocketSpec {
             bind,
+            bind_retry: socket::write_bind_retry(spec.bind_retry),
             connect: udp.connect.as_ref().map(ToString::to_string).unwrap_or_default(),
             delivery,
             options,
             family,
             direction,
             groups: udp.groups.iter().map(group::write_spec).collect(),
+            verify,
         }),
         Kind::Tcp(tcp) => pb::create_socket_request::Kind::Tcp(pb::TcpSocketSpec {
             bind,
+            bind_retry: socket::write_bind_retry(spec.bind_retry),
             role: match &tcp.role {
                 TcpRole::Idle => None,
                 TcpRole::Listen(None) => Some(pb::tcp_socket_spec::Role::Listen(String::new())),
@@ -217,6 +248,9 @@ fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
             close_delay: delay(close_delay),
             write_high_watermark: (watermarks.high > 0).then_some(watermarks.high),
             write_low_watermark: (watermarks.low > 0).then_some(watermarks.low),
+            deny: socket::write_rules(&tcp.peers.deny),
+            allow: socket::write_rules(&tcp.peers.allow),
+            verify,
         }),
     }
 }
@@ -247,16 +281,21 @@ pub fn data_view() -> pb::PayloadView {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::address::{AddressText, Family};
     use crate::model::delivery::{Delivery, DeliveryChange, DeliveryMode, Watermarks};
     use crate::model::group::{GroupAsked, InterfaceText};
     use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
+    use crate::model::labels::Labels;
     use crate::model::limits::{Defaults, Limits};
     use crate::model::operation::{ShutdownHow, WriteFlags};
     use crate::model::option::OptionValue;
+    use crate::model::payload::{Fill, Pattern};
+    use crate::model::peers::{PeerRule, Peers};
     use crate::model::session::{LeaseSpec, OrphanPolicy, Retention, SessionSpec};
-    use crate::model::socket::{Attempts, Retry, TcpSpec, UdpSpec};
+    use crate::model::spec::{Attempts, Retry, TcpSpec, UdpSpec};
     use crate::model::time::Timestamp;
     use crate::wire::request::{Ask, Asked};
     use crate::wire::socket::Bounds;
@@ -306,11 +345,31 @@ mod tests {
             .prop_map(|all| all.into_iter().map(|(name, value)| SocketOption::new(name, value).unwrap()).collect())
     }
 
+    fn retry() -> impl Strategy<Value = Retry> {
+        (0..1000_u32, 10..5000_u64)
+            .prop_map(|(attempts, interval)| Retry { attempts, interval: Duration::from_millis(interval) })
+    }
+
     fn attempts() -> impl Strategy<Value = Attempts> {
-        let retry = (0..1000_u32, 10..5000_u64)
-            .prop_map(|(attempts, interval)| Retry { attempts, interval: Duration::from_millis(interval) });
-        (of(1..5000_u64), of(retry))
+        (of(1..5000_u64), of(retry()))
             .prop_map(|(timeout, retry)| Attempts { timeout: timeout.map(Duration::from_millis), retry })
+    }
+
+    fn peers() -> impl Strategy<Value = Peers> {
+        let rule = select(vec!["10.0.0.7", "10.0.0.0/8", "fd00::1-fd00::9"]).prop_map(|t| PeerRule::parse(t).unwrap());
+        let rules = prop::collection::vec(rule, 0..3);
+        (rules.clone(), rules).prop_map(|(deny, allow)| Peers { deny, allow })
+    }
+
+    fn labels() -> impl Strategy<Value = Labels> {
+        let label = |text: &'static str| select(vec![text, "x"]).prop_map(Box::from);
+        prop::collection::btree_map(label("team"), label("blue"), 0..3)
+    }
+
+    fn pattern() -> impl Strategy<Value = Arc<Pattern>> {
+        let fill =
+            prop_oneof![Just(Fill::Counting), Just(Fill::Repeat("ab".into())), any::<u64>().prop_map(Fill::Random)];
+        (any::<u32>(), any::<u64>(), fill).prop_map(|(size, start, fill)| Arc::new(Pattern { size, start, fill }))
     }
 
     fn spec() -> impl Strategy<Value = SocketSpec> {
@@ -322,14 +381,14 @@ mod tests {
         ];
         let accept = select(vec![AcceptPolicy::Auto, AcceptPolicy::Manual]);
         let numbers = (1..65_536_u32, of(any::<u32>()), of(any::<u32>()), 0..100_u64);
-        let tcp = (role, numbers, accept, attempts()).prop_map(|(role, numbers, accept, attempts)| {
+        let tcp = (role, numbers, accept, attempts(), peers()).prop_map(|(role, numbers, accept, attempts, peers)| {
             let (backlog, max_connections, max_accepts, delay) = numbers;
             let connects = matches!(role, TcpRole::Connect(_));
             let attempts = if connects { attempts } else { Attempts::default() };
             let auto = accept == AcceptPolicy::Auto;
             let accept_delay = Duration::from_millis(if auto { delay } else { 0 });
             let max_accepts = max_accepts.filter(|_| auto);
-            Kind::Tcp(TcpSpec { role, backlog, max_connections, accept, max_accepts, accept_delay, attempts })
+            Kind::Tcp(TcpSpec { role, backlog, max_connections, accept, max_accepts, accept_delay, attempts, peers })
         });
         let groups = prop::collection::vec(membership(), 0..3);
         let udp = (of(address()), groups).prop_map(|(connect, groups)| Kind::Udp(UdpSpec { connect, groups }));
@@ -338,23 +397,33 @@ mod tests {
         let watermarks = (0..9_u32, 0..9_u32).prop_map(|(low, more)| Watermarks { low, high: low + more });
         let conduct = (change(), direction, half_open, 0..100_u64, watermarks);
         let family = of(select(vec![Family::Ipv4, Family::Ipv6]));
-        (prop_oneof![tcp, udp], family, of(address()), conduct, sockopts()).prop_map(
-            |(kind, family, bind, (change, direction, half_open, idle, watermarks), options)| {
-                let mut delivery = Delivery::usual(65_536).changed(change);
-                let bound_already = matches!(&kind, Kind::Tcp(tcp) if matches!(tcp.role, TcpRole::Listen(Some(_))));
-                let tcp = matches!(kind, Kind::Tcp(_));
-                delivery.hash &= tcp;
-                // UDP has neither, and says so by the values that mean nothing.
-                let half_open = if tcp { half_open } else { HalfOpenPolicy::Allow };
-                let idle_timeout = Duration::from_secs(if tcp { idle } else { 0 });
-                let read_delay = idle_timeout / 2;
-                let close_delay = if half_open == HalfOpenPolicy::AutoEnd { idle_timeout } else { Duration::ZERO };
-                let watermarks = if tcp { watermarks } else { Watermarks::default() };
-                let conduct =
-                    Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay, watermarks };
-                SocketSpec { kind, family, bind: bind.filter(|_| !bound_already), conduct, options }
-            },
-        )
+        (prop_oneof![tcp, udp], family, (of(address()), of(retry())), conduct, of(pattern()), sockopts(), labels())
+            .prop_map(
+                |(
+                    kind,
+                    family,
+                    (bind, bind_retry),
+                    (change, direction, half_open, idle, watermarks),
+                    verify,
+                    options,
+                    labels,
+                )| {
+                    let mut delivery = Delivery::usual(65_536).changed(change);
+                    let bound_already = matches!(&kind, Kind::Tcp(tcp) if matches!(tcp.role, TcpRole::Listen(Some(_))));
+                    let tcp = matches!(kind, Kind::Tcp(_));
+                    delivery.hash &= tcp;
+                    // UDP has neither, and says so by the values that mean nothing.
+                    let half_open = if tcp { half_open } else { HalfOpenPolicy::Allow };
+                    let idle_timeout = Duration::from_secs(if tcp { idle } else { 0 });
+                    let read_delay = idle_timeout / 2;
+                    let close_delay = if half_open == HalfOpenPolicy::AutoEnd { idle_timeout } else { Duration::ZERO };
+                    let watermarks = if tcp { watermarks } else { Watermarks::default() };
+                    let conduct =
+                        Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay, watermarks };
+                    let bind = bind.filter(|_| !bound_already);
+                    SocketSpec { kind, family, bind, bind_retry, conduct, verify, options, labels }
+                },
+            )
     }
 
     fn socket_action() -> impl Strategy<Value = SocketAction> {
@@ -370,7 +439,7 @@ mod tests {
         let slices =
             (1..9_u32, 1..9_u64).prop_map(|(size, millis)| Slices { size, interval: Duration::from_millis(millis) });
         prop_oneof![
-            address().prop_map(SocketAction::Bind),
+            (address(), of(retry())).prop_map(|(local, retry)| SocketAction::Bind { local, retry }),
             of(1..65_536_u32).prop_map(|backlog| SocketAction::Listen { backlog }),
             Just(SocketAction::Accept),
             (address(), attempts()).prop_map(|(remote, attempts)| SocketAction::Connect { remote, attempts }),
@@ -378,7 +447,9 @@ mod tests {
             (bytes(1), of(any::<u64>()), flags, of(slices)).prop_map(|(payload, expected_offset, flags, slices)| {
                 SocketAction::Write { payload, expected_offset, flags, slices }
             }),
-            prop::collection::vec(datagram, 1..4).prop_map(SocketAction::Send),
+            (prop::collection::vec(datagram, 1..4), 0..9_u64).prop_map(|(datagrams, millis)| {
+                SocketAction::Send { datagrams, interval: Duration::from_millis(millis) }
+            }),
             (of(5..9_u32), of(1..5_u32), any::<bool>())
                 .prop_map(|(max_bytes, min_bytes, peek)| SocketAction::Receive(Take { max_bytes, min_bytes, peek })),
             Just(SocketAction::Flush),
@@ -435,6 +506,7 @@ mod tests {
                 detach,
                 fail_on_error,
                 instance: bits.map(InstanceId::from_random),
+                asker: None,
             },
         )
     }

@@ -1,9 +1,11 @@
 //! Payloads in, and out in the view that was asked for.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::model::encoding::TextEncoding;
-use crate::model::payload::{Fill, Pattern, PayloadForm, PayloadView, Shown, parse_hex};
+use crate::model::payload::{Fill, Pattern, PayloadForm, PayloadView, Shown, parse_hex, with_crlf};
 use crate::model::refusal::Violation;
 use crate::wire::{known, pb};
 
@@ -13,9 +15,12 @@ use crate::wire::{known, pb};
 pub(super) fn bytes(payload: pb::Payload, limit: u32) -> Result<Bytes, Violation> {
     use pb::payload::Content;
 
-    let pb::Payload { content, encoding, offset, length } = payload;
+    let pb::Payload { content, encoding, offset, length, crlf } = payload;
     if !encoding.is_empty() && !matches!(content, Some(Content::Text(_))) {
         return Err(Violation::new("encoding", "only `text` has an encoding"));
+    }
+    if crlf && !matches!(content, Some(Content::Text(_))) {
+        return Err(Violation::new("crlf", "only `text` has line ends"));
     }
     let at = |field: &'static str| move |problem| Violation { field: field.to_owned(), problem };
     let too_long = |field: &'static str, size: usize| {
@@ -31,6 +36,7 @@ pub(super) fn bytes(payload: pb::Payload, limit: u32) -> Result<Bytes, Violation
         None => return Err(Violation::new("content", "one of `text`, `hex`, `data` and `pattern` is needed")),
         Some(Content::Text(text)) => {
             let encoding = TextEncoding::from_label(&encoding).map_err(at("encoding"))?;
+            let text = if crlf { with_crlf(&text) } else { text };
             let bytes =
                 if encoding.is_utf8() { Bytes::from(text) } else { encoding.encode(&text).map_err(at("text"))?.into() };
             too_long("text", bytes.len())?;
@@ -47,15 +53,37 @@ pub(super) fn bytes(payload: pb::Payload, limit: u32) -> Result<Bytes, Violation
         }
         Some(Content::Pattern(pattern)) => {
             too_long("pattern.size", pattern.size as usize)?;
-            let fill = match pattern.fill {
-                None => Fill::Counting,
-                Some(pb::pattern::Fill::Repeat(text)) => Fill::Repeat(text),
-                Some(pb::pattern::Fill::Seed(seed)) => Fill::Random(seed),
-            };
-            Pattern { size: pattern.size, fill }.bytes().map_err(at("pattern"))?
+            pattern_of(pattern).bytes().map_err(at("pattern"))?
         }
     };
     part(&bytes, offset, length)
+}
+
+fn pattern_of(sent: pb::Pattern) -> Pattern {
+    let fill = match sent.fill {
+        None => Fill::Counting,
+        Some(pb::pattern::Fill::Repeat(text)) => Fill::Repeat(text),
+        Some(pb::pattern::Fill::Seed(seed)) => Fill::Random(seed),
+    };
+    Pattern { size: sent.size, start: sent.start, fill }
+}
+
+/// What all that a socket receives is compared with.
+pub(super) fn verified_by(sent: Option<&pb::Pattern>) -> Result<Option<Arc<Pattern>>, Violation> {
+    let Some(sent) = sent else { return Ok(None) };
+    let pattern = pattern_of(sent.clone());
+    pattern.fill.check().map_err(|problem| Violation { field: "verify".to_owned(), problem })?;
+    Ok(Some(Arc::new(pattern)))
+}
+
+/// A pattern as a message has it.
+pub(super) fn write_pattern(pattern: &Pattern) -> pb::Pattern {
+    let fill = match &pattern.fill {
+        Fill::Counting => None,
+        Fill::Repeat(text) => Some(pb::pattern::Fill::Repeat(text.clone())),
+        Fill::Random(seed) => Some(pb::pattern::Fill::Seed(*seed)),
+    };
+    pb::Pattern { size: pattern.size, start: pattern.start, fill }
 }
 
 /// The part of the bytes that was asked for.
@@ -98,8 +126,7 @@ pub(super) fn shown(bytes: &Bytes, view: &PayloadView) -> (Option<pb::Payload>, 
     use pb::payload::Content;
 
     let (shown, cut) = view.show(bytes);
-    let payload =
-        |content, encoding| Some(pb::Payload { content: Some(content), encoding, offset: None, length: None });
+    let payload = |content, encoding| Some(pb::Payload { content: Some(content), encoding, ..pb::Payload::default() });
     let payload = match shown {
         Shown::Text(text) => payload(Content::Text(text.into_owned()), encoding(view)),
         Shown::Hex(hex) => payload(Content::Hex(hex), String::new()),
@@ -145,7 +172,7 @@ mod tests {
         assert_eq!(bytes(text("ñ", "latin1"), LIMIT).unwrap()[..], [0xf1]);
         assert_eq!(bytes(payload(Content::Hex("48 69".into())), LIMIT).unwrap(), "Hi");
         assert_eq!(bytes(payload(Content::Data("Hi".into())), LIMIT).unwrap(), "Hi");
-        let pattern = pb::Pattern { size: 3, fill: Some(pb::pattern::Fill::Repeat("ab".into())) };
+        let pattern = pb::Pattern { size: 3, start: 0, fill: Some(pb::pattern::Fill::Repeat("ab".into())) };
         assert_eq!(bytes(payload(Content::Pattern(pattern)), LIMIT).unwrap(), "aba");
     }
 
@@ -161,15 +188,30 @@ mod tests {
     }
 
     #[test]
+    fn lines_end_as_the_protocols_of_the_internet_want_it() {
+        let sent = |line: &str, encoding| bytes(pb::Payload { crlf: true, ..text(line, encoding) }, LIMIT).unwrap();
+        assert_eq!(sent("a\nb\n", ""), "a\r\nb\r\n");
+        assert_eq!(sent("a\r\n\n\r", ""), "a\r\n\r\n\r");
+        assert_eq!(sent("ab", ""), "ab");
+        assert_eq!(sent("\n", "utf-16le"), &b"\r\0\n\0"[..]);
+        // The limit counts what is sent.
+        assert!(bytes(pb::Payload { crlf: true, ..text("12345678\n\n", "") }, LIMIT).is_err());
+    }
+
+    #[test]
     fn what_is_wrong_names_its_field_and_what_would_be_right() {
         let field = |payload| bytes(payload, LIMIT).unwrap_err().field;
+        assert_eq!(field(pb::Payload { crlf: true, ..payload(Content::Hex("0a".into())) }), "crlf");
         assert_eq!(field(pb::Payload::default()), "content");
         assert_eq!(field(payload(Content::Hex("4".into()))), "hex");
         assert_eq!(field(text("x", "utf-9")), "encoding");
         assert_eq!(field(text("你", "latin1")), "text");
         assert_eq!(field(pb::Payload { encoding: "gbk".into(), ..payload(Content::Data("x".into())) }), "encoding");
         assert_eq!(field(payload(Content::Pattern(pb::Pattern::default()))), "pattern");
-        assert_eq!(field(payload(Content::Pattern(pb::Pattern { size: u32::MAX, fill: None }))), "pattern.size");
+        assert_eq!(
+            field(payload(Content::Pattern(pb::Pattern { size: u32::MAX, start: 0, fill: None }))),
+            "pattern.size"
+        );
         let too_long = bytes(text("01234567890", ""), LIMIT).unwrap_err();
         assert!(too_long.problem.to_string().contains("limits.payload_bytes"), "{}", too_long.problem);
         // The limit counts encoded bytes, not characters.

@@ -6,6 +6,7 @@ use crate::model::id::{SessionId, SocketId};
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Take, Target, WriteFlags};
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
+use crate::model::spec::SocketSpec;
 use crate::wire::socket::Bounds;
 use crate::wire::{address, call, delivery, group, option, payload, pb, session, socket};
 
@@ -46,7 +47,10 @@ macro_rules! on_socket {
     };
 }
 
-on_socket!(BindSocketRequest, |request, _bounds| SocketAction::Bind(address::address("local", &request.local)?));
+on_socket!(BindSocketRequest, |request, _bounds| SocketAction::Bind {
+    local: address::address("local", &request.local)?,
+    retry: socket::bind_retry("retry", request.retry.as_ref())?,
+});
 on_socket!(ListenSocketRequest, |request, _bounds| SocketAction::Listen { backlog: socket::backlog(request.backlog)? });
 on_socket!(AcceptSocketRequest, |request, _bounds| SocketAction::Accept);
 on_socket!(ConnectSocketRequest, |request, _bounds| SocketAction::Connect {
@@ -55,7 +59,10 @@ on_socket!(ConnectSocketRequest, |request, _bounds| SocketAction::Connect {
 });
 on_socket!(DisconnectSocketRequest, |request, _bounds| SocketAction::Disconnect);
 on_socket!(WriteSocketRequest, |request, bounds| write(request, bounds)?);
-on_socket!(SendDatagramsRequest, |request, bounds| SocketAction::Send(datagrams(request.datagrams, bounds)?));
+on_socket!(SendDatagramsRequest, |request, bounds| SocketAction::Send {
+    interval: call::optional_duration("interval", request.interval.as_ref())?.unwrap_or_default(),
+    datagrams: datagrams(request.datagrams, bounds)?,
+});
 on_socket!(FlushSocketRequest, |request, _bounds| SocketAction::Flush);
 on_socket!(ShutdownSocketRequest, |request, _bounds| {
     SocketAction::Shutdown(call::shutdown_how("how", request.how)?)
@@ -125,6 +132,7 @@ impl Ask for pb::CreateSocketRequest {
             Some(Kind::Udp(udp)) => socket::udp_spec(udp, bounds).map_err(|violation| violation.within("udp"))?,
             None => return Err(Violation::new("kind", "one of `tcp` and `udp` is needed, such as \"tcp\":{}")),
         };
+        let spec = SocketSpec { labels: socket::labels(&self.labels)?, ..spec };
         let session = address::session_id(&self.session_id)?;
         asked(Action::CreateSocket { session, socket, spec: Box::new(spec) }, self.call.as_ref())
     }
@@ -342,7 +350,7 @@ mod tests {
     #[test]
     fn datagrams_share_the_payload_limit() {
         let half = pb::Payload {
-            content: Some(pb::payload::Content::Pattern(pb::Pattern { size: 600_000, fill: None })),
+            content: Some(pb::payload::Content::Pattern(pb::Pattern { size: 600_000, start: 0, fill: None })),
             ..Default::default()
         };
         let datagrams = vec![pb::Datagram { payload: Some(half), ..datagram(":1") }; 2];

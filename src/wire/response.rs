@@ -4,7 +4,7 @@ use prost::Message;
 
 use crate::model::operation::{CallProgress, CallView, Method, Outcome, Yield};
 use crate::model::payload::PayloadView;
-use crate::model::socket::SocketView;
+use crate::model::view::SocketView;
 use crate::wire::{address, call, payload, pb};
 
 /// A message that answers a changing request.

@@ -1,6 +1,6 @@
 //! Sessions and their leases: how they are asked for, and how they are shown.
 
-use crate::model::id::WatcherId;
+use crate::model::id::{Principal, WatcherId};
 use crate::model::operation::SessionView;
 use crate::model::refusal::Violation;
 use crate::model::session::{LEASE_TTL, LeaseSpec, LeaseView, OrphanPolicy, Retention, SessionSpec, SessionState};
@@ -57,6 +57,7 @@ impl From<&SessionView> for pb::Session {
         };
         Self {
             session_id: view.id.to_string(),
+            owner: view.owner.to_string(),
             create_time: Some(call::time(view.created)),
             socket_count: view.socket_count,
             head_event_seq: view.head_seq,
@@ -94,6 +95,7 @@ pub fn read(sent: &pb::Session) -> Option<SessionView> {
     });
     Some(SessionView {
         id: address::session_id(&sent.session_id).ok()?,
+        owner: if sent.owner.is_empty() { Principal::owner() } else { Principal::parse(&sent.owner).ok()? },
         created: call::read_time(sent.create_time.as_ref()),
         socket_count: sent.socket_count,
         head_seq: sent.head_event_seq,
@@ -143,6 +145,7 @@ mod tests {
                 for lease in [None, Some(lease)] {
                     let view = SessionView {
                         id: SessionId::parse("lab").unwrap(),
+                        owner: Principal::parse("alice").unwrap(),
                         created: Timestamp::from_nanos(7),
                         socket_count: 1,
                         head_seq: 2,

@@ -1,19 +1,24 @@
 //! Sockets and sessions: how they are asked for, and how they are shown.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::delivery::{Delivery, Watermarks};
 use crate::model::id::{SessionId, SocketId, SocketUid};
+use crate::model::labels::{self, Labels, MAX_LABELS};
 use crate::model::limits::{Defaults, Limits};
 use crate::model::memory::SocketMemory;
 use crate::model::payload::{parse_hex, to_hex};
+use crate::model::peers::{MAX_RULES, PeerRule, Peers};
 use crate::model::refusal::Violation;
 use crate::model::socket::{
-    AcceptPolicy, AcceptQueue, Attempts, CloseReason, Closing, Conduct, Direction, HalfOpenPolicy, Hashes, Kind,
-    ListenerStatus, ListenerView, Queues, Readiness, Retry, SocketSpec, SocketState, SocketStatus, SocketView, TcpRole,
-    TcpSpec, Totals, UdpSpec,
+    AcceptPolicy, CloseReason, Closing, Conduct, Direction, HalfOpenPolicy, ListenerStatus, SocketState, SocketStatus,
+    Totals,
 };
-use crate::wire::{address, call, delivery, group, known, option, pb, tcp};
+use crate::model::spec::{Attempts, Kind, Retry, SocketSpec, TcpRole, TcpSpec, UdpSpec};
+use crate::model::view::{AcceptQueue, Hashes, ListenerView, Queues, Readiness, SocketView};
+use crate::wire::{address, call, delivery, group, known, option, payload, pb, tcp, verify};
 
 /// What a request is measured against.
 #[derive(Debug, Clone, Copy)]
@@ -79,11 +84,15 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
             max_accepts: spec.max_accepts,
             accept_delay,
             attempts,
+            peers: Peers { deny: peer_rules("deny", &spec.deny)?, allow: peer_rules("allow", &spec.allow)? },
         }),
         family: address::family("family", spec.family)?,
         bind,
+        bind_retry: bind_retry("bind_retry", spec.bind_retry.as_ref())?,
         conduct,
+        verify: payload::verified_by(spec.verify.as_ref())?,
         options: option::options("options", &spec.options, bounds.limits.options_per_call)?,
+        labels: Labels::default(),
     })
 }
 
@@ -104,9 +113,44 @@ pub(super) fn udp_spec(spec: &pb::UdpSocketSpec, bounds: Bounds<'_>) -> Result<S
         }),
         family: address::family("family", spec.family)?,
         bind: address::optional_address("bind", &spec.bind)?,
+        bind_retry: bind_retry("bind_retry", spec.bind_retry.as_ref())?,
         conduct: conduct(spec.delivery.as_ref(), spec.direction, bounds)?,
+        verify: payload::verified_by(spec.verify.as_ref())?,
         options: option::options("options", &spec.options, bounds.limits.options_per_call)?,
+        labels: Labels::default(),
     })
+}
+
+fn peer_rules(field: &'static str, texts: &[String]) -> Result<Vec<PeerRule>, Violation> {
+    if texts.len() > MAX_RULES {
+        return Err(Violation::new(field, format!("at most {MAX_RULES} entries, and these are {}", texts.len())));
+    }
+    let rule = |(at, text): (usize, &String)| {
+        PeerRule::parse(text).map_err(|problem| Violation { field: format!("{field}[{at}]"), problem })
+    };
+    texts.iter().enumerate().map(rule).collect()
+}
+
+/// Labels that a request states, or asks for.
+pub fn labels(sent: &BTreeMap<String, String>) -> Result<Labels, Violation> {
+    if sent.len() > MAX_LABELS {
+        return Err(Violation::new("labels", format!("at most {MAX_LABELS} labels, and these are {}", sent.len())));
+    }
+    let label = |(key, value): (&String, &String)| {
+        labels::check(key, value).map_err(|problem| Violation { field: "labels".to_owned(), problem })?;
+        Ok((key.as_str().into(), value.as_str().into()))
+    };
+    sent.iter().map(label).collect()
+}
+
+/// Labels as messages have them.
+pub(super) fn write_labels(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+/// A list of addresses as messages have it.
+pub(super) fn write_rules(rules: &[PeerRule]) -> Vec<String> {
+    rules.iter().map(ToString::to_string).collect()
 }
 
 fn conduct(delivery: Option<&pb::Delivery>, direction: i32, bounds: Bounds<'_>) -> Result<Conduct, Violation> {
@@ -152,16 +196,31 @@ pub(super) fn attempts(
     retry: Option<&pb::ConnectRetry>,
 ) -> Result<Attempts, Violation> {
     let timeout = call::optional_duration("attempt_timeout", timeout)?.filter(|timeout| !timeout.is_zero());
-    let Some(retry) = retry else { return Ok(Attempts { timeout, retry: None }) };
-    let interval = call::optional_duration("retry.interval", retry.interval.as_ref())?.unwrap_or(Retry::USUAL_INTERVAL);
+    let retry = retry.map(|sent| retries("retry", sent.attempts, sent.interval.as_ref())).transpose()?;
+    Ok(Attempts { timeout, retry })
+}
+
+/// How a bind is tried again.
+pub(super) fn bind_retry(field: &str, sent: Option<&pb::BindRetry>) -> Result<Option<Retry>, Violation> {
+    sent.map(|sent| retries(field, sent.attempts, sent.interval.as_ref())).transpose()
+}
+
+fn retries(field: &str, attempts: u32, interval: Option<&prost_types::Duration>) -> Result<Retry, Violation> {
+    let (of_attempts, of_interval) = (format!("{field}.attempts"), format!("{field}.interval"));
+    let interval = call::optional_duration(&of_interval, interval)?.unwrap_or(Retry::USUAL_INTERVAL);
     if interval < Retry::LEAST_INTERVAL {
-        return Err(Violation::new("retry.interval", "it goes from 10 ms on"));
+        return Err(Violation::new(&of_interval, "it goes from 10 ms on"));
     }
-    if retry.attempts > Retry::MOST_ATTEMPTS {
-        let problem = format!("it goes up to {}, and this is {}", Retry::MOST_ATTEMPTS, retry.attempts);
-        return Err(Violation::new("retry.attempts", problem));
+    if attempts > Retry::MOST_ATTEMPTS {
+        let problem = format!("it goes up to {}, and this is {attempts}", Retry::MOST_ATTEMPTS);
+        return Err(Violation::new(&of_attempts, problem));
     }
-    Ok(Attempts { timeout, retry: Some(Retry { attempts: retry.attempts, interval }) })
+    Ok(Retry { attempts, interval })
+}
+
+/// The same as a request carries it.
+pub(super) fn write_bind_retry(retry: Option<Retry>) -> Option<pb::BindRetry> {
+    retry.map(|Retry { attempts, interval }| pb::BindRetry { attempts, interval: Some(call::span(interval)) })
 }
 
 /// Attempts as a request carries them.
@@ -274,6 +333,10 @@ impl From<&SocketView> for pb::Socket {
             groups: status.groups.0.iter().map(pb::GroupMembership::from).collect(),
             closed: status.closed.as_ref().map(pb::SocketClosed::from),
             tcp_state: view.tcp_state.map_or(pb::TcpState::Unspecified, pb::TcpState::from).into(),
+            labels: write_labels(&view.labels),
+            deny: write_rules(&view.peers.deny),
+            allow: write_rules(&view.peers.allow),
+            verification: view.verification.as_ref().map(verify::write),
         }
     }
 }
@@ -339,6 +402,7 @@ impl From<CloseReason> for pb::CloseReason {
             CloseReason::AgentDraining => Self::AgentDraining,
             CloseReason::Internal => Self::Internal,
             CloseReason::LeaseExpired => Self::LeaseExpired,
+            CloseReason::Policy => Self::Policy,
         }
     }
 }
@@ -359,6 +423,7 @@ pub(super) fn read_closing(sent: &pb::SocketClosed) -> Option<Closing> {
             pb::CloseReason::AgentDraining => CloseReason::AgentDraining,
             pb::CloseReason::Internal => CloseReason::Internal,
             pb::CloseReason::LeaseExpired => CloseReason::LeaseExpired,
+            pb::CloseReason::Policy => CloseReason::Policy,
         },
         had_error: sent.had_error,
         totals: Totals {
@@ -385,6 +450,11 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
         transport: address::transport("", sent.transport).ok()??,
         family: address::family("", sent.family).ok()??,
         created: call::read_time(sent.create_time.as_ref()),
+        labels: Arc::new(labels(&sent.labels).ok()?),
+        peers: Arc::new(Peers {
+            deny: peer_rules("deny", &sent.deny).ok()?,
+            allow: peer_rules("allow", &sent.allow).ok()?,
+        }),
         conduct: Conduct {
             delivery: delivery::read(&sent.delivery.unwrap_or_default()),
             direction: match sent.direction() {
@@ -434,6 +504,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
         hashes: read_hash(&sent.received_sha256)
             .zip(read_hash(&sent.written_sha256))
             .map(|(received, written)| Hashes { received, written }),
+        verification: sent.verification.as_ref().map(verify::read),
         queues: sent.queues.as_ref().map(|queues| Queues {
             receive_bytes: queues.receive_bytes(),
             send_bytes: queues.send_bytes(),

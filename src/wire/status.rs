@@ -6,11 +6,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use tonic::codegen::http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::model::error::SocketError;
 use crate::model::operation::Outcome;
+use crate::model::policy::permit::Denied;
 use crate::model::refusal::{Quota, Refusal, Violation};
 
 /// Whose refusals these are: the agent's own.
@@ -26,16 +28,23 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub fn refused(refusal: &Refusal) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(refusal.reason(), AGENT_DOMAIN, metadata(refusal));
+    if let Some(quota) = refusal.quota() {
+        details.add_quota_failure_violation(quota.limit, refusal.to_string());
+    }
     match refusal {
+        // What is too long today is so tomorrow.
+        Refusal::QuotaExceeded(_)
+        | Refusal::OutOfDescriptors { .. }
+        | Refusal::PendingWritesFull { .. }
+        | Refusal::LogFull { .. }
+        | Refusal::AuditUnavailable { .. } => {
+            details.set_retry_info(Some(RETRY_DELAY));
+        }
         Refusal::InvalidField(Violation { field, problem }) => {
             details.add_bad_request_violation(field, problem.to_string());
         }
         Refusal::RequestIdReused(_) => {
             details.add_bad_request_violation("call.request_id", refusal.to_string());
-        }
-        Refusal::QuotaExceeded(Quota { limit, .. }) => {
-            details.add_quota_failure_violation(*limit, refusal.to_string());
-            details.set_retry_info(Some(RETRY_DELAY));
         }
         Refusal::Draining => {
             details.set_retry_info(Some(RETRY_DELAY));
@@ -61,10 +70,30 @@ pub fn no_such_method() -> Status {
     Status::unimplemented("this agent has no such method: reflection lists those that it has")
 }
 
+/// What tonic answers to a message that is too long, in our own words. There is no other status of this code without details.
+pub fn too_long(headers: &HeaderMap) -> Option<Refusal> {
+    if headers.get(Status::GRPC_STATUS)?.as_bytes() != b"11" {
+        return None;
+    }
+    let status = Status::from_header_map(headers).filter(|status| status.details().is_empty())?;
+    let (_, limit) = status.message().split_once("the limit is: ")?;
+    Some(Refusal::MessageTooLong { limit: limit.split(' ').next()?.parse().ok()? })
+}
+
+/// The limit that an answer names which says that it is exhausted.
+pub fn exhausted(headers: &HeaderMap) -> Option<String> {
+    if headers.get(Status::GRPC_STATUS)?.as_bytes() != b"8" {
+        return None;
+    }
+    let failure = Status::from_header_map(headers)?.get_details_quota_failure()?;
+    failure.violations.into_iter().next().map(|violation| violation.subject)
+}
+
 const fn code(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::InvalidField(_) | Refusal::RequestIdReused(_) => Code::InvalidArgument,
         Refusal::SessionNotFound(_)
+        | Refusal::SessionOfOtherNotFound(_)
         | Refusal::SocketNotFound(_)
         | Refusal::CallNotFound(_)
         | Refusal::MarkNotFound(_)
@@ -77,12 +106,19 @@ const fn code(refusal: &Refusal) -> Code {
         | Refusal::WrongTransport { .. }
         | Refusal::WrongDirection { .. }
         | Refusal::WrongState { .. }
+        | Refusal::AddressDenied { .. }
         | Refusal::InstanceChanged { .. }
         | Refusal::StartTimePassed { .. }
         | Refusal::NotLossless(_)
         | Refusal::TimedOut { .. }
         | Refusal::UnexpectedEvent { .. } => Code::FailedPrecondition,
-        Refusal::QuotaExceeded(_) | Refusal::LogFull { .. } => Code::ResourceExhausted,
+        Refusal::QuotaExceeded(_)
+        | Refusal::AuditUnavailable { .. }
+        | Refusal::OutOfDescriptors { .. }
+        | Refusal::PendingWritesFull { .. }
+        | Refusal::MessageTooLong { .. }
+        | Refusal::LogFull { .. } => Code::ResourceExhausted,
+        Refusal::PolicyDenied(_) | Refusal::RoleDenied { .. } => Code::PermissionDenied,
         Refusal::OffsetMismatch { .. } => Code::Aborted,
         Refusal::FutureEvent { .. } => Code::OutOfRange,
         Refusal::Unauthenticated(_) => Code::Unauthenticated,
@@ -103,10 +139,28 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::WrongTransport { socket, .. }
         | Refusal::WrongDirection { socket, .. }
         | Refusal::WrongState { socket, .. } => vec![("socketId", socket.to_string())],
+        Refusal::AddressDenied { address, .. } => vec![("address", address.to_string())],
+        Refusal::PolicyDenied(denied) => policy_metadata(denied),
         Refusal::SessionNotFound(id) | Refusal::SessionExists(id) | Refusal::LeaseExpired(id) => {
             vec![("sessionId", id.to_string())]
         }
-        Refusal::QuotaExceeded(quota) => vec![("limit", quota.limit.to_owned()), ("value", quota.value.to_string())],
+        Refusal::AuditUnavailable { errno } => vec![("errno", errno.name().to_owned())],
+        Refusal::SessionOfOtherNotFound(name) => vec![("sessionId", name.to_string())],
+        Refusal::RoleDenied { who, rpc, right } => {
+            vec![("principal", who.to_string()), ("rpc", rpc.to_string()), ("right", right.to_string())]
+        }
+        Refusal::QuotaExceeded(Quota { limit, value }) => limit_metadata(limit, *value),
+        Refusal::OutOfDescriptors { sockets, reserved } => {
+            let mut pairs = limit_metadata("limits.reserved_descriptors", u64::from(*reserved));
+            pairs.push(("sockets", sockets.to_string()));
+            pairs
+        }
+        Refusal::PendingWritesFull { total, taken } => {
+            let mut pairs = limit_metadata("limits.pending_write_bytes_total", *total);
+            pairs.push(("takenBytes", taken.to_string()));
+            pairs
+        }
+        Refusal::MessageTooLong { limit } => limit_metadata("limits.message_bytes", u64::from(*limit)),
         Refusal::InstanceChanged { now } => vec![("instanceId", now.to_string())],
         Refusal::StartTimePassed { late_ms } => vec![("lateMs", late_ms.to_string())],
         Refusal::RequestIdReused(id) | Refusal::CallNotFound(id) => vec![("requestId", id.to_string())],
@@ -126,6 +180,21 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         | Refusal::Internal(_) => Vec::new(),
     };
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// Whom the policy denies what, and the line of it that does; nothing else of what it says.
+fn policy_metadata(denied: &Denied) -> Vec<(&'static str, String)> {
+    let mut pairs = vec![("principal", denied.who.as_str().to_owned()), ("operation", denied.word.to_owned())];
+    if !denied.target.is_empty() {
+        pairs.push(("target", denied.target.clone()));
+    }
+    pairs.extend(denied.transport.map(|transport| ("transport", transport.name().to_owned())));
+    pairs.extend(denied.decision.line().map(|line| ("line", line.to_string())));
+    pairs
+}
+
+fn limit_metadata(limit: &str, value: u64) -> Vec<(&'static str, String)> {
+    vec![("limit", limit.to_owned()), ("value", value.to_string())]
 }
 
 /// The status that a caller wants instead of an outcome that is not what it hoped for.

@@ -5,7 +5,7 @@ use crate::model::id::{SessionId, SocketId};
 use crate::model::limits::Defaults;
 use crate::model::operation::{Action, CallOptions, Target};
 use crate::model::refusal::Violation;
-use crate::model::socket::{Kind, SocketSpec, TcpRole};
+use crate::model::spec::{Kind, SocketSpec, TcpRole};
 use crate::model::transfer::{FromAgent, FromClient, Mistake, Opened};
 use crate::wire::outgoing::{Request, request};
 use crate::wire::pb::transfer_socket_request::Frame;
@@ -55,6 +55,7 @@ fn create_request(create: pb::TransferCreate, bounds: Bounds<'_>) -> Result<Aske
         session_id: create.session_id,
         socket_id: create.socket_id,
         kind: Some(pb::create_socket_request::Kind::Tcp(tcp)),
+        labels: create.labels,
         call: create.call,
     };
     let asked = request.check(bounds)?;
@@ -151,8 +152,13 @@ pub fn create(
     let action = Action::CreateSocket { session, socket: id, spec: Box::new(spec) };
     let Request::CreateSocket(sent) = request(&action, options) else { return None };
     let Some(pb::create_socket_request::Kind::Tcp(tcp)) = sent.kind else { return None };
-    let create =
-        pb::TransferCreate { session_id: sent.session_id, socket_id: sent.socket_id, tcp: Some(tcp), call: sent.call };
+    let create = pb::TransferCreate {
+        session_id: sent.session_id,
+        socket_id: sent.socket_id,
+        tcp: Some(tcp),
+        labels: sent.labels,
+        call: sent.call,
+    };
     Some(pb::TransferSocketRequest { frame: Some(Frame::Create(create)) })
 }
 

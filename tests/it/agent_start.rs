@@ -173,6 +173,15 @@ async fn a_lab_in_a_network_namespace_is_driven_from_outside() {
 async fn in_namespace(name: String) {
     let inside = AgentProcess::start_with(&["--lab-netns", &name, "--lab-interface", "lo", "--workers", "2"]).await;
     let outside = AgentProcess::start().await;
+    let sys_admin = 1_u64 << 21;
+    for status in inside.threads() {
+        let held = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).unwrap();
+        assert_eq!(
+            u64::from_str_radix(held.trim(), 16).unwrap() & sys_admin,
+            0,
+            "it has entered, and needs that no more"
+        );
+    }
     assert_eq!(agent_info(&inside).await.lab_addresses, ["127.0.0.1", "::1"]);
     for family in ["127.0.0.1", "[::1]"] {
         let suffix = if family.starts_with('[') { "six" } else { "four" };

@@ -7,7 +7,8 @@ use farsock::agent::{AgentConfig, PORT};
 
 use crate::harness::{farsock, run};
 
-const COMMANDS: [&str; 6] = ["", "agent", "run", "replay", "check", "env"];
+const COMMANDS: [&str; 11] =
+    ["", "agent", "run", "replay", "check", "schema", "hosts", "sessions", "clean", "explain", "env"];
 
 async fn help(command: &str, flag: &str) -> String {
     let folder = tempfile::tempdir().unwrap();

@@ -3,13 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use farsock::agent::{AgentConfig, Listen};
+use farsock::model::limits::Limits;
 use farsock::wire::pb;
 use farsock::wire::pb::watch_events_response::Frame;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{AgentProcess, Ran, Running, farsock, millis, run, run_farsock};
+use crate::harness::{Agent, AgentProcess, Ran, Running, TcpPeer, farsock, filter, millis, run, run_farsock, within};
 
 fn tutorials() -> Vec<PathBuf> {
     exercises("tests/exercises/tutorials")
@@ -93,7 +95,9 @@ async fn json_lines_tell_everything() {
         assert_eq!(first["type"], "exercise");
         assert_eq!((&last["type"], &last["result"]), (&"result".into(), &"passed".into()));
         assert_eq!(last["passed"], first["steps"]);
-        let numbers: Vec<u64> = of("step").iter().map(|step| step["number"].as_u64().unwrap()).collect();
+        // Branches end their steps when they do.
+        let mut numbers: Vec<u64> = of("step").iter().map(|step| step["number"].as_u64().unwrap()).collect();
+        numbers.sort_unstable();
         assert_eq!(numbers, (1..=first["steps"].as_u64().unwrap()).collect::<Vec<_>>());
         assert!(of("step").iter().all(|step| step["result"] == "passed" && step["line"].as_u64().unwrap() > 1));
         for host in of("hosts")[0]["hosts"].as_array().unwrap() {
@@ -105,6 +109,27 @@ async fn json_lines_tell_everything() {
         let known = ["exercise", "progress", "hosts", "socket", "event", "step", "result"];
         assert!(lines.iter().all(|line| known.iter().any(|known| line["type"] == **known)), "there are no other lines");
     }
+}
+
+/// Sixteen hosts begin at one instant, and how far apart they began is told: by programs of their own, on clocks of their own.
+#[tokio::test]
+async fn many_hosts_begin_at_one_instant() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("sixteen.yaml");
+    let roles = (0..16).map(|n| format!("h{n}: ")).collect::<Vec<_>>().join(", ");
+    let step = "{ on: \"${item}\", create: udp, local: \":0\", as: \"u-${item}\" }";
+    let text = format!(
+        "exercise: Sixteen\nhosts: {{ {roles} }}\nsteps:\n  - together: {{ align: 1s, steps: [{{ foreach: {{ hosts: all }}, steps: [{step}] }}] }}\n\
+         \x20 - foreach: {{ hosts: all }}\n    steps: [{{ on: \"${{item}}\", close: \"u-${{item}}\" }}]\n"
+    );
+    fs::write(&file, text).unwrap();
+    let ran = run_farsock(&["run", "--json", file.to_str().unwrap()]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    let lines: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told = lines.iter().find(|line| line["verb"] == "together" && line["type"] == "step").unwrap();
+    let finding = told["finding"].as_str().unwrap();
+    assert!(finding.starts_with("16 starts lie ") && finding.contains('±'), "{finding}");
+    println!("{finding}");
 }
 
 const WAITS: &str = "exercise: Waits\nhosts: { a: }\nsteps:\n  - { on: a, listen: \":0\", as: door }\n\
@@ -138,6 +163,78 @@ async fn an_interrupt_leaves_nothing_behind() {
     assert_eq!((&last["problem"], &last["passed"]), (&"interrupted".into(), &1.into()));
     assert_eq!(sessions().await, 0, "the session is deleted, and its sockets with it");
     agent.stop().await;
+}
+
+/// What is to be done in any case is done after an interrupt, too.
+#[tokio::test]
+async fn an_interrupt_does_what_is_to_be_done_in_any_case() {
+    let agent = AgentProcess::start().await;
+    let finally = "finally:\n  - { on: a, expect: door, queue: 0 }\n  - { on: a, close: door }\n";
+    let (running, _) = waiting_with(&agent, &format!("{WAITS}{finally}")).await;
+    running.signal(Signal::INT);
+    let Ran { code, out, .. } = running.end().await;
+    assert_eq!(code, Some(3), "{out}");
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["problem"], &last["passed"], &last["not_reached"]),
+        (&"interrupted".into(), &3.into(), &2.into())
+    );
+    assert!(out.contains("closed"), "what it did is told: {out}");
+    agent.stop().await;
+}
+
+/// Whoever interrupts that too is not kept waiting.
+#[tokio::test]
+async fn a_second_interrupt_ends_that_too() {
+    let agent = AgentProcess::start().await;
+    let finally = "finally:\n  - { on: a, parse: x, is: none }\n  - { on: a, accept: door, as: other, within: 10m }\n  - { on: a, close: other }\n";
+    let (mut running, _) = waiting_with(&agent, &format!("{WAITS}{finally}")).await;
+    running.signal(Signal::INT);
+    loop {
+        let line: Value = serde_json::from_str(&running.line().await.unwrap()).unwrap();
+        if line["type"] == "step" && line["number"] == 4 {
+            break;
+        }
+    }
+    running.signal(Signal::INT);
+    let Ran { code, out, .. } = running.end().await;
+    assert_eq!(code, Some(3), "{out}");
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["problem"], &last["passed"]), (&"interrupted again, in `finally`".into(), &2.into()), "{out}");
+    agent.stop().await;
+}
+
+/// The agents that are left do what is to be done in any case; nobody waits for the one that has gone.
+#[tokio::test]
+async fn what_is_to_be_done_in_any_case_is_done_by_the_agents_that_are_left() {
+    let (mut lost, left) = (AgentProcess::start().await, AgentProcess::start().await);
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("two.yaml");
+    let steps = WAITS
+        .replace("{ a: }", "{ a: , b: }")
+        .replace("  - { on: a, accept", "  - { on: b, create: udp, as: u }\n  - { on: a, accept");
+    let finally = "finally:\n  - { on: a, expect: door, queue: 0, within: 10m }\n  - { on: b, close: u }\n";
+    fs::write(&file, format!("{steps}{finally}")).unwrap();
+    let mut command = farsock(lost.runtime_dir());
+    let hosts = [("a", &lost), ("b", &left)].map(|(role, agent)| format!("{role}=unix:{}", agent.unix().display()));
+    command.args(["run", "--json"]).arg(&file).args(["--host", &hosts[0], "--host", &hosts[1]]);
+    let mut running = Running::spawn(command);
+    loop {
+        let line: Value = serde_json::from_str(&running.line().await.unwrap()).unwrap();
+        if line["type"] == "step" && line["number"] == 2 {
+            break;
+        }
+    }
+    lost.signal(Signal::KILL);
+    lost.wait().await;
+    let Ran { code, out, .. } = running.end().await;
+    assert_eq!(code, Some(3), "{out}");
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let went: Vec<_> =
+        lines.iter().filter(|line| line["type"] == "step").map(|line| (&line["number"], &line["result"])).collect();
+    assert_eq!(went, [(&5.into(), &"could_not_run".into()), (&6.into(), &"passed".into())], "{out}");
+    assert!(lines.last().unwrap()["problem"].as_str().unwrap().starts_with("a (unix:"), "{out}");
+    left.stop().await;
 }
 
 /// An exercise that cannot even begin leaves nothing behind either.
@@ -201,15 +298,27 @@ async fn a_session_that_is_deleted_under_a_run_ends_it() {
     let (running, session) = waiting(&agent).await;
     agent.agent().delete(&session, false).await.unwrap();
     let Ran { code, out, .. } = running.end().await;
-    assert!(matches!(code, Some(3 | 4)), "{out}");
+    assert_eq!(code, Some(3), "{out}");
     assert!(out.contains("closed"), "{out}");
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    let place = format!("a (unix:{})", agent.unix().display());
+    assert_eq!(last["problem"], format!("{place}: the session of the run is gone: somebody has deleted it"), "{out}");
+    assert_eq!(
+        (&last["passed"], &last["failed"]),
+        (&1.into(), &0.into()),
+        "the step that waited has not failed: {out}"
+    );
     agent.stop().await;
 }
 
 /// A run that waits in its second step, and its session.
 async fn waiting(agent: &AgentProcess) -> (Running, String) {
+    waiting_with(agent, WAITS).await
+}
+
+async fn waiting_with(agent: &AgentProcess, exercise: &str) -> (Running, String) {
     let file = agent.runtime_dir().join("waits.yaml");
-    fs::write(&file, WAITS).unwrap();
+    fs::write(&file, exercise).unwrap();
     let mut command = farsock(agent.runtime_dir());
     command.args(["run", "--json"]).arg(&file).args(["--host", &format!("a=unix:{}", agent.unix().display())]);
     let mut running = Running::spawn(command);
@@ -233,7 +342,94 @@ async fn an_agent_that_dies_is_named() {
     agent.wait().await;
     let Ran { code, out, .. } = running.end().await;
     assert_eq!(code, Some(3), "{out}");
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert!(last["problem"].as_str().unwrap().starts_with("a (unix:"), "{out}");
 }
+
+/// Nobody waits for one host to find out about the next, and each that is not there is told of, in the order of the exercise.
+#[tokio::test]
+async fn every_host_that_cannot_be_reached_is_named() {
+    let agent = AgentProcess::start().await;
+    let listeners: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let [silent, gone] = [0, 1].map(|at| listeners[at].local_addr().unwrap());
+    drop(listeners);
+    let file = agent.runtime_dir().join("three.yaml");
+    let steps = "  - { on: a, listen: \":0\", as: door }\n  - { on: a, close: door }\n";
+    fs::write(&file, format!("exercise: Three\nhosts: {{ a: , b: , c: }}\nsteps:\n{steps}")).unwrap();
+    let mut command = farsock(agent.runtime_dir());
+    command.arg("run").arg(&file);
+    for way in [format!("a={silent}"), format!("b=unix:{}", agent.unix().display()), format!("c={gone}")] {
+        command.args(["--host", &way]);
+    }
+    let ran = run(command).await;
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    let lines: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(lines.len(), 2, "{ran:?}");
+    for (line, (role, address)) in lines.iter().zip([("a", silent), ("c", gone)]) {
+        assert!(line.starts_with(&format!("farsock: {role} ({address}): Connection refused")), "{line}");
+        assert!(line.contains("`farsock agent` starts one"), "what to do: {line}");
+    }
+    agent.stop().await;
+}
+
+/// A controller that stands still loses nothing: the agent keeps what fits into its log, and then reads no more from the socket, so that the
+/// peer waits.
+#[tokio::test]
+async fn a_run_with_more_events_than_the_log_holds_loses_nothing() {
+    const SIZE: usize = 8 << 20;
+    let limits = Limits { log_bytes: 256 << 10, log_events: 64, ..Limits::default() };
+    let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
+    let agent = Agent::start_with(AgentConfig { listen, no_auth: true, limits, ..AgentConfig::default() }).await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("much.yaml");
+    fs::write(&file, MUCH).unwrap();
+    let mut command = farsock(folder.path());
+    command.args(["run", "--json"]).arg(&file).args(["--host", &format!("a={}", agent.tcp())]);
+    let mut running = Running::spawn(command);
+    let mut lines: Vec<Value> = Vec::new();
+    let mut next =
+        async |lines: &mut Vec<Value>| lines.push(serde_json::from_str(&running.line().await.unwrap()).unwrap());
+    while lines.last().is_none_or(|line| line["type"] != "step") {
+        next(&mut lines).await;
+    }
+    let door = lines.iter().find(|line| line["kind"] == "listening").unwrap()["local"].as_str().unwrap().to_owned();
+    let sessions =
+        agent.sessions().list_sessions(pb::ListSessionsRequest::default()).await.unwrap().into_inner().sessions;
+    let session = sessions.into_iter().find(|session| session.session_id != "default").unwrap().session_id;
+
+    running.signal(Signal::STOP);
+    let mut peer = TcpPeer::connect(&door).await;
+    let sending = tokio::spawn(async move {
+        peer.write(&vec![7; SIZE]).await;
+        peer.shut_down().await;
+        peer
+    });
+    let paused = pb::WaitEventRequest {
+        session_id: session,
+        filter: filter(&[], &["read_paused"]),
+        timeout: millis(20_000),
+        ..Default::default()
+    };
+    assert!(agent.wait(paused).await.unwrap().event.is_some(), "the log is full");
+    assert!(!sending.is_finished(), "the peer waits");
+    running.signal(Signal::CONT);
+    let ran = running.end().await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    within("the peer", sending).await.unwrap();
+    lines.extend(ran.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+    let events: Vec<&Value> = lines.iter().filter(|line| line["type"] == "event").collect();
+    let seqs: Vec<u64> = events.iter().map(|event| event["event_seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "each once, in order, without a hole");
+    let received = events.iter().filter(|event| event["kind"] == "received");
+    let size: u64 = received.map(|event| event["size"].as_u64().unwrap()).sum();
+    assert_eq!(size, SIZE as u64);
+    assert!(seqs.len() > 64, "{} events are more than the log holds", seqs.len());
+    agent.stop().await;
+}
+
+const MUCH: &str = "exercise: Much\nhosts: { a: }\nsteps:\n  - { on: a, listen: \":0\", as: door }\n\
+                    \x20 - { on: a, accept: door, as: guest, within: 1m }\n\
+                    \x20 - { on: a, expect: guest, event: peer_closed, within: 1m }\n";
 
 /// What is wanted and what came stand beside each other, at the line of the step, and how to run it again.
 #[tokio::test]

@@ -14,7 +14,7 @@ use farsock::model::address::AddressText;
 use farsock::model::id::{SessionId, SocketId};
 use farsock::model::operation::{Action, CallOptions, Target};
 use farsock::model::session::{LeaseSpec, SessionSpec};
-use farsock::model::socket::{SocketSpec, TcpRole};
+use farsock::model::spec::{SocketSpec, TcpRole};
 use farsock::wire::pb;
 use farsock::wire::pb::watch_events_response::Frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -218,7 +218,7 @@ async fn a_call_is_not_waited_for_longer_than_the_lease_goes() {
 async fn renewals_that_nobody_answers_go_by_another_connection() {
     let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
     let agent = Agent::start_with(AgentConfig { listen, no_auth: true, ..AgentConfig::default() }).await;
-    let silent = |number| Fault { drop_answers_after: (number == 0).then_some(700), ..Fault::default() };
+    let silent = |number| Fault { drop_answers_after: (number == 0).then_some(60_000), ..Fault::default() };
     let proxy = Proxy::start(agent.tcp(), silent).await;
     let endpoint = Endpoint::Tcp { host: proxy.address.ip().to_string(), port: proxy.address.port() };
     let client = AgentClient::new(&Dialer::to(&endpoint), &Credentials::none());

@@ -8,12 +8,13 @@ use std::time::Duration;
 use farsock::agent::{AgentConfig, Listen};
 use farsock::client::{AgentClient, Backoff, ClientError, Credentials, Dialer, Endpoint, Watch, WatchItem};
 use farsock::model::event::Event;
-use farsock::model::id::SessionId;
+use farsock::model::id::{SessionId, WatcherId};
 use farsock::model::limits::Limits;
 use farsock::wire::pb;
 use tokio::time::timeout;
 
-use crate::harness::{Agent, Fault, Proxy, text, within};
+use crate::harness::tcp::{connecting_to, pattern_bytes};
+use crate::harness::{Agent, Fault, LOOPBACKS, Proxy, TcpPeer, filter, millis, text, within};
 
 /// Pauses that nobody notices.
 const SOON: Backoff = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(4) };
@@ -214,6 +215,101 @@ async fn a_watch_tells_that_the_agent_was_restarted() {
     while told.through < 2 {
         told.take_up(next(&mut watch).await);
     }
+}
+
+/// Whoever comes back under the name, and be it another program, goes on behind what was taken; what was told and not taken is told again.
+#[tokio::test]
+async fn a_watch_with_a_name_goes_on_behind_what_was_taken() {
+    let (agent, address) = agent_with(16).await;
+    agent.create_session("lab").await.unwrap();
+    let (lab, desk) = (SessionId::parse("lab").unwrap(), WatcherId::parse("desk").unwrap());
+    let client = client_of(address);
+    let mut watch = client.watch_as(&lab, &desk).await.unwrap();
+    agent.udp_in("lab", "one").await;
+    let mut told = Told::default();
+    while told.through < 2 {
+        told.take_up(next(&mut watch).await);
+    }
+    // Asking for the next one says that the last one has been taken.
+    let mut asked = Box::pin(watch.next());
+    let observer = agent.client();
+    within("the acknowledgement", async {
+        loop {
+            let held = tokio::select! {
+                item = &mut asked => panic!("nothing happens: {item:?}"),
+                session = observer.session(&lab) => session.unwrap().watchers,
+            };
+            if held == [(desk.clone(), 2)] {
+                break;
+            }
+        }
+    })
+    .await;
+    agent.udp_in("lab", "two").await;
+    let item = within("news", asked).await.unwrap().unwrap();
+    assert!(matches!(&item, WatchItem::Events { records, .. } if records[0].seq == 3), "{item:?}");
+    // Told, and not taken.
+    drop(watch);
+    let mut watch = client_of(address).watch_as(&lab, &desk).await.unwrap();
+    told.through = 2;
+    while told.through < 4 {
+        told.take_up(next(&mut watch).await);
+    }
+    let observed = agent.client().watch(&SessionId::default()).await;
+    assert!(observed.is_ok(), "without a name, everything is as before");
+    let refused = client.watch_as(&SessionId::default(), &desk).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused { reason, .. } if reason == "NOT_LOSSLESS"));
+}
+
+/// Over a link that breaks again and again, and with a log that is much too short for what comes.
+#[tokio::test]
+async fn a_watch_with_a_name_loses_nothing_however_slow_it_is() {
+    const SIZE: usize = 4 << 20;
+    let limits = Limits { log_bytes: 256 << 10, log_events: 64, ..Limits::default() };
+    let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
+    let agent = Agent::start_with(AgentConfig { listen, no_auth: true, limits, ..AgentConfig::default() }).await;
+    agent.create_session("lab").await.unwrap();
+    let lab = SessionId::parse("lab").unwrap();
+    let cut = |number| Fault { cut_answers_after: Some(100_000 + 70_000 * (number as u64 % 7)), ..Fault::default() };
+    let proxy = Proxy::start(agent.tcp(), cut).await;
+    let client = client_of(proxy.address);
+    let mut watch = client.watch_as(&lab, &WatcherId::parse("desk").unwrap()).await.unwrap().with_backoff(SOON);
+    let (listener, address) = TcpPeer::listen(LOOPBACKS[0]).await;
+    let kind = Some(pb::create_socket_request::Kind::Tcp(connecting_to(&address.to_string())));
+    let request = pb::CreateSocketRequest { session_id: "lab".into(), kind, ..Default::default() };
+    agent.create_socket(request).await.unwrap();
+    let mut peer = TcpPeer::accept(&listener).await;
+    let sending = tokio::spawn(async move {
+        peer.write(&pattern_bytes(SIZE, 3)).await;
+        peer.shut_down().await;
+        peer
+    });
+    // Nobody reads for now.
+    let paused = pb::WaitEventRequest {
+        session_id: "lab".into(),
+        filter: filter(&[], &["read_paused"]),
+        timeout: millis(20_000),
+        ..Default::default()
+    };
+    assert!(agent.wait(paused).await.unwrap().event.is_some(), "the log is full");
+    let (mut told, mut bytes, mut end) = (Told::default(), Vec::new(), false);
+    while !end {
+        let item = next(&mut watch).await;
+        if let WatchItem::Events { records, .. } = &item {
+            for record in records {
+                match &record.event {
+                    Event::Received { payload, .. } => bytes.extend_from_slice(payload),
+                    Event::PeerClosed { .. } => end = true,
+                    _ => {}
+                }
+            }
+        }
+        told.take_up(item);
+    }
+    assert_eq!(told.missing, 0);
+    assert!(bytes == pattern_bytes(SIZE, 3));
+    assert!(told.interruptions > 5, "{}", told.interruptions);
+    within("the peer", sending).await.unwrap();
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ fn payloads() -> Vec<(&'static str, &'static str, AnyRequest)> {
     let too_long = vec![pb::Datagram::default(); 1025];
     let half = || pb::Datagram {
         destination: "127.0.0.1:9".into(),
-        payload: Some(payload(Content::Pattern(pb::Pattern { size: 600_000, fill: None }))),
+        payload: Some(payload(Content::Pattern(pb::Pattern { size: 600_000, start: 0, fill: None }))),
         ..Default::default()
     };
     let write = |payload| pb::WriteSocketRequest { socket_id: "u".into(), payload, ..Default::default() };
@@ -176,7 +176,7 @@ fn payloads() -> Vec<(&'static str, &'static str, AnyRequest)> {
         (
             "payload.pattern.size",
             "limits.payload_bytes",
-            write(Some(payload(Content::Pattern(pb::Pattern { size: (1 << 20) + 1, fill: None })))).into(),
+            write(Some(payload(Content::Pattern(pb::Pattern { size: (1 << 20) + 1, start: 0, fill: None })))).into(),
         ),
         (
             "max_bytes",
@@ -381,11 +381,12 @@ async fn a_pinned_number_must_be_that_of_the_socket() {
 async fn what_does_not_exist_is_not_found() {
     let agent = agent().await;
     let socket = || "nobody".to_owned();
-    let cases: [(AnyRequest, &str); 7] = [
+    let cases: [(AnyRequest, &str); 8] = [
         (pb::GetSocketRequest { socket_id: socket(), ..Default::default() }.into(), "SOCKET_NOT_FOUND"),
         (pb::CloseSocketRequest { socket_id: socket(), ..Default::default() }.into(), "SOCKET_NOT_FOUND"),
         (pb::GetSocketRequest { socket_id: "nobody.1".into(), ..Default::default() }.into(), "SOCKET_NOT_FOUND"),
         (pb::ListSocketsRequest { session_id: "none".into(), ..Default::default() }.into(), "SESSION_NOT_FOUND"),
+        (pb::ListSocketsRequest { session_id: "alice/lab".into(), ..Default::default() }.into(), "SESSION_NOT_FOUND"),
         (pb::ResetSessionRequest { session_id: "none".into(), ..Default::default() }.into(), "SESSION_NOT_FOUND"),
         (pb::GetCallRequest { request_id: "none".into(), ..Default::default() }.into(), "CALL_NOT_FOUND"),
         (pb::GetKernelCountersRequest { since: "none".into(), ..Default::default() }.into(), "MARK_NOT_FOUND"),

@@ -1,5 +1,6 @@
 //! Thousands of requests with nonsense in them: nothing panics, hangs, or is the agent's own fault.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ impl Dice {
     }
 
     fn session(&mut self) -> String {
-        self.one(&["", "", "", "default", "lab", "lab", "LAB", "no\0ne"]).into()
+        self.one(&["", "", "", "default", "lab", "lab", "LAB", "no\0ne", "owner/lab", "alice/lab", "/"]).into()
     }
 
     /// Never an address of another machine.
@@ -159,18 +160,21 @@ impl Dice {
             0 => Some(Content::Text(self.one(&["", "hola", "你好", "\u{fffd}\0"]).into())),
             1 => Some(Content::Hex(self.one(&["", "4", "4 8", "48:65", "zz"]).into())),
             2 => Some(Content::Data(self.one(&[&b""[..], b"\xff\xfe", &[0; 70_000]]).to_vec().into())),
-            3 | 4 => {
-                let fill = match self.below(3) {
-                    0 => None,
-                    1 => Some(pb::pattern::Fill::Repeat(self.one(&["", "ab", "ñ"]).into())),
-                    _ => Some(pb::pattern::Fill::Seed(self.big())),
-                };
-                Some(Content::Pattern(pb::Pattern { size: self.number(), fill }))
-            }
+            3 | 4 => Some(Content::Pattern(self.pattern())),
             _ => None,
         };
         let encoding = self.one(&["", "", "", "utf-16le", "gbk", "latin1", "utf-9", "\n"]).into();
-        pb::Payload { content, encoding, offset: self.maybe(Self::number), length: self.maybe(Self::number) }
+        let crlf = self.one(&[false, false, false, true]);
+        pb::Payload { content, encoding, offset: self.maybe(Self::number), length: self.maybe(Self::number), crlf }
+    }
+
+    fn pattern(&mut self) -> pb::Pattern {
+        let fill = match self.below(3) {
+            0 => None,
+            1 => Some(pb::pattern::Fill::Repeat(self.one(&["", "ab", "ñ"]).into())),
+            _ => Some(pb::pattern::Fill::Seed(self.big())),
+        };
+        pb::Pattern { size: self.number(), start: self.big(), fill }
     }
 
     fn view(&mut self) -> pb::PayloadView {
@@ -247,7 +251,22 @@ impl Dice {
             retry: self.maybe(Self::retry),
             write_high_watermark: self.maybe(Self::number),
             write_low_watermark: self.maybe(Self::number),
+            deny: self.maybe(Self::rules).unwrap_or_default(),
+            allow: self.maybe(Self::rules).unwrap_or_default(),
+            verify: self.maybe(Self::pattern),
+            bind_retry: self.maybe(Self::bind_retry),
         }
+    }
+
+    /// Mostly about nobody who is there.
+    fn rules(&mut self) -> Vec<String> {
+        let rules = ["127.0.0.1", "192.0.2.0/24", "::/0", "::1-::2", "127.0.0.1/8", "1.2.3.4/33", "b-a", "", "ñ\n"];
+        self.many(|dice| dice.one(&rules).to_owned())
+    }
+
+    fn labels(&mut self) -> BTreeMap<String, String> {
+        let labels = [("team", "blue"), ("team", "red"), ("row", ""), ("", "x"), ("a b", "x"), ("a", "x\n")];
+        self.many(|dice| dice.one(&labels)).into_iter().map(|(key, value)| (key.into(), value.into())).collect()
     }
 
     fn slices(&mut self) -> pb::Slices {
@@ -256,6 +275,10 @@ impl Dice {
 
     fn retry(&mut self) -> pb::ConnectRetry {
         pb::ConnectRetry { attempts: self.number(), interval: self.maybe(Self::span) }
+    }
+
+    fn bind_retry(&mut self) -> pb::BindRetry {
+        pb::BindRetry { attempts: self.number(), interval: self.maybe(Self::span) }
     }
 
     fn udp(&mut self) -> pb::UdpSocketSpec {
@@ -267,6 +290,8 @@ impl Dice {
             family: self.value(),
             direction: self.value(),
             groups: if self.flag() { self.many(Self::group) } else { Vec::new() },
+            verify: self.maybe(Self::pattern),
+            bind_retry: self.maybe(Self::bind_retry),
         }
     }
 
@@ -324,9 +349,13 @@ impl Dice {
                     2 | 3 => Some(Kind::Udp(self.udp())),
                     _ => None,
                 };
-                pb::CreateSocketRequest { session_id, socket_id, kind, call }.into()
+                let labels = if self.flag() { self.labels() } else { BTreeMap::new() };
+                pb::CreateSocketRequest { session_id, socket_id, kind, labels, call }.into()
             }
-            6 => pb::BindSocketRequest { session_id, socket_id, local: self.address(), socket_uid, call }.into(),
+            6 => {
+                let (local, retry) = (self.address(), self.maybe(Self::bind_retry));
+                pb::BindSocketRequest { session_id, socket_id, local, retry, socket_uid, call }.into()
+            }
             7 => pb::ListenSocketRequest { session_id, socket_id, backlog: self.maybe(Self::number), socket_uid, call }
                 .into(),
             8 => pb::AcceptSocketRequest { session_id, socket_id, socket_uid, call }.into(),
@@ -358,8 +387,8 @@ impl Dice {
                 .into()
             }
             12 | 13 => {
-                let datagrams = self.many(Self::datagram);
-                pb::SendDatagramsRequest { session_id, socket_id, datagrams, socket_uid, call }.into()
+                let (datagrams, interval) = (self.many(Self::datagram), self.maybe(Self::span));
+                pb::SendDatagramsRequest { session_id, socket_id, datagrams, interval, socket_uid, call }.into()
             }
             14 => pb::ReceiveSocketRequest {
                 peek: self.flag(),
@@ -452,13 +481,21 @@ impl Dice {
             .into(),
             6 => pb::GetSessionRequest { session_id }.into(),
             14 => pb::RenewSessionRequest { session_id }.into(),
-            7 => pb::ListSessionsRequest { page_size, page_token }.into(),
+            7 => pb::ListSessionsRequest {
+                page_size,
+                page_token,
+                owner: self.one(&["", "*", "owner", "alice", "No"]).into(),
+            }
+            .into(),
             8 => {
                 let names = self.many(|dice| dice.option().name);
                 pb::GetSocketOptionsRequest { session_id, socket_id, names }.into()
             }
             9 => pb::GetSocketRequest { session_id, socket_id, tcp_info: self.flag(), memory: self.flag() }.into(),
-            10 => pb::ListSocketsRequest { session_id, show_closed: self.flag(), page_size, page_token }.into(),
+            10 => {
+                let labels = if self.flag() { self.labels() } else { BTreeMap::new() };
+                pb::ListSocketsRequest { session_id, show_closed: self.flag(), page_size, page_token, labels }.into()
+            }
             11 if self.flag() => pb::CancelCallRequest { session_id, request_id }.into(),
             11 => pb::GetCallRequest { session_id, request_id }.into(),
             12 => pb::WatchEventsRequest {

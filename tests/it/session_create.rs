@@ -8,7 +8,7 @@ use tonic::Code;
 use crate::harness::{Agent, named};
 
 async fn list(agent: &Agent, page_size: u32, page_token: &str) -> pb::ListSessionsResponse {
-    let request = pb::ListSessionsRequest { page_size, page_token: page_token.into() };
+    let request = pb::ListSessionsRequest { page_size, page_token: page_token.into(), ..Default::default() };
     agent.sessions().list_sessions(request).await.unwrap().into_inner()
 }
 

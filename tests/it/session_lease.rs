@@ -1,5 +1,6 @@
 //! Leases: a session that nobody renews is closed, whole and for good, and can still be read for a while.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use tonic::Code;
 
 use crate::harness::frames::becomes;
-use crate::harness::tcp::{any_port, connecting_to, listening_on, went};
+use crate::harness::tcp::{any_port, connecting_to, listening_on, narrow_listener, pattern, went};
 use crate::harness::{
     Agent, AnyRequest, HandClock, LOOPBACKS, Refused, TcpPeer, UdpPeer, detached, filter, millis, named, response, text,
 };
@@ -326,6 +327,69 @@ async fn a_named_watcher_reads_on_to_the_end_when_the_lease_is_over() {
         let refused = agent.watch(watch("late")).await.err().unwrap();
         assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "LEASE_EXPIRED"));
     }
+}
+
+/// close(2) of a connection waits for its peer, and the end of a session waits for neither: the kernel goes on by itself.
+#[tokio::test]
+async fn a_close_that_waits_for_its_peer_is_over_with_its_session() {
+    for (ip, end) in LOOPBACKS.into_iter().flat_map(|ip| ["lease", "reset", "deletion"].map(|end| (ip, end))) {
+        let (agent, clock) = agent().await;
+        agent.create_session("lab").await.unwrap();
+        let (mut peer, size) = lingering(&agent, ip).await;
+        assert_eq!(get(&agent, "lab").await.unwrap().socket_count, 1, "it is still there");
+        let watch = pb::WatchEventsRequest { session_id: "lab".into(), ..Default::default() };
+        let mut watcher = agent.watch(watch).await.unwrap();
+        let closed_sockets = match end {
+            "reset" => agent.reset("lab").await.closed_sockets,
+            "deletion" => agent.delete("lab", false).await.unwrap().closed_sockets,
+            _ => {
+                clock.advance(TTL);
+                event(&agent, "lab", "lease_expired").await;
+                agent.delete("lab", false).await.unwrap().closed_sockets
+            }
+        };
+        assert_eq!(closed_sockets.len(), 1, "{end}: {closed_sockets:?}");
+        assert_eq!(closed_sockets[0].closed.unwrap().reason(), pb::CloseReason::Closed, "it was closed before");
+        if end == "reset" {
+            agent.delete("lab", false).await.unwrap();
+        }
+        let events = watcher.rest().await;
+        let last = match end {
+            "lease" => &["lease_expiring", "closed", "lease_expired"][..],
+            "reset" => &["closed", "session_reset"],
+            _ => &["closed"],
+        };
+        assert!(kinds(&events).ends_with(last), "{end}: {:?}", kinds(&events));
+        assert_eq!(peer.read_to_end().await.unwrap().len(), size, "and the kernel goes on");
+        agent.stop().await;
+    }
+}
+
+/// A connection in the session `lab` that close(2) waits for; its peer, and how many bytes that is still to get.
+async fn lingering(agent: &Agent, ip: IpAddr) -> (TcpPeer, usize) {
+    let listener = narrow_listener(ip);
+    let address = listener.local_addr().unwrap().to_string();
+    let sndbuf = pb::SocketOption { name: "SO_SNDBUF".into(), value: Some(pb::socket_option::Value::Number(4096)) };
+    tcp(agent, "slow", pb::TcpSocketSpec { options: vec![sndbuf], ..connecting_to(&address) }).await;
+    let peer = TcpPeer::accept(&listener).await;
+    let write = pb::WriteSocketRequest {
+        session_id: "lab".into(),
+        socket_id: "slow".into(),
+        payload: pattern(300_000, 1),
+        call: Some(pb::Call { timeout: millis(50), ..Default::default() }),
+        ..Default::default()
+    };
+    let written = agent.write_socket(write).await.unwrap();
+    assert!(written.report.clone().unwrap().timed_out, "the peer does not read");
+    let close = pb::CloseSocketRequest {
+        session_id: "lab".into(),
+        socket_id: "slow".into(),
+        linger: millis(3_600_000),
+        call: Some(detached("close")),
+        ..Default::default()
+    };
+    agent.close_socket(close).await.unwrap();
+    (peer, written.bytes_written() as usize)
 }
 
 /// Whoever watches reads it to its end, and so does whoever comes later; what waits is cancelled, and its answer says so.

@@ -1,10 +1,14 @@
 //! The sockets of a session, page by page.
 
+use std::collections::BTreeMap;
+
 use farsock::agent::AgentConfig;
 use farsock::model::limits::Limits;
 use farsock::wire::pb;
+use tonic::Code;
 
-use crate::harness::{Agent, LOOPBACKS};
+use crate::harness::tcp::{any_port, listening_on};
+use crate::harness::{Agent, LOOPBACKS, TcpPeer};
 
 async fn all(agent: &Agent, page_size: u32, show_closed: bool) -> Vec<String> {
     let (mut page_token, mut ids) = (String::new(), Vec::new());
@@ -64,4 +68,56 @@ async fn a_name_shows_the_socket_that_has_it_or_had_it_last() {
     agent.udp("s", LOOPBACKS[0]).await;
     assert_eq!(agent.socket("s").await.socket_uid, 4);
     assert_eq!(all(&agent, 2, true).await, ["s", "s", "s", "s"]);
+}
+
+fn labels(all: &[(&str, &str)]) -> BTreeMap<String, String> {
+    all.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Labels are the caller's: they are shown as they were given, and connections have those of their listener.
+#[tokio::test]
+async fn sockets_are_found_by_their_labels() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let create = |id: &str, all: &[(&str, &str)]| pb::CreateSocketRequest {
+            socket_id: id.into(),
+            kind: Some(pb::create_socket_request::Kind::Tcp(listening_on(&any_port(ip)))),
+            labels: labels(all),
+            ..Default::default()
+        };
+        let blue = agent.create_socket(create("a", &[("team", "blue"), ("row", "3")])).await.unwrap().socket.unwrap();
+        assert_eq!(blue.labels, labels(&[("row", "3"), ("team", "blue")]));
+        agent.create_socket(create("b", &[("team", "red")])).await.unwrap();
+        agent.create_socket(create("c", &[])).await.unwrap();
+        let _peer = TcpPeer::connect(&blue.local.unwrap().text).await;
+        agent.event("a", "accepted").await;
+        agent.close("a").await;
+
+        let found = async |all: &[(&str, &str)], show_closed, page_size| {
+            let request = pb::ListSocketsRequest { labels: labels(all), show_closed, page_size, ..Default::default() };
+            let page = agent.sockets().list_sockets(request).await.unwrap().into_inner();
+            page.sockets.into_iter().map(|socket| socket.socket_id).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&[("team", "blue")], false, 0).await, ["a.1"]);
+        assert_eq!(found(&[("team", "blue"), ("row", "3")], true, 0).await, ["a", "a.1"]);
+        assert_eq!(found(&[("team", "red")], false, 1).await, ["b"]);
+        assert_eq!(found(&[("team", "green")], true, 0).await, Vec::<String>::new());
+        assert_eq!(found(&[], false, 0).await, ["b", "c", "a.1"]);
+    }
+}
+
+#[tokio::test]
+async fn labels_have_a_form_and_a_limit() {
+    let agent = Agent::start().await;
+    let many: BTreeMap<_, _> = (0..17).map(|n| (format!("key-{n}"), String::new())).collect();
+    for labels in [labels(&[("", "x")]), labels(&[("a b", "x")]), labels(&[("a", "x\ny")]), many] {
+        let kind = Some(pb::create_socket_request::Kind::Udp(pb::UdpSocketSpec::default()));
+        let refused = agent
+            .create_socket(pb::CreateSocketRequest { kind, labels: labels.clone(), ..Default::default() })
+            .await
+            .unwrap_err();
+        assert!(refused.code == Code::InvalidArgument && refused.message.starts_with("labels: "), "{refused:?}");
+        let listed = agent.sockets().list_sockets(pb::ListSocketsRequest { labels, ..Default::default() }).await;
+        assert_eq!(listed.unwrap_err().code(), Code::InvalidArgument);
+    }
 }

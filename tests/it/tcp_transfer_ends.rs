@@ -10,7 +10,7 @@ use farsock::wire::pb::transfer_socket_response::Frame as Answer;
 
 use crate::harness::tcp::{FullListener, pattern_bytes, plain_tcp, timeout};
 use crate::harness::transfer::create;
-use crate::harness::{Agent, LOOPBACKS, TcpPeer, error_name};
+use crate::harness::{Agent, LOOPBACKS, TcpPeer, error_name, within};
 
 async fn line(agent: &Agent, ip: IpAddr, id: &str) -> TcpPeer {
     let (listener, address) = TcpPeer::listen(ip).await;
@@ -349,6 +349,36 @@ async fn a_connection_that_cannot_be_made_is_reported_and_leaves_nothing() {
         asked.call = Some(pb::Call { fail_on_error: true, ..Default::default() });
         assert_eq!(agent.transfer(Frame::Create(asked)).await.refused().await.reason, "ECONNREFUSED");
         assert_eq!(agent.open_sockets().await, 0);
+    }
+}
+
+/// Somebody closes the socket as soon as it is there, and takes its name: whatever the stream has come to by then, it tells of its own socket.
+#[tokio::test]
+async fn a_connection_that_is_gone_before_its_stream_has_it_was_opened_and_is_closed() {
+    let agent = Agent::start().await;
+    for ip in LOOPBACKS {
+        let (_listener, address) = TcpPeer::listen(ip).await;
+        for round in 0..100 {
+            let id = format!("line-{round}");
+            let mut stream = agent.transfer(Frame::Create(create(&id, &address.to_string()))).await;
+            let close = || pb::CloseSocketRequest { socket_id: id.clone(), allow_missing: true, ..Default::default() };
+            within("the socket", async {
+                while agent.close_socket(close()).await.unwrap().socket.is_none() {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            agent.create_tcp(&id, pb::TcpSocketSpec::default()).await.unwrap();
+            let opened = stream.opened().await;
+            let uid = opened.socket.unwrap().socket_uid;
+            if error_name(opened.report.as_ref()).is_empty() {
+                assert_eq!(stream.closed().await.reason(), pb::CloseReason::Closed);
+            } else {
+                stream.finished().await;
+            }
+            assert_ne!(agent.socket(&id).await.socket_uid, uid);
+            agent.close(&id).await;
+        }
     }
 }
 

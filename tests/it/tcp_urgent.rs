@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use farsock::sys::diag::unread;
 use farsock::wire::pb;
 use libc::{MSG_MORE, MSG_OOB};
 use rustix::net::RecvFlags;
@@ -34,9 +35,27 @@ async fn told(agent: &Agent, id: &str) -> String {
             let byte = urgent.byte.map(|byte| char::from(u8::try_from(byte).unwrap()));
             Some(format!("{}:[{}]", urgent.offset.unwrap(), byte.map(String::from).unwrap_or_default()))
         }
+        pb::event::Body::UrgentLost(lost) => Some(format!("{}:lost {}", lost.offset.unwrap(), lost.size)),
         _ => None,
     });
     words.collect::<Vec<_>>().join(" ")
+}
+
+impl Agent {
+    /// Waits until so many bytes of the peer's have come, read or not.
+    async fn until_arrived(&self, id: &str, size: u64) {
+        let request = pb::GetSocketRequest { socket_id: id.into(), tcp_info: true, ..Default::default() };
+        within("the bytes", async {
+            loop {
+                let got = self.sockets().get_socket(request.clone()).await.unwrap().into_inner();
+                if got.tcp_info.unwrap().bytes_received.unwrap() >= size {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
 }
 
 impl TcpPeer {
@@ -162,6 +181,58 @@ async fn a_socket_that_is_not_read_only_shows_that_urgent_data_is_there() {
         let socket = agent.until(&id, "three bytes", |socket| socket.bytes_read() == 3).await;
         assert!(!socket.readiness.unwrap().priority);
         assert_eq!(told(&agent, &id).await, "0:ab 2:[U]");
+    }
+}
+
+/// What is sent and how, what of it is left in the stream, how many bytes are lost, and what an agent tells.
+type Story = (&'static [(&'static [u8], i32)], &'static [u8], u64, &'static str);
+
+/// Linux throws an urgent byte away at whose mark reading stands when the next one comes. The test's own socket shows that it does, and what an
+/// agent reads behind it stands where the peer sent it all the same.
+#[tokio::test]
+async fn an_urgent_byte_that_the_next_one_overtakes_at_its_mark_is_lost_and_counted() {
+    let agent = Agent::start().await;
+    let stories: [Story; 4] = [
+        (&[(b"U", MSG_OOB), (b"V", MSG_OOB), (b"cd", 0)], b"cd", 1, "0:lost 1 1:[V] 2:cd"),
+        (&[(b"U", MSG_OOB), (b"V", MSG_OOB), (b"W", MSG_OOB)], b"", 2, "0:lost 2 2:[W]"),
+        (&[(b"U", MSG_OOB), (b"x", 0), (b"V", MSG_OOB), (b"cd", 0)], b"xcd", 1, "0:lost 1 1:x 2:[V] 3:cd"),
+        // Not at its mark: an ordinary byte.
+        (&[(b"a", 0), (b"U", MSG_OOB), (b"V", MSG_OOB), (b"cd", 0)], b"aUcd", 0, "0:aU 2:[V] 3:cd"),
+    ];
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        for (story, (sends, stream, lost, expected)) in stories.into_iter().enumerate() {
+            let (listener, address) = TcpPeer::listen(ip).await;
+            let near = tokio::net::TcpStream::connect(address).await.unwrap();
+            let sender = TcpPeer::accept(&listener).await;
+            let id = format!("line-{at}-{story}");
+            let paused = pb::Delivery { paused: Some(true), ..Default::default() };
+            let peer = line(&agent, ip, &id, paused).await;
+            for sender in [&sender, &peer] {
+                // Each in a segment of its own.
+                sender.0.set_nodelay(true).unwrap();
+                sends.iter().for_each(|(bytes, flags)| sender.send(bytes, *flags));
+            }
+            let size: u64 = sends.iter().map(|(bytes, _)| bytes.len() as u64).sum();
+            agent.until_arrived(&id, size).await;
+            let (local, remote) = (near.local_addr().unwrap(), near.peer_addr().unwrap());
+            within("the last of them", async {
+                while unread(local, remote, 0).unwrap() != u32::try_from(size - lost).unwrap() {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            // Nothing shows the lost byte, neither urgent nor in the stream.
+            let near = TcpPeer(near);
+            assert!([b'V', b'W'].contains(&near.urgent().await));
+            assert_eq!(near.recv(stream.len(), RecvFlags::empty()).await, stream);
+            assert!(rustix::net::recv(&near.0, &mut [0; 1][..], RecvFlags::empty()).is_err(), "no more than that");
+
+            let delivery = Some(pb::Delivery { paused: Some(false), ..Default::default() });
+            let resume = pb::SetSocketDeliveryRequest { socket_id: id.clone(), delivery, ..Default::default() };
+            assert_eq!(agent.set_socket_delivery(resume).await.unwrap().went(), "ok");
+            agent.until(&id, "all bytes", |socket| socket.bytes_read() == size).await;
+            assert_eq!(told(&agent, &id).await, expected, "{story} over {ip}");
+        }
     }
 }
 

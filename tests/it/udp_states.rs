@@ -163,7 +163,7 @@ async fn a_datagram_has_65507_bytes_at_the_most() {
         let of = |size| pb::Datagram {
             destination: peer.text(),
             payload: Some(pb::Payload {
-                content: Some(pb::payload::Content::Pattern(pb::Pattern { size, fill: None })),
+                content: Some(pb::payload::Content::Pattern(pb::Pattern { size, start: 0, fill: None })),
                 ..Default::default()
             }),
             ..Default::default()

@@ -4,8 +4,10 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use crate::agent::{Agent, AgentConfig, Listen, Needs, OpenServices};
+use crate::agent::{Agent, AgentConfig, AuditFile, Listen, Needs, OpenServices};
 use crate::cli::print;
+use crate::model::id::Principal;
+use crate::model::policy::Policy;
 use crate::pki::IdentityFiles;
 
 /// Tells people where the agent is, who can do what there, and how to try it.
@@ -16,6 +18,9 @@ pub(super) fn announce(agent: &Agent, config: &AgentConfig) {
         text.push_str(&way_in(&listen, needs, config.tls.as_ref(), token.as_deref()));
     }
     text.push_str(&open_to_all(config.open));
+    text.push_str(&policy_in_force(config, agent.sockets().gate().policy().as_deref()));
+    text.push_str(&written_down(config));
+    text.push_str(&memory(config));
     let example = agent.exposure().first().map(|(listen, needs)| call(listen, *needs, token.as_deref()));
     text.extend(example.map(|call| format!("try: {call} farsock.v1.AgentService/GetAgent\n")));
     // That nobody reads it does not keep an agent from serving.
@@ -37,6 +42,40 @@ pub(super) fn open_to_all(open: OpenServices) -> String {
     let names = [(open.health, "health"), (open.reflection, "reflection")];
     let names: Vec<&str> = names.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
     if names.is_empty() { String::new() } else { format!("  {}: for whoever asks\n", names.join(" and ")) }
+}
+
+/// A line on the policy, and on what it makes of those who come without a certificate.
+pub(super) fn policy_in_force(config: &AgentConfig, policy: Option<&Policy>) -> String {
+    let (Some(file), Some(policy)) = (&config.policy_file, policy) else { return String::new() };
+    let owner = match policy.roles(&Principal::owner()) {
+        [] => "`owner` has no role: who comes by the Unix socket or with the token is turned away".to_owned(),
+        roles => format!("who comes by the Unix socket or with the token is `owner`: {}", roles.join(", ")),
+    };
+    format!("  policy: {} in {}: {}; {owner}\n", policy.title(), file.display(), policy.size())
+}
+
+/// A line on where changes are written down.
+pub(super) fn written_down(config: &AgentConfig) -> String {
+    let line = |file: &AuditFile| format!("  audit: each change is written down in {}\n", file.path.display());
+    config.audit.as_ref().map(line).unwrap_or_default()
+}
+
+/// A line on what the largest limits would take if they were all used. What is small, requests that are being read among it, is not in it.
+pub(super) fn memory(config: &AgentConfig) -> String {
+    let parts = Agent::most_memory(config);
+    let words: Vec<String> = parts.iter().map(|(what, bytes)| format!("{what} {}", size(*bytes))).collect();
+    let all = parts.iter().map(|(_, bytes)| bytes).sum();
+    format!("  memory: the largest limits add up to {}: {}\n", size(all), words.join(", "))
+}
+
+/// Bytes as people write them.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_048_576 => format!("{} KiB", bytes.div_ceil(1024)),
+        1_048_576..1_073_741_824 => format!("{} MiB", bytes.div_ceil(1 << 20)),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
 }
 
 /// How grpcurl comes in there.

@@ -2,6 +2,8 @@
 
 mod announce;
 mod health;
+mod privilege;
+mod stdio;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,8 +15,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::agent::{Agent, AgentConfig, Listen, OpenServices, PORT, Reloader, runtime_dir};
-use crate::cli::agent::announce::{announce, open_to_all, tell_ready, way_in};
+use crate::agent::{
+    Agent, AgentConfig, AuditFile, Listen, OpenServices, PORT, Reloaded, Reloader, audit_path, read_policy, runtime_dir,
+};
+use crate::cli::agent::announce::{announce, memory, open_to_all, policy_in_force, tell_ready, way_in, written_down};
 use crate::cli::tls::TlsArgs;
 use crate::cli::{Exit, complain, print};
 use crate::host::network;
@@ -25,9 +29,14 @@ use crate::sys::process;
 #[derive(Debug, Args)]
 #[command(
     after_help = "By default the agent serves its own user only: by the Unix socket of that user, and by loopback TCP with a \
-token that it makes itself and that only that user can read. With --tls-cert, TCP is for whoever has a certificate.
+token that it makes itself and that only that user can read. With --tls-cert, TCP is for whoever has a certificate. With --policy, \
+it does for each of them what its policy says and nothing else; without both, no other host can reach it.
 
-SIGHUP: certificates, keys, the CA and --token-file are read again; connections that they no longer let in are ended.
+It gives up all privileges that sockets have no use for; --check names those that it keeps and those that it lacks. The files of its \
+credentials must be its own user's, root's included.
+
+SIGHUP: certificates, keys, the CA, --token-file and --policy are read again; connections that they no longer let in are ended, and \
+sockets that the policy no longer allows are closed. If one of them is wrong, all stay as they were.
 SIGTERM, SIGINT: stops in good order; a second one stops at once."
 )]
 pub(super) struct AgentArgs {
@@ -48,11 +57,33 @@ pub(super) struct AgentArgs {
     #[command(flatten)]
     tls: TlsArgs,
 
+    /// Do for each caller what this file says, and nothing else: examples/policy.yaml shows how
+    #[arg(long, value_name = "FILE", env = "FARSOCK_POLICY")]
+    policy: Option<PathBuf>,
+
+    /// Write each change down in this file before it is made, and how it went: a line of JSON each
+    /// [default with --policy: $XDG_STATE_HOME/farsock/PORT.audit.jsonl]
+    #[arg(long, value_name = "FILE", env = "FARSOCK_AUDIT", verbatim_doc_comment)]
+    audit: Option<PathBuf>,
+
+    /// Begin another such file when one has so many MiB; eight full ones are kept as FILE.1, FILE.2, …
+    #[arg(long, value_name = "NUMBER", env = "FARSOCK_AUDIT_SIZE", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    audit_size: u32,
+
     /// Answer this without credentials, too: a standard service that tells nothing of sockets
     #[arg(long, value_name = "SERVICE", env = "FARSOCK_OPEN", value_delimiter = ',')]
     open: Vec<OpenService>,
 
-    /// Say what would be served, to whom, and what is missing; open nothing
+    /// Serve whoever holds standard input and output, and nobody else, whatever --listen says; stop when
+    /// standard input ends. This is what controllers start by ssh
+    #[arg(long, conflicts_with_all = ["check", "health"])]
+    stdio: bool,
+
+    /// Stop when the process that has started this one ends, however it does
+    #[arg(long, conflicts_with_all = ["check", "health"])]
+    with_parent: bool,
+
+    /// Say what would be served, to whom, in how much memory, and what is missing; open nothing
     #[arg(long)]
     check: bool,
 
@@ -105,6 +136,7 @@ enum OpenService {
 /// Runs an agent until SIGTERM or SIGINT.
 pub(super) fn agent(args: AgentArgs) -> Exit {
     let filter = EnvFilter::try_from_env("FARSOCK_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // Standard output may be the way in.
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     process::raise_descriptor_limit();
     let done = match (args.check, args.health) {
@@ -122,41 +154,61 @@ pub(super) fn agent(args: AgentArgs) -> Exit {
 }
 
 fn run(args: AgentArgs) -> Result<(), String> {
+    if args.with_parent {
+        process::end_with_parent().map_err(|errno| format!("--with-parent: {} ({errno})", errno.text()))?;
+    }
     let namespace = args.lab_netns.as_deref().map(namespace_path);
+    privilege::harden(namespace.as_deref())?;
     if let Some(path) = &namespace {
         try_namespace(path)?;
     }
     let runtime = runtime(args.workers, namespace.clone())?;
-    let (ready_fd, ready_file) = (args.ready_fd, args.ready_file.clone());
+    let (ready_fd, ready_file, stdio) = (args.ready_fd, args.ready_file.clone(), args.stdio);
     let config = config(args, namespace.as_deref())?;
-    // The main thread stays where the agent was started, and opens the ways in there; all others work in the lab's namespace.
-    runtime.block_on(async {
+    // The main thread opens the ways in where the agent was started; all others work in the lab's namespace from the first.
+    let served = runtime.block_on(async {
         let agent = Agent::bind(config.clone()).await.map_err(|error| error.to_string())?;
+        privilege::settle(namespace.as_deref())?;
         if config.no_auth {
             complain("--no-auth: every user of this host can open sockets here in your name");
         }
         let stop = stop_signals()?;
-        tokio::spawn(reload_at_hangup(signal(SignalKind::hangup()).map_err(no_signals)?, agent.reloader()));
-        announce(&agent, &config);
+        let hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
+        tokio::spawn(reload_at_hangup(hangup, agent.reloader(), config.policy_file.is_some()));
+        let line = if stdio { Some(stdio::open(&agent).await?) } else { None };
+        if line.is_none() {
+            announce(&agent, &config);
+        }
         tell_ready(&agent, ready_fd, ready_file.as_deref())?;
         let now = CancellationToken::new();
-        agent.serve(stop.first(now.clone()), now).await;
+        let told = stop.first(now.clone());
+        let stop = async {
+            match line {
+                Some(line) => tokio::select! {
+                    () = told => {}
+                    () = stdio::carry(line) => {}
+                },
+                None => told.await,
+            }
+        };
+        agent.serve(stop, now).await;
         Ok(())
-    })
+    });
+    // Nobody waits for a read of standard input that may never end.
+    runtime.shutdown_background();
+    served
 }
 
 fn runtime(workers: u16, namespace: Option<PathBuf>) -> Result<tokio::runtime::Runtime, String> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(workers.into()).enable_all().thread_name("farsock");
-    if let Some(path) = namespace {
-        builder.on_thread_start(move || {
-            if let Err(errno) = process::enter_network_namespace(&path) {
-                // A thread that worked on would open the lab's sockets in the wrong network.
-                complain(format_args!("cannot enter {}: {} ({errno})", path.display(), errno.text()));
-                std::process::exit(3);
-            }
-        });
-    }
+    builder.on_thread_start(move || {
+        if let Err(problem) = privilege::settle(namespace.as_deref()) {
+            // A thread that worked on would open the lab's sockets in the wrong network, or with more than it needs.
+            complain(problem);
+            std::process::exit(3);
+        }
+    });
     builder.build().map_err(|error| format!("cannot start threads: {error}"))
 }
 
@@ -174,10 +226,7 @@ fn try_namespace(path: &Path) -> Result<(), String> {
 fn in_namespace<T: Send>(namespace: Option<&Path>, work: impl FnOnce() -> T + Send) -> Result<T, String> {
     let run = || {
         if let Some(path) = namespace {
-            process::enter_network_namespace(path).map_err(|errno| {
-                let hint = if errno == crate::model::errno::Errno::EPERM { ": it needs CAP_SYS_ADMIN" } else { "" };
-                format!("--lab-netns: cannot enter {}: {} ({errno}){hint}", path.display(), errno.text())
-            })?;
+            privilege::enter(path)?;
         }
         Ok(work())
     };
@@ -185,16 +234,20 @@ fn in_namespace<T: Send>(namespace: Option<&Path>, work: impl FnOnce() -> T + Se
 }
 
 fn config(args: AgentArgs, namespace: Option<&Path>) -> Result<AgentConfig, String> {
-    let listen = ways_in(args.listen);
+    let listen = if args.stdio { Vec::new() } else { ways_in(args.listen) };
     let addresses = match &args.lab_interface {
         None => args.lab_address,
         Some(name) => in_namespace(namespace, || interface_addresses(name))??,
     };
+    let audit = args.audit.or_else(|| args.policy.as_ref().map(|_| audit_path(&listen)));
+    let audit = audit.map(|path| AuditFile { bytes: u64::from(args.audit_size) << 20, ..AuditFile::at(path) });
     let mut config = AgentConfig {
         listen,
         token_file: args.token_file,
-        no_auth: args.no_auth,
-        tls: args.tls.files(),
+        no_auth: args.no_auth && !args.stdio,
+        tls: args.tls.files().filter(|_| !args.stdio),
+        policy_file: args.policy,
+        audit,
         open: OpenServices {
             health: args.open.contains(&OpenService::Health),
             reflection: args.open.contains(&OpenService::Reflection),
@@ -259,6 +312,11 @@ fn check(args: AgentArgs) -> Result<Exit, String> {
         text.push_str(&way_in(&listen, needs, config.tls.as_ref(), token.as_deref()));
     }
     text.push_str(&open_to_all(config.open));
+    let policy = config.policy_file.as_deref().and_then(|path| read_policy(path).ok());
+    text.push_str(&policy_in_force(&config, policy.as_ref()));
+    text.push_str(&written_down(&config));
+    text.push_str(&memory(&config));
+    text.push_str(&privilege::lines(namespace.as_deref()));
     print(&text);
     for problem in &problems {
         complain(problem);
@@ -266,14 +324,18 @@ fn check(args: AgentArgs) -> Result<Exit, String> {
     Ok(if problems.is_empty() { Exit::Passed } else { Exit::CouldNotRun })
 }
 
-/// Reads credentials again at each SIGHUP. What is wrong with them is told, and nothing changes.
-async fn reload_at_hangup(mut hangup: Signal, reloader: Reloader) {
+/// Reads credentials, and the policy where there is one, again at each SIGHUP. What is wrong with them is told, and nothing changes.
+async fn reload_at_hangup(mut hangup: Signal, reloader: Reloader, policy: bool) {
+    let what = if policy { "credentials and the policy" } else { "credentials" };
     while hangup.recv().await.is_some() {
-        match reloader.reload() {
-            Ok(ended) => {
-                complain(format_args!("credentials were read again; connections that were ended by it: {ended}"))
+        match reloader.reload().await {
+            Ok(Reloaded { connections, sockets }) => {
+                let sockets = if policy { format!(", sockets: {sockets}") } else { String::new() };
+                complain(format_args!(
+                    "{what} were read again; connections that were ended by it: {connections}{sockets}"
+                ));
             }
-            Err(problem) => complain(format_args!("credentials stay as they were: {problem}")),
+            Err(problem) => complain(format_args!("{what} stay as they were: {problem}")),
         }
     }
 }

@@ -61,10 +61,22 @@ pub struct ExerciseLine {
     pub plan: Vec<PlanLine>,
     /// What the file says.
     pub source: String,
+    /// The files that it includes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub included: Vec<IncludedLine>,
     /// When it was started, RFC 3339.
     pub started: String,
     /// The version of the controller.
     pub version: String,
+}
+
+/// A file that an exercise includes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct IncludedLine {
+    /// Its name.
+    pub file: String,
+    /// What it says.
+    pub source: String,
 }
 
 /// A step, before it is done.
@@ -79,6 +91,12 @@ pub struct PlanLine {
     /// The socket that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
+    /// The included file that it stands in; absent: the exercise itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Which round of which loop it belongs to, and what its file is included by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
     /// The line of its verb, from 1.
     pub line: usize,
     /// Where its verb stands in the file: first byte, and first byte after it.
@@ -184,6 +202,14 @@ pub struct EventLine {
     /// The event that caused it on the other side, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caused_by: Option<EventPlace>,
+    /// It may have happened before the line of an event above it: the clocks of the two hosts are not known well enough to say, and neither
+    /// led to the other. Absent: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unordered: bool,
+    /// By the clocks, it happened so many nanoseconds before what caused it, and that is more than the clocks may be wrong by: one of them
+    /// was set, or goes wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_cause_ns: Option<i64>,
     /// What else this kind of event tells: addresses, `size`, `offset`, `hex`, `error`.
     #[serde(flatten)]
     pub body: Map<String, Value>,
@@ -209,6 +235,9 @@ pub struct StepLine {
     pub number: usize,
     /// Which role did it.
     pub host: String,
+    /// The included file that it stands in; absent: the exercise itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// The line of its verb, from 1.
     pub line: usize,
     /// Its verb.
@@ -230,11 +259,34 @@ pub struct StepLine {
     /// The same in a few words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// What was compared: `payload`, `result`, `event`, the name of a fact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<String>,
+    /// What that should have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// What it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
     /// The likely causes, and what to try.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<String>,
+    /// The last call that it made, where it went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<CallLine>,
     /// How long it took, in nanoseconds.
     pub elapsed_ns: u64,
+}
+
+/// A call to an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallLine {
+    /// Where the agent is reached.
+    pub agent: String,
+    /// The method, with its service: `farsock.v1.SocketService/ReceiveSocket`.
+    pub method: String,
+    /// The request, as JSON.
+    pub request: String,
 }
 
 /// How something went.

@@ -180,6 +180,8 @@ mod tests {
             detail: None,
             tone: Tone::Plain,
             caused_by: None,
+            unordered: false,
+            before_cause_ns: None,
             body,
         }))
     }

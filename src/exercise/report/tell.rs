@@ -3,11 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use crate::exercise::narration::{describe, finding};
-use crate::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome, StepResult, Verdict};
+use crate::exercise::outcome::{CallMade, ExerciseOutcome, HostSeen, StepOutcome, StepResult, Verdict};
 use crate::exercise::picture::look;
 use crate::exercise::plan::{Plan, Step};
 use crate::exercise::report::line::{
-    EventLine, EventPlace, ExerciseLine, HostLine, HostsLine, MistakeLine, PlanLine, ResultLine, StepLine, Went,
+    CallLine, EventLine, EventPlace, ExerciseLine, HostLine, HostsLine, IncludedLine, MistakeLine, PlanLine,
+    ResultLine, StepLine, Went,
 };
 use crate::exercise::timeline::Moment;
 use crate::model::address::Endpoint;
@@ -24,11 +25,14 @@ pub fn exercise(plan: &Plan, source: &Source, now: Timestamp) -> ExerciseLine {
         host: plan.hosts[step.host].role.clone(),
         verb: step.verb.word().to_owned(),
         socket: step.verb.socket().map(str::to_owned),
-        line: source.line(step.verb_span.start),
+        file: file_of(plan, step),
+        context: step.context.clone(),
+        line: plan.sources[step.source].line(step.verb_span.start),
         span: (step.verb_span.start, step.verb_span.end),
         check: step.verb.is_check(),
         note: step.note.clone(),
     };
+    let included = |source: &Source| IncludedLine { file: source.name.clone(), source: source.text.clone() };
     ExerciseLine {
         title: plan.title.clone(),
         about: plan.about.clone(),
@@ -37,9 +41,15 @@ pub fn exercise(plan: &Plan, source: &Source, now: Timestamp) -> ExerciseLine {
         roles: plan.hosts.iter().map(|host| host.role.clone()).collect(),
         plan: plan.steps.iter().map(planned).collect(),
         source: source.text.clone(),
+        included: plan.sources.iter().skip(1).map(included).collect(),
         started: now.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
+}
+
+/// The included file that a step stands in.
+fn file_of(plan: &Plan, step: &Step) -> Option<String> {
+    (step.source > 0).then(|| plan.sources[step.source].name.clone())
 }
 
 /// Its hosts are there.
@@ -76,6 +86,8 @@ pub fn event(plan: &Plan, moment: &Moment, name: Option<&str>, start: i64) -> Ev
         detail: detail.filter(|detail| !detail.is_empty()),
         tone,
         caused_by: moment.cause.as_ref().map(|(host, cause)| place(*host, cause.seq)),
+        unordered: moment.unordered,
+        before_cause_ns: moment.before_cause,
         body: body(&record.event),
     }
 }
@@ -83,7 +95,7 @@ pub fn event(plan: &Plan, moment: &Moment, name: Option<&str>, start: i64) -> Ev
 fn body(event: &Event) -> Map<String, Value> {
     let end = |endpoint: &Option<Endpoint>| endpoint.as_ref().map(ToString::to_string);
     let body = match event {
-        Event::Created { local, remote, .. } | Event::ConnectionDropped { local, remote } => {
+        Event::Created { local, remote, .. } | Event::ConnectionDropped { local, remote, .. } => {
             json!({ "local": end(local), "remote": end(remote) })
         }
         Event::Connected { local, remote, .. } | Event::Accepted { local, remote, .. } => {
@@ -101,6 +113,10 @@ fn body(event: &Event) -> Map<String, Value> {
             "source": end(&datagram.source), "destination": end(&datagram.destination), "size": datagram.size,
             "truncated": datagram.truncated(), "hex": to_hex(&datagram.payload),
         }),
+        Event::PatternBroken(difference) => json!({
+            "offset": difference.offset, "expected": difference.expected, "actual": difference.actual,
+        }),
+        Event::UrgentLost { offset, size } => json!({ "offset": offset, "size": size }),
         Event::DatagramsDropped { count, total } => json!({ "count": count, "total": total }),
         Event::IcmpReceived(message) => json!({
             "destination": end(&message.destination), "offender": message.offender_text(), "icmp_type": message.kind,
@@ -132,27 +148,37 @@ fn error_json(error: &SocketError) -> Value {
 }
 
 /// A step has ended.
-pub fn step(plan: &Plan, source: &Source, step: &Step, outcome: &StepOutcome) -> StepLine {
+pub fn step(plan: &Plan, step: &Step, outcome: &StepOutcome) -> StepLine {
     let (result, failure) = match &outcome.result {
         StepResult::Passed => (Went::Passed, None),
         StepResult::Failed(failure) => (Went::Failed, Some(failure)),
         StepResult::CouldNotRun(failure) => (Went::CouldNotRun, Some(failure)),
     };
+    let difference = failure.and_then(|failure| failure.difference.as_ref());
     let evidence = |(host, seq): (usize, u64)| EventPlace { host: plan.hosts[host].role.clone(), event_seq: seq };
     StepLine {
         number: step.number,
         host: plan.hosts[step.host].role.clone(),
-        line: source.line(step.verb_span.start),
+        file: file_of(plan, step),
+        line: plan.sources[step.source].line(step.verb_span.start),
         verb: step.verb.word().to_owned(),
         socket: step.verb.socket().map(str::to_owned),
         result,
-        finding: finding(&step.verb).filter(|_| result == Went::Passed),
+        finding: outcome.finding.clone().or_else(|| finding(&step.verb)).filter(|_| result == Went::Passed),
         evidence: outcome.evidence.map(evidence),
         message: failure.map(|failure| failure.message.clone()),
         label: failure.map(|failure| failure.label.clone()),
+        compared: difference.map(|difference| difference.what.clone()),
+        expected: difference.map(|difference| difference.expected.clone()),
+        seen: difference.map(|difference| difference.seen.clone()),
         advice: failure.map(|failure| failure.advice.clone()).unwrap_or_default(),
+        call: outcome.call.as_ref().map(call),
         elapsed_ns: nanos(outcome.elapsed),
     }
+}
+
+fn call(CallMade { agent, method, request }: &CallMade) -> CallLine {
+    CallLine { agent: agent.clone(), method: method.clone(), request: request.clone() }
 }
 
 /// An exercise is over.
@@ -175,11 +201,11 @@ pub fn result(plan: &Plan, source: &Source, outcome: &ExerciseOutcome) -> Result
 }
 
 /// A file is wrong.
-pub fn mistake(source: &Source, mistake: &Mistake) -> MistakeLine {
+pub fn mistake(mistake: &Mistake) -> MistakeLine {
     MistakeLine {
-        file: source.name.clone(),
-        line: source.line(mistake.span.start),
-        column: source.column(mistake.span.start),
+        file: mistake.file().to_owned(),
+        line: mistake.line(),
+        column: mistake.column(),
         message: mistake.message.clone(),
         help: mistake.help.clone(),
     }

@@ -2,17 +2,43 @@
 
 use std::time::Duration;
 
-use crate::exercise::report::line::{ExerciseLine, HostsLine, ResultLine, StepLine, Went};
+use crate::exercise::clock::Offset;
+use crate::exercise::report::line::{CallLine, ExerciseLine, HostsLine, ResultLine, StepLine, Went};
 use crate::model::mistake::{Mistake, Source};
 
 /// A step that did not go as it should, shown at its place; nothing if it did.
 pub fn failure(exercise: &ExerciseLine, step: &StepLine) -> Option<Mistake> {
     let message = step.message.as_ref()?;
-    let source = Source { name: exercise.file.clone(), text: exercise.source.clone() };
     let planned = exercise.plan.iter().find(|planned| planned.number == step.number);
     let (start, end) = planned.map(|planned| planned.span).unwrap_or_default();
+    let included = planned.and_then(|planned| planned.file.as_ref());
+    let included = included.and_then(|file| exercise.included.iter().find(|included| included.file == *file));
+    let source = match included {
+        Some(included) => Source { name: included.file.clone(), text: included.source.clone() },
+        None => Source { name: exercise.file.clone(), text: exercise.source.clone() },
+    };
+    let context = planned.and_then(|planned| planned.context.as_ref()).map(|context| format!("this is {context}"));
+    let advice: Vec<&str> = context.iter().chain(&step.advice).map(String::as_str).collect();
     let mistake = Mistake::new(&source, start..end, message.clone()).labelled(step.label.clone().unwrap_or_default());
-    Some(if step.advice.is_empty() { mistake } else { mistake.helped(step.advice.join("\n")) })
+    Some(if advice.is_empty() { mistake } else { mistake.helped(advice.join("\n")) })
+}
+
+/// The command that makes a call again, for a shell.
+pub fn grpcurl(call: &CallLine) -> String {
+    let CallLine { agent, method, request } = call;
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let (options, address) = match agent.strip_prefix("unix:") {
+        Some(path) => ("-plaintext -unix -authority localhost ", quoted(path)),
+        // There is nothing that grpcurl could reach: an agent within this process, or behind ssh.
+        None if !names_a_port(agent) => ("", "ADDRESS".to_owned()),
+        None => ("", quoted(agent)),
+    };
+    format!("grpcurl {options}-d {} {address} {method}", quoted(request))
+}
+
+/// Whether this is a host and a port, and not a URL or a word.
+fn names_a_port(agent: &str) -> bool {
+    !agent.contains("//") && agent.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
 }
 
 /// The lines above the picture: what it is, and who takes part.
@@ -21,16 +47,20 @@ pub fn heading(exercise: &ExerciseLine, hosts: &HostsLine) -> String {
     let longest = hosts.hosts.iter().map(|host| host.role.chars().count()).max().unwrap_or(0);
     for host in &hosts.hosts {
         text.push_str(&format!(
-            "  {:longest$}  {}  {}  {}  clock {} ±{}\n",
+            "  {:longest$}  {}  {}  {}  clock {}\n",
             host.role,
             host.lab_address,
             host.agent,
             host.version,
-            milliseconds(host.clock_offset_ns),
-            milliseconds(host.clock_bound_ns).trim_start_matches('+'),
+            clock(Offset { nanos: host.clock_offset_ns, bound: host.clock_bound_ns }),
         ));
     }
     text
+}
+
+/// How far a clock is ahead, and by how much that may be wrong.
+pub fn clock(offset: Offset) -> String {
+    format!("{} ±{}", milliseconds(offset.nanos), milliseconds(offset.bound).trim_start_matches('+'))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "people read three digits of it")]
@@ -55,4 +85,30 @@ pub fn summary(result: &ResultLine) -> String {
 /// A time as people read it.
 pub fn seconds(elapsed: Duration) -> String {
     format!("{:.2} s", elapsed.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_told_as_a_shell_takes_them() {
+        let told = |agent: &str| {
+            let request = r#"{"text":"it's"}"#.to_owned();
+            grpcurl(&CallLine { agent: agent.to_owned(), method: "farsock.v1.X/Y".to_owned(), request })
+        };
+        let data = r#"-d '{"text":"it'\''s"}'"#;
+        for (agent, expected) in [
+            (
+                "unix:/run/a b.sock",
+                format!("grpcurl -plaintext -unix -authority localhost {data} '/run/a b.sock' farsock.v1.X/Y"),
+            ),
+            ("10.0.0.1:7625", format!("grpcurl {data} '10.0.0.1:7625' farsock.v1.X/Y")),
+            ("[::1]:7625", format!("grpcurl {data} '[::1]:7625' farsock.v1.X/Y")),
+            ("embedded", format!("grpcurl {data} ADDRESS farsock.v1.X/Y")),
+            ("ssh://root@lab:22", format!("grpcurl {data} ADDRESS farsock.v1.X/Y")),
+        ] {
+            assert_eq!(told(agent), expected);
+        }
+    }
 }

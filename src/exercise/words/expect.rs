@@ -2,7 +2,8 @@
 
 use serde_saphyr::Spanned;
 
-use crate::exercise::fields::ResolveFile;
+use crate::exercise::course::OrderedEvent;
+use crate::exercise::fields::{OrderFile, ResolveFile};
 use crate::exercise::plan::{EventWanted, Expectation, FactNumber, FactSwitch, Facts, Found, Question, Verb};
 use crate::exercise::words::Words;
 use crate::exercise::words::grammar::{ADDRESS_KINDS, EVENT, FACTS, FOUND, QUIET, TRANSPORTS};
@@ -49,9 +50,9 @@ impl Words<'_, '_> {
             }
         };
         let found = Found {
-            port: self.number("port", self.file.port.as_ref(), 0..=u16::MAX.into()),
-            service: self.file.service.as_ref().map(|service| service.value.clone()),
-            address: self.file.address.as_ref().map(|address| address.value.clone()),
+            port: self.number("port", self.file.port.as_deref(), 0..=u16::MAX.into()),
+            service: self.file.service.as_deref().map(|service| service.value.clone()),
+            address: self.file.address.as_deref().map(|address| address.value.clone()),
         };
         Some(Verb::Resolve { question, found })
     }
@@ -61,7 +62,7 @@ impl Words<'_, '_> {
         if let Some(error) = &self.file.error {
             self.checker.wrong(span(&error.referenced), "`error` means nothing to `parse`: it never fails");
         }
-        let is = self.needed("parse", "is", self.file.is.as_ref(), text)?;
+        let is = self.needed("parse", "is", self.file.is.as_deref(), text)?;
         let is = self.checker.word(Some(is), &ADDRESS_KINDS)?;
         let text = self.checker.template(text);
         Some(Verb::Parse { text, is })
@@ -84,26 +85,61 @@ impl Words<'_, '_> {
                 );
             }
         }
-        // A socket that was closed can still be asked about.
+        self.ask(self.host, socket)?;
+        let expectation = self.expectation(socket)?;
+        Some(Verb::Expect { socket: socket.value.clone(), expectation: Box::new(expectation) })
+    }
+
+    /// A socket that is asked about: that can be done also after it was closed.
+    fn ask(&mut self, host: usize, socket: &Spanned<String>) -> Option<()> {
         let closed = self.checker.socket_mut(&socket.value).and_then(|known| known.closed.take());
-        let used = self.checker.use_socket(self.number, self.host, socket);
+        let used = self.checker.use_socket(self.number, host, socket);
         if let (Some(step), Some(known)) = (closed, self.checker.socket_mut(&socket.value)) {
             known.closed = Some(step);
         }
-        used?;
-        let expectation = self.expectation(socket)?;
-        Some(Verb::Expect { socket: socket.value.clone(), expectation: Box::new(expectation) })
+        used.map(drop)
+    }
+
+    /// Events of sockets, each of which comes before the next.
+    pub(super) fn order(&mut self, events: &Spanned<Vec<Spanned<OrderFile>>>) -> Option<Verb> {
+        self.checker.only(self.file, "order", &[]);
+        let at = span(&events.referenced);
+        if let Some(on) = &self.file.on {
+            let message = "`on` means nothing to `order`: its sockets say whose they are";
+            self.checker.wrong(span(&on.referenced), message);
+        }
+        if let Some(error) = &self.file.error {
+            self.checker.wrong(span(&error.referenced), "`error` means nothing to `order`");
+        }
+        if events.value.len() < 2 {
+            self.checker.wrong(at, "`order` needs two events at least");
+            return None;
+        }
+        let wanted: Vec<_> = events.value.iter().map(|event| self.ordered(&event.value)).collect();
+        Some(Verb::Order { events: wanted.into_iter().collect::<Option<_>>()? })
+    }
+
+    fn ordered(&mut self, file: &OrderFile) -> Option<OrderedEvent> {
+        let host = self.checker.socket_mut(&file.expect.value).map_or(self.host, |socket| socket.host);
+        self.ask(host, &file.expect)?;
+        let kinds = Event::KINDS.iter().map(|kind| (*kind, *kind));
+        let kind = self.checker.word(Some(&file.event), &kinds.collect::<Vec<_>>())?;
+        let count = match &file.count {
+            Some(count) => self.number("count", Some(count), 1..=MAX_COUNT)?,
+            None => 1,
+        };
+        Some(OrderedEvent { socket: file.expect.value.clone(), host, kind, count })
     }
 
     fn expectation(&mut self, socket: &Spanned<String>) -> Option<Expectation> {
         let file = self.file;
         let kinds = Event::KINDS.iter().map(|kind| (*kind, *kind));
-        let kind = self.checker.word(file.event.as_ref(), &kinds.collect::<Vec<_>>());
+        let kind = self.checker.word(file.event.as_deref(), &kinds.collect::<Vec<_>>());
         if file.event.is_some() && kind.is_none() {
             return None;
         }
-        let quiet = self.checker.duration(file.quiet.as_ref());
-        let count = self.number("count", file.count.as_ref(), 1..=MAX_COUNT);
+        let quiet = self.checker.duration(file.quiet.as_deref());
+        let count = self.number("count", file.count.as_deref(), 1..=MAX_COUNT);
         if let Some(quiet) = quiet.filter(|_| count.is_none()) {
             if let Some(error) = &file.error {
                 self.checker.wrong(span(&error.referenced), "`error` means nothing to silence");
@@ -113,14 +149,14 @@ impl Words<'_, '_> {
         if let Some(kind) = kind {
             return Some(Expectation::Event(EventWanted {
                 kind,
-                payload: self.payload(),
-                size: self.number("size", file.size.as_ref(), 0..=u32::MAX.into()),
-                offset: self.number("offset", file.offset.as_ref(), 0..=u64::MAX),
-                peer: self.checker.optional_template(file.peer.as_ref()),
+                payload: self.payload_wanted(),
+                size: self.number("size", file.size.as_deref(), 0..=u32::MAX.into()),
+                offset: self.number("offset", file.offset.as_deref(), 0..=u64::MAX),
+                peer: self.checker.optional_template(file.peer.as_deref()),
                 reason: self
                     .checker
-                    .word(file.reason.as_ref(), &CloseReason::ALL.map(|reason| (reason.name(), reason))),
-                errno: file.error.as_ref().map(|error| error.value.clone()),
+                    .word(file.reason.as_deref(), &CloseReason::ALL.map(|reason| (reason.name(), reason))),
+                errno: file.error.as_deref().map(|error| error.value.clone()),
                 count: count.unwrap_or(1),
                 quiet,
             }));
@@ -148,6 +184,9 @@ impl Words<'_, '_> {
             (FactNumber::SendQueue, &file.send_queue),
             (FactNumber::PendingWriteBytes, &file.pending_write_bytes),
             (FactNumber::DatagramsDropped, &file.datagrams_dropped),
+            (FactNumber::Verified, &file.verified),
+            (FactNumber::WrongBytes, &file.wrong_bytes),
+            (FactNumber::WrongDatagrams, &file.wrong_datagrams),
             (FactNumber::Backlog, &file.backlog),
         ];
         let switches = [
@@ -156,22 +195,23 @@ impl Words<'_, '_> {
             (FactSwitch::SelfConnected, &file.self_connected),
         ];
         Facts {
-            state: self.checker.word(file.state.as_ref(), &SocketState::ALL.map(|state| (state.name(), state))),
-            tcp_state: self.checker.word(file.tcp_state.as_ref(), &TcpState::ALL.map(|state| (state.name(), state))),
+            state: self.checker.word(file.state.as_deref(), &SocketState::ALL.map(|state| (state.name(), state))),
+            tcp_state: self.checker.word(file.tcp_state.as_deref(), &TcpState::ALL.map(|state| (state.name(), state))),
             numbers: amounts
                 .into_iter()
                 .filter_map(|(fact, text)| Some((fact, self.amount(text.as_ref()?)?)))
                 .collect(),
             switches: switches
                 .into_iter()
-                .filter_map(|(fact, text)| Some((fact, self.switch(fact.name(), text.as_ref())?)))
+                .filter_map(|(fact, text)| Some((fact, self.switch(fact.name(), text.as_deref())?)))
                 .collect(),
-            tcp_info: self.amounts(file.tcp_info.as_ref(), "TCP_INFO", TcpInfo::numbers()),
-            memory: self.amounts(file.memory.as_ref(), "SO_MEMINFO", SocketMemory::numbers()),
-            hash_received: self.checker.optional_template(file.hash_received.as_ref()),
-            hash_written: self.checker.optional_template(file.hash_written.as_ref()),
-            local: self.checker.optional_template(file.local.as_ref()),
-            peer: self.checker.optional_template(file.peer.as_ref()),
+            tcp_info: self.amounts(file.tcp_info.as_deref(), "TCP_INFO", TcpInfo::numbers()),
+            memory: self.amounts(file.memory.as_deref(), "SO_MEMINFO", SocketMemory::numbers()),
+            hash_received: self.checker.optional_template(file.hash_received.as_deref()),
+            hash_written: self.checker.optional_template(file.hash_written.as_deref()),
+            local: self.checker.optional_template(file.local.as_deref()),
+            peer: self.checker.optional_template(file.peer.as_deref()),
+            labels: self.labels(),
         }
     }
 }

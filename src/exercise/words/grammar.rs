@@ -13,14 +13,13 @@ pub(in crate::exercise) const ALWAYS: [&str; 4] = ["on", "within", "error", "not
 /// A verb, and all that may go with it in one form or another.
 pub(in crate::exercise) struct VerbWords {
     pub(in crate::exercise) verb: &'static str,
-    #[allow(dead_code, reason = "the schema will read it")]
     pub(in crate::exercise) takes: &'static [&'static [&'static str]],
 }
 
 /// The verbs, in the order of a socket's life.
-pub(in crate::exercise) const VERBS: [VerbWords; 21] = [
+pub(in crate::exercise) const VERBS: [VerbWords; 22] = [
     verb("create", &[&TCP_SOCKET, &LISTENER, &UDP_SOCKET]),
-    verb("bind", &[&BIND]),
+    verb("bind", &[&BIND, &BIND_RETRY]),
     verb("listen", &[&TCP_SOCKET, &LISTENER]),
     verb("accept", &[&ACCEPT]),
     verb("connect", &[&TCP_SOCKET, &BIND, &ATTEMPTS]),
@@ -40,10 +39,29 @@ pub(in crate::exercise) const VERBS: [VerbWords; 21] = [
     verb("resolve", &[&FOUND]),
     verb("parse", &[&["is"]]),
     verb("expect", &[&FACTS, &EVENT, &QUIET]),
+    verb("order", &[]),
+];
+
+/// What steers a file, and what goes with it.
+pub(in crate::exercise) const FLOW: [VerbWords; 4] = [
+    verb("foreach", &[&["r#as", "steps"]]),
+    verb("include", &[&["with"]]),
+    verb("parallel", &[]),
+    verb("together", &[]),
 ];
 
 const fn verb(verb: &'static str, takes: &'static [&'static [&'static str]]) -> VerbWords {
     VerbWords { verb, takes }
+}
+
+/// Whether a field says what a step does: a verb, or a word that steers the file.
+pub(in crate::exercise) fn says_what(name: &str) -> bool {
+    is_verb(name) || is_flow(name)
+}
+
+/// Whether a field steers the file.
+pub(in crate::exercise) fn is_flow(name: &str) -> bool {
+    FLOW.iter().any(|known| known.verb == name)
 }
 
 /// Whether a field is a verb.
@@ -53,14 +71,19 @@ pub(in crate::exercise) fn is_verb(name: &str) -> bool {
 
 /// The verbs as text.
 pub(in crate::exercise) fn verbs() -> String {
-    VERBS.map(|known| known.verb).join(", ")
+    VERBS.iter().chain(&FLOW).map(|known| known.verb).collect::<Vec<_>>().join(", ")
 }
 
 /// What goes with every verb that makes a TCP socket.
-pub(super) const TCP_SOCKET: [&str; 20] = [
+pub(super) const TCP_SOCKET: [&str; 29] = [
     "r#as",
     "local",
+    "bind_retry",
+    "bind_retry_interval",
     "family",
+    "labels",
+    "deny",
+    "allow",
     "backlog",
     "max_connections",
     "half_open",
@@ -72,6 +95,10 @@ pub(super) const TCP_SOCKET: [&str; 20] = [
     "credit",
     "read_interval",
     "hash",
+    "verify",
+    "pattern",
+    "seed",
+    "pattern_start",
     "write_high_watermark",
     "write_low_watermark",
     "idle_timeout",
@@ -83,21 +110,31 @@ pub(super) const TCP_SOCKET: [&str; 20] = [
 pub(super) const LISTENER: [&str; 2] = ["max_accepts", "accept_delay"];
 /// What goes with an address that a socket gets.
 pub(super) const BIND: [&str; 1] = ["to"];
+/// How an address that somebody else has is waited for.
+pub(super) const BIND_RETRY: [&str; 2] = ["bind_retry", "bind_retry_interval"];
 /// What goes with a connection that is waited for.
 pub(super) const ACCEPT: [&str; 2] = ["r#as", "peer"];
 /// What goes with a connect.
 pub(super) const ATTEMPTS: [&str; 3] = ["attempt_timeout", "retry", "retry_interval"];
 /// What goes with a UDP socket that is made.
-pub(super) const UDP_SOCKET: [&str; 13] = [
+pub(super) const UDP_SOCKET: [&str; 21] = [
     "r#as",
     "local",
+    "bind_retry",
+    "bind_retry_interval",
     "family",
+    "labels",
+    "to",
     "direction",
     "delivery",
     "paused",
     "read_size",
     "credit",
     "read_interval",
+    "verify",
+    "pattern",
+    "seed",
+    "pattern_start",
     "options",
     "group",
     "interface",
@@ -109,11 +146,14 @@ pub(super) const SETTINGS: [&str; 7] =
 /// What names a membership of a multicast group.
 pub(super) const GROUP: [&str; 3] = ["group", "interface", "source"];
 /// What goes with bytes that are written.
-pub(super) const WRITTEN: [&str; 10] = [
+pub(super) const WRITTEN: [&str; 13] = [
     "text",
     "encoding",
+    "crlf",
     "hex",
     "pattern",
+    "seed",
+    "pattern_start",
     "urgent",
     "more",
     "expected_offset",
@@ -122,14 +162,33 @@ pub(super) const WRITTEN: [&str; 10] = [
     "written",
 ];
 /// What goes with a datagram that is sent.
-pub(super) const SENT: [&str; 10] =
-    ["text", "encoding", "hex", "pattern", "to", "reply_to", "source", "hop_limit", "traffic_class", "count"];
-/// What can be expected of what is received.
-pub(super) const RECEIVED: [&str; 15] = [
+pub(super) const SENT: [&str; 14] = [
     "text",
     "encoding",
+    "crlf",
     "hex",
     "pattern",
+    "seed",
+    "pattern_start",
+    "to",
+    "reply_to",
+    "source",
+    "hop_limit",
+    "traffic_class",
+    "count",
+    "interval",
+];
+/// What can be expected of what is received.
+pub(super) const RECEIVED: [&str; 21] = [
+    "text",
+    "encoding",
+    "crlf",
+    "hex",
+    "pattern",
+    "seed",
+    "pattern_start",
+    "matches",
+    "sha256",
     "size",
     "offset",
     "end",
@@ -140,15 +199,32 @@ pub(super) const RECEIVED: [&str; 15] = [
     "receive_time",
     "at_least",
     "at_most",
+    "count",
     "r#as",
 ];
 /// What is expected of silence.
 pub(super) const QUIET: [&str; 1] = ["quiet"];
 /// What can be expected of an event.
-pub(super) const EVENT: [&str; 11] =
-    ["event", "text", "encoding", "hex", "pattern", "size", "offset", "peer", "reason", "count", "quiet"];
+pub(super) const EVENT: [&str; 16] = [
+    "event",
+    "text",
+    "encoding",
+    "crlf",
+    "hex",
+    "pattern",
+    "seed",
+    "pattern_start",
+    "matches",
+    "sha256",
+    "size",
+    "offset",
+    "peer",
+    "reason",
+    "count",
+    "quiet",
+];
 /// What can be expected of a socket.
-pub(super) const FACTS: [&str; 20] = [
+pub(super) const FACTS: [&str; 24] = [
     "state",
     "tcp_state",
     "tcp_info",
@@ -163,11 +239,15 @@ pub(super) const FACTS: [&str; 20] = [
     "datagrams_dropped",
     "hash_received",
     "hash_written",
+    "verified",
+    "wrong_bytes",
+    "wrong_datagrams",
     "readable",
     "writable",
     "self_connected",
     "local",
     "peer",
+    "labels",
     "backlog",
 ];
 /// What can be found by a question.

@@ -62,8 +62,10 @@ pub(super) fn verb(checker: &mut Checker<'_>, number: usize, host: usize, file: 
         words.resolve(question)
     } else if let Some(text) = &file.parse {
         words.parse(text)
+    } else if let Some(events) = &file.order {
+        words.order(events)
     } else {
-        words.expect(file.expect.as_ref()?)
+        words.expect(file.expect.as_deref()?)
     }
 }
 

@@ -4,8 +4,8 @@ use serde_saphyr::Spanned;
 
 use crate::exercise::plan::{Role, SocketPlan, Verb};
 use crate::exercise::words::grammar::{
-    ACCEPT, ACCEPTING, ATTEMPTS, BIND, DIRECTIONS, FAMILIES, GROUP, HALF_OPEN, HOW, LISTENER, SETTINGS, TCP_SOCKET,
-    TRANSPORTS, UDP_SOCKET,
+    ACCEPT, ACCEPTING, ATTEMPTS, BIND, BIND_RETRY, DIRECTIONS, FAMILIES, GROUP, HALF_OPEN, HOW, LISTENER, SETTINGS,
+    TCP_SOCKET, TRANSPORTS, UDP_SOCKET,
 };
 use crate::exercise::words::{MAX_BACKLOG, Words};
 use crate::model::address::Transport;
@@ -22,7 +22,10 @@ impl Words<'_, '_> {
             Transport::Tcp => self.checker.only(self.file, "create", &[&TCP_SOCKET[..], &LISTENER].concat()),
             Transport::Udp => self.checker.only_with(self.file, "create", "`create: udp`", &UDP_SOCKET),
         }
-        self.new_socket("create", transport, Role::Idle)
+        // Of a UDP socket, which waits for nobody's answer.
+        let role = self.file.to.as_deref().filter(|_| transport == Transport::Udp);
+        let role = role.map_or(Role::Idle, |to| Role::Connect(self.address(to)));
+        self.new_socket("create", transport, role)
     }
 
     pub(super) fn listen(&mut self, word: &Spanned<String>) -> Option<Verb> {
@@ -31,7 +34,7 @@ impl Words<'_, '_> {
             self.checker.only(self.file, "listen", &["backlog"]);
             self.checker.use_socket_of(self.number, self.host, word, Transport::Tcp)?;
             self.now_listens(&word.value);
-            let backlog = self.number("backlog", self.file.backlog.as_ref(), 1..=MAX_BACKLOG);
+            let backlog = self.number("backlog", self.file.backlog.as_deref(), 1..=MAX_BACKLOG);
             return Some(Verb::Listen { socket: word.value.clone(), backlog });
         }
         self.checker.only(self.file, "listen", &[&TCP_SOCKET[..], &LISTENER].concat());
@@ -56,7 +59,7 @@ impl Words<'_, '_> {
     }
 
     fn now_listens(&mut self, name: &str) {
-        let manual = self.file.accepting.as_ref().is_some_and(|accepting| accepting.value == "manual");
+        let manual = self.file.accepting.as_deref().is_some_and(|accepting| accepting.value == "manual");
         if let Some(socket) = self.checker.socket_mut(name) {
             socket.listens = true;
             socket.manual |= manual;
@@ -74,27 +77,32 @@ impl Words<'_, '_> {
             );
             return None;
         };
-        let local = file.local.as_ref().map(|local| self.address(local));
+        let local = file.local.as_deref().map(|local| self.address(local));
         let socket = SocketPlan {
             name: self.checker.make_socket(name, self.host, transport),
             transport,
-            family: self.checker.word(file.family.as_ref(), &FAMILIES),
+            family: self.checker.word(file.family.as_deref(), &FAMILIES),
             local,
+            bind_retry: self.bind_retry(),
             role,
-            backlog: self.number("backlog", file.backlog.as_ref(), 1..=MAX_BACKLOG),
-            max_connections: self.number("max_connections", file.max_connections.as_ref(), 0..=u32::MAX.into()),
-            accept: self.checker.word(file.accepting.as_ref(), &ACCEPTING).unwrap_or_default(),
-            half_open: self.checker.word(file.half_open.as_ref(), &HALF_OPEN).unwrap_or_default(),
-            direction: self.checker.word(file.direction.as_ref(), &DIRECTIONS).unwrap_or_default(),
+            labels: self.labels(),
+            deny: self.peers(file.deny.as_deref()),
+            allow: self.peers(file.allow.as_deref()),
+            backlog: self.number("backlog", file.backlog.as_deref(), 1..=MAX_BACKLOG),
+            max_connections: self.number("max_connections", file.max_connections.as_deref(), 0..=u32::MAX.into()),
+            accept: self.checker.word(file.accepting.as_deref(), &ACCEPTING).unwrap_or_default(),
+            half_open: self.checker.word(file.half_open.as_deref(), &HALF_OPEN).unwrap_or_default(),
+            direction: self.checker.word(file.direction.as_deref(), &DIRECTIONS).unwrap_or_default(),
             delivery: self.delivery().unwrap_or_default(),
-            idle_timeout: self.checker.duration(file.idle_timeout.as_ref()).unwrap_or_default(),
-            max_accepts: self.number("max_accepts", file.max_accepts.as_ref(), 0..=u32::MAX.into()),
-            accept_delay: self.checker.duration(file.accept_delay.as_ref()).unwrap_or_default(),
-            read_delay: self.checker.duration(file.read_delay.as_ref()).unwrap_or_default(),
-            close_delay: self.checker.duration(file.close_delay.as_ref()).unwrap_or_default(),
+            idle_timeout: self.checker.duration(file.idle_timeout.as_deref()).unwrap_or_default(),
+            max_accepts: self.number("max_accepts", file.max_accepts.as_deref(), 0..=u32::MAX.into()),
+            accept_delay: self.checker.duration(file.accept_delay.as_deref()).unwrap_or_default(),
+            read_delay: self.checker.duration(file.read_delay.as_deref()).unwrap_or_default(),
+            close_delay: self.checker.duration(file.close_delay.as_deref()).unwrap_or_default(),
             watermarks: self.watermarks(),
             membership: self.membership(),
             attempts: self.attempts(),
+            verify: self.verify(),
             options: self.options(),
         };
         self.contradictions(&socket);
@@ -109,11 +117,11 @@ impl Words<'_, '_> {
     // === Sockets that are there ===
 
     pub(super) fn bind(&mut self, socket: &Spanned<String>) -> Option<Verb> {
-        self.checker.only(self.file, "bind", &BIND);
+        self.checker.only(self.file, "bind", &[&BIND[..], &BIND_RETRY].concat());
         self.checker.use_socket(self.number, self.host, socket)?;
-        let to = self.needed("bind", "to", self.file.to.as_ref(), socket)?;
+        let to = self.needed("bind", "to", self.file.to.as_deref(), socket)?;
         let to = self.address(to);
-        Some(Verb::Bind { socket: socket.value.clone(), to })
+        Some(Verb::Bind { socket: socket.value.clone(), to, retry: self.bind_retry() })
     }
 
     pub(super) fn accept(&mut self, listener: &Spanned<String>) -> Option<Verb> {
@@ -124,8 +132,8 @@ impl Words<'_, '_> {
             self.checker.wrong(span(&listener.referenced), message);
             return None;
         }
-        let peer = self.checker.optional_template(self.file.peer.as_ref());
-        let name = self.needed("accept", "as", self.file.r#as.as_ref(), listener)?;
+        let peer = self.checker.optional_template(self.file.peer.as_deref());
+        let name = self.needed("accept", "as", self.file.r#as.as_deref(), listener)?;
         let name = self.checker.make_socket(name, self.host, Transport::Tcp);
         Some(Verb::Accept { listener: listener.value.clone(), name, peer, manual: known.manual })
     }
@@ -145,7 +153,7 @@ impl Words<'_, '_> {
     pub(super) fn shutdown(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "shutdown", &["how"]);
         self.checker.use_socket(self.number, self.host, socket)?;
-        let how = self.checker.word(self.file.how.as_ref(), &HOW).unwrap_or_default();
+        let how = self.checker.word(self.file.how.as_deref(), &HOW).unwrap_or_default();
         Some(Verb::Shutdown { socket: socket.value.clone(), how })
     }
 
@@ -153,7 +161,7 @@ impl Words<'_, '_> {
         self.checker.only(self.file, "close", &["linger"]);
         self.checker.use_socket(self.number, self.host, socket)?;
         self.now_closed(socket);
-        let linger = self.checker.duration(self.file.linger.as_ref());
+        let linger = self.checker.duration(self.file.linger.as_deref());
         let linger = linger.and_then(|linger| {
             let seconds = u16::try_from(linger.as_secs()).ok().filter(|_| linger.subsec_nanos() == 0);
             if seconds.is_none() {
@@ -172,9 +180,9 @@ impl Words<'_, '_> {
     }
 
     fn now_closed(&mut self, socket: &Spanned<String>) {
-        let number = self.number;
+        let closed = (self.number, self.checker.order.lane.clone());
         if let Some(known) = self.checker.socket_mut(&socket.value) {
-            known.closed = Some(number);
+            known.closed = Some(closed);
         }
     }
 
@@ -194,9 +202,9 @@ impl Words<'_, '_> {
     pub(super) fn group(&mut self, verb: &'static str, change: GroupChange, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, verb, &GROUP);
         self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
-        self.needed(verb, "group", self.file.group.as_ref(), socket)?;
+        self.needed(verb, "group", self.file.group.as_deref(), socket)?;
         if matches!(change, GroupChange::Block | GroupChange::Unblock) {
-            self.needed(verb, "source", self.file.source.as_ref(), socket)?;
+            self.needed(verb, "source", self.file.source.as_deref(), socket)?;
         }
         let membership = self.membership()?;
         Some(Verb::Group { socket: socket.value.clone(), change, membership })

@@ -13,12 +13,18 @@ use crate::model::yaml::span;
 /// The most datagrams that one call sends.
 const MAX_DATAGRAMS: u64 = 1024;
 
+/// The most datagrams that one step takes.
+const MAX_RECEIVED: u64 = 100_000;
+
+/// The most bytes that one step takes, in as many reads as they come in.
+const MOST_TAKEN: u64 = 16 << 20;
+
 impl Words<'_, '_> {
     pub(super) fn write(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "write", &WRITTEN);
         self.checker.use_socket_of(self.number, self.host, socket, Transport::Tcp)?;
-        let written = self.number("written", self.file.written.as_ref(), 0..=u32::MAX.into());
-        let expected_offset = self.number("expected_offset", self.file.expected_offset.as_ref(), 0..=u64::MAX);
+        let written = self.number("written", self.file.written.as_deref(), 0..=u32::MAX.into());
+        let expected_offset = self.number("expected_offset", self.file.expected_offset.as_deref(), 0..=u64::MAX);
         let payload = self.payload();
         let Some(payload) = payload else {
             // Where there is one that is wrong, that has been said.
@@ -29,8 +35,8 @@ impl Words<'_, '_> {
             return None;
         };
         let flags = WriteFlags {
-            urgent: self.switch("urgent", self.file.urgent.as_ref()).unwrap_or(false),
-            more: self.switch("more", self.file.more.as_ref()).unwrap_or(false),
+            urgent: self.switch("urgent", self.file.urgent.as_deref()).unwrap_or(false),
+            more: self.switch("more", self.file.more.as_deref()).unwrap_or(false),
         };
         let slices = self.slices();
         Some(Verb::Write { socket: socket.value.clone(), payload, flags, slices, expected_offset, written })
@@ -39,20 +45,21 @@ impl Words<'_, '_> {
     pub(super) fn send(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "send", &SENT);
         self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
-        let to = self.file.to.as_ref().map(|to| self.address(to));
+        let to = self.file.to.as_deref().map(|to| self.address(to));
         let reply_to = match &self.file.reply_to {
             Some(name) => Some(self.checker.use_message(self.host, name)?),
             None => None,
         };
         let marks = Marks {
-            source: self.checker.optional_template(self.file.source.as_ref()),
-            hop_limit: self.byte("hop_limit", self.file.hop_limit.as_ref()),
-            traffic_class: self.byte("traffic_class", self.file.traffic_class.as_ref()),
+            source: self.checker.optional_template(self.file.source.as_deref()),
+            hop_limit: self.byte("hop_limit", self.file.hop_limit.as_deref()),
+            traffic_class: self.byte("traffic_class", self.file.traffic_class.as_deref()),
         };
         // Without a payload, a datagram of zero bytes is sent.
         let payload = self.payload().unwrap_or_else(|| Payload::Bytes(bytes::Bytes::new()));
-        let count = self.number("count", self.file.count.as_ref(), 1..=MAX_DATAGRAMS).unwrap_or(1);
-        Some(Verb::Send { socket: socket.value.clone(), to, reply_to, marks, payload, count })
+        let count = self.number("count", self.file.count.as_deref(), 1..=MAX_DATAGRAMS).unwrap_or(1);
+        let interval = self.checker.duration(self.file.interval.as_deref()).unwrap_or_default();
+        Some(Verb::Send { socket: socket.value.clone(), to, reply_to, marks, payload, count, interval })
     }
 
     pub(super) fn receive(&mut self, socket: &Spanned<String>) -> Option<Verb> {
@@ -62,21 +69,34 @@ impl Words<'_, '_> {
         }
         let known = self.checker.use_socket(self.number, self.host, socket)?;
         let file = self.file;
+        if let Some(hash) = file.sha256.as_deref().filter(|_| known.transport == Transport::Tcp && file.size.is_none())
+        {
+            let help = "`size` says how many bytes it is of";
+            self.checker.wrong_with_help(span(&hash.referenced), "a stream has no message to hash", help);
+        }
+        if let Some(count) = file.count.as_deref().filter(|_| known.transport == Transport::Tcp) {
+            let help = "`size` says how many bytes are received";
+            self.checker.wrong_with_help(span(&count.referenced), "a stream has no messages to count", help);
+        }
+        if let (Some(_), Some(name)) = (&file.count, &file.r#as) {
+            self.checker.wrong(span(&name.referenced), "`as` names one datagram, and `count` is of several");
+        }
         let wanted = Wanted {
-            payload: self.payload(),
-            size: self.number("size", file.size.as_ref(), 0..=u32::MAX.into()),
-            offset: self.number("offset", file.offset.as_ref(), 0..=u64::MAX),
-            end: self.switch("end", file.end.as_ref()).unwrap_or(false),
-            truncated: self.switch("truncated", file.truncated.as_ref()),
-            peer: self.checker.optional_template(file.peer.as_ref()),
-            hop_limit: self.byte("hop_limit", file.hop_limit.as_ref()),
-            traffic_class: self.byte("traffic_class", file.traffic_class.as_ref()),
-            receive_time: self.switch("receive_time", file.receive_time.as_ref()),
-            at_least: self.number("at_least", file.at_least.as_ref(), 1..=READ_SIZE.into()),
-            at_most: self.number("at_most", file.at_most.as_ref(), 1..=READ_SIZE.into()),
-            quiet: self.checker.duration(file.quiet.as_ref()),
+            payload: self.payload_wanted(),
+            size: self.number("size", file.size.as_deref(), 0..=MOST_TAKEN),
+            offset: self.number("offset", file.offset.as_deref(), 0..=u64::MAX),
+            end: self.switch("end", file.end.as_deref()).unwrap_or(false),
+            truncated: self.switch("truncated", file.truncated.as_deref()),
+            peer: self.checker.optional_template(file.peer.as_deref()),
+            hop_limit: self.byte("hop_limit", file.hop_limit.as_deref()),
+            traffic_class: self.byte("traffic_class", file.traffic_class.as_deref()),
+            receive_time: self.switch("receive_time", file.receive_time.as_deref()),
+            at_least: self.number("at_least", file.at_least.as_deref(), 1..=READ_SIZE.into()),
+            at_most: self.number("at_most", file.at_most.as_deref(), 1..=READ_SIZE.into()),
+            count: self.number("count", file.count.as_deref(), 1..=MAX_RECEIVED).unwrap_or(1),
+            quiet: self.checker.duration(file.quiet.as_deref()),
         };
-        let name = file.r#as.as_ref().map(|name| self.checker.make_message(name, self.host));
+        let name = file.r#as.as_deref().map(|name| self.checker.make_message(name, self.host));
         Some(Verb::Receive { socket: socket.value.clone(), transport: known.transport, wanted: Box::new(wanted), name })
     }
 }

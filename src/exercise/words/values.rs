@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_saphyr::Spanned;
 
 use crate::exercise::amount::Amount;
-use crate::exercise::plan::{Membership, Payload, SocketPlan};
+use crate::exercise::matching::Expression;
+use crate::exercise::plan::{Membership, Payload, PayloadWanted, SocketPlan};
 use crate::exercise::template::Template;
 use crate::exercise::words::Words;
 use crate::exercise::words::grammar::DELIVERIES;
@@ -14,15 +15,21 @@ use crate::model::address::AddressText;
 use crate::model::delivery::{DeliveryChange, Slices, Watermarks};
 use crate::model::encoding::TextEncoding;
 use crate::model::group::GroupAsked;
+use crate::model::labels::{self, Labels, MAX_LABELS};
 use crate::model::limits::READ_SIZE;
 use crate::model::mistake::suggestion;
 use crate::model::option::{OptionSpec, OptionType, OptionValue, SocketOption};
 use crate::model::payload::{Fill, Pattern, parse_hex};
-use crate::model::socket::{AcceptPolicy, Attempts, HalfOpenPolicy, Retry};
+use crate::model::peers::PeerRule;
+use crate::model::socket::{AcceptPolicy, HalfOpenPolicy};
+use crate::model::spec::{Attempts, Retry};
 use crate::model::yaml::{Ordered, span};
 
 /// The longest pattern that a file may ask for, in bytes.
 const PATTERN_BYTES: u64 = 1 << 20;
+
+/// The hexadecimal digits of a SHA-256.
+const SHA256_DIGITS: usize = 64;
 
 impl Words<'_, '_> {
     /// A whole number that must lie in a range.
@@ -119,14 +126,18 @@ impl Words<'_, '_> {
     /// The bytes that the step names, in one of the ways to do so.
     pub(super) fn payload(&mut self) -> Option<Payload> {
         let file = self.file;
-        let ways = [file.text.is_some(), file.hex.is_some(), file.pattern.is_some()];
-        if ways.iter().filter(|there| **there).count() > 1 {
-            let at = file.text.as_ref().or(file.hex.as_ref()).map_or(0..0, |text| span(&text.referenced));
-            self.checker.wrong(at, "one of text, hex and pattern says it all");
+        let ways = [&file.text, &file.hex, &file.pattern, &file.matches];
+        let mut there = ways.into_iter().flatten();
+        if let (Some(first), Some(_)) = (there.next(), there.next()) {
+            let message = "one of text, hex, pattern and matches says it all";
+            self.checker.wrong(span(&first.referenced), message);
             return None;
         }
-        if let Some(encoding) = file.encoding.as_ref().filter(|_| file.text.is_none()) {
+        if let Some(encoding) = file.encoding.as_deref().filter(|_| file.text.is_none()) {
             self.checker.wrong(span(&encoding.referenced), "`encoding` goes with `text`");
+        }
+        if let Some(crlf) = file.crlf.as_deref().filter(|_| file.text.is_none()) {
+            self.checker.wrong(span(&crlf.referenced), "`crlf` goes with `text`");
         }
         if let Some(text) = &file.text {
             return self.text_payload(text);
@@ -140,12 +151,107 @@ impl Words<'_, '_> {
                 }
             };
         }
-        let size = self.number("pattern", file.pattern.as_ref(), 1..=PATTERN_BYTES)?;
-        Pattern { size, fill: Fill::Counting }.bytes().ok().map(Payload::Bytes)
+        self.pattern()?.bytes().ok().map(Payload::Bytes)
+    }
+
+    /// A pattern that has a size.
+    fn pattern(&mut self) -> Option<Pattern> {
+        let file = self.file;
+        if let Some(stray) = [&file.seed, &file.pattern_start].into_iter().flatten().next()
+            && file.pattern.is_none()
+            && file.verify.is_none()
+        {
+            self.checker.wrong(span(&stray.referenced), "`seed` and `pattern_start` go with `pattern`");
+        }
+        let size = self.number("pattern", file.pattern.as_deref(), 1..=PATTERN_BYTES)?;
+        Some(Pattern { size, ..self.endless_pattern() })
+    }
+
+    fn endless_pattern(&mut self) -> Pattern {
+        let file = self.file;
+        let seed = self.number("seed", file.seed.as_deref(), 0..=u64::MAX);
+        let start = self.number("pattern_start", file.pattern_start.as_deref(), 0..=u64::MAX).unwrap_or(0);
+        Pattern { size: 0, start, fill: seed.map_or(Fill::Counting, Fill::Random) }
+    }
+
+    /// What all that a new socket receives is compared with: `verify: true`, and the words for a pattern, which is endless without a size.
+    pub(super) fn verify(&mut self) -> Option<Pattern> {
+        let file = self.file;
+        let Some(typed) = file.verify.as_deref() else {
+            if let Some(stray) = [&file.pattern, &file.seed, &file.pattern_start].into_iter().flatten().next() {
+                self.checker.wrong_with_help(
+                    span(&stray.referenced),
+                    "a new socket has no bytes",
+                    "with `verify: true` it compares what it receives with that pattern",
+                );
+            }
+            return None;
+        };
+        if !self.switch("verify", Some(typed))? {
+            return None;
+        }
+        if file.pattern.is_some() { self.pattern() } else { Some(self.endless_pattern()) }
+    }
+
+    /// What the step says of bytes that are received.
+    pub(super) fn payload_wanted(&mut self) -> PayloadWanted {
+        PayloadWanted { bytes: self.payload(), matches: self.expression(), sha256: self.sha256() }
+    }
+
+    /// A regular expression, checked as far as it is known.
+    fn expression(&mut self) -> Option<Template> {
+        let typed = self.file.matches.as_deref()?;
+        let template = self.checker.template(typed);
+        if let Err(problem) = Expression::of(&template, |_| Some("x".to_owned())) {
+            let message = format!("`{}` is no regular expression: {problem}", typed.value);
+            self.checker.wrong(span(&typed.referenced), message);
+        }
+        Some(template)
+    }
+
+    /// A SHA-256, checked as far as it is known.
+    fn sha256(&mut self) -> Option<Template> {
+        let typed = self.file.sha256.as_deref()?;
+        let template = self.checker.template(typed);
+        if let Some(hash) = template.literal()
+            && (hash.len() != SHA256_DIGITS || !hash.bytes().all(|digit| digit.is_ascii_hexdigit()))
+        {
+            let message = format!("a SHA-256 has {SHA256_DIGITS} hexadecimal digits, and this is `{hash}`");
+            self.checker.wrong(span(&typed.referenced), message);
+        }
+        Some(template)
+    }
+
+    /// The caller's own words about a socket.
+    pub(super) fn labels(&mut self) -> Labels {
+        let Some(typed) = self.file.labels.as_deref() else { return Labels::new() };
+        if typed.value.0.len() > MAX_LABELS {
+            self.checker.wrong(span(&typed.referenced), format!("a socket has at most {MAX_LABELS} labels"));
+        }
+        let mut labels = Labels::new();
+        for (key, value) in &typed.value.0 {
+            if let Err(problem) = labels::check(&key.value, &value.value) {
+                self.checker.wrong(span(&key.referenced), problem.to_string());
+            }
+            labels.insert(key.value.as_str().into(), value.value.as_str().into());
+        }
+        labels
+    }
+
+    /// With whom a socket has connections, checked as far as it is known.
+    pub(super) fn peers(&mut self, typed: Option<&Spanned<String>>) -> Option<Template> {
+        let typed = typed?;
+        let template = self.checker.template(typed);
+        if let Some(literal) = template.literal()
+            && let Err(problem) = PeerRule::parse_list(&literal)
+        {
+            self.checker.wrong(span(&typed.referenced), problem.to_string());
+        }
+        Some(template)
     }
 
     fn text_payload(&mut self, text: &Spanned<String>) -> Option<Payload> {
-        let label = self.file.encoding.as_ref();
+        let label = self.file.encoding.as_deref();
         let encoding = match TextEncoding::from_label(label.map_or("", |label| &label.value)) {
             Ok(encoding) => encoding,
             Err(problem) => {
@@ -161,30 +267,31 @@ impl Words<'_, '_> {
             self.checker.wrong(span(&text.referenced), problem.to_string());
             return None;
         }
-        Some(Payload::Text(template, encoding))
+        let crlf = self.switch("crlf", self.file.crlf.as_deref()).unwrap_or(false);
+        Some(Payload::Text(template, encoding, crlf))
     }
 
     /// What the step says about delivery; nothing if it says nothing.
     pub(super) fn delivery(&mut self) -> Option<DeliveryChange> {
         let file = self.file;
         let change = DeliveryChange {
-            mode: self.checker.word(file.delivery.as_ref(), &DELIVERIES),
-            paused: self.switch("paused", file.paused.as_ref()),
-            read_size: self.number("read_size", file.read_size.as_ref(), 1..=READ_SIZE.into()),
-            hash: self.switch("hash", file.hash.as_ref()),
-            credit: self.number("credit", file.credit.as_ref(), 1..=u32::MAX.into()),
-            read_interval: self.checker.duration(file.read_interval.as_ref()),
+            mode: self.checker.word(file.delivery.as_deref(), &DELIVERIES),
+            paused: self.switch("paused", file.paused.as_deref()),
+            read_size: self.number("read_size", file.read_size.as_deref(), 1..=READ_SIZE.into()),
+            hash: self.switch("hash", file.hash.as_deref()),
+            credit: self.number("credit", file.credit.as_deref(), 1..=u32::MAX.into()),
+            read_interval: self.checker.duration(file.read_interval.as_deref()),
         };
         (change != DeliveryChange::default()).then_some(change)
     }
 
     /// How a write is cut up; nothing where it is not.
     pub(super) fn slices(&mut self) -> Option<Slices> {
-        let size = self.number("slice_size", self.file.slice_size.as_ref(), 1..=u32::MAX.into());
-        let interval = self.checker.duration(self.file.slice_interval.as_ref());
+        let size = self.number("slice_size", self.file.slice_size.as_deref(), 1..=u32::MAX.into());
+        let interval = self.checker.duration(self.file.slice_interval.as_deref());
         let typed = [
-            self.file.slice_size.as_ref().map(|size| &size.referenced),
-            self.file.slice_interval.as_ref().map(|interval| &interval.referenced),
+            self.file.slice_size.as_deref().map(|size| &size.referenced),
+            self.file.slice_interval.as_deref().map(|interval| &interval.referenced),
         ];
         match (typed, size.zip(interval)) {
             ([Some(_), Some(at)], Some((_, interval))) if interval.is_zero() => {
@@ -202,25 +309,43 @@ impl Words<'_, '_> {
 
     /// How long and how often a connect is tried.
     pub(super) fn attempts(&mut self) -> Attempts {
-        let timeout = self.checker.duration(self.file.attempt_timeout.as_ref());
-        let attempts = self.number("retry", self.file.retry.as_ref(), 0..=Retry::MOST_ATTEMPTS.into());
-        let interval = self.checker.duration(self.file.retry_interval.as_ref());
-        if let Some(typed) = &self.file.retry_interval {
-            if self.file.retry.is_none() {
-                self.checker.wrong(span(&typed.referenced), "`retry_interval` goes with `retry`");
+        let file = self.file;
+        let timeout = self.checker.duration(file.attempt_timeout.as_deref());
+        let retry = self.retries("retry", file.retry.as_deref(), "retry_interval", file.retry_interval.as_deref());
+        Attempts { timeout, retry }
+    }
+
+    /// How a bind is tried while somebody else has the address.
+    pub(super) fn bind_retry(&mut self) -> Option<Retry> {
+        let (often, interval) = (self.file.bind_retry.as_deref(), self.file.bind_retry_interval.as_deref());
+        self.retries("bind_retry", often, "bind_retry_interval", interval)
+    }
+
+    fn retries(
+        &mut self,
+        often: &str,
+        typed: Option<&Spanned<String>>,
+        word: &str,
+        typed_interval: Option<&Spanned<String>>,
+    ) -> Option<Retry> {
+        let attempts = self.number(often, typed, 0..=Retry::MOST_ATTEMPTS.into());
+        let interval = self.checker.duration(typed_interval);
+        if let Some(at) = typed_interval {
+            if typed.is_none() {
+                self.checker.wrong(span(&at.referenced), format!("`{word}` goes with `{often}`"));
             } else if interval.is_some_and(|interval| interval < Retry::LEAST_INTERVAL) {
-                self.checker.wrong(span(&typed.referenced), "`retry_interval` goes from 10ms on");
+                self.checker.wrong(span(&at.referenced), format!("`{word}` goes from 10ms on"));
             }
         }
         let interval = interval.unwrap_or(Retry::USUAL_INTERVAL);
-        Attempts { timeout, retry: attempts.map(|attempts| Retry { attempts, interval }) }
+        attempts.map(|attempts| Retry { attempts, interval })
     }
 
     /// Delays of what a socket does not do.
     pub(super) fn contradictions(&mut self, socket: &SocketPlan) {
         let file = self.file;
-        let delay = file.accept_delay.as_ref().map(|delay| ("accept_delay", &delay.referenced));
-        let limit = file.max_accepts.as_ref().map(|limit| ("max_accepts", &limit.referenced));
+        let delay = file.accept_delay.as_deref().map(|delay| ("accept_delay", &delay.referenced));
+        let limit = file.max_accepts.as_deref().map(|limit| ("max_accepts", &limit.referenced));
         if socket.accept == AcceptPolicy::Manual
             && let Some((word, at)) = delay.or(limit)
         {
@@ -238,10 +363,10 @@ impl Words<'_, '_> {
     pub(super) fn watermarks(&mut self) -> Watermarks {
         let file = self.file;
         let most = u32::MAX.into();
-        let high: Option<u32> = self.number("write_high_watermark", file.write_high_watermark.as_ref(), 0..=most);
-        let low: Option<u32> = self.number("write_low_watermark", file.write_low_watermark.as_ref(), 0..=most);
+        let high: Option<u32> = self.number("write_high_watermark", file.write_high_watermark.as_deref(), 0..=most);
+        let low: Option<u32> = self.number("write_low_watermark", file.write_low_watermark.as_deref(), 0..=most);
         let marks = Watermarks { high: high.unwrap_or(0), low: low.unwrap_or(0) };
-        if let Some(typed) = file.write_low_watermark.as_ref().filter(|_| low.is_some() && marks.low > marks.high) {
+        if let Some(typed) = file.write_low_watermark.as_deref().filter(|_| low.is_some() && marks.low > marks.high) {
             self.checker.wrong(span(&typed.referenced), "`write_low_watermark` goes up to `write_high_watermark`");
         }
         marks
@@ -251,22 +376,22 @@ impl Words<'_, '_> {
     pub(super) fn membership(&mut self) -> Option<Membership> {
         let file = self.file;
         let Some(typed) = &file.group else {
-            if let Some(stray) = file.interface.as_ref().filter(|_| file.create.is_some()) {
+            if let Some(stray) = file.interface.as_deref().filter(|_| file.create.is_some()) {
                 self.checker.wrong(span(&stray.referenced), "`interface` goes with `group`");
             }
             return None;
         };
         let group = self.checker.template(typed);
-        let interface = self.checker.optional_template(file.interface.as_ref());
-        let source = self.checker.optional_template(file.source.as_ref());
+        let interface = self.checker.optional_template(file.interface.as_deref());
+        let source = self.checker.optional_template(file.source.as_deref());
         let literal = |template: &Option<Template>| template.as_ref().map_or(Some(String::new()), Template::literal);
         // What is put in when it runs is checked then.
         if let (Some(group), Some(interface), Some(source)) = (group.literal(), literal(&interface), literal(&source))
             && let Err(violation) = GroupAsked::read(&group, &interface, &source)
         {
             let at = match violation.field.as_str() {
-                "interface" => file.interface.as_ref(),
-                "source" => file.source.as_ref(),
+                "interface" => file.interface.as_deref(),
+                "source" => file.source.as_deref(),
                 _ => None,
             };
             self.checker.wrong(span(&at.unwrap_or(typed).referenced), violation.problem.to_string());

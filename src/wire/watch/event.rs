@@ -5,6 +5,7 @@ use prost_types::Timestamp;
 use crate::model::event::{Datagram, Event, EventRecord};
 use crate::model::payload::{PayloadView, Shown};
 use crate::wire::payload::encoding;
+use crate::wire::pb::event::Body;
 use crate::wire::watch::endpoint::Endpoints;
 use crate::wire::watch::field::{
     Fields, Out, bytes, flag, message, number, open, optional_bytes, optional_number, present, text,
@@ -41,9 +42,11 @@ impl EventWriter {
             }
             other => {
                 let (head, body) = (Head(record), event::body(other, view));
-                open(out, tag, head.size() + body.encoded_len());
+                open(out, tag, head.size() + body.as_ref().map_or(0, Body::encoded_len));
                 head.put(out);
-                body.encode(out);
+                if let Some(body) = body {
+                    body.encode(out);
+                }
             }
         }
     }

@@ -12,13 +12,14 @@ use crate::model::address::{Endpoint, Family, Transport, socket_addr};
 use crate::model::delivery::ReadPause;
 use crate::model::errno::Errno;
 use crate::model::error::SocketError;
-use crate::model::event::{AcceptPause, Datagram, Event, EventRecord, IcmpMessage};
+use crate::model::event::{AcceptPause, Datagram, DropReason, Event, EventRecord, IcmpMessage};
 use crate::model::group::{InterfaceId, Membership};
 use crate::model::id::{RequestId, SocketId, SocketUid};
 use crate::model::operation::{Operation, ShutdownHow};
 use crate::model::option::{OptionResult, OptionSpec, OptionValue};
 use crate::model::socket::{CloseReason, Closing, Totals};
 use crate::model::time::Timestamp;
+use crate::model::verify::PatternDifference;
 
 /// What events are made of.
 #[derive(Debug, Clone)]
@@ -146,11 +147,13 @@ fn events(parts: &Parts) -> Vec<Event> {
         Event::Disconnected { local: near.clone() },
         Event::ConnectFailed { remote: far.clone(), local: near.clone(), error: error.clone() },
         Event::Accepted { id: child.0, uid: child.1, local: far.clone(), remote: far.clone() },
-        Event::ConnectionDropped { local: near.clone(), remote: near.clone() },
+        Event::ConnectionDropped { local: near.clone(), remote: near.clone(), reason: DropReason::Denied },
         Event::AcceptPaused { reason: AcceptPause::AcceptLimit, error: error.clone() },
         Event::AcceptFailed { error: parts.error() },
         Event::Received { offset: number, payload },
         Event::UrgentReceived { offset: number, byte },
+        Event::UrgentLost { offset: number, size: small },
+        Event::PatternBroken(PatternDifference { offset: number, expected: byte, actual: flag.then_some(7) }),
         Event::DatagramReceived(Box::new(parts.datagram())),
         Event::DatagramsDropped { count: number, total },
         Event::IcmpReceived(Box::new(IcmpMessage {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use farsock::agent::{AgentConfig, Listen, MemoryConnector};
+use farsock::agent::{AgentConfig, Listen, MemoryConnector, Reloaded, Reloader};
 use farsock::client::{AgentClient, Credentials, Dialer};
 use farsock::wire::pb;
 use farsock::wire::pb::agent_service_client::AgentServiceClient;
@@ -23,6 +23,7 @@ use super::{memory_channel, within};
 pub struct Agent {
     channel: Channel,
     connector: Option<MemoryConnector>,
+    reloader: Option<Reloader>,
     listens: Vec<Listen>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
@@ -62,7 +63,7 @@ impl Agent {
 
     pub async fn start_with(config: AgentConfig) -> Self {
         let agent = farsock::agent::Agent::bind(config).await.unwrap();
-        let (connector, listens) = (agent.connector(), agent.listens());
+        let (connector, reloader, listens) = (agent.connector(), agent.reloader(), agent.listens());
         let channel = memory_channel(connector.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
@@ -70,12 +71,12 @@ impl Agent {
             let _ = stopped.await;
         };
         let served = tokio::spawn(agent.serve(stopped, CancellationToken::new()));
-        Self { channel, connector: Some(connector), listens, stop: Some(stop), served }
+        Self { channel, connector: Some(connector), reloader: Some(reloader), listens, stop: Some(stop), served }
     }
 
     /// One that runs elsewhere. Stopping this one stops nothing.
     pub fn at(channel: Channel) -> Self {
-        Self { channel, connector: None, listens: vec![], stop: None, served: tokio::spawn(async {}) }
+        Self { channel, connector: None, reloader: None, listens: vec![], stop: None, served: tokio::spawn(async {}) }
     }
 
     /// Stops in good order, and waits for it.
@@ -87,6 +88,12 @@ impl Agent {
     /// Lets the agent begin to stop, and goes on using it.
     pub fn begin_to_stop(&mut self) {
         drop(self.stop.take());
+    }
+
+    /// Reads its credentials and its policy anew, which must work.
+    pub async fn reload(&self) -> Reloaded {
+        let reloader = self.reloader.as_ref().expect("the agent runs in this process");
+        within("the reload", reloader.reload()).await.unwrap()
     }
 
     pub fn channel(&self) -> Channel {

@@ -81,6 +81,17 @@ impl Watcher {
         }
     }
 
+    /// The status that it ends with, behind whatever still comes.
+    pub async fn refused(&mut self) -> Refused {
+        loop {
+            match self.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ended well"),
+                Err(status) => return status.into(),
+            }
+        }
+    }
+
     /// All events to the end of the stream, which must be a good one.
     pub async fn rest(&mut self) -> Vec<pb::Event> {
         let mut events = Vec::new();

@@ -168,6 +168,17 @@ pub fn headers(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
+/// One more header, which whoever reads it keeps in the table of its connection: HPACK with incremental indexing. RFC 7541, section 6.2.1.
+pub fn kept_header(name: &str, value: &str) -> Vec<u8> {
+    let mut block = vec![0x40];
+    string(&mut block, name);
+    string(&mut block, value);
+    block
+}
+
+/// The header that was kept last, in one byte: the 61 entries of the static table come before it. RFC 7541, section 6.1.
+pub const KEPT_HEADER: u8 = 0x80 | 62;
+
 /// A string without Huffman's code: its length in 7 bits and as many more as it takes, then its bytes. RFC 7541, sections 5.1 and 5.2.
 fn string(block: &mut Vec<u8>, text: &str) {
     let mut length = text.len();

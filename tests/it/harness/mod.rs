@@ -4,6 +4,7 @@ mod agent;
 mod calls;
 mod certificates;
 mod clock;
+pub mod controller;
 mod datagrams;
 pub mod frames;
 mod groups;
@@ -12,8 +13,10 @@ mod namespace;
 mod peer;
 mod process;
 mod proxy;
+mod relay;
 mod requests;
 mod resolver;
+pub mod sshd;
 pub mod tcp;
 pub mod transfer;
 
@@ -27,8 +30,10 @@ pub use names::Names;
 pub use namespace::{Lab, Namespace};
 pub use peer::{LOOPBACKS, TcpPeer, within};
 pub use process::{
-    AgentProcess, QUESTION, Ran, Running, farsock, memory_channel, run, run_farsock, tcp_channel, with_token,
+    AgentProcess, QUESTION, Ran, Running, farsock, farsock_in, farsock_with_descriptors, long, memory_channel, run,
+    run_farsock, skipped, tcp_channel, with_token,
 };
 pub use proxy::{Fault, Proxy};
+pub use relay::{Mishap, Relay};
 pub use requests::AnyRequest;
 pub use resolver::{SilentResolver, SmallResolver};

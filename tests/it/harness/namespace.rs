@@ -15,7 +15,7 @@ use farsock::sys::process::enter_network_namespace;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, memory_channel};
+use super::{Agent, memory_channel, skipped};
 
 /// A network of its own.
 pub struct Namespace(File);
@@ -26,7 +26,7 @@ impl Namespace {
         let mut command = Command::new("unshare");
         command.args(["--net", "sh", "-c", "ip link set lo up && echo ready && cat"]);
         let Ok(mut child) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
-            println!("skipped: there is no unshare(1)");
+            skipped("there is no unshare(1)");
             return None;
         };
         let mut line = String::new();
@@ -36,7 +36,7 @@ impl Namespace {
         drop(child.stdin.take());
         child.wait().unwrap();
         if namespace.is_none() {
-            println!("skipped: a network namespace needs CAP_SYS_ADMIN, and ip(8)");
+            skipped("a network namespace needs CAP_SYS_ADMIN, and ip(8)");
         }
         namespace.map(Self)
     }
@@ -108,6 +108,13 @@ impl Namespace {
             work()
         };
         thread::scope(|scope| scope.spawn(within).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// A program that is to run within it.
+    pub fn command(&self, program: &Path) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new("nsenter");
+        command.arg(format!("--net={}", self.path().display())).arg(program);
+        command
     }
 
     /// An agent within it, reached from without.

@@ -8,15 +8,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use super::long;
+
 /// What most tests are run on: both families.
 pub const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-/// How long anything may take before a test calls it broken: long, so that a slow machine breaks nothing.
+/// How long anything may take before a test calls it broken: long, so that a slow machine breaks nothing. Long forms ask more of it.
 const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE_OF_LONG_FORMS: Duration = Duration::from_secs(200);
 
 /// Waits for something that must come.
 pub async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} did not come within {PATIENCE:?}"))
+    let patience = if long() { PATIENCE_OF_LONG_FORMS } else { PATIENCE };
+    timeout(patience, wait).await.unwrap_or_else(|_| panic!("{what} did not come within {patience:?}"))
 }
 
 /// A plain TCP socket of the test.

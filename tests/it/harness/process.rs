@@ -15,15 +15,35 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use super::{Agent, within};
+use super::{Agent, Namespace, within};
 
 /// `farsock`, without what the environment of whoever runs the tests may say to it, and with a runtime directory that exists already.
 pub fn farsock(runtime_dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_farsock"));
+    clean(Command::new(env!("CARGO_BIN_EXE_farsock")), runtime_dir)
+}
+
+/// The same within a network of its own.
+pub fn farsock_in(namespace: &Namespace, runtime_dir: &Path) -> Command {
+    clean(namespace.command(Path::new(env!("CARGO_BIN_EXE_farsock"))), runtime_dir)
+}
+
+/// The same, in a process that may open so many descriptors and not one more: that is its hard limit, and the soft one is lower.
+pub fn farsock_with_descriptors(runtime_dir: &Path, descriptors: u64) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(format!("ulimit -S -n 64 && ulimit -H -n {descriptors} && exec \"$@\"")).arg("sh");
+    shell.arg(env!("CARGO_BIN_EXE_farsock"));
+    clean(shell, runtime_dir)
+}
+
+fn clean(mut command: Command, runtime_dir: &Path) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FARSOCK_")) {
         command.env_remove(name);
     }
-    command.env("XDG_RUNTIME_DIR", runtime_dir).env("NO_COLOR", "1").env_remove("COLUMNS");
+    command
+        .env("XDG_RUNTIME_DIR", runtime_dir)
+        .env("XDG_STATE_HOME", runtime_dir.join("state"))
+        .env("NO_COLOR", "1")
+        .env_remove("COLUMNS");
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
@@ -43,6 +63,18 @@ pub async fn run(mut command: Command) -> Ran {
     let output = within("the command's end", command.output()).await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Says that a test has not tried what it is for, and why: to whoever runs the tests, also where what passing tests print is kept back.
+pub fn skipped(why: &str) {
+    let test = std::thread::current();
+    let line = format!("skipped: {}: {why}\n", test.name().unwrap_or("a test"));
+    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+}
+
+/// Whether the long forms of tests are asked for.
+pub fn long() -> bool {
+    std::env::var_os("FARSOCK_LONG").is_some()
 }
 
 /// Runs `farsock` with these words to its end.
@@ -84,6 +116,12 @@ impl AgentProcess {
     /// Whatever agent the command is, which must use this runtime directory.
     pub async fn spawn(mut command: Command, folder: TempDir) -> Self {
         command.stderr(Stdio::inherit());
+        Self::spawn_telling(command, folder).await
+    }
+
+    /// The same, and what it logs goes to a file.
+    pub async fn spawn_logging(mut command: Command, folder: TempDir, log: &Path) -> Self {
+        command.stderr(std::fs::File::create(log).unwrap());
         Self::spawn_telling(command, folder).await
     }
 
@@ -141,6 +179,12 @@ impl AgentProcess {
         Agent::at(unix_channel(self.unix()))
     }
 
+    /// The same, over a connection whose streams take little from an agent before somebody reads.
+    pub fn narrow_agent(&self) -> Agent {
+        let narrow = Endpoint::from_static("http://agent").initial_stream_window_size(64 << 10);
+        Agent::at(unix_channel_as(narrow.initial_connection_window_size(1 << 20), self.unix()))
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid().try_into().unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
@@ -176,9 +220,16 @@ impl AgentProcess {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
-    /// How many descriptors it has open.
-    pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    /// How many descriptors it has open. Nothing where only root may look, as it cannot be dumped.
+    pub fn descriptors(&self) -> Option<usize> {
+        Some(std::fs::read_dir(format!("/proc/{}/fd", self.pid())).ok()?.count())
+    }
+
+    /// What the kernel says of each of its threads. proc_pid_status(5).
+    pub fn threads(&self) -> Vec<String> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        // One that has just ended has none.
+        threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("status")).ok()).collect()
     }
 }
 
@@ -220,11 +271,15 @@ impl Running {
 
 /// Real gRPC by a Unix socket.
 fn unix_channel(path: PathBuf) -> Channel {
+    unix_channel_as(Endpoint::from_static("http://agent"), path)
+}
+
+fn unix_channel_as(endpoint: Endpoint, path: PathBuf) -> Channel {
     let connect = move |_: Uri| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     };
-    Endpoint::from_static("http://agent").connect_with_connector_lazy(service_fn(connect))
+    endpoint.connect_with_connector_lazy(service_fn(connect))
 }
 
 /// Real gRPC by a pipe within the process.

@@ -10,6 +10,7 @@ macro_rules! requests {
     ($($message:ident => $service:ident.$method:ident,)*) => {
         /// A request of any kind.
         #[allow(clippy::enum_variant_names, reason = "they are named as their messages are")]
+        #[allow(clippy::large_enum_variant, reason = "a test sends one at a time")]
         #[derive(Debug, Clone)]
         pub enum AnyRequest {
             $($message(pb::$message)),*

@@ -110,7 +110,7 @@ pub fn connecting_to(address: &str) -> pb::TcpSocketSpec {
 /// A payload of bytes described in short.
 pub fn pattern(size: usize, seed: u64) -> Option<pb::Payload> {
     let fill = Some(pb::pattern::Fill::Seed(seed));
-    let pattern = pb::Pattern { size: u32::try_from(size).unwrap(), fill };
+    let pattern = pb::Pattern { size: u32::try_from(size).unwrap(), start: 0, fill };
     Some(pb::Payload { content: Some(pb::payload::Content::Pattern(pattern)), ..Default::default() })
 }
 
@@ -134,13 +134,18 @@ pub async fn unread_by_the_test(agent: &Agent, ip: IpAddr, id: &str) -> (TcpPeer
     unread_with(agent, ip, id, pb::TcpSocketSpec::default()).await
 }
 
-pub async fn unread_with(agent: &Agent, ip: IpAddr, id: &str, spec: pb::TcpSocketSpec) -> (TcpPeer, usize) {
+/// A listener whose connections have little room for what is not read.
+pub fn narrow_listener(ip: IpAddr) -> tokio::net::TcpListener {
     let listener = Socket::new(Domain::for_address(SocketAddr::new(ip, 0)), Type::STREAM, None).unwrap();
     listener.set_recv_buffer_size(4096).unwrap();
     listener.bind(&SocketAddr::new(ip, 0).into()).unwrap();
     listener.listen(1).unwrap();
     listener.set_nonblocking(true).unwrap();
-    let listener = tokio::net::TcpListener::from_std(listener.into()).unwrap();
+    tokio::net::TcpListener::from_std(listener.into()).unwrap()
+}
+
+pub async fn unread_with(agent: &Agent, ip: IpAddr, id: &str, spec: pb::TcpSocketSpec) -> (TcpPeer, usize) {
+    let listener = narrow_listener(ip);
     let address = listener.local_addr().unwrap().to_string();
     let sndbuf = pb::SocketOption { name: "SO_SNDBUF".into(), value: Some(pb::socket_option::Value::Number(4096)) };
     agent.connect_with(id, &address, pb::TcpSocketSpec { options: vec![sndbuf], ..spec }).await;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::net::SocketAddr;
 
-use farsock::sys::option::tcp_state;
+use farsock::sys::option::{at_mark, tcp_state};
 use farsock::wire::pb;
 use pb::{SocketState, TcpState, Transport};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -68,6 +68,9 @@ impl Pair {
     /// Reads all that has come, as an agent does that logs it.
     pub fn read_all(&mut self, transport: Transport, story: &mut Story) {
         while !self.ended {
+            if transport == Transport::Tcp {
+                self.take_urgent(story);
+            }
             let came = match transport {
                 Transport::Udp => {
                     receive_datagram(&self.plain, READ_SIZE).map(|(bytes, _, from)| Came::Datagram(bytes, from))
@@ -94,6 +97,16 @@ impl Pair {
         }
     }
 
+    /// Takes the urgent byte out of the stream where reading has come to it, as an agent does before each read.
+    pub fn take_urgent(&mut self, story: &mut Story) {
+        let mut byte = [0];
+        let marked = self.near_readiness().priority && at_mark(&self.plain);
+        if marked && rustix::net::recv(&self.plain, &mut byte[..], RecvFlags::OOB).is_ok() {
+            story.urgent(&self.id, byte[0]);
+            self.came_bytes += 1;
+        }
+    }
+
     /// Whether both directions have ended.
     pub fn is_through(&self) -> bool {
         self.far.shut_down && (self.far.peer_closed || self.deaf)
@@ -108,18 +121,22 @@ impl Pair {
 
     /// What can be done with it at once, and how much there is to read.
     pub fn near_figures(&self) -> String {
+        let unread = rustix::io::ioctl_fionread(&self.plain).unwrap_or(0);
+        format!("{unread} unread, {:?}", self.near_readiness())
+    }
+
+    fn near_readiness(&self) -> pb::Readiness {
         let asked = PollFlags::IN | PollFlags::OUT | PollFlags::PRI | PollFlags::RDHUP;
         let mut sockets = [PollFd::new(&self.plain, asked)];
         poll(&mut sockets, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap();
         let told = sockets[0].revents();
-        let readiness = pb::Readiness {
+        pb::Readiness {
             readable: told.contains(PollFlags::IN),
             writable: told.contains(PollFlags::OUT),
             priority: told.contains(PollFlags::PRI),
             hung_up: told.intersects(PollFlags::HUP | PollFlags::RDHUP),
             failed: told.contains(PollFlags::ERR),
-        };
-        format!("{} unread, {readiness:?}", rustix::io::ioctl_fionread(&self.plain).unwrap_or(0))
+        }
     }
 
     pub fn far_figures(&self) -> String {

@@ -10,6 +10,7 @@ use farsock::wire::pb::event::Body;
 pub struct Story {
     caused: HashMap<String, Vec<&'static str>>,
     received: HashMap<String, Vec<Vec<u8>>>,
+    urgent: HashMap<String, Vec<u8>>,
 }
 
 impl Story {
@@ -21,6 +22,11 @@ impl Story {
     /// These payloads of a socket must stand in the log.
     pub fn receive(&mut self, id: &str, payload: Vec<u8>) {
         self.received.entry(id.to_owned()).or_default().push(payload);
+    }
+
+    /// This urgent byte of a socket must stand in the log.
+    pub fn urgent(&mut self, id: &str, byte: u8) {
+        self.urgent.entry(id.to_owned()).or_default().push(byte);
     }
 
     /// Compares it with the log.
@@ -82,6 +88,7 @@ impl Story {
     /// Offsets without gaps, and sums that are right.
     fn check_bytes(&self, id: &str, life: &[&pb::Event]) -> Result<(), String> {
         let (mut read, mut written, mut sent, mut payloads) = (0, 0, 0, Vec::new());
+        let mut urgent = Vec::new();
         let mut over = false;
         for event in life {
             match event.body.as_ref().unwrap() {
@@ -93,6 +100,12 @@ impl Story {
                     read += u64::from(received.size);
                     payloads.push(data(received.payload.as_ref()));
                 }
+                Body::UrgentReceived(event) => {
+                    let byte = event.byte.map(|byte| u8::try_from(byte).unwrap());
+                    read += u64::from(byte.is_some());
+                    urgent.extend(byte);
+                }
+                Body::UrgentLost(event) => read += u64::from(event.size),
                 Body::DatagramReceived(datagram) => {
                     payloads.push(data(datagram.payload.as_ref()));
                     read += payloads.last().map_or(0, Vec::len) as u64;
@@ -109,7 +122,7 @@ impl Story {
                 }
                 Body::PeerClosed(_) | Body::PeerReset(_) => over = true,
                 Body::Closed(closed) => {
-                    let logged = self.received.contains_key(id) || read > 0;
+                    let logged = self.received.contains_key(id) || !payloads.is_empty();
                     let sums = (closed.bytes_written(), closed.datagrams_sent);
                     if sums != (written, sent) || (logged && closed.bytes_read() != read) {
                         return Err(format!(
@@ -128,6 +141,10 @@ impl Story {
         let meant = self.received.get(id).cloned().unwrap_or_default();
         if meant != payloads {
             return Err(format!("{} payloads were meant, {} came", meant.len(), payloads.len()));
+        }
+        let meant = self.urgent.get(id).cloned().unwrap_or_default();
+        if meant != urgent {
+            return Err(format!("the urgent bytes {meant:?} were meant, {urgent:?} came"));
         }
         Ok(())
     }

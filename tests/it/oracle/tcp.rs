@@ -25,6 +25,7 @@ impl Worlds<'_> {
             (2 | 3, Some(free)) => Step::Accept(free),
             (4, _) if idle => Step::ConnectInVain,
             (4, _) if pair.attempt.is_some() => Step::GiveUp,
+            (5, _) => Step::WriteUrgent(1 + dice.below(3)),
             _ => Step::Write(1 + dice.below(300)),
         }
     }
@@ -52,7 +53,8 @@ impl Worlds<'_> {
             Step::ConnectInVain => self.connect_in_vain(slot).await,
             Step::GiveUp => self.give_up(slot).await,
             Step::Accept(into) => self.accept(slot, into).await,
-            Step::Write(size) => self.write(slot, size).await,
+            Step::Write(size) => self.write(slot, size, false).await,
+            Step::WriteUrgent(size) => self.write(slot, size, true).await,
             other => panic!("{other:?} is not for TCP"),
         }
     }
@@ -135,17 +137,23 @@ impl Worlds<'_> {
         Went::told(words.0, words.1, "")
     }
 
-    async fn write(&mut self, slot: usize, size: usize) -> Went {
+    async fn write(&mut self, slot: usize, size: usize, urgent: bool) -> Went {
         let pair = self.pair(slot);
         // The end of a connection is no failure of the operation that finds it.
         let broken = is_over(pair) && !pair.far.shut_down;
         let bytes = self.bytes(size);
-        let near = self.plain(slot).send_with_flags(&bytes, libc::MSG_NOSIGNAL);
+        let flags = if urgent { libc::MSG_OOB } else { 0 };
+        let near = self.plain(slot).send_with_flags(&bytes, libc::MSG_NOSIGNAL | flags);
         let near = near.map_or_else(|error| word::<()>(Err(error)), |size| format!("ok {size}"));
         let content = Some(pb::payload::Content::Data(bytes.into()));
         let payload = Some(pb::Payload { content, ..Default::default() });
-        let request =
-            pb::WriteSocketRequest { socket_id: self.id(slot), payload, call: self.call(), ..Default::default() };
+        let request = pb::WriteSocketRequest {
+            socket_id: self.id(slot),
+            payload,
+            urgent,
+            call: self.call(),
+            ..Default::default()
+        };
         let far = match self.agent.write_socket(request).await {
             Ok(written) if written.went() == "ok" => format!("ok {}", written.bytes_written()),
             other => went(&other),
@@ -176,11 +184,14 @@ impl Worlds<'_> {
                 }
                 "end".to_owned()
             }
-            _ => match receive_bytes(&pair.plain, max) {
-                Ok(bytes) if bytes.is_empty() => "end".to_owned(),
-                Ok(bytes) => brought(&bytes, bytes.len()),
-                Err(error) => word::<()>(Err(error)),
-            },
+            _ => {
+                pair.take_urgent(&mut self.story);
+                match receive_bytes(&pair.plain, max) {
+                    Ok(bytes) if bytes.is_empty() => "end".to_owned(),
+                    Ok(bytes) => brought(&bytes, bytes.len()),
+                    Err(error) => word::<()>(Err(error)),
+                }
+            }
         }
     }
 }

@@ -44,6 +44,8 @@ pub enum Step {
     /// End an attempt to connect.
     GiveUp,
     Write(usize),
+    /// Write so many bytes, the last of which is urgent.
+    WriteUrgent(usize),
     // UDP.
     Disconnect,
     /// Send so many bytes to the remote address.

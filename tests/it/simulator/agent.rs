@@ -133,7 +133,7 @@ impl Agent {
         lossless: bool,
     ) -> Result<usize, Refusal> {
         let key = net.ledgers.len();
-        let (number, _) = self.roster.add(&Principal::owner(), Some(id.clone()), |_| key)?;
+        let (number, _) = self.roster.add(&Principal::owner(), Some(id.clone()), |_| Ok(key))?;
         let limits = RingLimits { events: 16, payload_bytes: 6 * READ as u64, final_events: 48 };
         let ring = if lossless { Ring::lossless(limits) } else { Ring::new(limits) };
         let calls = CallLimits { running: 8, remembered: REMEMBERED, remembered_bytes: 1 << 20 };

@@ -3,12 +3,12 @@
 //! still, and hosts that sleep. Time is a number, chance is a seed, and a run that fails is had again by one line.
 
 mod agent;
-mod chance;
+pub mod chance;
 mod controller;
-mod history;
+pub mod history;
 mod messages;
 mod streams;
-mod validators;
+pub mod validators;
 mod watcher;
 mod world;
 

@@ -183,7 +183,7 @@ impl Watcher {
                 self.end(net, None);
             }
             Frame::Refused("UNREACHABLE") => {
-                self.end(net, Some(ClientError::Unreachable { message: String::new() }));
+                self.end(net, Some(ClientError::Unreachable { message: String::new(), nobody: false, sent: true }));
             }
             Frame::Refused(reason) => {
                 net.require(reason != "FUTURE_EVENT", || "a watcher asks for what has not happened".to_owned());

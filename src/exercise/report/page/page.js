@@ -131,13 +131,13 @@
     const advice = step.advice ?? [];
     return h('article', { class: `failure ${step.result}` },
       h('header', {}, h('span', {}, `step ${step.number} · ${about}`),
-        h('span', {}, h('button', { class: 'link', onclick: () => jump(step) }, `line ${step.line}`), near && '  ·  ',
+        h('span', {}, h('button', { class: 'link', onclick: () => jump(step) }, `${step.file ? plain(step.file) + ' ' : ''}line ${step.line}`), near && '  ·  ',
           near && h('button', { class: 'link', onclick: () => select(near, true) }, 'show in the diagram'))),
       h('p', { class: 'message' }, prose(step.message ?? '')),
       h('dl', {},
         seen && [h('dt', {}, 'seen'), h('dd', { class: 'mono' }, plain(seen))],
         advice.map((line, at) => [h('dt', {}, at ? '' : 'likely cause'), h('dd', {}, prose(line))])),
-      h('div', { class: 'snippet' }, codeLines(step.line - 3, step.line + 2)));
+      h('div', { class: 'snippet' }, codeLines(step.line - 3, step.line + 2, step.file)));
   }
 
   // The event that a failed step is the closest to: its own, or the last one of its socket before it.
@@ -308,7 +308,8 @@
     const front = [];
     if (!crowded) {
       const words = from === null ? event.label ?? event.kind : '';
-      const said = [event.socket, event.detail].filter(Boolean).map(plain).join('  ');
+      const wrong = event.before_cause_ns && `by the clocks ${span(event.before_cause_ns)} before its cause`;
+      const said = [event.socket, wrong, event.detail].filter(Boolean).map(plain).join('  ');
       const columns = [...x.values()];
       const spare = Math.floor((((left ? at === columns[0] : at === columns.at(-1)) ? side : column) - 30 - (event.step ? 14 : 0)) / 7.1);
       const anchor = left ? { x: at - 14, 'text-anchor': 'end' } : { x: at + 14 };
@@ -399,7 +400,7 @@
   }
 
   const PLAIN = new Set(['at_ns', 'host', 'event_seq', 'time', 'socket_id', 'socket_uid', 'name', 'request_id', 'kind', 'text', 'label', 'detail', 'tone',
-    'caused_by', 'hex', 'hex_cut', 'error', 'key', 'column', 'socket', 'bound', 'step', 'effects', 'cause']);
+    'caused_by', 'unordered', 'before_cause_ns', 'hex', 'hex_cut', 'error', 'key', 'column', 'socket', 'bound', 'step', 'effects', 'cause']);
 
   function detail(event) {
     const link = other => h('button', { class: 'link', onclick: () => select(other, false) }, `${plain(other.host)} ${plain(other.socket)}: ${plain(other.kind)}`);
@@ -415,6 +416,7 @@
       event.request_id && ['request', h('code', {}, plain(event.request_id))],
       event.step && ['checked by', h('button', { class: 'link', onclick: () => jump(event.step) }, `step ${event.step.number}, line ${event.step.line}`)],
       event.cause && ['caused by', link(event.cause)],
+      event.before_cause_ns && ['contradiction', `by the clocks ${span(event.before_cause_ns)} before its cause: one of them was set, or goes wrong`],
       ...event.effects.map((effect, at) => [at ? '' : 'led to', link(effect)]),
     ].filter(Boolean);
     pane.replaceChildren(h('h2', {}, 'Event'), h('h3', {}, plain(event.text)),
@@ -465,21 +467,26 @@
   // === The exercise ===
 
   function source() {
-    const lines = state.run.exercise.source.split('\n').length;
-    return h('section', { id: 'source' }, h('h2', {}, 'The exercise'), h('div', { class: 'source' }, codeLines(1, lines, true)));
+    const included = state.run.exercise.included ?? [];
+    return h('section', { id: 'source' }, h('h2', {}, 'The exercise'), h('div', { class: 'source' }, codeLines(1, Infinity, undefined, true)),
+      included.map(({ file }) => [h('h3', {}, plain(file)), h('div', { class: 'source' }, codeLines(1, Infinity, file, true))]));
   }
 
-  function codeLines(from, to, whole = false) {
-    const lines = state.run.exercise.source.replace(/\n$/, '').split('\n');
+  const lineId = (file, no) => file ? `line-${file}-${no}` : `line-${no}`;
+
+  // Lines of the exercise, or of a file that it includes.
+  function codeLines(from, to, file, whole = false) {
+    const text = file ? state.run.exercise.included?.find(it => it.file === file)?.source ?? '' : state.run.exercise.source;
+    const lines = text.replace(/\n$/, '').split('\n');
     const done = new Map();
-    for (const step of state.run.steps) if (!done.has(step.line) || step.result !== 'passed') done.set(step.line, step);
-    const planned = new Map(state.run.exercise.plan.map(step => [step.line, step]));
+    for (const step of state.run.steps) if (step.file === file) if (!done.has(step.line) || step.result !== 'passed') done.set(step.line, step);
+    const planned = new Map(state.run.exercise.plan.filter(step => step.file === file).map(step => [step.line, step]));
     const rows = [];
     for (let no = Math.max(from, 1); no <= Math.min(to, lines.length); no++) {
       const step = done.get(no), plan = planned.get(no);
       const mark = step ? MARKS[step.result] : plan ? '–' : '';
       const took = step ? `step ${step.number} · ${span(step.elapsed_ns)}` : plan ? 'not reached' : '';
-      rows.push(h('div', { class: `code ${step ? `step ${step.result}` : ''}`, id: whole && `line-${no}`, onclick: step && (() => { const near = nearest(step); if (near) select(near, true); }) },
+      rows.push(h('div', { class: `code ${step ? `step ${step.result}` : ''}`, id: whole && lineId(file, no), onclick: step && (() => { const near = nearest(step); if (near) select(near, true); }) },
         h('span', { class: `mark ${step ? TONES[step.result] : 'soft'}` }, mark), h('span', { class: 'no' }, no), h('span', {}, yaml(lines[no - 1])), h('span', { class: 'took' }, took)));
       if (whole && step && step.result !== 'passed') {
         rows.push(h('p', { class: `remark ${step.result}` }, [step.message, ...(step.advice ?? [])].map((line, at) => [at ? '\n' : '', prose(line)])));
@@ -497,7 +504,7 @@
   }
 
   function jump(step) {
-    document.getElementById(`line-${step.line}`)?.scrollIntoView({ block: 'center' });
+    document.getElementById(lineId(step.file, step.line))?.scrollIntoView({ block: 'center' });
   }
 
   function environment() {

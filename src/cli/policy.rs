@@ -1,0 +1,163 @@
+//! `farsock policy`: what a policy allows, and why.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::agent::PORT;
+use crate::cli::files::tell;
+use crate::cli::{Exit, complain, print};
+use crate::model::address::{AddressText, Host, Port, Transport, socket_addr};
+use crate::model::id::Principal;
+use crate::model::mistake::{Source, suggestion};
+use crate::model::option::OptionSpec;
+use crate::model::policy::{AddressUse, Decision, Place, Policy, Right, Use};
+
+/// What `farsock policy` takes.
+#[derive(Debug, Args)]
+pub(super) struct PolicyArgs {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Check a policy file, or explain what it decides
+    #[command(after_help = "Examples:
+  farsock policy check policy.yaml
+  farsock policy check policy.yaml --as bob connect 10.0.0.2:80
+  farsock policy check policy.yaml --as bob --transport udp bind 0.0.0.0:5353
+  farsock policy check policy.yaml --as alice set SO_MARK
+  farsock policy check policy.yaml --as alice use-others
+
+Exit codes: 0 it is allowed, or the file is right; 1 usage, 2 the file is wrong, 4 it is denied.")]
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// The policy file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Who would do it: the name of a certificate, or `owner`, who comes by the Unix socket or with the token
+    #[arg(long = "as", value_name = "NAME", requires = "operation")]
+    who: Option<String>,
+
+    /// By which transport [default: udp for send and join, tcp otherwise]
+    #[arg(long, value_name = "TRANSPORT", requires = "operation")]
+    transport: Option<TransportArg>,
+
+    /// What would be done: bind, listen, accept, connect, send, join, set; or a right, such as look or use-others
+    #[arg(value_name = "OPERATION", requires = "who")]
+    operation: Option<String>,
+
+    /// With what: ADDRESS:PORT, an ADDRESS where the port does not matter, or the name of a socket option
+    #[arg(value_name = "TARGET")]
+    target: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TransportArg {
+    Tcp,
+    Udp,
+}
+
+/// Checks a policy, or explains what it decides.
+pub(super) fn policy(args: &PolicyArgs) -> Exit {
+    let PolicyCommand::Check(args) = &args.command;
+    let (source, policy) = match load(&args.file) {
+        Ok(read) => read,
+        Err(exit) => return exit,
+    };
+    let (Some(who), Some(operation)) = (&args.who, &args.operation) else {
+        return print(&format!("✓ {}  {}  {}\n", policy.title(), policy.size(), source.name));
+    };
+    match explain(&policy, who, operation, args) {
+        Ok((what, decision)) => show(&source, &policy, who, &what, &decision),
+        Err(problem) => {
+            complain(problem);
+            Exit::Usage
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<(Source, Policy), Exit> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| {
+        complain(format_args!("{name}: {error}"));
+        Exit::Usage
+    })?;
+    let source = Source { name, text };
+    match Policy::read(&source) {
+        Ok(policy) => Ok((source, policy)),
+        Err(mistakes) => {
+            tell(&source, &mistakes, false);
+            Err(Exit::WrongFile)
+        }
+    }
+}
+
+/// What was asked, in words, and what the policy says to it.
+fn explain(policy: &Policy, who: &str, operation: &str, args: &CheckArgs) -> Result<(String, Decision), String> {
+    let who = Principal::parse(who).map_err(|problem| format!("--as: {problem}"))?;
+    if let Some(right) = Right::named(operation) {
+        return match &args.target {
+            None => Ok((operation.to_owned(), policy.decide_right(&who, right))),
+            Some(target) => Err(format!("`{operation}` is a right and takes nothing more: leave `{target}` out")),
+        };
+    }
+    let Some(kind) = Use::named(operation) else {
+        let known = Use::ALL.iter().map(|kind| kind.word()).chain(Right::ALL.iter().map(|right| right.word()));
+        return Err(format!("there is no operation `{operation}`: {}", suggestion(operation, known)));
+    };
+    let target = args.target.as_deref().ok_or_else(|| match kind {
+        Use::Set => "`set` needs the name of a socket option, such as SO_MARK".to_owned(),
+        _ => format!("`{operation}` needs an address, such as 10.0.0.2:80"),
+    })?;
+    if kind == Use::Set {
+        let spec = OptionSpec::find(target).map_err(|problem| problem.problem.to_string())?;
+        return Ok((format!("set {}", spec.name), policy.decide_option(&who, spec.name)));
+    }
+    let transport = match args.transport {
+        Some(TransportArg::Udp) => Transport::Udp,
+        Some(TransportArg::Tcp) => Transport::Tcp,
+        None if matches!(kind, Use::Send | Use::Join) => Transport::Udp,
+        None => Transport::Tcp,
+    };
+    let what = AddressUse { kind, transport, addr: address(target, kind)?, also: None };
+    // Of an agent that is started without --listen; which addresses its host has is not known here.
+    let control: [SocketAddr; 1] = [(Ipv4Addr::LOCALHOST, PORT).into()];
+    let place = Place { control: &control, is_local: &|_| false };
+    Ok((what.to_string(), policy.decide(&who, &what, place)))
+}
+
+fn address(text: &str, kind: Use) -> Result<SocketAddr, String> {
+    let read = AddressText::parse(text).map_err(|problem| problem.to_string())?;
+    let Host::Ip(ip, _) = read.host else {
+        return Err(format!("`{text}`: an IP address is needed; what a name means, the agent looks up"));
+    };
+    match read.port {
+        Port::Number(port) => Ok(socket_addr(ip, port, 0)),
+        Port::Absent if matches!(kind, Use::Accept | Use::Join) => Ok(socket_addr(ip, 0, 0)),
+        Port::Absent | Port::Service(_) => Err(format!("`{text}`: a port is needed, as a number")),
+    }
+}
+
+fn show(source: &Source, policy: &Policy, who: &str, what: &str, decision: &Decision) -> Exit {
+    let roles = match Principal::parse(who).map(|who| policy.roles(&who).join(", ")) {
+        Ok(roles) if !roles.is_empty() => roles,
+        _ => "no role".to_owned(),
+    };
+    let (verdict, may) = if decision.allowed { ("allowed", "may") } else { ("denied", "may not") };
+    let mut text = format!("{verdict}: {who} ({roles}) {may} {what}: {decision}\n");
+    if let Some(line) = decision.line()
+        && let Some(rule) = source.text.lines().nth(line - 1)
+    {
+        text.push_str(&format!("  {}:{line}  {}\n", source.name, rule.trim()));
+    }
+    let printed = print(&text);
+    if decision.allowed || printed != Exit::Passed { printed } else { Exit::Failed }
+}

@@ -1,0 +1,350 @@
+//! Where it is written down what was done: a file of lines ([`crate::model::audit`]) that only its user may read.
+//!
+//! Invariants: a change is begun only when the line that says so is in the file. No line is ever half of one. What cannot be written about
+//! the end of a change is kept, and written before anything else may begin.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use thiserror::Error;
+
+use crate::model::audit::{self, Deed, Ended};
+use crate::model::errno::Errno;
+use crate::model::id::{InstanceId, Principal};
+use crate::model::policy::{Right, Rpc};
+use crate::model::refusal::Refusal;
+use crate::model::time::Clock;
+use crate::pki::{PrivateFileError, make_private_directory};
+
+/// Where records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditFile {
+    /// The file. Full ones are beside it: `.1` is the newest of them.
+    pub path: PathBuf,
+    /// How many bytes a file may have; the next line then begins another one.
+    pub bytes: u64,
+    /// How many full ones are kept.
+    pub kept: u32,
+}
+
+impl AuditFile {
+    /// How large one is where nobody says.
+    pub const USUAL_BYTES: u64 = 64 << 20;
+    /// How many are kept.
+    pub const USUAL_KEPT: u32 = 8;
+
+    /// One that is there, or is to be made.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, bytes: Self::USUAL_BYTES, kept: Self::USUAL_KEPT }
+    }
+}
+
+/// Why nothing can be written down.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AuditError {
+    /// The file cannot be used.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// Another agent writes to it.
+    #[error("{0}: another agent writes its records there: give each one a file of its own (--audit)")]
+    InUse(String),
+}
+
+/// Writes records.
+pub struct Audit {
+    file: AuditFile,
+    instance: InstanceId,
+    clock: Arc<dyn Clock>,
+    next: AtomicU64,
+    open: Mutex<Open>,
+}
+
+struct Open {
+    file: File,
+    size: u64,
+    /// Lines on the ends of changes that could not be written.
+    owed: VecDeque<String>,
+}
+
+impl Audit {
+    /// Opens the file, and begins a life in it.
+    pub fn open(file: AuditFile, instance: InstanceId, clock: Arc<dyn Clock>) -> Result<Self, AuditError> {
+        if let Some(parent) = file.path.parent() {
+            make_private_directory(parent)?;
+        }
+        let open = open(&file.path)?;
+        let size = private_size(&file.path, &open)?;
+        let open = Mutex::new(Open { file: open, size, owed: VecDeque::new() });
+        let audit = Self { file, instance, clock, next: AtomicU64::new(1), open };
+        let first = audit::opened(audit.clock.now(), &audit.instance);
+        let written = audit.locked().put(&first);
+        written.map_err(|error| PrivateFileError::new(&audit.file.path, &error))?;
+        Ok(audit)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Writes down that somebody is about to do something; where that cannot be written, it must not be done.
+    pub(super) fn begin(self: &Arc<Self>, deed: Deed) -> Result<Entry, Refusal> {
+        let mut open = self.locked();
+        // Under the lock, so that numbers stand in the file in their order.
+        let number = self.next.load(Ordering::Relaxed);
+        self.append(&mut open, &audit::begun(self.clock.now(), number, &deed)).map_err(|error| {
+            tracing::error!(%error, path = %self.file.path.display(), "a record cannot be written: the operation is refused");
+            let errno = Errno::new(error.raw_os_error().unwrap_or(libc::EIO));
+            Refusal::AuditUnavailable { errno }
+        })?;
+        self.next.store(number + 1, Ordering::Relaxed);
+        Ok(Entry { audit: Arc::clone(self), number, deed, open: true })
+    }
+
+    /// Writes down that somebody has asked for what none of his roles allows. Nothing was done, so nothing depends on it.
+    pub(super) fn denied(&self, who: &Principal, rpc: Rpc, right: Right) {
+        let line = audit::denied(self.clock.now(), who, rpc, right);
+        if let Err(error) = self.append(&mut self.locked(), &line) {
+            tracing::error!(%error, path = %self.file.path.display(), "a record of a denial cannot be written");
+        }
+    }
+
+    fn end(&self, number: u64, deed: &Deed, ended: &Ended) {
+        let line = audit::ended(self.clock.now(), number, deed, ended);
+        let mut open = self.locked();
+        if let Err(error) = self.append(&mut open, &line) {
+            tracing::error!(%error, path = %self.file.path.display(), "a record cannot be written yet: nothing else begins before it is");
+            open.owed.push_back(line);
+        }
+    }
+
+    fn append(&self, open: &mut Open, line: &str) -> io::Result<()> {
+        while let Some(owed) = open.owed.front().cloned() {
+            self.put(open, &owed)?;
+            open.owed.pop_front();
+        }
+        self.put(open, line)
+    }
+
+    fn put(&self, open: &mut Open, line: &str) -> io::Result<()> {
+        if open.size > 0 && open.size + line.len() as u64 > self.file.bytes {
+            self.rotate(open)?;
+        }
+        open.put(line)
+    }
+
+    /// Puts the file aside, and begins another one.
+    fn rotate(&self, open: &mut Open) -> io::Result<()> {
+        let aside = |number: u32| {
+            let mut name = self.file.path.clone().into_os_string();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        match self.file.kept {
+            0 => fs::remove_file(&self.file.path)?,
+            kept => {
+                for number in (1..kept).rev().filter(|number| aside(*number).exists()) {
+                    fs::rename(aside(number), aside(number + 1))?;
+                }
+                fs::rename(&self.file.path, aside(1))?;
+            }
+        }
+        let next = options().create_new(true).open(&self.file.path)?;
+        // Nobody else can have it: it was not there.
+        next.try_lock().map_err(io::Error::from)?;
+        (open.file, open.size) = (next, 0);
+        open.put(&audit::opened(self.clock.now(), &self.instance))
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Writes a line, or nothing.
+    fn put(&mut self, line: &str) -> io::Result<()> {
+        match self.file.write_all(line.as_bytes()) {
+            Ok(()) => {
+                self.size += line.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // Half of it may be there. Where that cannot be taken back, the next line cannot be written either.
+                let _ = self.file.set_len(self.size);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.append(true).mode(0o600);
+    options
+}
+
+fn open(path: &Path) -> Result<File, AuditError> {
+    let file = options().create(true).open(path).map_err(|error| PrivateFileError::new(path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AuditError::InUse(path.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(PrivateFileError::new(path, &error).into()),
+    }
+}
+
+/// The size of a file that nobody else can read.
+fn private_size(path: &Path, file: &File) -> Result<u64, AuditError> {
+    let metadata = file.metadata().map_err(|error| PrivateFileError::new(path, &error))?;
+    if metadata.mode() & 0o077 != 0 {
+        let path = path.display().to_string();
+        return Err(PrivateFileError::NotPrivate { path, how: "read", mode: "600" }.into());
+    }
+    Ok(metadata.len())
+}
+
+/// A change that has been written down, and whose end has not.
+pub(super) struct Entry {
+    audit: Arc<Audit>,
+    number: u64,
+    deed: Deed,
+    open: bool,
+}
+
+impl Entry {
+    /// Writes down how it has ended.
+    pub(super) fn end(mut self, ended: &Ended) {
+        self.open = false;
+        self.audit.end(self.number, &self.deed, ended);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.open {
+            self.audit.end(self.number, &self.deed, &Ended::unknown());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::time::Timestamp;
+    use serde_json::Value;
+
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_nanos(0)
+        }
+
+        fn at_realtime(&self, nanos: i64) -> Timestamp {
+            Timestamp::from_nanos(nanos)
+        }
+    }
+
+    fn audit(file: &AuditFile) -> Result<Arc<Audit>, AuditError> {
+        Audit::open(file.clone(), InstanceId::from_random([7; 16]), Arc::new(Stopped)).map(Arc::new)
+    }
+
+    fn deed(session: &str) -> Deed {
+        let alice = Principal::parse("alice").unwrap();
+        let (owner, session) = (alice.clone(), session.to_owned());
+        Deed { who: alice, rpc: Rpc::ResetSession, owner, session, details: Vec::new() }
+    }
+
+    fn lines(path: &Path) -> Vec<Value> {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn records(path: &Path) -> Vec<String> {
+        let short = |line: &Value| {
+            let word = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+            format!("{} {}{}", word("record"), line["number"], word("outcome"))
+        };
+        lines(path).iter().map(short).collect()
+    }
+
+    #[test]
+    fn a_change_stands_before_and_after_it_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = AuditFile::at(folder.path().join("deep/er/audit.jsonl"));
+        let audit = audit(&file).unwrap();
+        let entry = audit.begin(deed("lab")).unwrap();
+        assert_eq!(records(&file.path), ["opened null", "begun 1"]);
+        drop(audit.begin(deed("lab")).unwrap());
+        entry.end(&Ended::done(Vec::new()));
+        audit.denied(&Principal::owner(), Rpc::ResetSession, Right::Use);
+        assert_eq!(
+            records(&file.path),
+            ["opened null", "begun 1", "begun 2", "ended 2unknown", "ended 1done", "denied null"]
+        );
+        let metadata = fs::metadata(&file.path).unwrap();
+        assert_eq!(metadata.mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_has_one_writer_and_no_other_reader() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = AuditFile::at(folder.path().join("audit.jsonl"));
+        let first = audit(&file).unwrap();
+        assert!(matches!(audit(&file), Err(AuditError::InUse(_))));
+        drop(first);
+        drop(audit(&file).unwrap());
+        assert_eq!(records(&file.path), ["opened null", "opened null"], "a second life goes on in it");
+        fs::set_permissions(&file.path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        assert!(matches!(audit(&file), Err(AuditError::File(PrivateFileError::NotPrivate { .. }))));
+    }
+
+    #[test]
+    fn full_files_are_put_aside_and_the_oldest_one_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = AuditFile { bytes: 600, kept: 2, ..AuditFile::at(folder.path().join("audit.jsonl")) };
+        let audit = audit(&file).unwrap();
+        for _ in 0..20 {
+            audit.begin(deed("lab")).unwrap().end(&Ended::done(Vec::new()));
+        }
+        let names = [".2", ".1", ""].map(|end| folder.path().join(format!("audit.jsonl{end}")));
+        let mut numbers = Vec::new();
+        for name in &names {
+            assert!(fs::metadata(name).unwrap().len() <= 600);
+            assert_eq!(fs::metadata(name).unwrap().mode() & 0o777, 0o600);
+            let lines = lines(name);
+            assert_eq!(lines[0]["record"], "opened", "each file says whose it is");
+            numbers.extend(lines.iter().filter(|line| line["record"] == "begun").map(|line| line["number"].clone()));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        let last: Vec<Value> = (21 - numbers.len() as u64..=20).map(Value::from).collect();
+        assert_eq!(numbers, last, "without a gap up to the last one");
+    }
+
+    /// Here the next file cannot be begun, because the full one cannot be put aside.
+    #[test]
+    fn nothing_begins_that_cannot_be_written_down_and_no_end_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = AuditFile { bytes: 400, kept: 1, ..AuditFile::at(folder.path().join("audit.jsonl")) };
+        let in_the_way = folder.path().join("audit.jsonl.1");
+        fs::create_dir_all(in_the_way.join("not empty")).unwrap();
+        let audit = audit(&file).unwrap();
+        let first = audit.begin(deed("lab")).unwrap();
+        let second = audit.begin(deed("a-rather-long-name-of-a-session-to-fill-it-up")).err();
+        assert!(matches!(second, Some(Refusal::AuditUnavailable { .. })), "{second:?}");
+        first.end(&Ended::done(vec![("x", audit::Detail::Text("y".repeat(200)))]));
+        assert_eq!(records(&file.path), ["opened null", "begun 1"]);
+        assert!(audit.begin(deed("lab")).is_err());
+        fs::remove_dir_all(&in_the_way).unwrap();
+        let entry = audit.begin(deed("lab")).unwrap();
+        entry.end(&Ended::done(Vec::new()));
+        // One full file is kept: that of the first line is gone by now.
+        assert_eq!(records(&in_the_way), ["opened null", "ended 1done"]);
+        assert_eq!(records(&file.path), ["opened null", "begun 2", "ended 2done"]);
+    }
+}
