@@ -194,6 +194,42 @@ test('connections that were accepted while events got lost are taken all the sam
   await agent.stop();
 });
 
+test('a list that comes late takes no connection twice', async () => {
+  const agent = await EmbeddedAgent.start({ args: ['--limit', 'log_events=16', '--limit', 'log_final_events=0'] });
+  const way = await cuttable(agent);
+  const far = host(way.endpoint);
+  const near = agent.host();
+  const { sockets } = far.api;
+  const list = sockets.listSockets.bind(sockets);
+  const names = [];
+  const server = far.net.createServer((socket) => {
+    names.push(`${socket.remoteAddress}:${socket.remotePort}`);
+    socket.on('close', () => server.emit('one is over')).end('hola');
+  });
+  const port = await listening(server, '127.0.0.1');
+  const over = event(server, 'one is over');
+  sockets.listSockets = async (...args) => {
+    const answer = await list(...args);
+    // Meanwhile, connections that are on it have been told by events, and have ended.
+    await over;
+    return answer;
+  };
+  way.block(true);
+  const clients = Array.from({ length: 30 }, () => near.net.connect(port, '127.0.0.1'));
+  await Promise.all(clients.map((client) => event(client, 'connect')));
+  const closes = Promise.all(clients.map((client) => event(client.resume(), 'close')));
+  way.block(false);
+  await within('the end of all of them', closes);
+  assert.equal(names.length, 30);
+  assert.equal(new Set(names).size, 30, 'each of them once');
+  const closed = settled(server, 'close');
+  server.close();
+  await within('the close of the server', closed);
+  await far.close();
+  way.close();
+  await agent.stop();
+});
+
 test('a watch ends with its signal, and with its session', async () => {
   const agent = await EmbeddedAgent.start();
   const far = agent.host();

@@ -49,6 +49,12 @@ interface Listener {
   local?: Address;
   /** The server was closed, or the listener is gone. */
   closed: boolean;
+  /** The highest number of a connection of which an event has told. Events tell of them in order. */
+  told: number;
+  /** Connections that were taken and may be told of again: by a list that is on its way, or by an event that a list was faster than. */
+  readonly taken: Set<number>;
+  /** Lists that are on their way. */
+  lists: number;
 }
 
 /** A server on a far host. */
@@ -98,7 +104,7 @@ export class FarServer extends EventEmitter {
     if (listener) this.once('listening', listener as () => void);
     const where = whereToListen(args, options);
     this.#closeOn(options.signal as AbortSignal | undefined);
-    const wanted: Listener = { closed: false };
+    const wanted: Listener = { closed: false, told: 0, taken: new Set(), lists: 0 };
     this.#listener = wanted;
     this.#begin(wanted, where).catch((error) => {
       this.#release(wanted);
@@ -159,7 +165,7 @@ export class FarServer extends EventEmitter {
   #happened(wanted: Listener, session: Session, event: Event): void {
     switch (event.body?.$case) {
       case 'accepted':
-        this.#accepted(wanted, session, event.body.value);
+        this.#told(wanted, session, event.body.value);
         break;
       case 'acceptFailed':
         if (!wanted.closed) this.emit('error', acceptException(event.body.value.error));
@@ -170,9 +176,18 @@ export class FarServer extends EventEmitter {
     }
   }
 
-  #accepted(wanted: Listener, session: Session, event: AcceptedEvent): void {
+  #told(wanted: Listener, session: Session, event: AcceptedEvent): void {
+    const number = childNumber(event.acceptedId);
+    wanted.told = Math.max(wanted.told, number);
+    this.#accepted(wanted, session, number, event);
+    if (wanted.lists > 0) return;
+    for (const taken of wanted.taken) if (taken <= number) wanted.taken.delete(taken);
+  }
+
+  #accepted(wanted: Listener, session: Session, number: number, event: AcceptedEvent): void {
     const socket = { sessionId: session.id, socketId: event.acceptedId, socketUid: event.acceptedUid, allowMissing: true };
-    if (!event.local || !event.remote || this.#open.has(event.acceptedId)) return;
+    if (!event.local || !event.remote || wanted.taken.has(number)) return;
+    wanted.taken.add(number);
     if (wanted.closed) {
       // Nobody will take it: as the kernel does with what waits at a listener that is closed.
       this.#host.api.sockets.abortSocket(socket, { timeout: ANSWER_TIMEOUT }).catch(() => {});
@@ -218,18 +233,23 @@ export class FarServer extends EventEmitter {
 
   /** Events are missing: takes the connections of which they may have told. */
   #catchUp(wanted: Listener, session: Session): void {
-    const { socketId } = wanted;
+    const { socketId, told } = wanted;
+    wanted.lists += 1;
     const asked = this.#host.api.sockets.listSockets({ sessionId: session.id }, { timeout: ANSWER_TIMEOUT });
-    asked.then(
-      ({ sockets }) => {
-        for (const { parentId, socketId: acceptedId, socketUid: acceptedUid, local, remote } of sockets) {
-          if (parentId !== socketId) continue;
-          process.nextTick(() => this.#accepted(wanted, session, { acceptedId, acceptedUid, local, remote }));
-        }
-      },
-      // An agent that cannot be asked cannot be watched either, and that is told.
-      () => {},
-    );
+    asked
+      .then(
+        ({ sockets }) => {
+          for (const { parentId, socketId: acceptedId, socketUid: acceptedUid, local, remote } of sockets) {
+            const number = childNumber(acceptedId);
+            // Those up to here have been taken before, and may be closing still.
+            if (parentId !== socketId || number <= told) continue;
+            process.nextTick(() => this.#accepted(wanted, session, number, { acceptedId, acceptedUid, local, remote }));
+          }
+        },
+        // An agent that cannot be asked cannot be watched either, and that is told.
+        () => {},
+      )
+      .then(() => process.nextTick(() => (wanted.lists -= 1)));
   }
 
   /** A connection of this server is over. */
@@ -333,6 +353,11 @@ export class FarServer extends EventEmitter {
 
 /** A listener of connections. */
 export type Listening = (socket: FarSocket) => void;
+
+/** 3, of `door.3`. */
+function childNumber(socketId: string): number {
+  return Number(socketId.slice(socketId.lastIndexOf('.') + 1));
+}
 
 function acceptException(error: SocketError | undefined): Error {
   return errnoException(error?.name ?? 'ECONNABORTED', 'accept', { number: error?.number });
