@@ -1,6 +1,7 @@
 package farsock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,20 +61,7 @@ func (c *Config) find(name string) (*endpoint, error) {
 		return nil, err
 	}
 	if host, known := hosts.Hosts[name]; known {
-		beside := func(path string) string {
-			if path == "" || filepath.IsAbs(path) {
-				return path
-			}
-			return filepath.Join(filepath.Dir(file), path)
-		}
-		tokenFile, tlsCert := c.TokenFile, c.TLSCert
-		if tokenFile == "" {
-			tokenFile = beside(host.TokenFile)
-		}
-		if tlsCert == "" {
-			tlsCert = beside(host.TLSCert)
-		}
-		endpoint, err := c.endpoint(host.Agent, tokenFile, tlsCert)
+		endpoint, err := c.listed(name, host, filepath.Dir(file))
 		if err != nil {
 			return nil, fmt.Errorf("%s: host %s: %w", file, name, err)
 		}
@@ -85,6 +73,33 @@ func (c *Config) find(name string) (*endpoint, error) {
 	return nil, fmt.Errorf("there is no host %q in %s: it has %s", name, file, hosts.names())
 }
 
+// listed is the endpoint of a host of the inventory. What the caller has said comes before what the inventory says.
+func (c *Config) listed(name string, host *inventoryHost, directory string) (*endpoint, error) {
+	if host == nil {
+		host = &inventoryHost{}
+	}
+	with := *c
+	files := map[*string]string{
+		&with.TokenFile: host.TokenFile, &with.TLSCert: host.TLSCert, &with.TLSKey: host.TLSKey, &with.TLSCA: host.TLSCA,
+	}
+	for field, path := range files {
+		if *field == "" && path != "" {
+			if !filepath.IsAbs(path) {
+				path = filepath.Join(directory, path)
+			}
+			*field = path
+		}
+	}
+	if host.TokenEnv != "" && with.Token == "" && with.TokenFile == "" {
+		token, there := os.LookupEnv(host.TokenEnv)
+		if !there {
+			return nil, fmt.Errorf("there is no variable %s in the environment, which `token_env` says has the token", host.TokenEnv)
+		}
+		with.Token = token
+	}
+	return with.endpoint(cmp.Or(host.Agent, name), with.TokenFile, with.TLSCert)
+}
+
 // endpoint reads lab-a, lab-a:7625, [::1]:7625, 7625, unix:/path.
 func (c *Config) endpoint(text, tokenFile, tlsCert string) (*endpoint, error) {
 	if path, is := strings.CutPrefix(text, "unix:"); is {
@@ -92,6 +107,9 @@ func (c *Config) endpoint(text, tokenFile, tlsCert string) (*endpoint, error) {
 			return nil, errors.New("unix: needs a path")
 		}
 		return &endpoint{network: "unix", address: path, token: func() (string, error) { return "", nil }}, nil
+	}
+	if strings.HasPrefix(text, "ssh://") {
+		return nil, fmt.Errorf("%s: only farsock run goes by ssh: name a port or a Unix socket, or forward one of them by ssh -L", text)
 	}
 	host, port := text, strconv.Itoa(DefaultPort)
 	if _, err := netip.ParseAddr(text); err != nil {

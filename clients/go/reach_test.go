@@ -66,9 +66,22 @@ func TestInventory(t *testing.T) {
 	}
 	token := must(os.ReadFile(shared.TokenFile()))(t)
 	_ = write("lab-b.token", string(token))
-	lab := write("lab.yaml", "hosts:\n  lab-a: "+shared.Endpoint()+"\n  lab-b: {agent: \""+shared.TCPEndpoint()+"\", token_file: lab-b.token}\n")
-	for _, name := range []string{"lab-a", "lab-b", shared.Endpoint()} {
+	lab := write("lab.yaml", "hosts:\n  lab-a: "+shared.Endpoint()+"\n  lab-b: {agent: \""+shared.TCPEndpoint()+"\", token_file: lab-b.token}\n"+
+		"  lab-c: {agent: \""+shared.TCPEndpoint()+"\", token_env: LAB_C, labels: {site: madrid}, groups: [web], addresses: {front: 192.0.2.1}}\n"+
+		"  lab-d: {agent: \"ssh://lab-d\", program: /opt/farsock}\n  lab-e.example:\n")
+	_, err := (&farsock.Config{Inventory: lab}).Open("lab-c")
+	if err == nil || !strings.Contains(err.Error(), "there is no variable LAB_C") {
+		t.Errorf("%v", err)
+	}
+	t.Setenv("LAB_C", strings.TrimSpace(string(token)))
+	for _, name := range []string{"lab-a", "lab-b", "lab-c", shared.Endpoint()} {
 		hello(t, openWith(t, farsock.Config{Inventory: lab}, name))
+	}
+	if named, err := (&farsock.Config{Inventory: lab}).Open("lab-e.example"); err != nil || named.Endpoint() != "lab-e.example:7625" {
+		t.Errorf("%v, %v", named, err)
+	}
+	if _, err := (&farsock.Config{Inventory: lab}).Open("lab-d"); err == nil || !strings.Contains(err.Error(), "only farsock run goes by ssh") {
+		t.Errorf("%v", err)
 	}
 	t.Setenv("FARSOCK_INVENTORY", lab)
 	hello(t, openWith(t, farsock.Config{}, "lab-a"))
@@ -76,7 +89,6 @@ func TestInventory(t *testing.T) {
 	for text, want := range map[string]string{
 		"hosts: {lab-a: \"7625\"}":               `there is no host "lab-z" in`,
 		"hosts: {lab-z: {agent: x, tokn: y}}":    `there is no "tokn"`,
-		"hosts: {lab-z: {token_file: y}}":        "`agent` is needed",
 		"hosts: {lab-z: \"x:99999\"}":            "is no endpoint",
 		"machines: {}":                           "machines",
 		"{}":                                     "`hosts:` is needed",

@@ -119,8 +119,10 @@ type Agent struct {
 	LabAddresses []string `protobuf:"bytes,4,rep,name=lab_addresses,json=labAddresses,proto3" json:"lab_addresses,omitempty"`
 	// Where the agent itself is reached: `127.0.0.1:7625`, `unix:/run/user/1000/farsock/agent.sock`.
 	ControlAddresses []string `protobuf:"bytes,5,rep,name=control_addresses,json=controlAddresses,proto3" json:"control_addresses,omitempty"`
-	// What works here, by name: `tcp`, `udp`, `ipv4`, `ipv6`, `leases`, and the Linux capabilities that matter (`net_admin`,
-	// `net_bind_service`, `net_raw`), each only where it is there.
+	// What works here, by name: `tcp`, `udp`, `ipv4`, `ipv6`; what not every version of an agent can do: `leases`, `lossless` (`retention` of
+	// CreateSession, `watcher_id`, AckEvents), `transfer` (TransferSocket); and the Linux capabilities that matter (`net_admin`,
+	// `net_bind_service`, `net_raw`). Each only where it is there. An agent leaves out of a request what it does not know, so a client asks for
+	// these before it relies on them.
 	Capabilities []string `protobuf:"bytes,6,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
 	// The limits in force.
 	Limits *Limits `protobuf:"bytes,7,opt,name=limits,proto3" json:"limits,omitempty"`
@@ -134,8 +136,11 @@ type Agent struct {
 	KernelRelease string `protobuf:"bytes,11,opt,name=kernel_release,json=kernelRelease,proto3" json:"kernel_release,omitempty"`
 	// The congestion controls that TCP_CONGESTION takes: net.ipv4.tcp_available_congestion_control.
 	CongestionControls []string `protobuf:"bytes,12,rep,name=congestion_controls,json=congestionControls,proto3" json:"congestion_controls,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// How much is in use of what callers can use up, one entry each: `sockets`, `listeners`, `sessions`, `calls`, `watchers`, `log_bytes`,
+	// `log_bytes_total`, `pending_write_bytes_total`, `reserved_descriptors`. Of all callers together: it names nobody.
+	Usage         []*LimitUsage `protobuf:"bytes,13,rep,name=usage,proto3" json:"usage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Agent) Reset() {
@@ -252,6 +257,88 @@ func (x *Agent) GetCongestionControls() []string {
 	return nil
 }
 
+func (x *Agent) GetUsage() []*LimitUsage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+// How much of a limit is in use.
+type LimitUsage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the limit, as in Limits.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How much there may be: the limit. Of `log_bytes`, less where many sessions share `log_bytes_total`; of `reserved_descriptors`, how many
+	// descriptors lab sockets may have, which is all but those.
+	Limit uint64 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// How much is in use now, of what the limit counts: where it counts for each session or each caller, in the one that uses most.
+	Used uint64 `protobuf:"varint,3,opt,name=used,proto3" json:"used,omitempty"`
+	// How many requests this limit has refused since the agent was started. `log_bytes` refuses none: reading pauses (`read_paused`), or the
+	// oldest events go.
+	Refused       uint64 `protobuf:"varint,4,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitUsage) Reset() {
+	*x = LimitUsage{}
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitUsage) ProtoMessage() {}
+
+func (x *LimitUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitUsage.ProtoReflect.Descriptor instead.
+func (*LimitUsage) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *LimitUsage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LimitUsage) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *LimitUsage) GetUsed() uint64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *LimitUsage) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
 // The agent's limits. A request beyond one of them is refused with RESOURCE_EXHAUSTED (QUOTA_EXCEEDED), or with INVALID_ARGUMENT where it
 // is about the request's own size, and the limit's name is told.
 type Limits struct {
@@ -278,7 +365,7 @@ type Limits struct {
 	PendingWriteBytes uint32 `protobuf:"varint,10,opt,name=pending_write_bytes,json=pendingWriteBytes,proto3" json:"pending_write_bytes,omitempty"`
 	// Events in the log of a session.
 	LogEvents uint32 `protobuf:"varint,11,opt,name=log_events,json=logEvents,proto3" json:"log_events,omitempty"`
-	// Bytes of payload in the log of a session.
+	// Bytes of payload in the log of a session. Less where many sessions share `log_bytes_total`.
 	LogBytes uint32 `protobuf:"varint,12,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
 	// Events in the log of a session that end something and have room of their own.
 	LogFinalEvents uint32 `protobuf:"varint,13,opt,name=log_final_events,json=logFinalEvents,proto3" json:"log_final_events,omitempty"`
@@ -306,13 +393,27 @@ type Limits struct {
 	Logins uint32 `protobuf:"varint,32,opt,name=logins,proto3" json:"logins,omitempty"`
 	// The same from one source: an IPv4 address, or the first 64 bits of an IPv6 address.
 	LoginsPerSource uint32 `protobuf:"varint,33,opt,name=logins_per_source,json=loginsPerSource,proto3" json:"logins_per_source,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Sockets of a session that have begun to listen and are open.
+	Listeners uint32 `protobuf:"varint,34,opt,name=listeners,proto3" json:"listeners,omitempty"`
+	// Descriptors that are kept back from lab sockets, for the connections of controllers, files and lookups; of few descriptors at most
+	// half. getrlimit(2): RLIMIT_NOFILE, whose soft limit the agent raises to the hard one when it starts. Where lab sockets have all others,
+	// CreateSocket is refused and listeners pause (DESCRIPTOR_LIMIT); what is open goes on.
+	ReservedDescriptors uint32 `protobuf:"varint,35,opt,name=reserved_descriptors,json=reservedDescriptors,proto3" json:"reserved_descriptors,omitempty"`
+	// Bytes of payload in the logs of all sessions. Where there are so many sessions, expired ones included, that `log_bytes` each would be
+	// more, they share it equally, and each has the smaller share from then on. A session is refused that would have less than 4 MiB, and one
+	// for which others hold too much that nobody has taken yet.
+	LogBytesTotal uint32 `protobuf:"varint,36,opt,name=log_bytes_total,json=logBytesTotal,proto3" json:"log_bytes_total,omitempty"`
+	// Bytes of payload of all sessions that wait to be written: those of WriteSocket and SendDatagrams, from the request until they have ended,
+	// and `transfer_bytes` of each TransferSocket, which are set aside for it. What would be more is refused, and so is what would give a
+	// session more than it leaves to the others: alone, one has up to half.
+	PendingWriteBytesTotal uint32 `protobuf:"varint,37,opt,name=pending_write_bytes_total,json=pendingWriteBytesTotal,proto3" json:"pending_write_bytes_total,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[3]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -324,7 +425,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[3]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -337,7 +438,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{3}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Limits) GetSockets() uint32 {
@@ -515,6 +616,34 @@ func (x *Limits) GetLoginsPerSource() uint32 {
 	return 0
 }
 
+func (x *Limits) GetListeners() uint32 {
+	if x != nil {
+		return x.Listeners
+	}
+	return 0
+}
+
+func (x *Limits) GetReservedDescriptors() uint32 {
+	if x != nil {
+		return x.ReservedDescriptors
+	}
+	return 0
+}
+
+func (x *Limits) GetLogBytesTotal() uint32 {
+	if x != nil {
+		return x.LogBytesTotal
+	}
+	return 0
+}
+
+func (x *Limits) GetPendingWriteBytesTotal() uint32 {
+	if x != nil {
+		return x.PendingWriteBytesTotal
+	}
+	return 0
+}
+
 // What the agent uses where a request is silent.
 type Defaults struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -540,7 +669,7 @@ type Defaults struct {
 
 func (x *Defaults) Reset() {
 	*x = Defaults{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[4]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -552,7 +681,7 @@ func (x *Defaults) String() string {
 func (*Defaults) ProtoMessage() {}
 
 func (x *Defaults) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[4]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -565,7 +694,7 @@ func (x *Defaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Defaults.ProtoReflect.Descriptor instead.
 func (*Defaults) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{4}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Defaults) GetConnectTimeout() *durationpb.Duration {
@@ -633,7 +762,7 @@ type GetClockRequest struct {
 
 func (x *GetClockRequest) Reset() {
 	*x = GetClockRequest{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[5]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +774,7 @@ func (x *GetClockRequest) String() string {
 func (*GetClockRequest) ProtoMessage() {}
 
 func (x *GetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[5]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +787,7 @@ func (x *GetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClockRequest.ProtoReflect.Descriptor instead.
 func (*GetClockRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{5}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{6}
 }
 
 // What GetClock answers.
@@ -680,7 +809,7 @@ type GetClockResponse struct {
 
 func (x *GetClockResponse) Reset() {
 	*x = GetClockResponse{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[6]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +821,7 @@ func (x *GetClockResponse) String() string {
 func (*GetClockResponse) ProtoMessage() {}
 
 func (x *GetClockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[6]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +834,7 @@ func (x *GetClockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClockResponse.ProtoReflect.Descriptor instead.
 func (*GetClockResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{6}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetClockResponse) GetReceiveTime() *timestamppb.Timestamp {
@@ -772,7 +901,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[7]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +913,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[7]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +926,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{7}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Interface) GetName() string {
@@ -887,7 +1016,7 @@ type InterfaceAddress struct {
 
 func (x *InterfaceAddress) Reset() {
 	*x = InterfaceAddress{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +1028,7 @@ func (x *InterfaceAddress) String() string {
 func (*InterfaceAddress) ProtoMessage() {}
 
 func (x *InterfaceAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +1041,7 @@ func (x *InterfaceAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterfaceAddress.ProtoReflect.Descriptor instead.
 func (*InterfaceAddress) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{8}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *InterfaceAddress) GetAddress() string {
@@ -956,7 +1085,7 @@ type ListInterfacesRequest struct {
 
 func (x *ListInterfacesRequest) Reset() {
 	*x = ListInterfacesRequest{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1097,7 @@ func (x *ListInterfacesRequest) String() string {
 func (*ListInterfacesRequest) ProtoMessage() {}
 
 func (x *ListInterfacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1110,7 @@ func (x *ListInterfacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInterfacesRequest.ProtoReflect.Descriptor instead.
 func (*ListInterfacesRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{9}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListInterfacesRequest) GetPageSize() uint32 {
@@ -1011,7 +1140,7 @@ type ListInterfacesResponse struct {
 
 func (x *ListInterfacesResponse) Reset() {
 	*x = ListInterfacesResponse{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1152,7 @@ func (x *ListInterfacesResponse) String() string {
 func (*ListInterfacesResponse) ProtoMessage() {}
 
 func (x *ListInterfacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1165,7 @@ func (x *ListInterfacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInterfacesResponse.ProtoReflect.Descriptor instead.
 func (*ListInterfacesResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{10}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListInterfacesResponse) GetInterfaces() []*Interface {
@@ -1066,7 +1195,7 @@ type GetRouteRequest struct {
 
 func (x *GetRouteRequest) Reset() {
 	*x = GetRouteRequest{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[11]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1207,7 @@ func (x *GetRouteRequest) String() string {
 func (*GetRouteRequest) ProtoMessage() {}
 
 func (x *GetRouteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[11]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1220,7 @@ func (x *GetRouteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRouteRequest.ProtoReflect.Descriptor instead.
 func (*GetRouteRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{11}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetRouteRequest) GetDestination() string {
@@ -1129,7 +1258,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[12]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1270,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[12]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1283,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{12}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Route) GetSource() string {
@@ -1212,7 +1341,7 @@ type GetRouteResponse struct {
 
 func (x *GetRouteResponse) Reset() {
 	*x = GetRouteResponse{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[13]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1353,7 @@ func (x *GetRouteResponse) String() string {
 func (*GetRouteResponse) ProtoMessage() {}
 
 func (x *GetRouteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[13]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1366,7 @@ func (x *GetRouteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRouteResponse.ProtoReflect.Descriptor instead.
 func (*GetRouteResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{13}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetRouteResponse) GetRoute() *Route {
@@ -1265,7 +1394,7 @@ type ParseAddressRequest struct {
 
 func (x *ParseAddressRequest) Reset() {
 	*x = ParseAddressRequest{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[14]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1406,7 @@ func (x *ParseAddressRequest) String() string {
 func (*ParseAddressRequest) ProtoMessage() {}
 
 func (x *ParseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[14]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1419,7 @@ func (x *ParseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ParseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{14}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ParseAddressRequest) GetText() string {
@@ -1323,7 +1452,7 @@ type ParseAddressResponse struct {
 
 func (x *ParseAddressResponse) Reset() {
 	*x = ParseAddressResponse{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[15]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1464,7 @@ func (x *ParseAddressResponse) String() string {
 func (*ParseAddressResponse) ProtoMessage() {}
 
 func (x *ParseAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[15]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1477,7 @@ func (x *ParseAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParseAddressResponse.ProtoReflect.Descriptor instead.
 func (*ParseAddressResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{15}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ParseAddressResponse) GetFamily() Family {
@@ -1424,7 +1553,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[16]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +1565,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[16]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +1578,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{16}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResolveRequest) GetQuery() isResolveRequest_Query {
@@ -1571,7 +1700,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[17]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1712,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[17]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1725,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{17}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResolveResponse) GetAddresses() []string {
@@ -1663,7 +1792,7 @@ type GetKernelCountersRequest struct {
 
 func (x *GetKernelCountersRequest) Reset() {
 	*x = GetKernelCountersRequest{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[18]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1804,7 @@ func (x *GetKernelCountersRequest) String() string {
 func (*GetKernelCountersRequest) ProtoMessage() {}
 
 func (x *GetKernelCountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[18]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1817,7 @@ func (x *GetKernelCountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKernelCountersRequest.ProtoReflect.Descriptor instead.
 func (*GetKernelCountersRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{18}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetKernelCountersRequest) GetNames() []string {
@@ -1725,7 +1854,7 @@ type KernelCounter struct {
 
 func (x *KernelCounter) Reset() {
 	*x = KernelCounter{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1866,7 @@ func (x *KernelCounter) String() string {
 func (*KernelCounter) ProtoMessage() {}
 
 func (x *KernelCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1879,7 @@ func (x *KernelCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KernelCounter.ProtoReflect.Descriptor instead.
 func (*KernelCounter) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{19}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *KernelCounter) GetName() string {
@@ -1782,7 +1911,7 @@ type GetKernelCountersResponse struct {
 
 func (x *GetKernelCountersResponse) Reset() {
 	*x = GetKernelCountersResponse{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +1923,7 @@ func (x *GetKernelCountersResponse) String() string {
 func (*GetKernelCountersResponse) ProtoMessage() {}
 
 func (x *GetKernelCountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1807,7 +1936,7 @@ func (x *GetKernelCountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKernelCountersResponse.ProtoReflect.Descriptor instead.
 func (*GetKernelCountersResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{20}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetKernelCountersResponse) GetCounters() []*KernelCounter {
@@ -1839,7 +1968,7 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x17farsock/v1/option.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
 	"\x0fGetAgentRequest\";\n" +
 	"\x10GetAgentResponse\x12'\n" +
-	"\x05agent\x18\x01 \x01(\v2\x11.farsock.v1.AgentR\x05agent\"\xf8\x03\n" +
+	"\x05agent\x18\x01 \x01(\v2\x11.farsock.v1.AgentR\x05agent\"\xa6\x04\n" +
 	"\x05Agent\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x18\n" +
@@ -1855,7 +1984,14 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"start_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12%\n" +
 	"\x0ekernel_release\x18\v \x01(\tR\rkernelRelease\x12/\n" +
-	"\x13congestion_controls\x18\f \x03(\tR\x12congestionControls\"\xdf\x06\n" +
+	"\x13congestion_controls\x18\f \x03(\tR\x12congestionControls\x12,\n" +
+	"\x05usage\x18\r \x03(\v2\x16.farsock.v1.LimitUsageR\x05usage\"d\n" +
+	"\n" +
+	"LimitUsage\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x04R\x05limit\x12\x12\n" +
+	"\x04used\x18\x03 \x01(\x04R\x04used\x12\x18\n" +
+	"\arefused\x18\x04 \x01(\x04R\arefused\"\x93\b\n" +
 	"\x06Limits\x12\x18\n" +
 	"\asockets\x18\x01 \x01(\rR\asockets\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\rR\bsessions\x12\x1a\n" +
@@ -1883,7 +2019,11 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\x06groups\x18\x1e \x01(\rR\x06groups\x12%\n" +
 	"\x0etransfer_bytes\x18\x1f \x01(\rR\rtransferBytes\x12\x16\n" +
 	"\x06logins\x18  \x01(\rR\x06logins\x12*\n" +
-	"\x11logins_per_source\x18! \x01(\rR\x0floginsPerSource\"\xf5\x03\n" +
+	"\x11logins_per_source\x18! \x01(\rR\x0floginsPerSource\x12\x1c\n" +
+	"\tlisteners\x18\" \x01(\rR\tlisteners\x121\n" +
+	"\x14reserved_descriptors\x18# \x01(\rR\x13reservedDescriptors\x12&\n" +
+	"\x0flog_bytes_total\x18$ \x01(\rR\rlogBytesTotal\x129\n" +
+	"\x19pending_write_bytes_total\x18% \x01(\rR\x16pendingWriteBytesTotal\"\xf5\x03\n" +
 	"\bDefaults\x12B\n" +
 	"\x0fconnect_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0econnectTimeout\x12<\n" +
 	"\fwait_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vwaitTimeout\x12B\n" +
@@ -2006,86 +2146,88 @@ func file_farsock_v1_agent_service_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_agent_service_proto_rawDescData
 }
 
-var file_farsock_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_farsock_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_farsock_v1_agent_service_proto_goTypes = []any{
 	(*GetAgentRequest)(nil),           // 0: farsock.v1.GetAgentRequest
 	(*GetAgentResponse)(nil),          // 1: farsock.v1.GetAgentResponse
 	(*Agent)(nil),                     // 2: farsock.v1.Agent
-	(*Limits)(nil),                    // 3: farsock.v1.Limits
-	(*Defaults)(nil),                  // 4: farsock.v1.Defaults
-	(*GetClockRequest)(nil),           // 5: farsock.v1.GetClockRequest
-	(*GetClockResponse)(nil),          // 6: farsock.v1.GetClockResponse
-	(*Interface)(nil),                 // 7: farsock.v1.Interface
-	(*InterfaceAddress)(nil),          // 8: farsock.v1.InterfaceAddress
-	(*ListInterfacesRequest)(nil),     // 9: farsock.v1.ListInterfacesRequest
-	(*ListInterfacesResponse)(nil),    // 10: farsock.v1.ListInterfacesResponse
-	(*GetRouteRequest)(nil),           // 11: farsock.v1.GetRouteRequest
-	(*Route)(nil),                     // 12: farsock.v1.Route
-	(*GetRouteResponse)(nil),          // 13: farsock.v1.GetRouteResponse
-	(*ParseAddressRequest)(nil),       // 14: farsock.v1.ParseAddressRequest
-	(*ParseAddressResponse)(nil),      // 15: farsock.v1.ParseAddressResponse
-	(*ResolveRequest)(nil),            // 16: farsock.v1.ResolveRequest
-	(*ResolveResponse)(nil),           // 17: farsock.v1.ResolveResponse
-	(*GetKernelCountersRequest)(nil),  // 18: farsock.v1.GetKernelCountersRequest
-	(*KernelCounter)(nil),             // 19: farsock.v1.KernelCounter
-	(*GetKernelCountersResponse)(nil), // 20: farsock.v1.GetKernelCountersResponse
-	(*OptionSpec)(nil),                // 21: farsock.v1.OptionSpec
-	(*timestamppb.Timestamp)(nil),     // 22: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 23: google.protobuf.Duration
-	(Family)(0),                       // 24: farsock.v1.Family
-	(*SocketError)(nil),               // 25: farsock.v1.SocketError
-	(Transport)(0),                    // 26: farsock.v1.Transport
+	(*LimitUsage)(nil),                // 3: farsock.v1.LimitUsage
+	(*Limits)(nil),                    // 4: farsock.v1.Limits
+	(*Defaults)(nil),                  // 5: farsock.v1.Defaults
+	(*GetClockRequest)(nil),           // 6: farsock.v1.GetClockRequest
+	(*GetClockResponse)(nil),          // 7: farsock.v1.GetClockResponse
+	(*Interface)(nil),                 // 8: farsock.v1.Interface
+	(*InterfaceAddress)(nil),          // 9: farsock.v1.InterfaceAddress
+	(*ListInterfacesRequest)(nil),     // 10: farsock.v1.ListInterfacesRequest
+	(*ListInterfacesResponse)(nil),    // 11: farsock.v1.ListInterfacesResponse
+	(*GetRouteRequest)(nil),           // 12: farsock.v1.GetRouteRequest
+	(*Route)(nil),                     // 13: farsock.v1.Route
+	(*GetRouteResponse)(nil),          // 14: farsock.v1.GetRouteResponse
+	(*ParseAddressRequest)(nil),       // 15: farsock.v1.ParseAddressRequest
+	(*ParseAddressResponse)(nil),      // 16: farsock.v1.ParseAddressResponse
+	(*ResolveRequest)(nil),            // 17: farsock.v1.ResolveRequest
+	(*ResolveResponse)(nil),           // 18: farsock.v1.ResolveResponse
+	(*GetKernelCountersRequest)(nil),  // 19: farsock.v1.GetKernelCountersRequest
+	(*KernelCounter)(nil),             // 20: farsock.v1.KernelCounter
+	(*GetKernelCountersResponse)(nil), // 21: farsock.v1.GetKernelCountersResponse
+	(*OptionSpec)(nil),                // 22: farsock.v1.OptionSpec
+	(*timestamppb.Timestamp)(nil),     // 23: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 24: google.protobuf.Duration
+	(Family)(0),                       // 25: farsock.v1.Family
+	(*SocketError)(nil),               // 26: farsock.v1.SocketError
+	(Transport)(0),                    // 27: farsock.v1.Transport
 }
 var file_farsock_v1_agent_service_proto_depIdxs = []int32{
 	2,  // 0: farsock.v1.GetAgentResponse.agent:type_name -> farsock.v1.Agent
-	3,  // 1: farsock.v1.Agent.limits:type_name -> farsock.v1.Limits
-	4,  // 2: farsock.v1.Agent.defaults:type_name -> farsock.v1.Defaults
-	21, // 3: farsock.v1.Agent.options:type_name -> farsock.v1.OptionSpec
-	22, // 4: farsock.v1.Agent.start_time:type_name -> google.protobuf.Timestamp
-	23, // 5: farsock.v1.Defaults.connect_timeout:type_name -> google.protobuf.Duration
-	23, // 6: farsock.v1.Defaults.wait_timeout:type_name -> google.protobuf.Duration
-	23, // 7: farsock.v1.Defaults.start_tolerance:type_name -> google.protobuf.Duration
-	23, // 8: farsock.v1.Defaults.heartbeat_interval:type_name -> google.protobuf.Duration
-	23, // 9: farsock.v1.Defaults.lease_ttl:type_name -> google.protobuf.Duration
-	23, // 10: farsock.v1.Defaults.expired_log:type_name -> google.protobuf.Duration
-	23, // 11: farsock.v1.Defaults.default_session_idle:type_name -> google.protobuf.Duration
-	22, // 12: farsock.v1.GetClockResponse.receive_time:type_name -> google.protobuf.Timestamp
-	22, // 13: farsock.v1.GetClockResponse.transmit_time:type_name -> google.protobuf.Timestamp
-	22, // 14: farsock.v1.GetClockResponse.system_time:type_name -> google.protobuf.Timestamp
-	23, // 15: farsock.v1.GetClockResponse.since_boot:type_name -> google.protobuf.Duration
-	8,  // 16: farsock.v1.Interface.addresses:type_name -> farsock.v1.InterfaceAddress
-	24, // 17: farsock.v1.InterfaceAddress.family:type_name -> farsock.v1.Family
-	7,  // 18: farsock.v1.ListInterfacesResponse.interfaces:type_name -> farsock.v1.Interface
-	12, // 19: farsock.v1.GetRouteResponse.route:type_name -> farsock.v1.Route
-	25, // 20: farsock.v1.GetRouteResponse.error:type_name -> farsock.v1.SocketError
-	24, // 21: farsock.v1.ParseAddressResponse.family:type_name -> farsock.v1.Family
-	26, // 22: farsock.v1.ResolveRequest.transport:type_name -> farsock.v1.Transport
-	24, // 23: farsock.v1.ResolveRequest.family:type_name -> farsock.v1.Family
-	23, // 24: farsock.v1.ResolveRequest.timeout:type_name -> google.protobuf.Duration
-	25, // 25: farsock.v1.ResolveResponse.error:type_name -> farsock.v1.SocketError
-	23, // 26: farsock.v1.ResolveResponse.elapsed:type_name -> google.protobuf.Duration
-	19, // 27: farsock.v1.GetKernelCountersResponse.counters:type_name -> farsock.v1.KernelCounter
-	22, // 28: farsock.v1.GetKernelCountersResponse.time:type_name -> google.protobuf.Timestamp
-	23, // 29: farsock.v1.GetKernelCountersResponse.since_mark:type_name -> google.protobuf.Duration
-	0,  // 30: farsock.v1.AgentService.GetAgent:input_type -> farsock.v1.GetAgentRequest
-	5,  // 31: farsock.v1.AgentService.GetClock:input_type -> farsock.v1.GetClockRequest
-	9,  // 32: farsock.v1.AgentService.ListInterfaces:input_type -> farsock.v1.ListInterfacesRequest
-	11, // 33: farsock.v1.AgentService.GetRoute:input_type -> farsock.v1.GetRouteRequest
-	14, // 34: farsock.v1.AgentService.ParseAddress:input_type -> farsock.v1.ParseAddressRequest
-	16, // 35: farsock.v1.AgentService.Resolve:input_type -> farsock.v1.ResolveRequest
-	18, // 36: farsock.v1.AgentService.GetKernelCounters:input_type -> farsock.v1.GetKernelCountersRequest
-	1,  // 37: farsock.v1.AgentService.GetAgent:output_type -> farsock.v1.GetAgentResponse
-	6,  // 38: farsock.v1.AgentService.GetClock:output_type -> farsock.v1.GetClockResponse
-	10, // 39: farsock.v1.AgentService.ListInterfaces:output_type -> farsock.v1.ListInterfacesResponse
-	13, // 40: farsock.v1.AgentService.GetRoute:output_type -> farsock.v1.GetRouteResponse
-	15, // 41: farsock.v1.AgentService.ParseAddress:output_type -> farsock.v1.ParseAddressResponse
-	17, // 42: farsock.v1.AgentService.Resolve:output_type -> farsock.v1.ResolveResponse
-	20, // 43: farsock.v1.AgentService.GetKernelCounters:output_type -> farsock.v1.GetKernelCountersResponse
-	37, // [37:44] is the sub-list for method output_type
-	30, // [30:37] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	4,  // 1: farsock.v1.Agent.limits:type_name -> farsock.v1.Limits
+	5,  // 2: farsock.v1.Agent.defaults:type_name -> farsock.v1.Defaults
+	22, // 3: farsock.v1.Agent.options:type_name -> farsock.v1.OptionSpec
+	23, // 4: farsock.v1.Agent.start_time:type_name -> google.protobuf.Timestamp
+	3,  // 5: farsock.v1.Agent.usage:type_name -> farsock.v1.LimitUsage
+	24, // 6: farsock.v1.Defaults.connect_timeout:type_name -> google.protobuf.Duration
+	24, // 7: farsock.v1.Defaults.wait_timeout:type_name -> google.protobuf.Duration
+	24, // 8: farsock.v1.Defaults.start_tolerance:type_name -> google.protobuf.Duration
+	24, // 9: farsock.v1.Defaults.heartbeat_interval:type_name -> google.protobuf.Duration
+	24, // 10: farsock.v1.Defaults.lease_ttl:type_name -> google.protobuf.Duration
+	24, // 11: farsock.v1.Defaults.expired_log:type_name -> google.protobuf.Duration
+	24, // 12: farsock.v1.Defaults.default_session_idle:type_name -> google.protobuf.Duration
+	23, // 13: farsock.v1.GetClockResponse.receive_time:type_name -> google.protobuf.Timestamp
+	23, // 14: farsock.v1.GetClockResponse.transmit_time:type_name -> google.protobuf.Timestamp
+	23, // 15: farsock.v1.GetClockResponse.system_time:type_name -> google.protobuf.Timestamp
+	24, // 16: farsock.v1.GetClockResponse.since_boot:type_name -> google.protobuf.Duration
+	9,  // 17: farsock.v1.Interface.addresses:type_name -> farsock.v1.InterfaceAddress
+	25, // 18: farsock.v1.InterfaceAddress.family:type_name -> farsock.v1.Family
+	8,  // 19: farsock.v1.ListInterfacesResponse.interfaces:type_name -> farsock.v1.Interface
+	13, // 20: farsock.v1.GetRouteResponse.route:type_name -> farsock.v1.Route
+	26, // 21: farsock.v1.GetRouteResponse.error:type_name -> farsock.v1.SocketError
+	25, // 22: farsock.v1.ParseAddressResponse.family:type_name -> farsock.v1.Family
+	27, // 23: farsock.v1.ResolveRequest.transport:type_name -> farsock.v1.Transport
+	25, // 24: farsock.v1.ResolveRequest.family:type_name -> farsock.v1.Family
+	24, // 25: farsock.v1.ResolveRequest.timeout:type_name -> google.protobuf.Duration
+	26, // 26: farsock.v1.ResolveResponse.error:type_name -> farsock.v1.SocketError
+	24, // 27: farsock.v1.ResolveResponse.elapsed:type_name -> google.protobuf.Duration
+	20, // 28: farsock.v1.GetKernelCountersResponse.counters:type_name -> farsock.v1.KernelCounter
+	23, // 29: farsock.v1.GetKernelCountersResponse.time:type_name -> google.protobuf.Timestamp
+	24, // 30: farsock.v1.GetKernelCountersResponse.since_mark:type_name -> google.protobuf.Duration
+	0,  // 31: farsock.v1.AgentService.GetAgent:input_type -> farsock.v1.GetAgentRequest
+	6,  // 32: farsock.v1.AgentService.GetClock:input_type -> farsock.v1.GetClockRequest
+	10, // 33: farsock.v1.AgentService.ListInterfaces:input_type -> farsock.v1.ListInterfacesRequest
+	12, // 34: farsock.v1.AgentService.GetRoute:input_type -> farsock.v1.GetRouteRequest
+	15, // 35: farsock.v1.AgentService.ParseAddress:input_type -> farsock.v1.ParseAddressRequest
+	17, // 36: farsock.v1.AgentService.Resolve:input_type -> farsock.v1.ResolveRequest
+	19, // 37: farsock.v1.AgentService.GetKernelCounters:input_type -> farsock.v1.GetKernelCountersRequest
+	1,  // 38: farsock.v1.AgentService.GetAgent:output_type -> farsock.v1.GetAgentResponse
+	7,  // 39: farsock.v1.AgentService.GetClock:output_type -> farsock.v1.GetClockResponse
+	11, // 40: farsock.v1.AgentService.ListInterfaces:output_type -> farsock.v1.ListInterfacesResponse
+	14, // 41: farsock.v1.AgentService.GetRoute:output_type -> farsock.v1.GetRouteResponse
+	16, // 42: farsock.v1.AgentService.ParseAddress:output_type -> farsock.v1.ParseAddressResponse
+	18, // 43: farsock.v1.AgentService.Resolve:output_type -> farsock.v1.ResolveResponse
+	21, // 44: farsock.v1.AgentService.GetKernelCounters:output_type -> farsock.v1.GetKernelCountersResponse
+	38, // [38:45] is the sub-list for method output_type
+	31, // [31:38] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_agent_service_proto_init() }
@@ -2096,7 +2238,7 @@ func file_farsock_v1_agent_service_proto_init() {
 	file_farsock_v1_address_proto_init()
 	file_farsock_v1_call_proto_init()
 	file_farsock_v1_option_proto_init()
-	file_farsock_v1_agent_service_proto_msgTypes[16].OneofWrappers = []any{
+	file_farsock_v1_agent_service_proto_msgTypes[17].OneofWrappers = []any{
 		(*ResolveRequest_Host)(nil),
 		(*ResolveRequest_Address)(nil),
 		(*ResolveRequest_Service)(nil),
@@ -2108,7 +2250,7 @@ func file_farsock_v1_agent_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_agent_service_proto_rawDesc), len(file_farsock_v1_agent_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

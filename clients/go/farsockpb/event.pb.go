@@ -23,6 +23,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Why a listener dropped a connection.
+type ConnectionDropReason int32
+
+const (
+	// Never sent.
+	ConnectionDropReason_CONNECTION_DROP_REASON_UNSPECIFIED ConnectionDropReason = 0
+	// As many of its connections as its `max_connections` says are open.
+	ConnectionDropReason_CONNECTION_DROP_REASON_TOO_MANY ConnectionDropReason = 1
+	// Its `deny` has the peer, or its `allow` has others only.
+	ConnectionDropReason_CONNECTION_DROP_REASON_DENIED ConnectionDropReason = 2
+	// The peer was gone again before its address could be read.
+	ConnectionDropReason_CONNECTION_DROP_REASON_GONE ConnectionDropReason = 3
+	// The agent's policy lets the principal whose listener it is take no connections from there.
+	ConnectionDropReason_CONNECTION_DROP_REASON_POLICY ConnectionDropReason = 4
+)
+
+// Enum value maps for ConnectionDropReason.
+var (
+	ConnectionDropReason_name = map[int32]string{
+		0: "CONNECTION_DROP_REASON_UNSPECIFIED",
+		1: "CONNECTION_DROP_REASON_TOO_MANY",
+		2: "CONNECTION_DROP_REASON_DENIED",
+		3: "CONNECTION_DROP_REASON_GONE",
+		4: "CONNECTION_DROP_REASON_POLICY",
+	}
+	ConnectionDropReason_value = map[string]int32{
+		"CONNECTION_DROP_REASON_UNSPECIFIED": 0,
+		"CONNECTION_DROP_REASON_TOO_MANY":    1,
+		"CONNECTION_DROP_REASON_DENIED":      2,
+		"CONNECTION_DROP_REASON_GONE":        3,
+		"CONNECTION_DROP_REASON_POLICY":      4,
+	}
+)
+
+func (x ConnectionDropReason) Enum() *ConnectionDropReason {
+	p := new(ConnectionDropReason)
+	*p = x
+	return p
+}
+
+func (x ConnectionDropReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ConnectionDropReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_farsock_v1_event_proto_enumTypes[0].Descriptor()
+}
+
+func (ConnectionDropReason) Type() protoreflect.EnumType {
+	return &file_farsock_v1_event_proto_enumTypes[0]
+}
+
+func (x ConnectionDropReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ConnectionDropReason.Descriptor instead.
+func (ConnectionDropReason) EnumDescriptor() ([]byte, []int) {
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{0}
+}
+
 // Why a listener stopped accepting.
 type AcceptPauseReason int32
 
@@ -37,6 +98,8 @@ const (
 	AcceptPauseReason_ACCEPT_PAUSE_REASON_ACCEPT_LIMIT AcceptPauseReason = 3
 	// The log of a LOSSLESS session has no room for what nobody has taken yet. It goes on by itself when there is.
 	AcceptPauseReason_ACCEPT_PAUSE_REASON_LOG_FULL AcceptPauseReason = 4
+	// Lab sockets have all descriptors but those that `limits.reserved_descriptors` keeps back. It goes on by itself when one is closed.
+	AcceptPauseReason_ACCEPT_PAUSE_REASON_DESCRIPTOR_LIMIT AcceptPauseReason = 5
 )
 
 // Enum value maps for AcceptPauseReason.
@@ -47,6 +110,7 @@ var (
 		2: "ACCEPT_PAUSE_REASON_OUT_OF_RESOURCES",
 		3: "ACCEPT_PAUSE_REASON_ACCEPT_LIMIT",
 		4: "ACCEPT_PAUSE_REASON_LOG_FULL",
+		5: "ACCEPT_PAUSE_REASON_DESCRIPTOR_LIMIT",
 	}
 	AcceptPauseReason_value = map[string]int32{
 		"ACCEPT_PAUSE_REASON_UNSPECIFIED":      0,
@@ -54,6 +118,7 @@ var (
 		"ACCEPT_PAUSE_REASON_OUT_OF_RESOURCES": 2,
 		"ACCEPT_PAUSE_REASON_ACCEPT_LIMIT":     3,
 		"ACCEPT_PAUSE_REASON_LOG_FULL":         4,
+		"ACCEPT_PAUSE_REASON_DESCRIPTOR_LIMIT": 5,
 	}
 )
 
@@ -68,11 +133,11 @@ func (x AcceptPauseReason) String() string {
 }
 
 func (AcceptPauseReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_farsock_v1_event_proto_enumTypes[0].Descriptor()
+	return file_farsock_v1_event_proto_enumTypes[1].Descriptor()
 }
 
 func (AcceptPauseReason) Type() protoreflect.EnumType {
-	return &file_farsock_v1_event_proto_enumTypes[0]
+	return &file_farsock_v1_event_proto_enumTypes[1]
 }
 
 func (x AcceptPauseReason) Number() protoreflect.EnumNumber {
@@ -81,7 +146,7 @@ func (x AcceptPauseReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AcceptPauseReason.Descriptor instead.
 func (AcceptPauseReason) EnumDescriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{0}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{1}
 }
 
 // Which direction to end. POSIX: the `how` of shutdown(2).
@@ -125,11 +190,11 @@ func (x ShutdownHow) String() string {
 }
 
 func (ShutdownHow) Descriptor() protoreflect.EnumDescriptor {
-	return file_farsock_v1_event_proto_enumTypes[1].Descriptor()
+	return file_farsock_v1_event_proto_enumTypes[2].Descriptor()
 }
 
 func (ShutdownHow) Type() protoreflect.EnumType {
-	return &file_farsock_v1_event_proto_enumTypes[1]
+	return &file_farsock_v1_event_proto_enumTypes[2]
 }
 
 func (x ShutdownHow) Number() protoreflect.EnumNumber {
@@ -138,7 +203,7 @@ func (x ShutdownHow) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ShutdownHow.Descriptor instead.
 func (ShutdownHow) EnumDescriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{1}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{2}
 }
 
 // Something that happened to a socket, or to its session. Events are facts: each is numbered, stands in its session's log, and never
@@ -201,6 +266,8 @@ type Event struct {
 	//	*Event_SourceBlocked
 	//	*Event_SourceUnblocked
 	//	*Event_UrgentReceived
+	//	*Event_PatternBroken
+	//	*Event_UrgentLost
 	//	*Event_DatagramsDropped
 	//	*Event_IcmpReceived
 	//	*Event_Attached
@@ -600,6 +667,24 @@ func (x *Event) GetUrgentReceived() *UrgentReceivedEvent {
 	return nil
 }
 
+func (x *Event) GetPatternBroken() *PatternDifference {
+	if x != nil {
+		if x, ok := x.Body.(*Event_PatternBroken); ok {
+			return x.PatternBroken
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetUrgentLost() *UrgentLostEvent {
+	if x != nil {
+		if x, ok := x.Body.(*Event_UrgentLost); ok {
+			return x.UrgentLost
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetDatagramsDropped() *DatagramsDroppedEvent {
 	if x != nil {
 		if x, ok := x.Body.(*Event_DatagramsDropped); ok {
@@ -855,6 +940,16 @@ type Event_UrgentReceived struct {
 	UrgentReceived *UrgentReceivedEvent `protobuf:"bytes,42,opt,name=urgent_received,json=urgentReceived,proto3,oneof"`
 }
 
+type Event_PatternBroken struct {
+	// What was received is not what the socket was told to expect.
+	PatternBroken *PatternDifference `protobuf:"bytes,47,opt,name=pattern_broken,json=patternBroken,proto3,oneof"`
+}
+
+type Event_UrgentLost struct {
+	// The kernel has thrown urgent bytes of a TCP socket away before they were read.
+	UrgentLost *UrgentLostEvent `protobuf:"bytes,46,opt,name=urgent_lost,json=urgentLost,proto3,oneof"`
+}
+
 type Event_DatagramsDropped struct {
 	// The kernel dropped datagrams of a UDP socket.
 	DatagramsDropped *DatagramsDroppedEvent `protobuf:"bytes,40,opt,name=datagrams_dropped,json=datagramsDropped,proto3,oneof"`
@@ -967,6 +1062,10 @@ func (*Event_SourceBlocked) isEvent_Body() {}
 func (*Event_SourceUnblocked) isEvent_Body() {}
 
 func (*Event_UrgentReceived) isEvent_Body() {}
+
+func (*Event_PatternBroken) isEvent_Body() {}
+
+func (*Event_UrgentLost) isEvent_Body() {}
 
 func (*Event_DatagramsDropped) isEvent_Body() {}
 
@@ -1548,14 +1647,16 @@ func (x *AcceptedEvent) GetRemote() *Endpoint {
 	return nil
 }
 
-// A listener accepted a connection beyond its maximum and reset it at once: the peer saw a handshake and then a RST. No socket was
-// made. Node: `drop`.
+// A listener accepted a connection that it does not want, and reset it at once: the peer saw a handshake and then a RST. No socket was
+// made, and it counts for no limit. Node: `drop`.
 type ConnectionDroppedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The local address of the connection.
 	Local *Endpoint `protobuf:"bytes,1,opt,name=local,proto3" json:"local,omitempty"`
 	// The remote address of the connection.
-	Remote        *Endpoint `protobuf:"bytes,2,opt,name=remote,proto3" json:"remote,omitempty"`
+	Remote *Endpoint `protobuf:"bytes,2,opt,name=remote,proto3" json:"remote,omitempty"`
+	// Why.
+	Reason        ConnectionDropReason `protobuf:"varint,3,opt,name=reason,proto3,enum=farsock.v1.ConnectionDropReason" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1602,6 +1703,13 @@ func (x *ConnectionDroppedEvent) GetRemote() *Endpoint {
 		return x.Remote
 	}
 	return nil
+}
+
+func (x *ConnectionDroppedEvent) GetReason() ConnectionDropReason {
+	if x != nil {
+		return x.Reason
+	}
+	return ConnectionDropReason_CONNECTION_DROP_REASON_UNSPECIFIED
 }
 
 // A listener stopped accepting for a while. Connections wait in the kernel's queue meanwhile; the next `accepted` tells that it
@@ -1783,7 +1891,8 @@ func (x *ReceivedEvent) GetCut() bool {
 // Reading a TCP socket has come to an urgent byte, the mark: all bytes before it have been read, and those behind it come as `received`.
 // Without SO_OOBINLINE the byte stands here and nowhere else, and counts as read. While nothing is read (paused, or PULL without a
 // reader) it does not come; `readiness.priority` of GetSocket tells of the byte from its arrival. Not for a byte that a later
-// urgent one has overtaken before it was read: that is an ordinary byte then, as Linux has it. recv(2): MSG_OOB; sockatmark(3).
+// urgent one has overtaken before it was read: that is an ordinary byte then, or lost (`urgent_lost`), as Linux has it. recv(2): MSG_OOB;
+// sockatmark(3).
 type UrgentReceivedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where it stands in the stream: how many bytes came before it.
@@ -1838,6 +1947,63 @@ func (x *UrgentReceivedEvent) GetByte() uint32 {
 	return 0
 }
 
+// Linux has thrown urgent bytes away that nobody had taken: reading had come to one, and then the next one came. Nobody can have them any
+// more. They count as read, so that offsets are the peer's. It is noticed when reading goes on with an urgent byte that is there, and does not
+// come before. Not with SO_OOBINLINE, which keeps all bytes.
+type UrgentLostEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the first of them stood in the stream: how many bytes came before it.
+	Offset *uint64 `protobuf:"varint,1,opt,name=offset,proto3,oneof" json:"offset,omitempty"`
+	// How many they were, one behind the other: mostly 1.
+	Size          uint32 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UrgentLostEvent) Reset() {
+	*x = UrgentLostEvent{}
+	mi := &file_farsock_v1_event_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UrgentLostEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UrgentLostEvent) ProtoMessage() {}
+
+func (x *UrgentLostEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UrgentLostEvent.ProtoReflect.Descriptor instead.
+func (*UrgentLostEvent) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *UrgentLostEvent) GetOffset() uint64 {
+	if x != nil && x.Offset != nil {
+		return *x.Offset
+	}
+	return 0
+}
+
+func (x *UrgentLostEvent) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 // A datagram was read from a UDP socket; a datagram of zero bytes is one, too. Not with PULL or COUNT delivery. Node: `message`
 // and its `rinfo`.
 type DatagramReceivedEvent struct {
@@ -1871,7 +2037,7 @@ type DatagramReceivedEvent struct {
 
 func (x *DatagramReceivedEvent) Reset() {
 	*x = DatagramReceivedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[15]
+	mi := &file_farsock_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2049,7 @@ func (x *DatagramReceivedEvent) String() string {
 func (*DatagramReceivedEvent) ProtoMessage() {}
 
 func (x *DatagramReceivedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[15]
+	mi := &file_farsock_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2062,7 @@ func (x *DatagramReceivedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatagramReceivedEvent.ProtoReflect.Descriptor instead.
 func (*DatagramReceivedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{15}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DatagramReceivedEvent) GetSource() *Endpoint {
@@ -1985,7 +2151,7 @@ type WrittenEvent struct {
 
 func (x *WrittenEvent) Reset() {
 	*x = WrittenEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[16]
+	mi := &file_farsock_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2163,7 @@ func (x *WrittenEvent) String() string {
 func (*WrittenEvent) ProtoMessage() {}
 
 func (x *WrittenEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[16]
+	mi := &file_farsock_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2176,7 @@ func (x *WrittenEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrittenEvent.ProtoReflect.Descriptor instead.
 func (*WrittenEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{16}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WrittenEvent) GetOffset() uint64 {
@@ -2049,7 +2215,7 @@ type SentEvent struct {
 
 func (x *SentEvent) Reset() {
 	*x = SentEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[17]
+	mi := &file_farsock_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2227,7 @@ func (x *SentEvent) String() string {
 func (*SentEvent) ProtoMessage() {}
 
 func (x *SentEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[17]
+	mi := &file_farsock_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2240,7 @@ func (x *SentEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SentEvent.ProtoReflect.Descriptor instead.
 func (*SentEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SentEvent) GetDestination() *Endpoint {
@@ -2110,7 +2276,7 @@ type WriteBlockedEvent struct {
 
 func (x *WriteBlockedEvent) Reset() {
 	*x = WriteBlockedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[18]
+	mi := &file_farsock_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2288,7 @@ func (x *WriteBlockedEvent) String() string {
 func (*WriteBlockedEvent) ProtoMessage() {}
 
 func (x *WriteBlockedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[18]
+	mi := &file_farsock_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2301,7 @@ func (x *WriteBlockedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteBlockedEvent.ProtoReflect.Descriptor instead.
 func (*WriteBlockedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WriteBlockedEvent) GetPendingBytes() uint32 {
@@ -2154,7 +2320,7 @@ type WritableEvent struct {
 
 func (x *WritableEvent) Reset() {
 	*x = WritableEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[19]
+	mi := &file_farsock_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2332,7 @@ func (x *WritableEvent) String() string {
 func (*WritableEvent) ProtoMessage() {}
 
 func (x *WritableEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[19]
+	mi := &file_farsock_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2345,7 @@ func (x *WritableEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WritableEvent.ProtoReflect.Descriptor instead.
 func (*WritableEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 // A direction of a TCP connection was ended from here: by ShutdownSocket, or by the policy AUTO_END. Ending the sending direction
@@ -2195,7 +2361,7 @@ type ShutDownEvent struct {
 
 func (x *ShutDownEvent) Reset() {
 	*x = ShutDownEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[20]
+	mi := &file_farsock_v1_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2373,7 @@ func (x *ShutDownEvent) String() string {
 func (*ShutDownEvent) ProtoMessage() {}
 
 func (x *ShutDownEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[20]
+	mi := &file_farsock_v1_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2386,7 @@ func (x *ShutDownEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutDownEvent.ProtoReflect.Descriptor instead.
 func (*ShutDownEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{20}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ShutDownEvent) GetHow() ShutdownHow {
@@ -2241,7 +2407,7 @@ type PeerClosedEvent struct {
 
 func (x *PeerClosedEvent) Reset() {
 	*x = PeerClosedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[21]
+	mi := &file_farsock_v1_event_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2419,7 @@ func (x *PeerClosedEvent) String() string {
 func (*PeerClosedEvent) ProtoMessage() {}
 
 func (x *PeerClosedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[21]
+	mi := &file_farsock_v1_event_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2432,7 @@ func (x *PeerClosedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerClosedEvent.ProtoReflect.Descriptor instead.
 func (*PeerClosedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{21}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PeerClosedEvent) GetBytesRead() uint64 {
@@ -2287,7 +2453,7 @@ type PeerResetEvent struct {
 
 func (x *PeerResetEvent) Reset() {
 	*x = PeerResetEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[22]
+	mi := &file_farsock_v1_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2465,7 @@ func (x *PeerResetEvent) String() string {
 func (*PeerResetEvent) ProtoMessage() {}
 
 func (x *PeerResetEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[22]
+	mi := &file_farsock_v1_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2478,7 @@ func (x *PeerResetEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerResetEvent.ProtoReflect.Descriptor instead.
 func (*PeerResetEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{22}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PeerResetEvent) GetError() *SocketError {
@@ -2334,7 +2500,7 @@ type PeerGoneEvent struct {
 
 func (x *PeerGoneEvent) Reset() {
 	*x = PeerGoneEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[23]
+	mi := &file_farsock_v1_event_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2346,7 +2512,7 @@ func (x *PeerGoneEvent) String() string {
 func (*PeerGoneEvent) ProtoMessage() {}
 
 func (x *PeerGoneEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[23]
+	mi := &file_farsock_v1_event_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2359,7 +2525,7 @@ func (x *PeerGoneEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerGoneEvent.ProtoReflect.Descriptor instead.
 func (*PeerGoneEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{23}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PeerGoneEvent) GetError() *SocketError {
@@ -2380,7 +2546,7 @@ type IdleTimedOutEvent struct {
 
 func (x *IdleTimedOutEvent) Reset() {
 	*x = IdleTimedOutEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[24]
+	mi := &file_farsock_v1_event_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2558,7 @@ func (x *IdleTimedOutEvent) String() string {
 func (*IdleTimedOutEvent) ProtoMessage() {}
 
 func (x *IdleTimedOutEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[24]
+	mi := &file_farsock_v1_event_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2571,7 @@ func (x *IdleTimedOutEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdleTimedOutEvent.ProtoReflect.Descriptor instead.
 func (*IdleTimedOutEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{24}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *IdleTimedOutEvent) GetIdle() *durationpb.Duration {
@@ -2426,7 +2592,7 @@ type ReadPausedEvent struct {
 
 func (x *ReadPausedEvent) Reset() {
 	*x = ReadPausedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[25]
+	mi := &file_farsock_v1_event_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2604,7 @@ func (x *ReadPausedEvent) String() string {
 func (*ReadPausedEvent) ProtoMessage() {}
 
 func (x *ReadPausedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[25]
+	mi := &file_farsock_v1_event_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2617,7 @@ func (x *ReadPausedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadPausedEvent.ProtoReflect.Descriptor instead.
 func (*ReadPausedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{25}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReadPausedEvent) GetReason() ReadPauseReason {
@@ -2470,7 +2636,7 @@ type ReadResumedEvent struct {
 
 func (x *ReadResumedEvent) Reset() {
 	*x = ReadResumedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[26]
+	mi := &file_farsock_v1_event_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2648,7 @@ func (x *ReadResumedEvent) String() string {
 func (*ReadResumedEvent) ProtoMessage() {}
 
 func (x *ReadResumedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[26]
+	mi := &file_farsock_v1_event_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2661,7 @@ func (x *ReadResumedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResumedEvent.ProtoReflect.Descriptor instead.
 func (*ReadResumedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{26}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{27}
 }
 
 // An option was set, at creation or later. Not for what the agent sets by itself.
@@ -2509,7 +2675,7 @@ type OptionSetEvent struct {
 
 func (x *OptionSetEvent) Reset() {
 	*x = OptionSetEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[27]
+	mi := &file_farsock_v1_event_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2521,7 +2687,7 @@ func (x *OptionSetEvent) String() string {
 func (*OptionSetEvent) ProtoMessage() {}
 
 func (x *OptionSetEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[27]
+	mi := &file_farsock_v1_event_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2534,7 +2700,7 @@ func (x *OptionSetEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OptionSetEvent.ProtoReflect.Descriptor instead.
 func (*OptionSetEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{27}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *OptionSetEvent) GetResult() *OptionResult {
@@ -2556,7 +2722,7 @@ type GroupJoinedEvent struct {
 
 func (x *GroupJoinedEvent) Reset() {
 	*x = GroupJoinedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[28]
+	mi := &file_farsock_v1_event_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2568,7 +2734,7 @@ func (x *GroupJoinedEvent) String() string {
 func (*GroupJoinedEvent) ProtoMessage() {}
 
 func (x *GroupJoinedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[28]
+	mi := &file_farsock_v1_event_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2581,7 +2747,7 @@ func (x *GroupJoinedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupJoinedEvent.ProtoReflect.Descriptor instead.
 func (*GroupJoinedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{28}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GroupJoinedEvent) GetMembership() *GroupMembership {
@@ -2603,7 +2769,7 @@ type GroupLeftEvent struct {
 
 func (x *GroupLeftEvent) Reset() {
 	*x = GroupLeftEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[29]
+	mi := &file_farsock_v1_event_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2615,7 +2781,7 @@ func (x *GroupLeftEvent) String() string {
 func (*GroupLeftEvent) ProtoMessage() {}
 
 func (x *GroupLeftEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[29]
+	mi := &file_farsock_v1_event_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2628,7 +2794,7 @@ func (x *GroupLeftEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupLeftEvent.ProtoReflect.Descriptor instead.
 func (*GroupLeftEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{29}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GroupLeftEvent) GetMembership() *GroupMembership {
@@ -2650,7 +2816,7 @@ type SourceBlockedEvent struct {
 
 func (x *SourceBlockedEvent) Reset() {
 	*x = SourceBlockedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[30]
+	mi := &file_farsock_v1_event_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2662,7 +2828,7 @@ func (x *SourceBlockedEvent) String() string {
 func (*SourceBlockedEvent) ProtoMessage() {}
 
 func (x *SourceBlockedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[30]
+	mi := &file_farsock_v1_event_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2675,7 +2841,7 @@ func (x *SourceBlockedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceBlockedEvent.ProtoReflect.Descriptor instead.
 func (*SourceBlockedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{30}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SourceBlockedEvent) GetMembership() *GroupMembership {
@@ -2696,7 +2862,7 @@ type SourceUnblockedEvent struct {
 
 func (x *SourceUnblockedEvent) Reset() {
 	*x = SourceUnblockedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[31]
+	mi := &file_farsock_v1_event_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2874,7 @@ func (x *SourceUnblockedEvent) String() string {
 func (*SourceUnblockedEvent) ProtoMessage() {}
 
 func (x *SourceUnblockedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[31]
+	mi := &file_farsock_v1_event_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2887,7 @@ func (x *SourceUnblockedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceUnblockedEvent.ProtoReflect.Descriptor instead.
 func (*SourceUnblockedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{31}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SourceUnblockedEvent) GetMembership() *GroupMembership {
@@ -2743,7 +2909,7 @@ type FailedEvent struct {
 
 func (x *FailedEvent) Reset() {
 	*x = FailedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[32]
+	mi := &file_farsock_v1_event_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +2921,7 @@ func (x *FailedEvent) String() string {
 func (*FailedEvent) ProtoMessage() {}
 
 func (x *FailedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[32]
+	mi := &file_farsock_v1_event_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +2934,7 @@ func (x *FailedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedEvent.ProtoReflect.Descriptor instead.
 func (*FailedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{32}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FailedEvent) GetError() *SocketError {
@@ -2788,7 +2954,7 @@ type AbortedEvent struct {
 
 func (x *AbortedEvent) Reset() {
 	*x = AbortedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[33]
+	mi := &file_farsock_v1_event_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +2966,7 @@ func (x *AbortedEvent) String() string {
 func (*AbortedEvent) ProtoMessage() {}
 
 func (x *AbortedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[33]
+	mi := &file_farsock_v1_event_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +2979,7 @@ func (x *AbortedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortedEvent.ProtoReflect.Descriptor instead.
 func (*AbortedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{33}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{34}
 }
 
 // The kernel dropped datagrams that had come to a UDP socket: its receive buffer (SO_RCVBUF) was full, or, seldom, a checksum was wrong.
@@ -2836,7 +3002,7 @@ type DatagramsDroppedEvent struct {
 
 func (x *DatagramsDroppedEvent) Reset() {
 	*x = DatagramsDroppedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[34]
+	mi := &file_farsock_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +3014,7 @@ func (x *DatagramsDroppedEvent) String() string {
 func (*DatagramsDroppedEvent) ProtoMessage() {}
 
 func (x *DatagramsDroppedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[34]
+	mi := &file_farsock_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +3027,7 @@ func (x *DatagramsDroppedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatagramsDroppedEvent.ProtoReflect.Descriptor instead.
 func (*DatagramsDroppedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{34}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DatagramsDroppedEvent) GetCount() uint64 {
@@ -2906,7 +3072,7 @@ type IcmpReceivedEvent struct {
 
 func (x *IcmpReceivedEvent) Reset() {
 	*x = IcmpReceivedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[35]
+	mi := &file_farsock_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3084,7 @@ func (x *IcmpReceivedEvent) String() string {
 func (*IcmpReceivedEvent) ProtoMessage() {}
 
 func (x *IcmpReceivedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[35]
+	mi := &file_farsock_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3097,7 @@ func (x *IcmpReceivedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IcmpReceivedEvent.ProtoReflect.Descriptor instead.
 func (*IcmpReceivedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *IcmpReceivedEvent) GetDestination() *Endpoint {
@@ -2979,7 +3145,7 @@ type AttachedEvent struct {
 
 func (x *AttachedEvent) Reset() {
 	*x = AttachedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[36]
+	mi := &file_farsock_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2991,7 +3157,7 @@ func (x *AttachedEvent) String() string {
 func (*AttachedEvent) ProtoMessage() {}
 
 func (x *AttachedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[36]
+	mi := &file_farsock_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3004,7 +3170,7 @@ func (x *AttachedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachedEvent.ProtoReflect.Descriptor instead.
 func (*AttachedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 // A TransferSocket has given a connection back: its stream was cancelled, or ended in good order. Not of a socket that is closed with it, or
@@ -3023,7 +3189,7 @@ type DetachedEvent struct {
 
 func (x *DetachedEvent) Reset() {
 	*x = DetachedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[37]
+	mi := &file_farsock_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3201,7 @@ func (x *DetachedEvent) String() string {
 func (*DetachedEvent) ProtoMessage() {}
 
 func (x *DetachedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[37]
+	mi := &file_farsock_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3214,7 @@ func (x *DetachedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachedEvent.ProtoReflect.Descriptor instead.
 func (*DetachedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DetachedEvent) GetBytesToClient() uint64 {
@@ -3083,7 +3249,7 @@ type ClockSteppedEvent struct {
 
 func (x *ClockSteppedEvent) Reset() {
 	*x = ClockSteppedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[38]
+	mi := &file_farsock_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3095,7 +3261,7 @@ func (x *ClockSteppedEvent) String() string {
 func (*ClockSteppedEvent) ProtoMessage() {}
 
 func (x *ClockSteppedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[38]
+	mi := &file_farsock_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3108,7 +3274,7 @@ func (x *ClockSteppedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSteppedEvent.ProtoReflect.Descriptor instead.
 func (*ClockSteppedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ClockSteppedEvent) GetAhead() *durationpb.Duration {
@@ -3129,7 +3295,7 @@ type AgentDrainingEvent struct {
 
 func (x *AgentDrainingEvent) Reset() {
 	*x = AgentDrainingEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[39]
+	mi := &file_farsock_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3141,7 +3307,7 @@ func (x *AgentDrainingEvent) String() string {
 func (*AgentDrainingEvent) ProtoMessage() {}
 
 func (x *AgentDrainingEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[39]
+	mi := &file_farsock_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3154,7 +3320,7 @@ func (x *AgentDrainingEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentDrainingEvent.ProtoReflect.Descriptor instead.
 func (*AgentDrainingEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AgentDrainingEvent) GetGrace() *durationpb.Duration {
@@ -3176,7 +3342,7 @@ type SessionResetEvent struct {
 
 func (x *SessionResetEvent) Reset() {
 	*x = SessionResetEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[40]
+	mi := &file_farsock_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3188,7 +3354,7 @@ func (x *SessionResetEvent) String() string {
 func (*SessionResetEvent) ProtoMessage() {}
 
 func (x *SessionResetEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[40]
+	mi := &file_farsock_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3201,7 +3367,7 @@ func (x *SessionResetEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResetEvent.ProtoReflect.Descriptor instead.
 func (*SessionResetEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SessionResetEvent) GetClosedSockets() uint32 {
@@ -3224,7 +3390,7 @@ type LeaseExpiringEvent struct {
 
 func (x *LeaseExpiringEvent) Reset() {
 	*x = LeaseExpiringEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[41]
+	mi := &file_farsock_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3236,7 +3402,7 @@ func (x *LeaseExpiringEvent) String() string {
 func (*LeaseExpiringEvent) ProtoMessage() {}
 
 func (x *LeaseExpiringEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[41]
+	mi := &file_farsock_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3249,7 +3415,7 @@ func (x *LeaseExpiringEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseExpiringEvent.ProtoReflect.Descriptor instead.
 func (*LeaseExpiringEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *LeaseExpiringEvent) GetLeaseLeft() *durationpb.Duration {
@@ -3271,7 +3437,7 @@ type LeaseExpiredEvent struct {
 
 func (x *LeaseExpiredEvent) Reset() {
 	*x = LeaseExpiredEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[42]
+	mi := &file_farsock_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3449,7 @@ func (x *LeaseExpiredEvent) String() string {
 func (*LeaseExpiredEvent) ProtoMessage() {}
 
 func (x *LeaseExpiredEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[42]
+	mi := &file_farsock_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3296,7 +3462,7 @@ func (x *LeaseExpiredEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseExpiredEvent.ProtoReflect.Descriptor instead.
 func (*LeaseExpiredEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LeaseExpiredEvent) GetClosedSockets() uint32 {
@@ -3311,7 +3477,7 @@ var File_farsock_v1_event_proto protoreflect.FileDescriptor
 const file_farsock_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"\x16farsock/v1/event.proto\x12\n" +
-	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x17\n" +
+	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x18\n" +
 	"\x05Event\x12\x1b\n" +
 	"\tevent_seq\x18\x01 \x01(\x04R\beventSeq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1b\n" +
@@ -3360,7 +3526,10 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"group_left\x18' \x01(\v2\x1a.farsock.v1.GroupLeftEventH\x00R\tgroupLeft\x12G\n" +
 	"\x0esource_blocked\x182 \x01(\v2\x1e.farsock.v1.SourceBlockedEventH\x00R\rsourceBlocked\x12M\n" +
 	"\x10source_unblocked\x183 \x01(\v2 .farsock.v1.SourceUnblockedEventH\x00R\x0fsourceUnblocked\x12J\n" +
-	"\x0furgent_received\x18* \x01(\v2\x1f.farsock.v1.UrgentReceivedEventH\x00R\x0eurgentReceived\x12P\n" +
+	"\x0furgent_received\x18* \x01(\v2\x1f.farsock.v1.UrgentReceivedEventH\x00R\x0eurgentReceived\x12F\n" +
+	"\x0epattern_broken\x18/ \x01(\v2\x1d.farsock.v1.PatternDifferenceH\x00R\rpatternBroken\x12>\n" +
+	"\vurgent_lost\x18. \x01(\v2\x1b.farsock.v1.UrgentLostEventH\x00R\n" +
+	"urgentLost\x12P\n" +
 	"\x11datagrams_dropped\x18( \x01(\v2!.farsock.v1.DatagramsDroppedEventH\x00R\x10datagramsDropped\x12D\n" +
 	"\ricmp_received\x18) \x01(\v2\x1d.farsock.v1.IcmpReceivedEventH\x00R\ficmpReceived\x127\n" +
 	"\battached\x18+ \x01(\v2\x19.farsock.v1.AttachedEventH\x00R\battached\x127\n" +
@@ -3407,10 +3576,11 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"acceptedId\x12!\n" +
 	"\faccepted_uid\x18\x02 \x01(\x04R\vacceptedUid\x12*\n" +
 	"\x05local\x18\x03 \x01(\v2\x14.farsock.v1.EndpointR\x05local\x12,\n" +
-	"\x06remote\x18\x04 \x01(\v2\x14.farsock.v1.EndpointR\x06remote\"r\n" +
+	"\x06remote\x18\x04 \x01(\v2\x14.farsock.v1.EndpointR\x06remote\"\xac\x01\n" +
 	"\x16ConnectionDroppedEvent\x12*\n" +
 	"\x05local\x18\x01 \x01(\v2\x14.farsock.v1.EndpointR\x05local\x12,\n" +
-	"\x06remote\x18\x02 \x01(\v2\x14.farsock.v1.EndpointR\x06remote\"y\n" +
+	"\x06remote\x18\x02 \x01(\v2\x14.farsock.v1.EndpointR\x06remote\x128\n" +
+	"\x06reason\x18\x03 \x01(\x0e2 .farsock.v1.ConnectionDropReasonR\x06reason\"y\n" +
 	"\x11AcceptPausedEvent\x125\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1d.farsock.v1.AcceptPauseReasonR\x06reason\x12-\n" +
 	"\x05error\x18\x02 \x01(\v2\x17.farsock.v1.SocketErrorR\x05error\"B\n" +
@@ -3426,7 +3596,11 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\x06offset\x18\x01 \x01(\x04H\x00R\x06offset\x88\x01\x01\x12\x17\n" +
 	"\x04byte\x18\x02 \x01(\rH\x01R\x04byte\x88\x01\x01B\t\n" +
 	"\a_offsetB\a\n" +
-	"\x05_byte\"\xc7\x03\n" +
+	"\x05_byte\"M\n" +
+	"\x0fUrgentLostEvent\x12\x1b\n" +
+	"\x06offset\x18\x01 \x01(\x04H\x00R\x06offset\x88\x01\x01\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\rR\x04sizeB\t\n" +
+	"\a_offset\"\xc7\x03\n" +
 	"\x15DatagramReceivedEvent\x12,\n" +
 	"\x06source\x18\x01 \x01(\v2\x14.farsock.v1.EndpointR\x06source\x126\n" +
 	"\vdestination\x18\x02 \x01(\v2\x14.farsock.v1.EndpointR\vdestination\x12\x1c\n" +
@@ -3522,13 +3696,20 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"lease_left\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\tleaseLeft\"R\n" +
 	"\x11LeaseExpiredEvent\x12*\n" +
 	"\x0eclosed_sockets\x18\x01 \x01(\rH\x00R\rclosedSockets\x88\x01\x01B\x11\n" +
-	"\x0f_closed_sockets*\xd0\x01\n" +
+	"\x0f_closed_sockets*\xca\x01\n" +
+	"\x14ConnectionDropReason\x12&\n" +
+	"\"CONNECTION_DROP_REASON_UNSPECIFIED\x10\x00\x12#\n" +
+	"\x1fCONNECTION_DROP_REASON_TOO_MANY\x10\x01\x12!\n" +
+	"\x1dCONNECTION_DROP_REASON_DENIED\x10\x02\x12\x1f\n" +
+	"\x1bCONNECTION_DROP_REASON_GONE\x10\x03\x12!\n" +
+	"\x1dCONNECTION_DROP_REASON_POLICY\x10\x04*\xfa\x01\n" +
 	"\x11AcceptPauseReason\x12#\n" +
 	"\x1fACCEPT_PAUSE_REASON_UNSPECIFIED\x10\x00\x12$\n" +
 	" ACCEPT_PAUSE_REASON_SOCKET_LIMIT\x10\x01\x12(\n" +
 	"$ACCEPT_PAUSE_REASON_OUT_OF_RESOURCES\x10\x02\x12$\n" +
 	" ACCEPT_PAUSE_REASON_ACCEPT_LIMIT\x10\x03\x12 \n" +
-	"\x1cACCEPT_PAUSE_REASON_LOG_FULL\x10\x04*s\n" +
+	"\x1cACCEPT_PAUSE_REASON_LOG_FULL\x10\x04\x12(\n" +
+	"$ACCEPT_PAUSE_REASON_DESCRIPTOR_LIMIT\x10\x05*s\n" +
 	"\vShutdownHow\x12\x1c\n" +
 	"\x18SHUTDOWN_HOW_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SHUTDOWN_HOW_RECEIVE\x10\x01\x12\x15\n" +
@@ -3551,159 +3732,165 @@ func file_farsock_v1_event_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_event_proto_rawDescData
 }
 
-var file_farsock_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_farsock_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_farsock_v1_event_proto_goTypes = []any{
-	(AcceptPauseReason)(0),         // 0: farsock.v1.AcceptPauseReason
-	(ShutdownHow)(0),               // 1: farsock.v1.ShutdownHow
-	(*Event)(nil),                  // 2: farsock.v1.Event
-	(*CreatedEvent)(nil),           // 3: farsock.v1.CreatedEvent
-	(*BoundEvent)(nil),             // 4: farsock.v1.BoundEvent
-	(*ListeningEvent)(nil),         // 5: farsock.v1.ListeningEvent
-	(*LookedUpEvent)(nil),          // 6: farsock.v1.LookedUpEvent
-	(*ConnectStartedEvent)(nil),    // 7: farsock.v1.ConnectStartedEvent
-	(*ConnectedEvent)(nil),         // 8: farsock.v1.ConnectedEvent
-	(*DisconnectedEvent)(nil),      // 9: farsock.v1.DisconnectedEvent
-	(*ConnectFailedEvent)(nil),     // 10: farsock.v1.ConnectFailedEvent
-	(*AcceptedEvent)(nil),          // 11: farsock.v1.AcceptedEvent
-	(*ConnectionDroppedEvent)(nil), // 12: farsock.v1.ConnectionDroppedEvent
-	(*AcceptPausedEvent)(nil),      // 13: farsock.v1.AcceptPausedEvent
-	(*AcceptFailedEvent)(nil),      // 14: farsock.v1.AcceptFailedEvent
-	(*ReceivedEvent)(nil),          // 15: farsock.v1.ReceivedEvent
-	(*UrgentReceivedEvent)(nil),    // 16: farsock.v1.UrgentReceivedEvent
-	(*DatagramReceivedEvent)(nil),  // 17: farsock.v1.DatagramReceivedEvent
-	(*WrittenEvent)(nil),           // 18: farsock.v1.WrittenEvent
-	(*SentEvent)(nil),              // 19: farsock.v1.SentEvent
-	(*WriteBlockedEvent)(nil),      // 20: farsock.v1.WriteBlockedEvent
-	(*WritableEvent)(nil),          // 21: farsock.v1.WritableEvent
-	(*ShutDownEvent)(nil),          // 22: farsock.v1.ShutDownEvent
-	(*PeerClosedEvent)(nil),        // 23: farsock.v1.PeerClosedEvent
-	(*PeerResetEvent)(nil),         // 24: farsock.v1.PeerResetEvent
-	(*PeerGoneEvent)(nil),          // 25: farsock.v1.PeerGoneEvent
-	(*IdleTimedOutEvent)(nil),      // 26: farsock.v1.IdleTimedOutEvent
-	(*ReadPausedEvent)(nil),        // 27: farsock.v1.ReadPausedEvent
-	(*ReadResumedEvent)(nil),       // 28: farsock.v1.ReadResumedEvent
-	(*OptionSetEvent)(nil),         // 29: farsock.v1.OptionSetEvent
-	(*GroupJoinedEvent)(nil),       // 30: farsock.v1.GroupJoinedEvent
-	(*GroupLeftEvent)(nil),         // 31: farsock.v1.GroupLeftEvent
-	(*SourceBlockedEvent)(nil),     // 32: farsock.v1.SourceBlockedEvent
-	(*SourceUnblockedEvent)(nil),   // 33: farsock.v1.SourceUnblockedEvent
-	(*FailedEvent)(nil),            // 34: farsock.v1.FailedEvent
-	(*AbortedEvent)(nil),           // 35: farsock.v1.AbortedEvent
-	(*DatagramsDroppedEvent)(nil),  // 36: farsock.v1.DatagramsDroppedEvent
-	(*IcmpReceivedEvent)(nil),      // 37: farsock.v1.IcmpReceivedEvent
-	(*AttachedEvent)(nil),          // 38: farsock.v1.AttachedEvent
-	(*DetachedEvent)(nil),          // 39: farsock.v1.DetachedEvent
-	(*ClockSteppedEvent)(nil),      // 40: farsock.v1.ClockSteppedEvent
-	(*AgentDrainingEvent)(nil),     // 41: farsock.v1.AgentDrainingEvent
-	(*SessionResetEvent)(nil),      // 42: farsock.v1.SessionResetEvent
-	(*LeaseExpiringEvent)(nil),     // 43: farsock.v1.LeaseExpiringEvent
-	(*LeaseExpiredEvent)(nil),      // 44: farsock.v1.LeaseExpiredEvent
-	(*timestamppb.Timestamp)(nil),  // 45: google.protobuf.Timestamp
-	(*SocketClosed)(nil),           // 46: farsock.v1.SocketClosed
-	(Transport)(0),                 // 47: farsock.v1.Transport
-	(Family)(0),                    // 48: farsock.v1.Family
-	(*Endpoint)(nil),               // 49: farsock.v1.Endpoint
-	(*SocketError)(nil),            // 50: farsock.v1.SocketError
-	(*Payload)(nil),                // 51: farsock.v1.Payload
-	(*durationpb.Duration)(nil),    // 52: google.protobuf.Duration
-	(ReadPauseReason)(0),           // 53: farsock.v1.ReadPauseReason
-	(*OptionResult)(nil),           // 54: farsock.v1.OptionResult
-	(*GroupMembership)(nil),        // 55: farsock.v1.GroupMembership
+	(ConnectionDropReason)(0),      // 0: farsock.v1.ConnectionDropReason
+	(AcceptPauseReason)(0),         // 1: farsock.v1.AcceptPauseReason
+	(ShutdownHow)(0),               // 2: farsock.v1.ShutdownHow
+	(*Event)(nil),                  // 3: farsock.v1.Event
+	(*CreatedEvent)(nil),           // 4: farsock.v1.CreatedEvent
+	(*BoundEvent)(nil),             // 5: farsock.v1.BoundEvent
+	(*ListeningEvent)(nil),         // 6: farsock.v1.ListeningEvent
+	(*LookedUpEvent)(nil),          // 7: farsock.v1.LookedUpEvent
+	(*ConnectStartedEvent)(nil),    // 8: farsock.v1.ConnectStartedEvent
+	(*ConnectedEvent)(nil),         // 9: farsock.v1.ConnectedEvent
+	(*DisconnectedEvent)(nil),      // 10: farsock.v1.DisconnectedEvent
+	(*ConnectFailedEvent)(nil),     // 11: farsock.v1.ConnectFailedEvent
+	(*AcceptedEvent)(nil),          // 12: farsock.v1.AcceptedEvent
+	(*ConnectionDroppedEvent)(nil), // 13: farsock.v1.ConnectionDroppedEvent
+	(*AcceptPausedEvent)(nil),      // 14: farsock.v1.AcceptPausedEvent
+	(*AcceptFailedEvent)(nil),      // 15: farsock.v1.AcceptFailedEvent
+	(*ReceivedEvent)(nil),          // 16: farsock.v1.ReceivedEvent
+	(*UrgentReceivedEvent)(nil),    // 17: farsock.v1.UrgentReceivedEvent
+	(*UrgentLostEvent)(nil),        // 18: farsock.v1.UrgentLostEvent
+	(*DatagramReceivedEvent)(nil),  // 19: farsock.v1.DatagramReceivedEvent
+	(*WrittenEvent)(nil),           // 20: farsock.v1.WrittenEvent
+	(*SentEvent)(nil),              // 21: farsock.v1.SentEvent
+	(*WriteBlockedEvent)(nil),      // 22: farsock.v1.WriteBlockedEvent
+	(*WritableEvent)(nil),          // 23: farsock.v1.WritableEvent
+	(*ShutDownEvent)(nil),          // 24: farsock.v1.ShutDownEvent
+	(*PeerClosedEvent)(nil),        // 25: farsock.v1.PeerClosedEvent
+	(*PeerResetEvent)(nil),         // 26: farsock.v1.PeerResetEvent
+	(*PeerGoneEvent)(nil),          // 27: farsock.v1.PeerGoneEvent
+	(*IdleTimedOutEvent)(nil),      // 28: farsock.v1.IdleTimedOutEvent
+	(*ReadPausedEvent)(nil),        // 29: farsock.v1.ReadPausedEvent
+	(*ReadResumedEvent)(nil),       // 30: farsock.v1.ReadResumedEvent
+	(*OptionSetEvent)(nil),         // 31: farsock.v1.OptionSetEvent
+	(*GroupJoinedEvent)(nil),       // 32: farsock.v1.GroupJoinedEvent
+	(*GroupLeftEvent)(nil),         // 33: farsock.v1.GroupLeftEvent
+	(*SourceBlockedEvent)(nil),     // 34: farsock.v1.SourceBlockedEvent
+	(*SourceUnblockedEvent)(nil),   // 35: farsock.v1.SourceUnblockedEvent
+	(*FailedEvent)(nil),            // 36: farsock.v1.FailedEvent
+	(*AbortedEvent)(nil),           // 37: farsock.v1.AbortedEvent
+	(*DatagramsDroppedEvent)(nil),  // 38: farsock.v1.DatagramsDroppedEvent
+	(*IcmpReceivedEvent)(nil),      // 39: farsock.v1.IcmpReceivedEvent
+	(*AttachedEvent)(nil),          // 40: farsock.v1.AttachedEvent
+	(*DetachedEvent)(nil),          // 41: farsock.v1.DetachedEvent
+	(*ClockSteppedEvent)(nil),      // 42: farsock.v1.ClockSteppedEvent
+	(*AgentDrainingEvent)(nil),     // 43: farsock.v1.AgentDrainingEvent
+	(*SessionResetEvent)(nil),      // 44: farsock.v1.SessionResetEvent
+	(*LeaseExpiringEvent)(nil),     // 45: farsock.v1.LeaseExpiringEvent
+	(*LeaseExpiredEvent)(nil),      // 46: farsock.v1.LeaseExpiredEvent
+	(*timestamppb.Timestamp)(nil),  // 47: google.protobuf.Timestamp
+	(*SocketClosed)(nil),           // 48: farsock.v1.SocketClosed
+	(*PatternDifference)(nil),      // 49: farsock.v1.PatternDifference
+	(Transport)(0),                 // 50: farsock.v1.Transport
+	(Family)(0),                    // 51: farsock.v1.Family
+	(*Endpoint)(nil),               // 52: farsock.v1.Endpoint
+	(*SocketError)(nil),            // 53: farsock.v1.SocketError
+	(*Payload)(nil),                // 54: farsock.v1.Payload
+	(*durationpb.Duration)(nil),    // 55: google.protobuf.Duration
+	(ReadPauseReason)(0),           // 56: farsock.v1.ReadPauseReason
+	(*OptionResult)(nil),           // 57: farsock.v1.OptionResult
+	(*GroupMembership)(nil),        // 58: farsock.v1.GroupMembership
 }
 var file_farsock_v1_event_proto_depIdxs = []int32{
-	45, // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
-	3,  // 1: farsock.v1.Event.created:type_name -> farsock.v1.CreatedEvent
-	4,  // 2: farsock.v1.Event.bound:type_name -> farsock.v1.BoundEvent
-	5,  // 3: farsock.v1.Event.listening:type_name -> farsock.v1.ListeningEvent
-	6,  // 4: farsock.v1.Event.looked_up:type_name -> farsock.v1.LookedUpEvent
-	7,  // 5: farsock.v1.Event.connect_started:type_name -> farsock.v1.ConnectStartedEvent
-	8,  // 6: farsock.v1.Event.connected:type_name -> farsock.v1.ConnectedEvent
-	10, // 7: farsock.v1.Event.connect_failed:type_name -> farsock.v1.ConnectFailedEvent
-	11, // 8: farsock.v1.Event.accepted:type_name -> farsock.v1.AcceptedEvent
-	12, // 9: farsock.v1.Event.connection_dropped:type_name -> farsock.v1.ConnectionDroppedEvent
-	13, // 10: farsock.v1.Event.accept_paused:type_name -> farsock.v1.AcceptPausedEvent
-	14, // 11: farsock.v1.Event.accept_failed:type_name -> farsock.v1.AcceptFailedEvent
-	15, // 12: farsock.v1.Event.received:type_name -> farsock.v1.ReceivedEvent
-	17, // 13: farsock.v1.Event.datagram_received:type_name -> farsock.v1.DatagramReceivedEvent
-	18, // 14: farsock.v1.Event.written:type_name -> farsock.v1.WrittenEvent
-	19, // 15: farsock.v1.Event.sent:type_name -> farsock.v1.SentEvent
-	20, // 16: farsock.v1.Event.write_blocked:type_name -> farsock.v1.WriteBlockedEvent
-	21, // 17: farsock.v1.Event.writable:type_name -> farsock.v1.WritableEvent
-	22, // 18: farsock.v1.Event.shut_down:type_name -> farsock.v1.ShutDownEvent
-	23, // 19: farsock.v1.Event.peer_closed:type_name -> farsock.v1.PeerClosedEvent
-	24, // 20: farsock.v1.Event.peer_reset:type_name -> farsock.v1.PeerResetEvent
-	25, // 21: farsock.v1.Event.peer_gone:type_name -> farsock.v1.PeerGoneEvent
-	26, // 22: farsock.v1.Event.idle_timed_out:type_name -> farsock.v1.IdleTimedOutEvent
-	27, // 23: farsock.v1.Event.read_paused:type_name -> farsock.v1.ReadPausedEvent
-	28, // 24: farsock.v1.Event.read_resumed:type_name -> farsock.v1.ReadResumedEvent
-	29, // 25: farsock.v1.Event.option_set:type_name -> farsock.v1.OptionSetEvent
-	34, // 26: farsock.v1.Event.failed:type_name -> farsock.v1.FailedEvent
-	35, // 27: farsock.v1.Event.aborted:type_name -> farsock.v1.AbortedEvent
-	46, // 28: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
-	9,  // 29: farsock.v1.Event.disconnected:type_name -> farsock.v1.DisconnectedEvent
-	30, // 30: farsock.v1.Event.group_joined:type_name -> farsock.v1.GroupJoinedEvent
-	31, // 31: farsock.v1.Event.group_left:type_name -> farsock.v1.GroupLeftEvent
-	32, // 32: farsock.v1.Event.source_blocked:type_name -> farsock.v1.SourceBlockedEvent
-	33, // 33: farsock.v1.Event.source_unblocked:type_name -> farsock.v1.SourceUnblockedEvent
-	16, // 34: farsock.v1.Event.urgent_received:type_name -> farsock.v1.UrgentReceivedEvent
-	36, // 35: farsock.v1.Event.datagrams_dropped:type_name -> farsock.v1.DatagramsDroppedEvent
-	37, // 36: farsock.v1.Event.icmp_received:type_name -> farsock.v1.IcmpReceivedEvent
-	38, // 37: farsock.v1.Event.attached:type_name -> farsock.v1.AttachedEvent
-	39, // 38: farsock.v1.Event.detached:type_name -> farsock.v1.DetachedEvent
-	40, // 39: farsock.v1.Event.clock_stepped:type_name -> farsock.v1.ClockSteppedEvent
-	41, // 40: farsock.v1.Event.agent_draining:type_name -> farsock.v1.AgentDrainingEvent
-	42, // 41: farsock.v1.Event.session_reset:type_name -> farsock.v1.SessionResetEvent
-	43, // 42: farsock.v1.Event.lease_expiring:type_name -> farsock.v1.LeaseExpiringEvent
-	44, // 43: farsock.v1.Event.lease_expired:type_name -> farsock.v1.LeaseExpiredEvent
-	47, // 44: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
-	48, // 45: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
-	49, // 46: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
-	49, // 47: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
-	49, // 48: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
-	49, // 49: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
-	50, // 50: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
-	49, // 51: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
-	49, // 52: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
-	49, // 53: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
-	49, // 54: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
-	49, // 55: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
-	50, // 56: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
-	49, // 57: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
-	49, // 58: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
-	49, // 59: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
-	49, // 60: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
-	49, // 61: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
-	0,  // 62: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
-	50, // 63: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
-	50, // 64: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
-	51, // 65: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
-	49, // 66: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
-	49, // 67: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	51, // 68: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
-	45, // 69: farsock.v1.DatagramReceivedEvent.receive_time:type_name -> google.protobuf.Timestamp
-	49, // 70: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
-	1,  // 71: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
-	50, // 72: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
-	50, // 73: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
-	52, // 74: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
-	53, // 75: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
-	54, // 76: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
-	55, // 77: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
-	55, // 78: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
-	55, // 79: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	55, // 80: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	50, // 81: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
-	49, // 82: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	50, // 83: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
-	52, // 84: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
-	52, // 85: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
-	52, // 86: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
-	87, // [87:87] is the sub-list for method output_type
-	87, // [87:87] is the sub-list for method input_type
-	87, // [87:87] is the sub-list for extension type_name
-	87, // [87:87] is the sub-list for extension extendee
-	0,  // [0:87] is the sub-list for field type_name
+	47, // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
+	4,  // 1: farsock.v1.Event.created:type_name -> farsock.v1.CreatedEvent
+	5,  // 2: farsock.v1.Event.bound:type_name -> farsock.v1.BoundEvent
+	6,  // 3: farsock.v1.Event.listening:type_name -> farsock.v1.ListeningEvent
+	7,  // 4: farsock.v1.Event.looked_up:type_name -> farsock.v1.LookedUpEvent
+	8,  // 5: farsock.v1.Event.connect_started:type_name -> farsock.v1.ConnectStartedEvent
+	9,  // 6: farsock.v1.Event.connected:type_name -> farsock.v1.ConnectedEvent
+	11, // 7: farsock.v1.Event.connect_failed:type_name -> farsock.v1.ConnectFailedEvent
+	12, // 8: farsock.v1.Event.accepted:type_name -> farsock.v1.AcceptedEvent
+	13, // 9: farsock.v1.Event.connection_dropped:type_name -> farsock.v1.ConnectionDroppedEvent
+	14, // 10: farsock.v1.Event.accept_paused:type_name -> farsock.v1.AcceptPausedEvent
+	15, // 11: farsock.v1.Event.accept_failed:type_name -> farsock.v1.AcceptFailedEvent
+	16, // 12: farsock.v1.Event.received:type_name -> farsock.v1.ReceivedEvent
+	19, // 13: farsock.v1.Event.datagram_received:type_name -> farsock.v1.DatagramReceivedEvent
+	20, // 14: farsock.v1.Event.written:type_name -> farsock.v1.WrittenEvent
+	21, // 15: farsock.v1.Event.sent:type_name -> farsock.v1.SentEvent
+	22, // 16: farsock.v1.Event.write_blocked:type_name -> farsock.v1.WriteBlockedEvent
+	23, // 17: farsock.v1.Event.writable:type_name -> farsock.v1.WritableEvent
+	24, // 18: farsock.v1.Event.shut_down:type_name -> farsock.v1.ShutDownEvent
+	25, // 19: farsock.v1.Event.peer_closed:type_name -> farsock.v1.PeerClosedEvent
+	26, // 20: farsock.v1.Event.peer_reset:type_name -> farsock.v1.PeerResetEvent
+	27, // 21: farsock.v1.Event.peer_gone:type_name -> farsock.v1.PeerGoneEvent
+	28, // 22: farsock.v1.Event.idle_timed_out:type_name -> farsock.v1.IdleTimedOutEvent
+	29, // 23: farsock.v1.Event.read_paused:type_name -> farsock.v1.ReadPausedEvent
+	30, // 24: farsock.v1.Event.read_resumed:type_name -> farsock.v1.ReadResumedEvent
+	31, // 25: farsock.v1.Event.option_set:type_name -> farsock.v1.OptionSetEvent
+	36, // 26: farsock.v1.Event.failed:type_name -> farsock.v1.FailedEvent
+	37, // 27: farsock.v1.Event.aborted:type_name -> farsock.v1.AbortedEvent
+	48, // 28: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
+	10, // 29: farsock.v1.Event.disconnected:type_name -> farsock.v1.DisconnectedEvent
+	32, // 30: farsock.v1.Event.group_joined:type_name -> farsock.v1.GroupJoinedEvent
+	33, // 31: farsock.v1.Event.group_left:type_name -> farsock.v1.GroupLeftEvent
+	34, // 32: farsock.v1.Event.source_blocked:type_name -> farsock.v1.SourceBlockedEvent
+	35, // 33: farsock.v1.Event.source_unblocked:type_name -> farsock.v1.SourceUnblockedEvent
+	17, // 34: farsock.v1.Event.urgent_received:type_name -> farsock.v1.UrgentReceivedEvent
+	49, // 35: farsock.v1.Event.pattern_broken:type_name -> farsock.v1.PatternDifference
+	18, // 36: farsock.v1.Event.urgent_lost:type_name -> farsock.v1.UrgentLostEvent
+	38, // 37: farsock.v1.Event.datagrams_dropped:type_name -> farsock.v1.DatagramsDroppedEvent
+	39, // 38: farsock.v1.Event.icmp_received:type_name -> farsock.v1.IcmpReceivedEvent
+	40, // 39: farsock.v1.Event.attached:type_name -> farsock.v1.AttachedEvent
+	41, // 40: farsock.v1.Event.detached:type_name -> farsock.v1.DetachedEvent
+	42, // 41: farsock.v1.Event.clock_stepped:type_name -> farsock.v1.ClockSteppedEvent
+	43, // 42: farsock.v1.Event.agent_draining:type_name -> farsock.v1.AgentDrainingEvent
+	44, // 43: farsock.v1.Event.session_reset:type_name -> farsock.v1.SessionResetEvent
+	45, // 44: farsock.v1.Event.lease_expiring:type_name -> farsock.v1.LeaseExpiringEvent
+	46, // 45: farsock.v1.Event.lease_expired:type_name -> farsock.v1.LeaseExpiredEvent
+	50, // 46: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
+	51, // 47: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
+	52, // 48: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
+	52, // 49: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
+	52, // 50: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
+	52, // 51: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
+	53, // 52: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
+	52, // 53: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
+	52, // 54: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
+	52, // 55: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
+	52, // 56: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
+	52, // 57: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
+	53, // 58: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
+	52, // 59: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
+	52, // 60: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
+	52, // 61: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
+	52, // 62: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
+	52, // 63: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
+	0,  // 64: farsock.v1.ConnectionDroppedEvent.reason:type_name -> farsock.v1.ConnectionDropReason
+	1,  // 65: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
+	53, // 66: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
+	53, // 67: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
+	54, // 68: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
+	52, // 69: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
+	52, // 70: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	54, // 71: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
+	47, // 72: farsock.v1.DatagramReceivedEvent.receive_time:type_name -> google.protobuf.Timestamp
+	52, // 73: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
+	2,  // 74: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
+	53, // 75: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
+	53, // 76: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
+	55, // 77: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
+	56, // 78: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
+	57, // 79: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
+	58, // 80: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
+	58, // 81: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
+	58, // 82: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	58, // 83: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	53, // 84: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
+	52, // 85: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	53, // 86: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
+	55, // 87: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
+	55, // 88: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
+	55, // 89: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
+	90, // [90:90] is the sub-list for method output_type
+	90, // [90:90] is the sub-list for method input_type
+	90, // [90:90] is the sub-list for extension type_name
+	90, // [90:90] is the sub-list for extension extendee
+	0,  // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_event_proto_init() }
@@ -3752,6 +3939,8 @@ func file_farsock_v1_event_proto_init() {
 		(*Event_SourceBlocked)(nil),
 		(*Event_SourceUnblocked)(nil),
 		(*Event_UrgentReceived)(nil),
+		(*Event_PatternBroken)(nil),
+		(*Event_UrgentLost)(nil),
 		(*Event_DatagramsDropped)(nil),
 		(*Event_IcmpReceived)(nil),
 		(*Event_Attached)(nil),
@@ -3767,17 +3956,18 @@ func file_farsock_v1_event_proto_init() {
 	file_farsock_v1_event_proto_msgTypes[15].OneofWrappers = []any{}
 	file_farsock_v1_event_proto_msgTypes[16].OneofWrappers = []any{}
 	file_farsock_v1_event_proto_msgTypes[17].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[21].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[37].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[40].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[42].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[18].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[22].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[38].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[41].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[43].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_event_proto_rawDesc), len(file_farsock_v1_event_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   43,
+			NumEnums:      3,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

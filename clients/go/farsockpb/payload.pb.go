@@ -109,6 +109,9 @@ type Payload struct {
 	// `shift_jis`, `windows-1252` (which `latin1` means there), … A character that the encoding does not have is refused with
 	// INVALID_ARGUMENT. The same characters make different byte counts in different encodings, and replies show the count.
 	Encoding string `protobuf:"bytes,5,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// Send each line end of `text` that is a LF alone as CR LF, as telnet, HTTP, SMTP and their like have it; what is CR LF already stays.
+	// socat: `crnl`. Never set in replies and events.
+	Crlf bool `protobuf:"varint,8,opt,name=crlf,proto3" json:"crlf,omitempty"`
 	// The first byte to use, counted from 0 after encoding; absent: from the start. Node: `send(buf, offset, length, …)`.
 	Offset *uint32 `protobuf:"varint,6,opt,name=offset,proto3,oneof" json:"offset,omitempty"`
 	// How many bytes to use; absent: all from `offset`. A part that reaches past the end is refused with INVALID_ARGUMENT.
@@ -197,6 +200,13 @@ func (x *Payload) GetEncoding() string {
 	return ""
 }
 
+func (x *Payload) GetCrlf() bool {
+	if x != nil {
+		return x.Crlf
+	}
+	return false
+}
+
 func (x *Payload) GetOffset() uint32 {
 	if x != nil && x.Offset != nil {
 		return *x.Offset
@@ -243,10 +253,11 @@ func (*Payload_Data) isPayload_Content() {}
 
 func (*Payload_Pattern) isPayload_Content() {}
 
-// Bytes described instead of listed, so that a large payload fits in a short request.
+// Bytes described instead of listed, so that a large payload fits in a short request; and what a socket compares with what it receives
+// (`verify` of TcpSocketSpec and UdpSocketSpec).
 type Pattern struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many bytes, 1 to `limits.payload_bytes` of GetAgent.
+	// How many bytes, 1 to `limits.payload_bytes` of GetAgent. In `verify`: as it says there.
 	Size uint32 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
 	// What they are. Absent: the bytes 00 01 02 … ff, over and over.
 	//
@@ -254,7 +265,9 @@ type Pattern struct {
 	//
 	//	*Pattern_Repeat
 	//	*Pattern_Seed
-	Fill          isPattern_Fill `protobuf_oneof:"fill"`
+	Fill isPattern_Fill `protobuf_oneof:"fill"`
+	// Leave out so many bytes in front: so the parts of a long stream are sent by many requests, each with its offset in the stream.
+	Start         uint64 `protobuf:"varint,4,opt,name=start,proto3" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -317,6 +330,13 @@ func (x *Pattern) GetSeed() uint64 {
 		if x, ok := x.Fill.(*Pattern_Seed); ok {
 			return x.Seed
 		}
+	}
+	return 0
+}
+
+func (x *Pattern) GetStart() uint64 {
+	if x != nil {
+		return x.Start
 	}
 	return 0
 }
@@ -409,22 +429,24 @@ var File_farsock_v1_payload_proto protoreflect.FileDescriptor
 const file_farsock_v1_payload_proto_rawDesc = "" +
 	"\n" +
 	"\x18farsock/v1/payload.proto\x12\n" +
-	"farsock.v1\"\xf1\x01\n" +
+	"farsock.v1\"\x85\x02\n" +
 	"\aPayload\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x12\n" +
 	"\x03hex\x18\x02 \x01(\tH\x00R\x03hex\x12\x14\n" +
 	"\x04data\x18\x03 \x01(\fH\x00R\x04data\x12/\n" +
 	"\apattern\x18\x04 \x01(\v2\x13.farsock.v1.PatternH\x00R\apattern\x12\x1a\n" +
-	"\bencoding\x18\x05 \x01(\tR\bencoding\x12\x1b\n" +
+	"\bencoding\x18\x05 \x01(\tR\bencoding\x12\x12\n" +
+	"\x04crlf\x18\b \x01(\bR\x04crlf\x12\x1b\n" +
 	"\x06offset\x18\x06 \x01(\rH\x01R\x06offset\x88\x01\x01\x12\x1b\n" +
 	"\x06length\x18\a \x01(\rH\x02R\x06length\x88\x01\x01B\t\n" +
 	"\acontentB\t\n" +
 	"\a_offsetB\t\n" +
-	"\a_length\"U\n" +
+	"\a_length\"k\n" +
 	"\aPattern\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\rR\x04size\x12\x18\n" +
 	"\x06repeat\x18\x02 \x01(\tH\x00R\x06repeat\x12\x14\n" +
-	"\x04seed\x18\x03 \x01(\x04H\x00R\x04seedB\x06\n" +
+	"\x04seed\x18\x03 \x01(\x04H\x00R\x04seed\x12\x14\n" +
+	"\x05start\x18\x04 \x01(\x04R\x05startB\x06\n" +
 	"\x04fill\"s\n" +
 	"\vPayloadView\x12+\n" +
 	"\x04form\x18\x01 \x01(\x0e2\x17.farsock.v1.PayloadFormR\x04form\x12\x1a\n" +

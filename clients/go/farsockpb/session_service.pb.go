@@ -277,6 +277,8 @@ type Session struct {
 	HeldBytes uint64 `protobuf:"varint,13,opt,name=held_bytes,json=heldBytes,proto3" json:"held_bytes,omitempty"`
 	// The watchers that hold them, in the order of their names. Empty: untaken payloads do.
 	NamedWatchers []*NamedWatcher `protobuf:"bytes,14,rep,name=named_watchers,json=namedWatchers,proto3" json:"named_watchers,omitempty"`
+	// Whose it is: the name of a principal.
+	Owner         string `protobuf:"bytes,15,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -407,6 +409,13 @@ func (x *Session) GetNamedWatchers() []*NamedWatcher {
 		return x.NamedWatchers
 	}
 	return nil
+}
+
+func (x *Session) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // What CreateSession takes.
@@ -735,8 +744,11 @@ type ListSessionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most so many, up to `limits.page_size`. Absent or 0: `limits.page_size`.
 	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// `next_page_token` of the page before. Empty: the first page.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// `next_page_token` of the page before, asked with the same `owner`. Empty: the first page.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Whose: the name of a principal, or `*` for everybody's, in the order of their owners' names. Empty: the caller's own. Those of others only
+	// for whoever has the right `see-others`.
+	Owner         string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -781,6 +793,13 @@ func (x *ListSessionsRequest) GetPageSize() uint32 {
 func (x *ListSessionsRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListSessionsRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -964,7 +983,7 @@ type DeleteSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The session. Not empty.
 	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// Answer OK also when there is no such session.
+	// Answer OK also when there is no such session; not so for one of somebody else.
 	AllowMissing bool `protobuf:"varint,2,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`
 	// How to carry it out. `request_id` counts in the caller's `default` session.
 	Call          *Call `protobuf:"bytes,15,opt,name=call,proto3" json:"call,omitempty"`
@@ -1096,7 +1115,7 @@ const file_farsock_v1_session_service_proto_rawDesc = "" +
 	"\fNamedWatcher\x12\x1d\n" +
 	"\n" +
 	"watcher_id\x18\x01 \x01(\tR\twatcherId\x12,\n" +
-	"\x12released_event_seq\x18\x02 \x01(\x04R\x10releasedEventSeq\"\x94\x05\n" +
+	"\x12released_event_seq\x18\x02 \x01(\x04R\x10releasedEventSeq\"\xaa\x05\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12;\n" +
@@ -1117,7 +1136,8 @@ const file_farsock_v1_session_service_proto_rawDesc = "" +
 	"heldEvents\x12\x1d\n" +
 	"\n" +
 	"held_bytes\x18\r \x01(\x04R\theldBytes\x12?\n" +
-	"\x0enamed_watchers\x18\x0e \x03(\v2\x18.farsock.v1.NamedWatcherR\rnamedWatchers\"\x87\x02\n" +
+	"\x0enamed_watchers\x18\x0e \x03(\v2\x18.farsock.v1.NamedWatcherR\rnamedWatchers\x12\x14\n" +
+	"\x05owner\x18\x0f \x01(\tR\x05owner\"\x87\x02\n" +
 	"\x14CreateSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x126\n" +
@@ -1137,11 +1157,12 @@ const file_farsock_v1_session_service_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\"C\n" +
 	"\x12GetSessionResponse\x12-\n" +
-	"\asession\x18\x01 \x01(\v2\x13.farsock.v1.SessionR\asession\"Q\n" +
+	"\asession\x18\x01 \x01(\v2\x13.farsock.v1.SessionR\asession\"g\n" +
 	"\x13ListSessionsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"o\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\"o\n" +
 	"\x14ListSessionsResponse\x12/\n" +
 	"\bsessions\x18\x01 \x03(\v2\x13.farsock.v1.SessionR\bsessions\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Z\n" +

@@ -39,13 +39,19 @@ const (
 // ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
 // at once.
 //
+// Sessions of others do not exist for their callers: NOT_FOUND (SESSION_NOT_FOUND). Where the agent's policy gives a caller the right `see-others`, it
+// may name them wherever a `session_id` is taken, as `OWNER/SESSION_ID` (`alice/lab`), to read what is told of them; with `use-others`,
+// to do with them what their owner may. Sockets that are made so belong to the session and its owner, and so does each `request_id`; what they do
+// with addresses, the policy has to allow to both. A session is made in one's own name only.
+//
 // A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
 // watched, for `defaults.default_session_idle` of GetAgent, it is reset.
 type SessionServiceClient interface {
 	// Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
 	// what was left of it then.
 	//
-	// Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
+	// Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`, or
+	// `limits.log_bytes_total`.
 	CreateSession(ctx context.Context, in *CreateSessionRequest, opts ...grpc.CallOption) (*CreateSessionResponse, error)
 	// Renew the lease of a session: it lasts for its whole `lease_ttl` from the moment at which this request has arrived. Nothing else
 	// renews it, neither other requests nor a watch. A controller does so three times within a TTL, and stops using the session by itself
@@ -56,7 +62,9 @@ type SessionServiceClient interface {
 	RenewSession(ctx context.Context, in *RenewSessionRequest, opts ...grpc.CallOption) (*RenewSessionResponse, error)
 	// Read a session as it is now.
 	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
-	// List the caller's sessions, in the order in which they were made.
+	// List the caller's sessions, in the order in which they were made; or, by `owner`, those of others.
+	//
+	// Typical errors: PERMISSION_DENIED (ROLE_DENIED) `owner` is somebody else, and the caller may not see sessions of others.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 	// Close all sockets of a session. Their names are free when it answers; the log goes on. Connections are closed as CloseSocket
 	// does it, but what is still queued in the agent is discarded.
@@ -148,13 +156,19 @@ func (c *sessionServiceClient) DeleteSession(ctx context.Context, in *DeleteSess
 // ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
 // at once.
 //
+// Sessions of others do not exist for their callers: NOT_FOUND (SESSION_NOT_FOUND). Where the agent's policy gives a caller the right `see-others`, it
+// may name them wherever a `session_id` is taken, as `OWNER/SESSION_ID` (`alice/lab`), to read what is told of them; with `use-others`,
+// to do with them what their owner may. Sockets that are made so belong to the session and its owner, and so does each `request_id`; what they do
+// with addresses, the policy has to allow to both. A session is made in one's own name only.
+//
 // A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
 // watched, for `defaults.default_session_idle` of GetAgent, it is reset.
 type SessionServiceServer interface {
 	// Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
 	// what was left of it then.
 	//
-	// Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
+	// Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`, or
+	// `limits.log_bytes_total`.
 	CreateSession(context.Context, *CreateSessionRequest) (*CreateSessionResponse, error)
 	// Renew the lease of a session: it lasts for its whole `lease_ttl` from the moment at which this request has arrived. Nothing else
 	// renews it, neither other requests nor a watch. A controller does so three times within a TTL, and stops using the session by itself
@@ -165,7 +179,9 @@ type SessionServiceServer interface {
 	RenewSession(context.Context, *RenewSessionRequest) (*RenewSessionResponse, error)
 	// Read a session as it is now.
 	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
-	// List the caller's sessions, in the order in which they were made.
+	// List the caller's sessions, in the order in which they were made; or, by `owner`, those of others.
+	//
+	// Typical errors: PERMISSION_DENIED (ROLE_DENIED) `owner` is somebody else, and the caller may not see sessions of others.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	// Close all sockets of a session. Their names are free when it answers; the log goes on. Connections are closed as CloseSocket
 	// does it, but what is still queued in the agent is discarded.

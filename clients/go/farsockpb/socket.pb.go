@@ -407,6 +407,9 @@ const (
 	CloseReason_CLOSE_REASON_INTERNAL CloseReason = 9
 	// The lease of its session has expired.
 	CloseReason_CLOSE_REASON_LEASE_EXPIRED CloseReason = 10
+	// The agent's policy was read anew, and does not allow any more what the socket holds: its address, its peer, a group, an option. A TCP
+	// connection is reset.
+	CloseReason_CLOSE_REASON_POLICY CloseReason = 11
 )
 
 // Enum value maps for CloseReason.
@@ -423,6 +426,7 @@ var (
 		8:  "CLOSE_REASON_AGENT_DRAINING",
 		9:  "CLOSE_REASON_INTERNAL",
 		10: "CLOSE_REASON_LEASE_EXPIRED",
+		11: "CLOSE_REASON_POLICY",
 	}
 	CloseReason_value = map[string]int32{
 		"CLOSE_REASON_UNSPECIFIED":     0,
@@ -436,6 +440,7 @@ var (
 		"CLOSE_REASON_AGENT_DRAINING":  8,
 		"CLOSE_REASON_INTERNAL":        9,
 		"CLOSE_REASON_LEASE_EXPIRED":   10,
+		"CLOSE_REASON_POLICY":          11,
 	}
 )
 
@@ -623,8 +628,23 @@ type TcpSocketSpec struct {
 	// Tell `writable` when no more bytes than that wait after `write_blocked`, up to `write_high_watermark`. Accepted connections take it
 	// from their listener. Absent: 0, as Node's `drain`.
 	WriteLowWatermark *uint32 `protobuf:"varint,20,opt,name=write_low_watermark,json=writeLowWatermark,proto3,oneof" json:"write_low_watermark,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// With whom to have no connection: addresses (`10.0.0.7`), networks (`10.0.0.0/8`, `fd00::/8`), ranges (`10.0.0.1-10.0.0.9`); at most
+	// 256. A listener accepts such a peer and resets it at once (`connection_dropped` with DENIED). Such an address of a name is not tried,
+	// and a connect that has no other is refused with FAILED_PRECONDITION (ADDRESS_DENIED). An IPv4 address that is written as an IPv6 one
+	// (`::ffff:10.0.0.7`) counts as the former. Node: `BlockList`. Empty: nobody.
+	Deny []string `protobuf:"bytes,21,rep,name=deny,proto3" json:"deny,omitempty"`
+	// With whom alone to have connections, in the same forms; `deny` wins. Empty: with anybody.
+	Allow []string `protobuf:"bytes,22,rep,name=allow,proto3" json:"allow,omitempty"`
+	// Compare all bytes that are read with a pattern, whatever the delivery: its first byte is that of the stream. With a `size`, its first
+	// so many bytes over and over, as a peer sends them that writes the same again and again; with size 0, on and on, as one does that
+	// gives each write its `start`. `verification` of Socket tells how far they are the same, and `pattern_broken` where they first differ.
+	// An urgent byte has its place and is not compared. Accepted connections take it from their listener, and a connection that has it is
+	// read by copying also with COUNT. Absent: nothing is compared.
+	Verify *Pattern `protobuf:"bytes,23,opt,name=verify,proto3" json:"verify,omitempty"`
+	// With a local address: try again while somebody else has it. Absent: it is tried once.
+	BindRetry     *BindRetry `protobuf:"bytes,24,opt,name=bind_retry,json=bindRetry,proto3" json:"bind_retry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TcpSocketSpec) Reset() {
@@ -808,6 +828,34 @@ func (x *TcpSocketSpec) GetWriteLowWatermark() uint32 {
 	return 0
 }
 
+func (x *TcpSocketSpec) GetDeny() []string {
+	if x != nil {
+		return x.Deny
+	}
+	return nil
+}
+
+func (x *TcpSocketSpec) GetAllow() []string {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
+func (x *TcpSocketSpec) GetVerify() *Pattern {
+	if x != nil {
+		return x.Verify
+	}
+	return nil
+}
+
+func (x *TcpSocketSpec) GetBindRetry() *BindRetry {
+	if x != nil {
+		return x.BindRetry
+	}
+	return nil
+}
+
 type isTcpSocketSpec_Role interface {
 	isTcpSocketSpec_Role()
 }
@@ -884,6 +932,62 @@ func (x *ConnectRetry) GetInterval() *durationpb.Duration {
 	return nil
 }
 
+// How a bind is tried again while somebody else has the address (EADDRINUSE). Each attempt that fails is told by `failed`. Other errors
+// would stay as they are, and end it.
+type BindRetry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many attempts in all, 1 to 1000. Zero: as many as `call.timeout` has room for.
+	Attempts uint32 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// How long to wait after an attempt, 10 ms or more. Absent: 1 s. A `call.timeout` that ends meanwhile ends it with `timed_out`.
+	Interval      *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BindRetry) Reset() {
+	*x = BindRetry{}
+	mi := &file_farsock_v1_socket_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BindRetry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BindRetry) ProtoMessage() {}
+
+func (x *BindRetry) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BindRetry.ProtoReflect.Descriptor instead.
+func (*BindRetry) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *BindRetry) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *BindRetry) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
 // A UDP socket to be made.
 //
 //	{"bind":"0.0.0.0:3000"}   {"connect":"10.0.0.1:53"}   {}
@@ -902,14 +1006,19 @@ type UdpSocketSpec struct {
 	// The directions that it is used in.
 	Direction Direction `protobuf:"varint,6,opt,name=direction,proto3,enum=farsock.v1.Direction" json:"direction,omitempty"`
 	// Multicast groups to join once it is bound, in this order. At most `limits.groups`. See JoinGroup.
-	Groups        []*GroupSpec `protobuf:"bytes,7,rep,name=groups,proto3" json:"groups,omitempty"`
+	Groups []*GroupSpec `protobuf:"bytes,7,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Compare each datagram that is read with this pattern, from its first byte, whatever the delivery. With a `size`, a datagram must have
+	// just so many bytes; with size 0, as many as it likes. Of a truncated one, what was read is compared. See `verify` of TcpSocketSpec.
+	Verify *Pattern `protobuf:"bytes,8,opt,name=verify,proto3" json:"verify,omitempty"`
+	// With a local address: try again while somebody else has it. Absent: it is tried once.
+	BindRetry     *BindRetry `protobuf:"bytes,9,opt,name=bind_retry,json=bindRetry,proto3" json:"bind_retry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UdpSocketSpec) Reset() {
 	*x = UdpSocketSpec{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[3]
+	mi := &file_farsock_v1_socket_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1030,7 @@ func (x *UdpSocketSpec) String() string {
 func (*UdpSocketSpec) ProtoMessage() {}
 
 func (x *UdpSocketSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[3]
+	mi := &file_farsock_v1_socket_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1043,7 @@ func (x *UdpSocketSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UdpSocketSpec.ProtoReflect.Descriptor instead.
 func (*UdpSocketSpec) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{3}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *UdpSocketSpec) GetBind() string {
@@ -982,6 +1091,20 @@ func (x *UdpSocketSpec) GetDirection() Direction {
 func (x *UdpSocketSpec) GetGroups() []*GroupSpec {
 	if x != nil {
 		return x.Groups
+	}
+	return nil
+}
+
+func (x *UdpSocketSpec) GetVerify() *Pattern {
+	if x != nil {
+		return x.Verify
+	}
+	return nil
+}
+
+func (x *UdpSocketSpec) GetBindRetry() *BindRetry {
+	if x != nil {
+		return x.BindRetry
 	}
 	return nil
 }
@@ -1055,13 +1178,21 @@ type Socket struct {
 	// The SHA-256 of all bytes handed to the kernel, as 64 hexadecimal digits: what the peer's `received_sha256` is once it has read them
 	// all. Empty: `delivery.hash` does not ask for it.
 	WrittenSha256 string `protobuf:"bytes,28,opt,name=written_sha256,json=writtenSha256,proto3" json:"written_sha256,omitempty"`
+	// The caller's own words about it, as CreateSocket got them. Accepted connections have those of their listener.
+	Labels map[string]string `protobuf:"bytes,29,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// With whom it has no connection, and with whom alone, as in TcpSocketSpec. Empty for accepted connections.
+	Deny []string `protobuf:"bytes,30,rep,name=deny,proto3" json:"deny,omitempty"`
+	// As `deny`.
+	Allow []string `protobuf:"bytes,31,rep,name=allow,proto3" json:"allow,omitempty"`
+	// How what was received compares with the pattern that it is verified by. Absent: by none.
+	Verification  *Verification `protobuf:"bytes,32,opt,name=verification,proto3" json:"verification,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[4]
+	mi := &file_farsock_v1_socket_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1204,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[4]
+	mi := &file_farsock_v1_socket_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1217,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{4}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Socket) GetSessionId() string {
@@ -1306,6 +1437,171 @@ func (x *Socket) GetWrittenSha256() string {
 	return ""
 }
 
+func (x *Socket) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Socket) GetDeny() []string {
+	if x != nil {
+		return x.Deny
+	}
+	return nil
+}
+
+func (x *Socket) GetAllow() []string {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
+func (x *Socket) GetVerification() *Verification {
+	if x != nil {
+		return x.Verification
+	}
+	return nil
+}
+
+// How what a socket has received compares with a pattern.
+type Verification struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes that are as they should be.
+	VerifiedBytes *uint64 `protobuf:"varint,1,opt,name=verified_bytes,json=verifiedBytes,proto3,oneof" json:"verified_bytes,omitempty"`
+	// Bytes that are not. Behind one that was lost or added, most of a stream is.
+	WrongBytes *uint64 `protobuf:"varint,2,opt,name=wrong_bytes,json=wrongBytes,proto3,oneof" json:"wrong_bytes,omitempty"`
+	// UDP: datagrams with a wrong byte, or of another size than they should have.
+	WrongDatagrams *uint64 `protobuf:"varint,3,opt,name=wrong_datagrams,json=wrongDatagrams,proto3,oneof" json:"wrong_datagrams,omitempty"`
+	// Where they differed first. Absent: nowhere.
+	FirstDifference *PatternDifference `protobuf:"bytes,4,opt,name=first_difference,json=firstDifference,proto3" json:"first_difference,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Verification) Reset() {
+	*x = Verification{}
+	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Verification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Verification) ProtoMessage() {}
+
+func (x *Verification) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Verification.ProtoReflect.Descriptor instead.
+func (*Verification) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Verification) GetVerifiedBytes() uint64 {
+	if x != nil && x.VerifiedBytes != nil {
+		return *x.VerifiedBytes
+	}
+	return 0
+}
+
+func (x *Verification) GetWrongBytes() uint64 {
+	if x != nil && x.WrongBytes != nil {
+		return *x.WrongBytes
+	}
+	return 0
+}
+
+func (x *Verification) GetWrongDatagrams() uint64 {
+	if x != nil && x.WrongDatagrams != nil {
+		return *x.WrongDatagrams
+	}
+	return 0
+}
+
+func (x *Verification) GetFirstDifference() *PatternDifference {
+	if x != nil {
+		return x.FirstDifference
+	}
+	return nil
+}
+
+// Where bytes that were received differ from a pattern. As event `pattern_broken`: for the first time on this socket, and not again.
+type PatternDifference struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// TCP: how many bytes came before it. UDP: how many bytes of its datagram did.
+	Offset *uint64 `protobuf:"varint,1,opt,name=offset,proto3,oneof" json:"offset,omitempty"`
+	// The byte that should be there, 0 to 255. Absent: the datagram should have ended.
+	Expected *uint32 `protobuf:"varint,2,opt,name=expected,proto3,oneof" json:"expected,omitempty"`
+	// The byte that is there, 0 to 255. Absent: the datagram ends there, or nobody has read that far.
+	Actual        *uint32 `protobuf:"varint,3,opt,name=actual,proto3,oneof" json:"actual,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatternDifference) Reset() {
+	*x = PatternDifference{}
+	mi := &file_farsock_v1_socket_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatternDifference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatternDifference) ProtoMessage() {}
+
+func (x *PatternDifference) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatternDifference.ProtoReflect.Descriptor instead.
+func (*PatternDifference) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PatternDifference) GetOffset() uint64 {
+	if x != nil && x.Offset != nil {
+		return *x.Offset
+	}
+	return 0
+}
+
+func (x *PatternDifference) GetExpected() uint32 {
+	if x != nil && x.Expected != nil {
+		return *x.Expected
+	}
+	return 0
+}
+
+func (x *PatternDifference) GetActual() uint32 {
+	if x != nil && x.Actual != nil {
+		return *x.Actual
+	}
+	return 0
+}
+
 // Bytes on their way through a socket.
 type SocketQueues struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1321,7 +1617,7 @@ type SocketQueues struct {
 
 func (x *SocketQueues) Reset() {
 	*x = SocketQueues{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[5]
+	mi := &file_farsock_v1_socket_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1629,7 @@ func (x *SocketQueues) String() string {
 func (*SocketQueues) ProtoMessage() {}
 
 func (x *SocketQueues) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[5]
+	mi := &file_farsock_v1_socket_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1642,7 @@ func (x *SocketQueues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketQueues.ProtoReflect.Descriptor instead.
 func (*SocketQueues) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{5}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SocketQueues) GetReceiveBytes() uint32 {
@@ -1398,7 +1694,7 @@ type SocketMemory struct {
 
 func (x *SocketMemory) Reset() {
 	*x = SocketMemory{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	mi := &file_farsock_v1_socket_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1706,7 @@ func (x *SocketMemory) String() string {
 func (*SocketMemory) ProtoMessage() {}
 
 func (x *SocketMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	mi := &file_farsock_v1_socket_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1719,7 @@ func (x *SocketMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketMemory.ProtoReflect.Descriptor instead.
 func (*SocketMemory) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{6}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SocketMemory) GetReceived() uint32 {
@@ -1508,7 +1804,7 @@ type Readiness struct {
 
 func (x *Readiness) Reset() {
 	*x = Readiness{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[7]
+	mi := &file_farsock_v1_socket_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1816,7 @@ func (x *Readiness) String() string {
 func (*Readiness) ProtoMessage() {}
 
 func (x *Readiness) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[7]
+	mi := &file_farsock_v1_socket_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1829,7 @@ func (x *Readiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
 func (*Readiness) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{7}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Readiness) GetReadable() bool {
@@ -1598,7 +1894,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[8]
+	mi := &file_farsock_v1_socket_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1906,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[8]
+	mi := &file_farsock_v1_socket_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1919,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{8}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Listener) GetBacklog() uint32 {
@@ -1709,7 +2005,7 @@ type SocketClosed struct {
 
 func (x *SocketClosed) Reset() {
 	*x = SocketClosed{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[9]
+	mi := &file_farsock_v1_socket_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +2017,7 @@ func (x *SocketClosed) String() string {
 func (*SocketClosed) ProtoMessage() {}
 
 func (x *SocketClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[9]
+	mi := &file_farsock_v1_socket_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +2030,7 @@ func (x *SocketClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketClosed.ProtoReflect.Descriptor instead.
 func (*SocketClosed) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{9}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SocketClosed) GetReason() CloseReason {
@@ -1805,7 +2101,7 @@ var File_farsock_v1_socket_proto protoreflect.FileDescriptor
 const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\n" +
 	"\x17farsock/v1/socket.proto\x12\n" +
-	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x14farsock/v1/tcp.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x02\n" +
+	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x14farsock/v1/tcp.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x02\n" +
 	"\bDelivery\x12,\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x18.farsock.v1.DeliveryModeR\x04mode\x12\x1b\n" +
 	"\x06paused\x18\x02 \x01(\bH\x00R\x06paused\x88\x01\x01\x12 \n" +
@@ -1817,7 +2113,7 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\n" +
 	"_read_sizeB\a\n" +
 	"\x05_hashB\t\n" +
-	"\a_credit\"\xb9\b\n" +
+	"\a_credit\"\xc6\t\n" +
 	"\rTcpSocketSpec\x12\x12\n" +
 	"\x04bind\x18\x01 \x01(\tR\x04bind\x12\x18\n" +
 	"\x06listen\x18\x02 \x01(\tH\x00R\x06listen\x12\x1a\n" +
@@ -1842,7 +2138,12 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x0fattempt_timeout\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\x0eattemptTimeout\x12.\n" +
 	"\x05retry\x18\x12 \x01(\v2\x18.farsock.v1.ConnectRetryR\x05retry\x125\n" +
 	"\x14write_high_watermark\x18\x13 \x01(\rH\x04R\x12writeHighWatermark\x88\x01\x01\x123\n" +
-	"\x13write_low_watermark\x18\x14 \x01(\rH\x05R\x11writeLowWatermark\x88\x01\x01B\x06\n" +
+	"\x13write_low_watermark\x18\x14 \x01(\rH\x05R\x11writeLowWatermark\x88\x01\x01\x12\x12\n" +
+	"\x04deny\x18\x15 \x03(\tR\x04deny\x12\x14\n" +
+	"\x05allow\x18\x16 \x03(\tR\x05allow\x12+\n" +
+	"\x06verify\x18\x17 \x01(\v2\x13.farsock.v1.PatternR\x06verify\x124\n" +
+	"\n" +
+	"bind_retry\x18\x18 \x01(\v2\x15.farsock.v1.BindRetryR\tbindRetryB\x06\n" +
 	"\x04roleB\n" +
 	"\n" +
 	"\b_backlogB\x12\n" +
@@ -1852,7 +2153,10 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x14_write_low_watermark\"a\n" +
 	"\fConnectRetry\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\rR\battempts\x125\n" +
-	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"\xb3\x02\n" +
+	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"^\n" +
+	"\tBindRetry\x12\x1a\n" +
+	"\battempts\x18\x01 \x01(\rR\battempts\x125\n" +
+	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"\x96\x03\n" +
 	"\rUdpSocketSpec\x12\x12\n" +
 	"\x04bind\x18\x01 \x01(\tR\x04bind\x12\x18\n" +
 	"\aconnect\x18\x02 \x01(\tR\aconnect\x120\n" +
@@ -1860,8 +2164,10 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\aoptions\x18\x04 \x03(\v2\x18.farsock.v1.SocketOptionR\aoptions\x12*\n" +
 	"\x06family\x18\x05 \x01(\x0e2\x12.farsock.v1.FamilyR\x06family\x123\n" +
 	"\tdirection\x18\x06 \x01(\x0e2\x15.farsock.v1.DirectionR\tdirection\x12-\n" +
-	"\x06groups\x18\a \x03(\v2\x15.farsock.v1.GroupSpecR\x06groups\"\xfe\n" +
+	"\x06groups\x18\a \x03(\v2\x15.farsock.v1.GroupSpecR\x06groups\x12+\n" +
+	"\x06verify\x18\b \x01(\v2\x13.farsock.v1.PatternR\x06verify\x124\n" +
 	"\n" +
+	"bind_retry\x18\t \x01(\v2\x15.farsock.v1.BindRetryR\tbindRetry\"\xd9\f\n" +
 	"\x06Socket\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
@@ -1900,9 +2206,32 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\ttcp_state\x18* \x01(\x0e2\x14.farsock.v1.TcpStateR\btcpState\x12+\n" +
 	"\x11datagrams_dropped\x18) \x01(\x04R\x10datagramsDropped\x12'\n" +
 	"\x0freceived_sha256\x18\x1b \x01(\tR\x0ereceivedSha256\x12%\n" +
-	"\x0ewritten_sha256\x18\x1c \x01(\tR\rwrittenSha256B\r\n" +
+	"\x0ewritten_sha256\x18\x1c \x01(\tR\rwrittenSha256\x126\n" +
+	"\x06labels\x18\x1d \x03(\v2\x1e.farsock.v1.Socket.LabelsEntryR\x06labels\x12\x12\n" +
+	"\x04deny\x18\x1e \x03(\tR\x04deny\x12\x14\n" +
+	"\x05allow\x18\x1f \x03(\tR\x05allow\x12<\n" +
+	"\fverification\x18  \x01(\v2\x18.farsock.v1.VerificationR\fverification\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n" +
 	"\v_bytes_readB\x10\n" +
-	"\x0e_bytes_written\"\xca\x01\n" +
+	"\x0e_bytes_written\"\x8f\x02\n" +
+	"\fVerification\x12*\n" +
+	"\x0everified_bytes\x18\x01 \x01(\x04H\x00R\rverifiedBytes\x88\x01\x01\x12$\n" +
+	"\vwrong_bytes\x18\x02 \x01(\x04H\x01R\n" +
+	"wrongBytes\x88\x01\x01\x12,\n" +
+	"\x0fwrong_datagrams\x18\x03 \x01(\x04H\x02R\x0ewrongDatagrams\x88\x01\x01\x12H\n" +
+	"\x10first_difference\x18\x04 \x01(\v2\x1d.farsock.v1.PatternDifferenceR\x0ffirstDifferenceB\x11\n" +
+	"\x0f_verified_bytesB\x0e\n" +
+	"\f_wrong_bytesB\x12\n" +
+	"\x10_wrong_datagrams\"\x91\x01\n" +
+	"\x11PatternDifference\x12\x1b\n" +
+	"\x06offset\x18\x01 \x01(\x04H\x00R\x06offset\x88\x01\x01\x12\x1f\n" +
+	"\bexpected\x18\x02 \x01(\rH\x01R\bexpected\x88\x01\x01\x12\x1b\n" +
+	"\x06actual\x18\x03 \x01(\rH\x02R\x06actual\x88\x01\x01B\t\n" +
+	"\a_offsetB\v\n" +
+	"\t_expectedB\t\n" +
+	"\a_actual\"\xca\x01\n" +
 	"\fSocketQueues\x12(\n" +
 	"\rreceive_bytes\x18\x01 \x01(\rH\x00R\freceiveBytes\x88\x01\x01\x12\"\n" +
 	"\n" +
@@ -1988,7 +2317,7 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x1dREAD_PAUSE_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17READ_PAUSE_REASON_ASKED\x10\x01\x12\x1c\n" +
 	"\x18READ_PAUSE_REASON_CREDIT\x10\x02\x12\x1e\n" +
-	"\x1aREAD_PAUSE_REASON_LOG_FULL\x10\x03*\xca\x02\n" +
+	"\x1aREAD_PAUSE_REASON_LOG_FULL\x10\x03*\xe3\x02\n" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13CLOSE_REASON_CLOSED\x10\x01\x12\x18\n" +
@@ -2001,7 +2330,8 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x1bCLOSE_REASON_AGENT_DRAINING\x10\b\x12\x19\n" +
 	"\x15CLOSE_REASON_INTERNAL\x10\t\x12\x1e\n" +
 	"\x1aCLOSE_REASON_LEASE_EXPIRED\x10\n" +
-	"B\x97\x01\n" +
+	"\x12\x17\n" +
+	"\x13CLOSE_REASON_POLICY\x10\vB\x97\x01\n" +
 	"\x0ecom.farsock.v1B\vSocketProtoP\x01Z/github.com/farsock/farsock/clients/go/farsockpb\xa2\x02\x03FXX\xaa\x02\n" +
 	"Farsock.V1\xca\x02\n" +
 	"Farsock\\V1\xe2\x02\x16Farsock\\V1\\GPBMetadata\xea\x02\vFarsock::V1b\x06proto3"
@@ -2019,7 +2349,7 @@ func file_farsock_v1_socket_proto_rawDescGZIP() []byte {
 }
 
 var file_farsock_v1_socket_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_farsock_v1_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_farsock_v1_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_farsock_v1_socket_proto_goTypes = []any{
 	(SocketState)(0),              // 0: farsock.v1.SocketState
 	(HalfOpenPolicy)(0),           // 1: farsock.v1.HalfOpenPolicy
@@ -2031,67 +2361,80 @@ var file_farsock_v1_socket_proto_goTypes = []any{
 	(*Delivery)(nil),              // 7: farsock.v1.Delivery
 	(*TcpSocketSpec)(nil),         // 8: farsock.v1.TcpSocketSpec
 	(*ConnectRetry)(nil),          // 9: farsock.v1.ConnectRetry
-	(*UdpSocketSpec)(nil),         // 10: farsock.v1.UdpSocketSpec
-	(*Socket)(nil),                // 11: farsock.v1.Socket
-	(*SocketQueues)(nil),          // 12: farsock.v1.SocketQueues
-	(*SocketMemory)(nil),          // 13: farsock.v1.SocketMemory
-	(*Readiness)(nil),             // 14: farsock.v1.Readiness
-	(*Listener)(nil),              // 15: farsock.v1.Listener
-	(*SocketClosed)(nil),          // 16: farsock.v1.SocketClosed
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*SocketOption)(nil),          // 18: farsock.v1.SocketOption
-	(Family)(0),                   // 19: farsock.v1.Family
-	(*GroupSpec)(nil),             // 20: farsock.v1.GroupSpec
-	(Transport)(0),                // 21: farsock.v1.Transport
-	(*Endpoint)(nil),              // 22: farsock.v1.Endpoint
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(*GroupMembership)(nil),       // 24: farsock.v1.GroupMembership
-	(TcpState)(0),                 // 25: farsock.v1.TcpState
+	(*BindRetry)(nil),             // 10: farsock.v1.BindRetry
+	(*UdpSocketSpec)(nil),         // 11: farsock.v1.UdpSocketSpec
+	(*Socket)(nil),                // 12: farsock.v1.Socket
+	(*Verification)(nil),          // 13: farsock.v1.Verification
+	(*PatternDifference)(nil),     // 14: farsock.v1.PatternDifference
+	(*SocketQueues)(nil),          // 15: farsock.v1.SocketQueues
+	(*SocketMemory)(nil),          // 16: farsock.v1.SocketMemory
+	(*Readiness)(nil),             // 17: farsock.v1.Readiness
+	(*Listener)(nil),              // 18: farsock.v1.Listener
+	(*SocketClosed)(nil),          // 19: farsock.v1.SocketClosed
+	nil,                           // 20: farsock.v1.Socket.LabelsEntry
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(*SocketOption)(nil),          // 22: farsock.v1.SocketOption
+	(Family)(0),                   // 23: farsock.v1.Family
+	(*Pattern)(nil),               // 24: farsock.v1.Pattern
+	(*GroupSpec)(nil),             // 25: farsock.v1.GroupSpec
+	(Transport)(0),                // 26: farsock.v1.Transport
+	(*Endpoint)(nil),              // 27: farsock.v1.Endpoint
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*GroupMembership)(nil),       // 29: farsock.v1.GroupMembership
+	(TcpState)(0),                 // 30: farsock.v1.TcpState
 }
 var file_farsock_v1_socket_proto_depIdxs = []int32{
 	4,  // 0: farsock.v1.Delivery.mode:type_name -> farsock.v1.DeliveryMode
-	17, // 1: farsock.v1.Delivery.read_interval:type_name -> google.protobuf.Duration
+	21, // 1: farsock.v1.Delivery.read_interval:type_name -> google.protobuf.Duration
 	1,  // 2: farsock.v1.TcpSocketSpec.half_open:type_name -> farsock.v1.HalfOpenPolicy
 	2,  // 3: farsock.v1.TcpSocketSpec.accept:type_name -> farsock.v1.AcceptPolicy
 	7,  // 4: farsock.v1.TcpSocketSpec.delivery:type_name -> farsock.v1.Delivery
-	18, // 5: farsock.v1.TcpSocketSpec.options:type_name -> farsock.v1.SocketOption
-	19, // 6: farsock.v1.TcpSocketSpec.family:type_name -> farsock.v1.Family
+	22, // 5: farsock.v1.TcpSocketSpec.options:type_name -> farsock.v1.SocketOption
+	23, // 6: farsock.v1.TcpSocketSpec.family:type_name -> farsock.v1.Family
 	3,  // 7: farsock.v1.TcpSocketSpec.direction:type_name -> farsock.v1.Direction
-	17, // 8: farsock.v1.TcpSocketSpec.idle_timeout:type_name -> google.protobuf.Duration
-	17, // 9: farsock.v1.TcpSocketSpec.accept_delay:type_name -> google.protobuf.Duration
-	17, // 10: farsock.v1.TcpSocketSpec.read_delay:type_name -> google.protobuf.Duration
-	17, // 11: farsock.v1.TcpSocketSpec.close_delay:type_name -> google.protobuf.Duration
-	17, // 12: farsock.v1.TcpSocketSpec.attempt_timeout:type_name -> google.protobuf.Duration
+	21, // 8: farsock.v1.TcpSocketSpec.idle_timeout:type_name -> google.protobuf.Duration
+	21, // 9: farsock.v1.TcpSocketSpec.accept_delay:type_name -> google.protobuf.Duration
+	21, // 10: farsock.v1.TcpSocketSpec.read_delay:type_name -> google.protobuf.Duration
+	21, // 11: farsock.v1.TcpSocketSpec.close_delay:type_name -> google.protobuf.Duration
+	21, // 12: farsock.v1.TcpSocketSpec.attempt_timeout:type_name -> google.protobuf.Duration
 	9,  // 13: farsock.v1.TcpSocketSpec.retry:type_name -> farsock.v1.ConnectRetry
-	17, // 14: farsock.v1.ConnectRetry.interval:type_name -> google.protobuf.Duration
-	7,  // 15: farsock.v1.UdpSocketSpec.delivery:type_name -> farsock.v1.Delivery
-	18, // 16: farsock.v1.UdpSocketSpec.options:type_name -> farsock.v1.SocketOption
-	19, // 17: farsock.v1.UdpSocketSpec.family:type_name -> farsock.v1.Family
-	3,  // 18: farsock.v1.UdpSocketSpec.direction:type_name -> farsock.v1.Direction
-	20, // 19: farsock.v1.UdpSocketSpec.groups:type_name -> farsock.v1.GroupSpec
-	21, // 20: farsock.v1.Socket.transport:type_name -> farsock.v1.Transport
-	19, // 21: farsock.v1.Socket.family:type_name -> farsock.v1.Family
-	0,  // 22: farsock.v1.Socket.state:type_name -> farsock.v1.SocketState
-	22, // 23: farsock.v1.Socket.local:type_name -> farsock.v1.Endpoint
-	22, // 24: farsock.v1.Socket.remote:type_name -> farsock.v1.Endpoint
-	23, // 25: farsock.v1.Socket.create_time:type_name -> google.protobuf.Timestamp
-	3,  // 26: farsock.v1.Socket.direction:type_name -> farsock.v1.Direction
-	7,  // 27: farsock.v1.Socket.delivery:type_name -> farsock.v1.Delivery
-	1,  // 28: farsock.v1.Socket.half_open:type_name -> farsock.v1.HalfOpenPolicy
-	12, // 29: farsock.v1.Socket.queues:type_name -> farsock.v1.SocketQueues
-	14, // 30: farsock.v1.Socket.readiness:type_name -> farsock.v1.Readiness
-	15, // 31: farsock.v1.Socket.listener:type_name -> farsock.v1.Listener
-	16, // 32: farsock.v1.Socket.closed:type_name -> farsock.v1.SocketClosed
-	17, // 33: farsock.v1.Socket.idle_timeout:type_name -> google.protobuf.Duration
-	24, // 34: farsock.v1.Socket.groups:type_name -> farsock.v1.GroupMembership
-	25, // 35: farsock.v1.Socket.tcp_state:type_name -> farsock.v1.TcpState
-	2,  // 36: farsock.v1.Listener.accept:type_name -> farsock.v1.AcceptPolicy
-	6,  // 37: farsock.v1.SocketClosed.reason:type_name -> farsock.v1.CloseReason
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	24, // 14: farsock.v1.TcpSocketSpec.verify:type_name -> farsock.v1.Pattern
+	10, // 15: farsock.v1.TcpSocketSpec.bind_retry:type_name -> farsock.v1.BindRetry
+	21, // 16: farsock.v1.ConnectRetry.interval:type_name -> google.protobuf.Duration
+	21, // 17: farsock.v1.BindRetry.interval:type_name -> google.protobuf.Duration
+	7,  // 18: farsock.v1.UdpSocketSpec.delivery:type_name -> farsock.v1.Delivery
+	22, // 19: farsock.v1.UdpSocketSpec.options:type_name -> farsock.v1.SocketOption
+	23, // 20: farsock.v1.UdpSocketSpec.family:type_name -> farsock.v1.Family
+	3,  // 21: farsock.v1.UdpSocketSpec.direction:type_name -> farsock.v1.Direction
+	25, // 22: farsock.v1.UdpSocketSpec.groups:type_name -> farsock.v1.GroupSpec
+	24, // 23: farsock.v1.UdpSocketSpec.verify:type_name -> farsock.v1.Pattern
+	10, // 24: farsock.v1.UdpSocketSpec.bind_retry:type_name -> farsock.v1.BindRetry
+	26, // 25: farsock.v1.Socket.transport:type_name -> farsock.v1.Transport
+	23, // 26: farsock.v1.Socket.family:type_name -> farsock.v1.Family
+	0,  // 27: farsock.v1.Socket.state:type_name -> farsock.v1.SocketState
+	27, // 28: farsock.v1.Socket.local:type_name -> farsock.v1.Endpoint
+	27, // 29: farsock.v1.Socket.remote:type_name -> farsock.v1.Endpoint
+	28, // 30: farsock.v1.Socket.create_time:type_name -> google.protobuf.Timestamp
+	3,  // 31: farsock.v1.Socket.direction:type_name -> farsock.v1.Direction
+	7,  // 32: farsock.v1.Socket.delivery:type_name -> farsock.v1.Delivery
+	1,  // 33: farsock.v1.Socket.half_open:type_name -> farsock.v1.HalfOpenPolicy
+	15, // 34: farsock.v1.Socket.queues:type_name -> farsock.v1.SocketQueues
+	17, // 35: farsock.v1.Socket.readiness:type_name -> farsock.v1.Readiness
+	18, // 36: farsock.v1.Socket.listener:type_name -> farsock.v1.Listener
+	19, // 37: farsock.v1.Socket.closed:type_name -> farsock.v1.SocketClosed
+	21, // 38: farsock.v1.Socket.idle_timeout:type_name -> google.protobuf.Duration
+	29, // 39: farsock.v1.Socket.groups:type_name -> farsock.v1.GroupMembership
+	30, // 40: farsock.v1.Socket.tcp_state:type_name -> farsock.v1.TcpState
+	20, // 41: farsock.v1.Socket.labels:type_name -> farsock.v1.Socket.LabelsEntry
+	13, // 42: farsock.v1.Socket.verification:type_name -> farsock.v1.Verification
+	14, // 43: farsock.v1.Verification.first_difference:type_name -> farsock.v1.PatternDifference
+	2,  // 44: farsock.v1.Listener.accept:type_name -> farsock.v1.AcceptPolicy
+	6,  // 45: farsock.v1.SocketClosed.reason:type_name -> farsock.v1.CloseReason
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_socket_proto_init() }
@@ -2102,23 +2445,26 @@ func file_farsock_v1_socket_proto_init() {
 	file_farsock_v1_address_proto_init()
 	file_farsock_v1_group_proto_init()
 	file_farsock_v1_option_proto_init()
+	file_farsock_v1_payload_proto_init()
 	file_farsock_v1_tcp_proto_init()
 	file_farsock_v1_socket_proto_msgTypes[0].OneofWrappers = []any{}
 	file_farsock_v1_socket_proto_msgTypes[1].OneofWrappers = []any{
 		(*TcpSocketSpec_Listen)(nil),
 		(*TcpSocketSpec_Connect)(nil),
 	}
-	file_farsock_v1_socket_proto_msgTypes[4].OneofWrappers = []any{}
 	file_farsock_v1_socket_proto_msgTypes[5].OneofWrappers = []any{}
+	file_farsock_v1_socket_proto_msgTypes[6].OneofWrappers = []any{}
+	file_farsock_v1_socket_proto_msgTypes[7].OneofWrappers = []any{}
 	file_farsock_v1_socket_proto_msgTypes[8].OneofWrappers = []any{}
-	file_farsock_v1_socket_proto_msgTypes[9].OneofWrappers = []any{}
+	file_farsock_v1_socket_proto_msgTypes[11].OneofWrappers = []any{}
+	file_farsock_v1_socket_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_socket_proto_rawDesc), len(file_farsock_v1_socket_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   10,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -38,6 +38,10 @@ type CreateSocketRequest struct {
 	//	*CreateSocketRequest_Tcp
 	//	*CreateSocketRequest_Udp
 	Kind isCreateSocketRequest_Kind `protobuf_oneof:"kind"`
+	// The caller's own words about it: `{"team":"blue","row":"3"}`. At most 16; a key has 1 to 63 of `A-Z a-z 0-9 - _ . /`, with a letter or
+	// digit at both ends, and a value up to 255 bytes without control characters. Socket shows them, ListSockets finds by them, and
+	// connections that a listener accepts have those of the listener.
+	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How to carry it out.
 	Call          *Call `protobuf:"bytes,15,opt,name=call,proto3" json:"call,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -109,6 +113,13 @@ func (x *CreateSocketRequest) GetUdp() *UdpSocketSpec {
 		if x, ok := x.Kind.(*CreateSocketRequest_Udp); ok {
 			return x.Udp
 		}
+	}
+	return nil
+}
+
+func (x *CreateSocketRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
 	}
 	return nil
 }
@@ -211,6 +222,8 @@ type BindSocketRequest struct {
 	SocketId string `protobuf:"bytes,2,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
 	// The local address, in the form of Endpoint. Without a host: the lab address, or the wildcard address where the agent has none.
 	Local string `protobuf:"bytes,3,opt,name=local,proto3" json:"local,omitempty"`
+	// Try again while somebody else has the address. Absent: it is tried once.
+	Retry *BindRetry `protobuf:"bytes,4,opt,name=retry,proto3" json:"retry,omitempty"`
 	// Refuse unless the socket of that name has this number. Absent: not checked.
 	SocketUid *uint64 `protobuf:"varint,14,opt,name=socket_uid,json=socketUid,proto3,oneof" json:"socket_uid,omitempty"`
 	// How to carry it out.
@@ -268,6 +281,13 @@ func (x *BindSocketRequest) GetLocal() string {
 		return x.Local
 	}
 	return ""
+}
+
+func (x *BindSocketRequest) GetRetry() *BindRetry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
 }
 
 func (x *BindSocketRequest) GetSocketUid() uint64 {
@@ -1234,6 +1254,9 @@ type SendDatagramsRequest struct {
 	SocketId string `protobuf:"bytes,2,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
 	// The datagrams, 1 to `limits.datagrams_per_call`.
 	Datagrams []*Datagram `protobuf:"bytes,3,rep,name=datagrams,proto3" json:"datagrams,omitempty"`
+	// Keep a rate: each datagram is due so much later than the one before it, and one that is late does not put off those behind it. All of
+	// them must fit into `call.timeout`; other sends of the socket wait for their end. Absent or zero: as fast as the kernel takes them.
+	Interval *durationpb.Duration `protobuf:"bytes,4,opt,name=interval,proto3" json:"interval,omitempty"`
 	// Refuse unless the socket of that name has this number. Absent: not checked.
 	SocketUid *uint64 `protobuf:"varint,14,opt,name=socket_uid,json=socketUid,proto3,oneof" json:"socket_uid,omitempty"`
 	// How to carry it out; `timeout` bounds name lookup and waiting for room together.
@@ -1289,6 +1312,13 @@ func (x *SendDatagramsRequest) GetSocketId() string {
 func (x *SendDatagramsRequest) GetDatagrams() []*Datagram {
 	if x != nil {
 		return x.Datagrams
+	}
+	return nil
+}
+
+func (x *SendDatagramsRequest) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
 	}
 	return nil
 }
@@ -1387,8 +1417,8 @@ type ReceiveSocketRequest struct {
 	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// The socket.
 	SocketId string `protobuf:"bytes,2,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
-	// Take at most so many bytes, 1 to `limits.read_size`. Of a TCP stream the rest stays for the next call; of a datagram it is lost.
-	// Absent: the socket's read size.
+	// Take at most so many bytes, 1 to `limits.read_size`. Of a TCP stream the rest stays for the next call; of a datagram it is lost, and
+	// `size` says how many bytes it had: recv(2) with MSG_TRUNC. Absent: the socket's read size.
 	MaxBytes *uint32 `protobuf:"varint,3,opt,name=max_bytes,json=maxBytes,proto3,oneof" json:"max_bytes,omitempty"`
 	// With PULL delivery of TCP: wait until so many bytes can be read at once, or the stream ends, or reading comes to an urgent
 	// byte: no read goes across one. At most `max_bytes`. recv(2): MSG_WAITALL, SO_RCVLOWAT. Absent: 1. Other deliveries refuse it with
@@ -1401,7 +1431,8 @@ type ReceiveSocketRequest struct {
 	Peek bool `protobuf:"varint,6,opt,name=peek,proto3" json:"peek,omitempty"`
 	// Refuse unless the socket of that name has this number. Absent: not checked.
 	SocketUid *uint64 `protobuf:"varint,14,opt,name=socket_uid,json=socketUid,proto3,oneof" json:"socket_uid,omitempty"`
-	// How to carry it out; `timeout` bounds the waiting.
+	// How to carry it out; `timeout` bounds the waiting, and zero does not wait, as recv(2) with MSG_DONTWAIT: where that has EAGAIN,
+	// `timed_out` is set.
 	Call          *Call `protobuf:"bytes,15,opt,name=call,proto3" json:"call,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3403,7 +3434,9 @@ type ListSocketsRequest struct {
 	// At most so many, up to `limits.page_size`. Absent or 0: `limits.page_size`.
 	PageSize uint32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// `next_page_token` of the page before. Empty: the first page.
-	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only sockets that have all of these labels, and perhaps more. Empty: whatever they have.
+	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3464,6 +3497,13 @@ func (x *ListSocketsRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListSocketsRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
 }
 
 // What ListSockets answers.
@@ -3819,24 +3859,29 @@ var File_farsock_v1_socket_service_proto protoreflect.FileDescriptor
 const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1ffarsock/v1/socket_service.proto\x12\n" +
-	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/event.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x14farsock/v1/tcp.proto\x1a\x19farsock/v1/transfer.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n" +
+	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/event.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x14farsock/v1/tcp.proto\x1a\x19farsock/v1/transfer.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x02\n" +
 	"\x13CreateSocketRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12-\n" +
 	"\x03tcp\x18\x03 \x01(\v2\x19.farsock.v1.TcpSocketSpecH\x00R\x03tcp\x12-\n" +
-	"\x03udp\x18\x04 \x01(\v2\x19.farsock.v1.UdpSocketSpecH\x00R\x03udp\x12$\n" +
-	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04callB\x06\n" +
+	"\x03udp\x18\x04 \x01(\v2\x19.farsock.v1.UdpSocketSpecH\x00R\x03udp\x12C\n" +
+	"\x06labels\x18\x05 \x03(\v2+.farsock.v1.CreateSocketRequest.LabelsEntryR\x06labels\x12$\n" +
+	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04call\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
 	"\x04kind\"\xa2\x01\n" +
 	"\x14CreateSocketResponse\x12*\n" +
 	"\x06socket\x18\x01 \x01(\v2\x12.farsock.v1.SocketR\x06socket\x122\n" +
 	"\aoptions\x18\x02 \x03(\v2\x18.farsock.v1.OptionResultR\aoptions\x12*\n" +
-	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report\"\xbe\x01\n" +
+	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report\"\xeb\x01\n" +
 	"\x11BindSocketRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12\x14\n" +
-	"\x05local\x18\x03 \x01(\tR\x05local\x12\"\n" +
+	"\x05local\x18\x03 \x01(\tR\x05local\x12+\n" +
+	"\x05retry\x18\x04 \x01(\v2\x15.farsock.v1.BindRetryR\x05retry\x12\"\n" +
 	"\n" +
 	"socket_uid\x18\x0e \x01(\x04H\x00R\tsocketUid\x88\x01\x01\x12$\n" +
 	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04callB\r\n" +
@@ -3926,12 +3971,13 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\x06source\x18\x06 \x01(\tR\x06sourceB\f\n" +
 	"\n" +
 	"_hop_limitB\x10\n" +
-	"\x0e_traffic_class\"\xdf\x01\n" +
+	"\x0e_traffic_class\"\x96\x02\n" +
 	"\x14SendDatagramsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x122\n" +
-	"\tdatagrams\x18\x03 \x03(\v2\x14.farsock.v1.DatagramR\tdatagrams\x12\"\n" +
+	"\tdatagrams\x18\x03 \x03(\v2\x14.farsock.v1.DatagramR\tdatagrams\x125\n" +
+	"\binterval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12\"\n" +
 	"\n" +
 	"socket_uid\x18\x0e \x01(\x04H\x00R\tsocketUid\x88\x01\x01\x12$\n" +
 	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04callB\r\n" +
@@ -4131,7 +4177,7 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\x11GetSocketResponse\x12*\n" +
 	"\x06socket\x18\x01 \x01(\v2\x12.farsock.v1.SocketR\x06socket\x12.\n" +
 	"\btcp_info\x18\x02 \x01(\v2\x13.farsock.v1.TcpInfoR\atcpInfo\x120\n" +
-	"\x06memory\x18\x03 \x01(\v2\x18.farsock.v1.SocketMemoryR\x06memory\"\x90\x01\n" +
+	"\x06memory\x18\x03 \x01(\v2\x18.farsock.v1.SocketMemoryR\x06memory\"\x8f\x02\n" +
 	"\x12ListSocketsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1f\n" +
@@ -4139,7 +4185,11 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"showClosed\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"k\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\x12B\n" +
+	"\x06labels\x18\x05 \x03(\v2*.farsock.v1.ListSocketsRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"k\n" +
 	"\x13ListSocketsResponse\x12,\n" +
 	"\asockets\x18\x01 \x03(\v2\x12.farsock.v1.SocketR\asockets\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd9\x01\n" +
@@ -4211,7 +4261,7 @@ func file_farsock_v1_socket_service_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_socket_service_proto_rawDescData
 }
 
-var file_farsock_v1_socket_service_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_farsock_v1_socket_service_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_farsock_v1_socket_service_proto_goTypes = []any{
 	(*CreateSocketRequest)(nil),       // 0: farsock.v1.CreateSocketRequest
 	(*CreateSocketResponse)(nil),      // 1: farsock.v1.CreateSocketResponse
@@ -4264,172 +4314,179 @@ var file_farsock_v1_socket_service_proto_goTypes = []any{
 	(*GetCallResponse)(nil),           // 48: farsock.v1.GetCallResponse
 	(*CancelCallRequest)(nil),         // 49: farsock.v1.CancelCallRequest
 	(*CancelCallResponse)(nil),        // 50: farsock.v1.CancelCallResponse
-	(*TcpSocketSpec)(nil),             // 51: farsock.v1.TcpSocketSpec
-	(*UdpSocketSpec)(nil),             // 52: farsock.v1.UdpSocketSpec
-	(*Call)(nil),                      // 53: farsock.v1.Call
-	(*Socket)(nil),                    // 54: farsock.v1.Socket
-	(*OptionResult)(nil),              // 55: farsock.v1.OptionResult
-	(*Report)(nil),                    // 56: farsock.v1.Report
-	(*durationpb.Duration)(nil),       // 57: google.protobuf.Duration
-	(*ConnectRetry)(nil),              // 58: farsock.v1.ConnectRetry
-	(*Payload)(nil),                   // 59: farsock.v1.Payload
-	(*PayloadView)(nil),               // 60: farsock.v1.PayloadView
-	(*Endpoint)(nil),                  // 61: farsock.v1.Endpoint
-	(*timestamppb.Timestamp)(nil),     // 62: google.protobuf.Timestamp
-	(ShutdownHow)(0),                  // 63: farsock.v1.ShutdownHow
-	(*Delivery)(nil),                  // 64: farsock.v1.Delivery
-	(*SocketOption)(nil),              // 65: farsock.v1.SocketOption
-	(*GroupResult)(nil),               // 66: farsock.v1.GroupResult
-	(*TcpInfo)(nil),                   // 67: farsock.v1.TcpInfo
-	(*SocketMemory)(nil),              // 68: farsock.v1.SocketMemory
-	(CallState)(0),                    // 69: farsock.v1.CallState
-	(*anypb.Any)(nil),                 // 70: google.protobuf.Any
-	(*TransferSocketRequest)(nil),     // 71: farsock.v1.TransferSocketRequest
-	(*TransferSocketResponse)(nil),    // 72: farsock.v1.TransferSocketResponse
+	nil,                               // 51: farsock.v1.CreateSocketRequest.LabelsEntry
+	nil,                               // 52: farsock.v1.ListSocketsRequest.LabelsEntry
+	(*TcpSocketSpec)(nil),             // 53: farsock.v1.TcpSocketSpec
+	(*UdpSocketSpec)(nil),             // 54: farsock.v1.UdpSocketSpec
+	(*Call)(nil),                      // 55: farsock.v1.Call
+	(*Socket)(nil),                    // 56: farsock.v1.Socket
+	(*OptionResult)(nil),              // 57: farsock.v1.OptionResult
+	(*Report)(nil),                    // 58: farsock.v1.Report
+	(*BindRetry)(nil),                 // 59: farsock.v1.BindRetry
+	(*durationpb.Duration)(nil),       // 60: google.protobuf.Duration
+	(*ConnectRetry)(nil),              // 61: farsock.v1.ConnectRetry
+	(*Payload)(nil),                   // 62: farsock.v1.Payload
+	(*PayloadView)(nil),               // 63: farsock.v1.PayloadView
+	(*Endpoint)(nil),                  // 64: farsock.v1.Endpoint
+	(*timestamppb.Timestamp)(nil),     // 65: google.protobuf.Timestamp
+	(ShutdownHow)(0),                  // 66: farsock.v1.ShutdownHow
+	(*Delivery)(nil),                  // 67: farsock.v1.Delivery
+	(*SocketOption)(nil),              // 68: farsock.v1.SocketOption
+	(*GroupResult)(nil),               // 69: farsock.v1.GroupResult
+	(*TcpInfo)(nil),                   // 70: farsock.v1.TcpInfo
+	(*SocketMemory)(nil),              // 71: farsock.v1.SocketMemory
+	(CallState)(0),                    // 72: farsock.v1.CallState
+	(*anypb.Any)(nil),                 // 73: google.protobuf.Any
+	(*TransferSocketRequest)(nil),     // 74: farsock.v1.TransferSocketRequest
+	(*TransferSocketResponse)(nil),    // 75: farsock.v1.TransferSocketResponse
 }
 var file_farsock_v1_socket_service_proto_depIdxs = []int32{
-	51,  // 0: farsock.v1.CreateSocketRequest.tcp:type_name -> farsock.v1.TcpSocketSpec
-	52,  // 1: farsock.v1.CreateSocketRequest.udp:type_name -> farsock.v1.UdpSocketSpec
-	53,  // 2: farsock.v1.CreateSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 3: farsock.v1.CreateSocketResponse.socket:type_name -> farsock.v1.Socket
-	55,  // 4: farsock.v1.CreateSocketResponse.options:type_name -> farsock.v1.OptionResult
-	56,  // 5: farsock.v1.CreateSocketResponse.report:type_name -> farsock.v1.Report
-	53,  // 6: farsock.v1.BindSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 7: farsock.v1.BindSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 8: farsock.v1.BindSocketResponse.report:type_name -> farsock.v1.Report
-	53,  // 9: farsock.v1.ListenSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 10: farsock.v1.ListenSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 11: farsock.v1.ListenSocketResponse.report:type_name -> farsock.v1.Report
-	53,  // 12: farsock.v1.AcceptSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 13: farsock.v1.AcceptSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 14: farsock.v1.AcceptSocketResponse.report:type_name -> farsock.v1.Report
-	57,  // 15: farsock.v1.ConnectSocketRequest.attempt_timeout:type_name -> google.protobuf.Duration
-	58,  // 16: farsock.v1.ConnectSocketRequest.retry:type_name -> farsock.v1.ConnectRetry
-	53,  // 17: farsock.v1.ConnectSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 18: farsock.v1.ConnectSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 19: farsock.v1.ConnectSocketResponse.report:type_name -> farsock.v1.Report
-	53,  // 20: farsock.v1.DisconnectSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 21: farsock.v1.DisconnectSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 22: farsock.v1.DisconnectSocketResponse.report:type_name -> farsock.v1.Report
-	59,  // 23: farsock.v1.WriteSocketRequest.payload:type_name -> farsock.v1.Payload
-	13,  // 24: farsock.v1.WriteSocketRequest.slices:type_name -> farsock.v1.Slices
-	53,  // 25: farsock.v1.WriteSocketRequest.call:type_name -> farsock.v1.Call
-	57,  // 26: farsock.v1.Slices.interval:type_name -> google.protobuf.Duration
-	56,  // 27: farsock.v1.WriteSocketResponse.report:type_name -> farsock.v1.Report
-	59,  // 28: farsock.v1.Datagram.payload:type_name -> farsock.v1.Payload
-	15,  // 29: farsock.v1.SendDatagramsRequest.datagrams:type_name -> farsock.v1.Datagram
-	53,  // 30: farsock.v1.SendDatagramsRequest.call:type_name -> farsock.v1.Call
-	54,  // 31: farsock.v1.SendDatagramsResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 32: farsock.v1.SendDatagramsResponse.report:type_name -> farsock.v1.Report
-	60,  // 33: farsock.v1.ReceiveSocketRequest.view:type_name -> farsock.v1.PayloadView
-	53,  // 34: farsock.v1.ReceiveSocketRequest.call:type_name -> farsock.v1.Call
-	59,  // 35: farsock.v1.ReceiveSocketResponse.payload:type_name -> farsock.v1.Payload
-	61,  // 36: farsock.v1.ReceiveSocketResponse.source:type_name -> farsock.v1.Endpoint
-	61,  // 37: farsock.v1.ReceiveSocketResponse.destination:type_name -> farsock.v1.Endpoint
-	62,  // 38: farsock.v1.ReceiveSocketResponse.receive_time:type_name -> google.protobuf.Timestamp
-	56,  // 39: farsock.v1.ReceiveSocketResponse.report:type_name -> farsock.v1.Report
-	53,  // 40: farsock.v1.FlushSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 41: farsock.v1.FlushSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 42: farsock.v1.FlushSocketResponse.report:type_name -> farsock.v1.Report
-	63,  // 43: farsock.v1.ShutdownSocketRequest.how:type_name -> farsock.v1.ShutdownHow
-	53,  // 44: farsock.v1.ShutdownSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 45: farsock.v1.ShutdownSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 46: farsock.v1.ShutdownSocketResponse.report:type_name -> farsock.v1.Report
-	57,  // 47: farsock.v1.CloseSocketRequest.linger:type_name -> google.protobuf.Duration
-	53,  // 48: farsock.v1.CloseSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 49: farsock.v1.CloseSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 50: farsock.v1.CloseSocketResponse.report:type_name -> farsock.v1.Report
-	53,  // 51: farsock.v1.AbortSocketRequest.call:type_name -> farsock.v1.Call
-	54,  // 52: farsock.v1.AbortSocketResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 53: farsock.v1.AbortSocketResponse.report:type_name -> farsock.v1.Report
-	64,  // 54: farsock.v1.SetSocketDeliveryRequest.delivery:type_name -> farsock.v1.Delivery
-	53,  // 55: farsock.v1.SetSocketDeliveryRequest.call:type_name -> farsock.v1.Call
-	54,  // 56: farsock.v1.SetSocketDeliveryResponse.socket:type_name -> farsock.v1.Socket
-	56,  // 57: farsock.v1.SetSocketDeliveryResponse.report:type_name -> farsock.v1.Report
-	65,  // 58: farsock.v1.SetSocketOptionsRequest.options:type_name -> farsock.v1.SocketOption
-	53,  // 59: farsock.v1.SetSocketOptionsRequest.call:type_name -> farsock.v1.Call
-	55,  // 60: farsock.v1.SetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
-	56,  // 61: farsock.v1.SetSocketOptionsResponse.report:type_name -> farsock.v1.Report
-	53,  // 62: farsock.v1.JoinGroupRequest.call:type_name -> farsock.v1.Call
-	54,  // 63: farsock.v1.JoinGroupResponse.socket:type_name -> farsock.v1.Socket
-	66,  // 64: farsock.v1.JoinGroupResponse.groups:type_name -> farsock.v1.GroupResult
-	56,  // 65: farsock.v1.JoinGroupResponse.report:type_name -> farsock.v1.Report
-	53,  // 66: farsock.v1.LeaveGroupRequest.call:type_name -> farsock.v1.Call
-	54,  // 67: farsock.v1.LeaveGroupResponse.socket:type_name -> farsock.v1.Socket
-	66,  // 68: farsock.v1.LeaveGroupResponse.groups:type_name -> farsock.v1.GroupResult
-	56,  // 69: farsock.v1.LeaveGroupResponse.report:type_name -> farsock.v1.Report
-	53,  // 70: farsock.v1.BlockSourceRequest.call:type_name -> farsock.v1.Call
-	54,  // 71: farsock.v1.BlockSourceResponse.socket:type_name -> farsock.v1.Socket
-	66,  // 72: farsock.v1.BlockSourceResponse.groups:type_name -> farsock.v1.GroupResult
-	56,  // 73: farsock.v1.BlockSourceResponse.report:type_name -> farsock.v1.Report
-	53,  // 74: farsock.v1.UnblockSourceRequest.call:type_name -> farsock.v1.Call
-	54,  // 75: farsock.v1.UnblockSourceResponse.socket:type_name -> farsock.v1.Socket
-	66,  // 76: farsock.v1.UnblockSourceResponse.groups:type_name -> farsock.v1.GroupResult
-	56,  // 77: farsock.v1.UnblockSourceResponse.report:type_name -> farsock.v1.Report
-	55,  // 78: farsock.v1.GetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
-	54,  // 79: farsock.v1.GetSocketResponse.socket:type_name -> farsock.v1.Socket
-	67,  // 80: farsock.v1.GetSocketResponse.tcp_info:type_name -> farsock.v1.TcpInfo
-	68,  // 81: farsock.v1.GetSocketResponse.memory:type_name -> farsock.v1.SocketMemory
-	54,  // 82: farsock.v1.ListSocketsResponse.sockets:type_name -> farsock.v1.Socket
-	69,  // 83: farsock.v1.CallRecord.state:type_name -> farsock.v1.CallState
-	70,  // 84: farsock.v1.CallRecord.response:type_name -> google.protobuf.Any
-	46,  // 85: farsock.v1.GetCallResponse.call:type_name -> farsock.v1.CallRecord
-	46,  // 86: farsock.v1.CancelCallResponse.call:type_name -> farsock.v1.CallRecord
-	0,   // 87: farsock.v1.SocketService.CreateSocket:input_type -> farsock.v1.CreateSocketRequest
-	2,   // 88: farsock.v1.SocketService.BindSocket:input_type -> farsock.v1.BindSocketRequest
-	4,   // 89: farsock.v1.SocketService.ListenSocket:input_type -> farsock.v1.ListenSocketRequest
-	6,   // 90: farsock.v1.SocketService.AcceptSocket:input_type -> farsock.v1.AcceptSocketRequest
-	8,   // 91: farsock.v1.SocketService.ConnectSocket:input_type -> farsock.v1.ConnectSocketRequest
-	10,  // 92: farsock.v1.SocketService.DisconnectSocket:input_type -> farsock.v1.DisconnectSocketRequest
-	12,  // 93: farsock.v1.SocketService.WriteSocket:input_type -> farsock.v1.WriteSocketRequest
-	16,  // 94: farsock.v1.SocketService.SendDatagrams:input_type -> farsock.v1.SendDatagramsRequest
-	18,  // 95: farsock.v1.SocketService.ReceiveSocket:input_type -> farsock.v1.ReceiveSocketRequest
-	71,  // 96: farsock.v1.SocketService.TransferSocket:input_type -> farsock.v1.TransferSocketRequest
-	20,  // 97: farsock.v1.SocketService.FlushSocket:input_type -> farsock.v1.FlushSocketRequest
-	22,  // 98: farsock.v1.SocketService.ShutdownSocket:input_type -> farsock.v1.ShutdownSocketRequest
-	24,  // 99: farsock.v1.SocketService.CloseSocket:input_type -> farsock.v1.CloseSocketRequest
-	26,  // 100: farsock.v1.SocketService.AbortSocket:input_type -> farsock.v1.AbortSocketRequest
-	28,  // 101: farsock.v1.SocketService.SetSocketDelivery:input_type -> farsock.v1.SetSocketDeliveryRequest
-	30,  // 102: farsock.v1.SocketService.SetSocketOptions:input_type -> farsock.v1.SetSocketOptionsRequest
-	40,  // 103: farsock.v1.SocketService.GetSocketOptions:input_type -> farsock.v1.GetSocketOptionsRequest
-	32,  // 104: farsock.v1.SocketService.JoinGroup:input_type -> farsock.v1.JoinGroupRequest
-	34,  // 105: farsock.v1.SocketService.LeaveGroup:input_type -> farsock.v1.LeaveGroupRequest
-	36,  // 106: farsock.v1.SocketService.BlockSource:input_type -> farsock.v1.BlockSourceRequest
-	38,  // 107: farsock.v1.SocketService.UnblockSource:input_type -> farsock.v1.UnblockSourceRequest
-	42,  // 108: farsock.v1.SocketService.GetSocket:input_type -> farsock.v1.GetSocketRequest
-	44,  // 109: farsock.v1.SocketService.ListSockets:input_type -> farsock.v1.ListSocketsRequest
-	47,  // 110: farsock.v1.SocketService.GetCall:input_type -> farsock.v1.GetCallRequest
-	49,  // 111: farsock.v1.SocketService.CancelCall:input_type -> farsock.v1.CancelCallRequest
-	1,   // 112: farsock.v1.SocketService.CreateSocket:output_type -> farsock.v1.CreateSocketResponse
-	3,   // 113: farsock.v1.SocketService.BindSocket:output_type -> farsock.v1.BindSocketResponse
-	5,   // 114: farsock.v1.SocketService.ListenSocket:output_type -> farsock.v1.ListenSocketResponse
-	7,   // 115: farsock.v1.SocketService.AcceptSocket:output_type -> farsock.v1.AcceptSocketResponse
-	9,   // 116: farsock.v1.SocketService.ConnectSocket:output_type -> farsock.v1.ConnectSocketResponse
-	11,  // 117: farsock.v1.SocketService.DisconnectSocket:output_type -> farsock.v1.DisconnectSocketResponse
-	14,  // 118: farsock.v1.SocketService.WriteSocket:output_type -> farsock.v1.WriteSocketResponse
-	17,  // 119: farsock.v1.SocketService.SendDatagrams:output_type -> farsock.v1.SendDatagramsResponse
-	19,  // 120: farsock.v1.SocketService.ReceiveSocket:output_type -> farsock.v1.ReceiveSocketResponse
-	72,  // 121: farsock.v1.SocketService.TransferSocket:output_type -> farsock.v1.TransferSocketResponse
-	21,  // 122: farsock.v1.SocketService.FlushSocket:output_type -> farsock.v1.FlushSocketResponse
-	23,  // 123: farsock.v1.SocketService.ShutdownSocket:output_type -> farsock.v1.ShutdownSocketResponse
-	25,  // 124: farsock.v1.SocketService.CloseSocket:output_type -> farsock.v1.CloseSocketResponse
-	27,  // 125: farsock.v1.SocketService.AbortSocket:output_type -> farsock.v1.AbortSocketResponse
-	29,  // 126: farsock.v1.SocketService.SetSocketDelivery:output_type -> farsock.v1.SetSocketDeliveryResponse
-	31,  // 127: farsock.v1.SocketService.SetSocketOptions:output_type -> farsock.v1.SetSocketOptionsResponse
-	41,  // 128: farsock.v1.SocketService.GetSocketOptions:output_type -> farsock.v1.GetSocketOptionsResponse
-	33,  // 129: farsock.v1.SocketService.JoinGroup:output_type -> farsock.v1.JoinGroupResponse
-	35,  // 130: farsock.v1.SocketService.LeaveGroup:output_type -> farsock.v1.LeaveGroupResponse
-	37,  // 131: farsock.v1.SocketService.BlockSource:output_type -> farsock.v1.BlockSourceResponse
-	39,  // 132: farsock.v1.SocketService.UnblockSource:output_type -> farsock.v1.UnblockSourceResponse
-	43,  // 133: farsock.v1.SocketService.GetSocket:output_type -> farsock.v1.GetSocketResponse
-	45,  // 134: farsock.v1.SocketService.ListSockets:output_type -> farsock.v1.ListSocketsResponse
-	48,  // 135: farsock.v1.SocketService.GetCall:output_type -> farsock.v1.GetCallResponse
-	50,  // 136: farsock.v1.SocketService.CancelCall:output_type -> farsock.v1.CancelCallResponse
-	112, // [112:137] is the sub-list for method output_type
-	87,  // [87:112] is the sub-list for method input_type
-	87,  // [87:87] is the sub-list for extension type_name
-	87,  // [87:87] is the sub-list for extension extendee
-	0,   // [0:87] is the sub-list for field type_name
+	53,  // 0: farsock.v1.CreateSocketRequest.tcp:type_name -> farsock.v1.TcpSocketSpec
+	54,  // 1: farsock.v1.CreateSocketRequest.udp:type_name -> farsock.v1.UdpSocketSpec
+	51,  // 2: farsock.v1.CreateSocketRequest.labels:type_name -> farsock.v1.CreateSocketRequest.LabelsEntry
+	55,  // 3: farsock.v1.CreateSocketRequest.call:type_name -> farsock.v1.Call
+	56,  // 4: farsock.v1.CreateSocketResponse.socket:type_name -> farsock.v1.Socket
+	57,  // 5: farsock.v1.CreateSocketResponse.options:type_name -> farsock.v1.OptionResult
+	58,  // 6: farsock.v1.CreateSocketResponse.report:type_name -> farsock.v1.Report
+	59,  // 7: farsock.v1.BindSocketRequest.retry:type_name -> farsock.v1.BindRetry
+	55,  // 8: farsock.v1.BindSocketRequest.call:type_name -> farsock.v1.Call
+	56,  // 9: farsock.v1.BindSocketResponse.socket:type_name -> farsock.v1.Socket
+	58,  // 10: farsock.v1.BindSocketResponse.report:type_name -> farsock.v1.Report
+	55,  // 11: farsock.v1.ListenSocketRequest.call:type_name -> farsock.v1.Call
+	56,  // 12: farsock.v1.ListenSocketResponse.socket:type_name -> farsock.v1.Socket
+	58,  // 13: farsock.v1.ListenSocketResponse.report:type_name -> farsock.v1.Report
+	55,  // 14: farsock.v1.AcceptSocketRequest.call:type_name -> farsock.v1.Call
+	56,  // 15: farsock.v1.AcceptSocketResponse.socket:type_name -> farsock.v1.Socket
+	58,  // 16: farsock.v1.AcceptSocketResponse.report:type_name -> farsock.v1.Report
+	60,  // 17: farsock.v1.ConnectSocketRequest.attempt_timeout:type_name -> google.protobuf.Duration
+	61,  // 18: farsock.v1.ConnectSocketRequest.retry:type_name -> farsock.v1.ConnectRetry
+	55,  // 19: farsock.v1.ConnectSocketRequest.call:type_name -> farsock.v1.Call
+	56,  // 20: farsock.v1.ConnectSocketResponse.socket:type_name -> farsock.v1.Socket
+	58,  // 21: farsock.v1.ConnectSocketResponse.report:type_name -> farsock.v1.Report
+	55,  // 22: farsock.v1.DisconnectSocketRequest.call:type_name -> farsock.v1.Call
+	56,  // 23: farsock.v1.DisconnectSocketResponse.socket:type_name -> farsock.v1.Socket
+	58,  // 24: farsock.v1.DisconnectSocketResponse.report:type_name -> farsock.v1.Report
+	62,  // 25: farsock.v1.WriteSocketRequest.payload:type_name -> farsock.v1.Payload
+	13,  // 26: farsock.v1.WriteSocketRequest.slices:type_name -> farsock.v1.Slices
+	55,  // 27: farsock.v1.WriteSocketRequest.call:type_name -> farsock.v1.Call
+	60,  // 28: farsock.v1.Slices.interval:type_name -> google.protobuf.Duration
+	58,  // 29: farsock.v1.WriteSocketResponse.report:type_name -> farsock.v1.Report
+	62,  // 30: farsock.v1.Datagram.payload:type_name -> farsock.v1.Payload
+	15,  // 31: farsock.v1.SendDatagramsRequest.datagrams:type_name -> farsock.v1.Datagram
+	60,  // 32: farsock.v1.SendDatagramsRequest.interval:type_name -> google.protobuf.Duration
+	55,  // 33: farsock.v1.SendDatagramsRequest.call:type_name -> farsock.v1.Call
+	56,  // 34: farsock.v1.SendDatagramsResponse.socket:type_name -> farsock.v1.Socket
+	58,  // 35: farsock.v1.SendDatagramsResponse.report:type_name -> farsock.v1.Report
+	63,  // 36: farsock.v1.ReceiveSocketRequest.view:type_name -> farsock.v1.PayloadView
+	55,  // 37: farsock.v1.ReceiveSocketRequest.call:type_name -> farsock.v1.Call
+	62,  // 38: farsock.v1.ReceiveSocketResponse.payload:type_name -> farsock.v1.Payload
+	64,  // 39: farsock.v1.ReceiveSocketResponse.source:type_name -> farsock.v1.Endpoint
+	64,  // 40: farsock.v1.ReceiveSocketResponse.destination:type_name -> farsock.v1.Endpoint
+	65,  // 41: farsock.v1.ReceiveSocketResponse.receive_time:type_name -> google.protobuf.Timestamp
+	58,  // 42: farsock.v1.ReceiveSocketResponse.report:type_name -> farsock.v1.Report
+	55,  // 43: farsock.v1.FlushSocketRequest.call:type_name -> farsock.v1.Call
+	56,  // 44: farsock.v1.FlushSocketResponse.socket:type_name -> farsock.v1.Socket
+	58,  // 45: farsock.v1.FlushSocketResponse.report:type_name -> farsock.v1.Report
+	66,  // 46: farsock.v1.ShutdownSocketRequest.how:type_name -> farsock.v1.ShutdownHow
+	55,  // 47: farsock.v1.ShutdownSocketRequest.call:type_name -> farsock.v1.Call
+	56,  // 48: farsock.v1.ShutdownSocketResponse.socket:type_name -> farsock.v1.Socket
+	58,  // 49: farsock.v1.ShutdownSocketResponse.report:type_name -> farsock.v1.Report
+	60,  // 50: farsock.v1.CloseSocketRequest.linger:type_name -> google.protobuf.Duration
+	55,  // 51: farsock.v1.CloseSocketRequest.call:type_name -> farsock.v1.Call
+	56,  // 52: farsock.v1.CloseSocketResponse.socket:type_name -> farsock.v1.Socket
+	58,  // 53: farsock.v1.CloseSocketResponse.report:type_name -> farsock.v1.Report
+	55,  // 54: farsock.v1.AbortSocketRequest.call:type_name -> farsock.v1.Call
+	56,  // 55: farsock.v1.AbortSocketResponse.socket:type_name -> farsock.v1.Socket
+	58,  // 56: farsock.v1.AbortSocketResponse.report:type_name -> farsock.v1.Report
+	67,  // 57: farsock.v1.SetSocketDeliveryRequest.delivery:type_name -> farsock.v1.Delivery
+	55,  // 58: farsock.v1.SetSocketDeliveryRequest.call:type_name -> farsock.v1.Call
+	56,  // 59: farsock.v1.SetSocketDeliveryResponse.socket:type_name -> farsock.v1.Socket
+	58,  // 60: farsock.v1.SetSocketDeliveryResponse.report:type_name -> farsock.v1.Report
+	68,  // 61: farsock.v1.SetSocketOptionsRequest.options:type_name -> farsock.v1.SocketOption
+	55,  // 62: farsock.v1.SetSocketOptionsRequest.call:type_name -> farsock.v1.Call
+	57,  // 63: farsock.v1.SetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
+	58,  // 64: farsock.v1.SetSocketOptionsResponse.report:type_name -> farsock.v1.Report
+	55,  // 65: farsock.v1.JoinGroupRequest.call:type_name -> farsock.v1.Call
+	56,  // 66: farsock.v1.JoinGroupResponse.socket:type_name -> farsock.v1.Socket
+	69,  // 67: farsock.v1.JoinGroupResponse.groups:type_name -> farsock.v1.GroupResult
+	58,  // 68: farsock.v1.JoinGroupResponse.report:type_name -> farsock.v1.Report
+	55,  // 69: farsock.v1.LeaveGroupRequest.call:type_name -> farsock.v1.Call
+	56,  // 70: farsock.v1.LeaveGroupResponse.socket:type_name -> farsock.v1.Socket
+	69,  // 71: farsock.v1.LeaveGroupResponse.groups:type_name -> farsock.v1.GroupResult
+	58,  // 72: farsock.v1.LeaveGroupResponse.report:type_name -> farsock.v1.Report
+	55,  // 73: farsock.v1.BlockSourceRequest.call:type_name -> farsock.v1.Call
+	56,  // 74: farsock.v1.BlockSourceResponse.socket:type_name -> farsock.v1.Socket
+	69,  // 75: farsock.v1.BlockSourceResponse.groups:type_name -> farsock.v1.GroupResult
+	58,  // 76: farsock.v1.BlockSourceResponse.report:type_name -> farsock.v1.Report
+	55,  // 77: farsock.v1.UnblockSourceRequest.call:type_name -> farsock.v1.Call
+	56,  // 78: farsock.v1.UnblockSourceResponse.socket:type_name -> farsock.v1.Socket
+	69,  // 79: farsock.v1.UnblockSourceResponse.groups:type_name -> farsock.v1.GroupResult
+	58,  // 80: farsock.v1.UnblockSourceResponse.report:type_name -> farsock.v1.Report
+	57,  // 81: farsock.v1.GetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
+	56,  // 82: farsock.v1.GetSocketResponse.socket:type_name -> farsock.v1.Socket
+	70,  // 83: farsock.v1.GetSocketResponse.tcp_info:type_name -> farsock.v1.TcpInfo
+	71,  // 84: farsock.v1.GetSocketResponse.memory:type_name -> farsock.v1.SocketMemory
+	52,  // 85: farsock.v1.ListSocketsRequest.labels:type_name -> farsock.v1.ListSocketsRequest.LabelsEntry
+	56,  // 86: farsock.v1.ListSocketsResponse.sockets:type_name -> farsock.v1.Socket
+	72,  // 87: farsock.v1.CallRecord.state:type_name -> farsock.v1.CallState
+	73,  // 88: farsock.v1.CallRecord.response:type_name -> google.protobuf.Any
+	46,  // 89: farsock.v1.GetCallResponse.call:type_name -> farsock.v1.CallRecord
+	46,  // 90: farsock.v1.CancelCallResponse.call:type_name -> farsock.v1.CallRecord
+	0,   // 91: farsock.v1.SocketService.CreateSocket:input_type -> farsock.v1.CreateSocketRequest
+	2,   // 92: farsock.v1.SocketService.BindSocket:input_type -> farsock.v1.BindSocketRequest
+	4,   // 93: farsock.v1.SocketService.ListenSocket:input_type -> farsock.v1.ListenSocketRequest
+	6,   // 94: farsock.v1.SocketService.AcceptSocket:input_type -> farsock.v1.AcceptSocketRequest
+	8,   // 95: farsock.v1.SocketService.ConnectSocket:input_type -> farsock.v1.ConnectSocketRequest
+	10,  // 96: farsock.v1.SocketService.DisconnectSocket:input_type -> farsock.v1.DisconnectSocketRequest
+	12,  // 97: farsock.v1.SocketService.WriteSocket:input_type -> farsock.v1.WriteSocketRequest
+	16,  // 98: farsock.v1.SocketService.SendDatagrams:input_type -> farsock.v1.SendDatagramsRequest
+	18,  // 99: farsock.v1.SocketService.ReceiveSocket:input_type -> farsock.v1.ReceiveSocketRequest
+	74,  // 100: farsock.v1.SocketService.TransferSocket:input_type -> farsock.v1.TransferSocketRequest
+	20,  // 101: farsock.v1.SocketService.FlushSocket:input_type -> farsock.v1.FlushSocketRequest
+	22,  // 102: farsock.v1.SocketService.ShutdownSocket:input_type -> farsock.v1.ShutdownSocketRequest
+	24,  // 103: farsock.v1.SocketService.CloseSocket:input_type -> farsock.v1.CloseSocketRequest
+	26,  // 104: farsock.v1.SocketService.AbortSocket:input_type -> farsock.v1.AbortSocketRequest
+	28,  // 105: farsock.v1.SocketService.SetSocketDelivery:input_type -> farsock.v1.SetSocketDeliveryRequest
+	30,  // 106: farsock.v1.SocketService.SetSocketOptions:input_type -> farsock.v1.SetSocketOptionsRequest
+	40,  // 107: farsock.v1.SocketService.GetSocketOptions:input_type -> farsock.v1.GetSocketOptionsRequest
+	32,  // 108: farsock.v1.SocketService.JoinGroup:input_type -> farsock.v1.JoinGroupRequest
+	34,  // 109: farsock.v1.SocketService.LeaveGroup:input_type -> farsock.v1.LeaveGroupRequest
+	36,  // 110: farsock.v1.SocketService.BlockSource:input_type -> farsock.v1.BlockSourceRequest
+	38,  // 111: farsock.v1.SocketService.UnblockSource:input_type -> farsock.v1.UnblockSourceRequest
+	42,  // 112: farsock.v1.SocketService.GetSocket:input_type -> farsock.v1.GetSocketRequest
+	44,  // 113: farsock.v1.SocketService.ListSockets:input_type -> farsock.v1.ListSocketsRequest
+	47,  // 114: farsock.v1.SocketService.GetCall:input_type -> farsock.v1.GetCallRequest
+	49,  // 115: farsock.v1.SocketService.CancelCall:input_type -> farsock.v1.CancelCallRequest
+	1,   // 116: farsock.v1.SocketService.CreateSocket:output_type -> farsock.v1.CreateSocketResponse
+	3,   // 117: farsock.v1.SocketService.BindSocket:output_type -> farsock.v1.BindSocketResponse
+	5,   // 118: farsock.v1.SocketService.ListenSocket:output_type -> farsock.v1.ListenSocketResponse
+	7,   // 119: farsock.v1.SocketService.AcceptSocket:output_type -> farsock.v1.AcceptSocketResponse
+	9,   // 120: farsock.v1.SocketService.ConnectSocket:output_type -> farsock.v1.ConnectSocketResponse
+	11,  // 121: farsock.v1.SocketService.DisconnectSocket:output_type -> farsock.v1.DisconnectSocketResponse
+	14,  // 122: farsock.v1.SocketService.WriteSocket:output_type -> farsock.v1.WriteSocketResponse
+	17,  // 123: farsock.v1.SocketService.SendDatagrams:output_type -> farsock.v1.SendDatagramsResponse
+	19,  // 124: farsock.v1.SocketService.ReceiveSocket:output_type -> farsock.v1.ReceiveSocketResponse
+	75,  // 125: farsock.v1.SocketService.TransferSocket:output_type -> farsock.v1.TransferSocketResponse
+	21,  // 126: farsock.v1.SocketService.FlushSocket:output_type -> farsock.v1.FlushSocketResponse
+	23,  // 127: farsock.v1.SocketService.ShutdownSocket:output_type -> farsock.v1.ShutdownSocketResponse
+	25,  // 128: farsock.v1.SocketService.CloseSocket:output_type -> farsock.v1.CloseSocketResponse
+	27,  // 129: farsock.v1.SocketService.AbortSocket:output_type -> farsock.v1.AbortSocketResponse
+	29,  // 130: farsock.v1.SocketService.SetSocketDelivery:output_type -> farsock.v1.SetSocketDeliveryResponse
+	31,  // 131: farsock.v1.SocketService.SetSocketOptions:output_type -> farsock.v1.SetSocketOptionsResponse
+	41,  // 132: farsock.v1.SocketService.GetSocketOptions:output_type -> farsock.v1.GetSocketOptionsResponse
+	33,  // 133: farsock.v1.SocketService.JoinGroup:output_type -> farsock.v1.JoinGroupResponse
+	35,  // 134: farsock.v1.SocketService.LeaveGroup:output_type -> farsock.v1.LeaveGroupResponse
+	37,  // 135: farsock.v1.SocketService.BlockSource:output_type -> farsock.v1.BlockSourceResponse
+	39,  // 136: farsock.v1.SocketService.UnblockSource:output_type -> farsock.v1.UnblockSourceResponse
+	43,  // 137: farsock.v1.SocketService.GetSocket:output_type -> farsock.v1.GetSocketResponse
+	45,  // 138: farsock.v1.SocketService.ListSockets:output_type -> farsock.v1.ListSocketsResponse
+	48,  // 139: farsock.v1.SocketService.GetCall:output_type -> farsock.v1.GetCallResponse
+	50,  // 140: farsock.v1.SocketService.CancelCall:output_type -> farsock.v1.CancelCallResponse
+	116, // [116:141] is the sub-list for method output_type
+	91,  // [91:116] is the sub-list for method input_type
+	91,  // [91:91] is the sub-list for extension type_name
+	91,  // [91:91] is the sub-list for extension extendee
+	0,   // [0:91] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_socket_service_proto_init() }
@@ -4478,7 +4535,7 @@ func file_farsock_v1_socket_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_socket_service_proto_rawDesc), len(file_farsock_v1_socket_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   51,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

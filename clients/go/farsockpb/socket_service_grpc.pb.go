@@ -71,7 +71,11 @@ const (
 //	FAILED_PRECONDITION  SOCKET_CLOSED: it is closed; why is told. SOCKET_REPLACED: `socket_uid` is the number of another socket.
 //	                     WRONG_TRANSPORT, WRONG_DIRECTION, WRONG_STATE: the RPC does not fit the socket. INSTANCE_CHANGED,
 //	                     START_TIME_PASSED: see Call. A kernel error with `call.fail_on_error`.
-//	RESOURCE_EXHAUSTED   QUOTA_EXCEEDED: a limit of GetAgent; QuotaFailure names it.
+//	PERMISSION_DENIED    POLICY_DENIED: the agent's policy does not allow this address, group or option; ErrorInfo says to whom
+//	                     (`principal`), what (`operation`, `target`, `transport`) and by which `line`. ROLE_DENIED: the caller has no
+//	                     role that may call this.
+//	RESOURCE_EXHAUSTED   QUOTA_EXCEEDED: a limit of GetAgent; QuotaFailure names it. AUDIT_UNAVAILABLE: the agent has to write down what
+//	                     it does, and cannot, so nothing was done; ErrorInfo says why (`errno`).
 //	UNAUTHENTICATED      UNAUTHENTICATED: no credentials, or wrong ones.
 //	UNAVAILABLE          DRAINING: the agent is stopping.
 type SocketServiceClient interface {
@@ -85,7 +89,8 @@ type SocketServiceClient interface {
 	CreateSocket(ctx context.Context, in *CreateSocketRequest, opts ...grpc.CallOption) (*CreateSocketResponse, error)
 	// Give a socket its local address. POSIX: bind(2). Port 0 lets the kernel choose; the reply has the real port.
 	//
-	// Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket.
+	// Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket; `timed_out` with
+	// `retry`, where the address did not become free in time.
 	BindSocket(ctx context.Context, in *BindSocketRequest, opts ...grpc.CallOption) (*BindSocketResponse, error)
 	// Wait for connections. POSIX: listen(2). Listening again changes the backlog.
 	//
@@ -102,7 +107,8 @@ type SocketServiceClient interface {
 	//
 	// Typical errors, in the report: ECONNREFUSED nobody listens there, or a firewall answers with a RST; EHOSTUNREACH, ENETUNREACH no
 	// way to it; ETIMEDOUT the kernel gave up; `timed_out` no answer within the timeout, then the attempt is over; EISCONN it is
-	// connected; EALREADY a connect is under way; ECANCELED closed or cancelled meanwhile.
+	// connected; EALREADY a connect is under way; ECANCELED closed or cancelled meanwhile. FAILED_PRECONDITION (ADDRESS_DENIED) the
+	// socket's own `deny` and `allow` leave no address to try.
 	ConnectSocket(ctx context.Context, in *ConnectSocketRequest, opts ...grpc.CallOption) (*ConnectSocketResponse, error)
 	// Take the remote address from a UDP socket, so that it receives from anybody again. POSIX: connect(2) with AF_UNSPEC.
 	//
@@ -112,14 +118,17 @@ type SocketServiceClient interface {
 	// as many as were; the rest is then discarded. Writes of one socket are carried out in the order in which they arrive.
 	//
 	// Typical errors: FAILED_PRECONDITION (WRONG_TRANSPORT) it is a UDP socket: SendDatagrams is meant; ABORTED (OFFSET_MISMATCH) see
-	// `expected_offset`; RESOURCE_EXHAUSTED more than `limits.pending_write_bytes` are queued. In the report: EPIPE it is not connected,
-	// or its sending direction has ended; ECONNRESET the peer reset the connection.
+	// `expected_offset`; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) more than `limits.pending_write_bytes` are queued, or more
+	// than `limits.pending_write_bytes_total` in all. In the report: EPIPE it is not connected, or its sending direction has ended;
+	// ECONNRESET the peer reset the connection.
 	WriteSocket(ctx context.Context, in *WriteSocketRequest, opts ...grpc.CallOption) (*WriteSocketResponse, error)
-	// Send datagrams, one system call each, in order, until one fails. POSIX: sendmsg(2). A UDP socket that is not bound is bound first, to the
+	// Send datagrams, one system call each, in order, until one fails, with time between them where `interval` says so. POSIX: sendmsg(2).
+	// A UDP socket that is not bound is bound first, to the
 	// agent's lab address with any port. That nobody receives a datagram is no error.
 	//
 	// Typical errors: FAILED_PRECONDITION (WRONG_TRANSPORT) it is a TCP socket: WriteSocket is meant; NOT_FOUND (EVENT_NOT_KEPT)
-	// `reply_to_event` is not in the log any more. In the report: EDESTADDRREQ no destination was given and it has no remote
+	// `reply_to_event` is not in the log any more; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) too many bytes wait to be sent in all,
+	// `limits.pending_write_bytes_total`. In the report: EDESTADDRREQ no destination was given and it has no remote
 	// address; EMSGSIZE the datagram is too large; ECONNREFUSED an earlier datagram to the remote address was answered by ICMP port
 	// unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it.
 	SendDatagrams(ctx context.Context, in *SendDatagramsRequest, opts ...grpc.CallOption) (*SendDatagramsResponse, error)
@@ -145,7 +154,9 @@ type SocketServiceClient interface {
 	//
 	// Typical errors: INVALID_ARGUMENT (INVALID_FIELD) a frame that must not come; the field is named. FAILED_PRECONDITION (WRONG_TRANSPORT)
 	// it is a UDP socket, which has no stream; (WRONG_STATE) it is not connected, or attached already; (TIMED_OUT) no first frame
-	// came within `defaults.wait_timeout`, or the connection that was waited for did not come. In `opened.report`: as in CreateSocket.
+	// came within `defaults.wait_timeout`, or the connection that was waited for did not come. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) no room
+	// for what it may have waiting is left, `limits.pending_write_bytes_total`. PERMISSION_DENIED (ROLE_DENIED), as the end of the stream, too:
+	// when the agent's policy was read anew. In `opened.report`: as in CreateSocket.
 	TransferSocket(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TransferSocketRequest, TransferSocketResponse], error)
 	// Wait until the peer has acknowledged everything that was written before: its kernel has it, which says nothing about its program.
 	// A FIN that went out before counts, too. POSIX has no such call; Linux: SIOCOUTQ. Nothing tells when that changes, so the agent asks
@@ -508,7 +519,11 @@ func (c *socketServiceClient) CancelCall(ctx context.Context, in *CancelCallRequ
 //	FAILED_PRECONDITION  SOCKET_CLOSED: it is closed; why is told. SOCKET_REPLACED: `socket_uid` is the number of another socket.
 //	                     WRONG_TRANSPORT, WRONG_DIRECTION, WRONG_STATE: the RPC does not fit the socket. INSTANCE_CHANGED,
 //	                     START_TIME_PASSED: see Call. A kernel error with `call.fail_on_error`.
-//	RESOURCE_EXHAUSTED   QUOTA_EXCEEDED: a limit of GetAgent; QuotaFailure names it.
+//	PERMISSION_DENIED    POLICY_DENIED: the agent's policy does not allow this address, group or option; ErrorInfo says to whom
+//	                     (`principal`), what (`operation`, `target`, `transport`) and by which `line`. ROLE_DENIED: the caller has no
+//	                     role that may call this.
+//	RESOURCE_EXHAUSTED   QUOTA_EXCEEDED: a limit of GetAgent; QuotaFailure names it. AUDIT_UNAVAILABLE: the agent has to write down what
+//	                     it does, and cannot, so nothing was done; ErrorInfo says why (`errno`).
 //	UNAUTHENTICATED      UNAUTHENTICATED: no credentials, or wrong ones.
 //	UNAVAILABLE          DRAINING: the agent is stopping.
 type SocketServiceServer interface {
@@ -522,7 +537,8 @@ type SocketServiceServer interface {
 	CreateSocket(context.Context, *CreateSocketRequest) (*CreateSocketResponse, error)
 	// Give a socket its local address. POSIX: bind(2). Port 0 lets the kernel choose; the reply has the real port.
 	//
-	// Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket.
+	// Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket; `timed_out` with
+	// `retry`, where the address did not become free in time.
 	BindSocket(context.Context, *BindSocketRequest) (*BindSocketResponse, error)
 	// Wait for connections. POSIX: listen(2). Listening again changes the backlog.
 	//
@@ -539,7 +555,8 @@ type SocketServiceServer interface {
 	//
 	// Typical errors, in the report: ECONNREFUSED nobody listens there, or a firewall answers with a RST; EHOSTUNREACH, ENETUNREACH no
 	// way to it; ETIMEDOUT the kernel gave up; `timed_out` no answer within the timeout, then the attempt is over; EISCONN it is
-	// connected; EALREADY a connect is under way; ECANCELED closed or cancelled meanwhile.
+	// connected; EALREADY a connect is under way; ECANCELED closed or cancelled meanwhile. FAILED_PRECONDITION (ADDRESS_DENIED) the
+	// socket's own `deny` and `allow` leave no address to try.
 	ConnectSocket(context.Context, *ConnectSocketRequest) (*ConnectSocketResponse, error)
 	// Take the remote address from a UDP socket, so that it receives from anybody again. POSIX: connect(2) with AF_UNSPEC.
 	//
@@ -549,14 +566,17 @@ type SocketServiceServer interface {
 	// as many as were; the rest is then discarded. Writes of one socket are carried out in the order in which they arrive.
 	//
 	// Typical errors: FAILED_PRECONDITION (WRONG_TRANSPORT) it is a UDP socket: SendDatagrams is meant; ABORTED (OFFSET_MISMATCH) see
-	// `expected_offset`; RESOURCE_EXHAUSTED more than `limits.pending_write_bytes` are queued. In the report: EPIPE it is not connected,
-	// or its sending direction has ended; ECONNRESET the peer reset the connection.
+	// `expected_offset`; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) more than `limits.pending_write_bytes` are queued, or more
+	// than `limits.pending_write_bytes_total` in all. In the report: EPIPE it is not connected, or its sending direction has ended;
+	// ECONNRESET the peer reset the connection.
 	WriteSocket(context.Context, *WriteSocketRequest) (*WriteSocketResponse, error)
-	// Send datagrams, one system call each, in order, until one fails. POSIX: sendmsg(2). A UDP socket that is not bound is bound first, to the
+	// Send datagrams, one system call each, in order, until one fails, with time between them where `interval` says so. POSIX: sendmsg(2).
+	// A UDP socket that is not bound is bound first, to the
 	// agent's lab address with any port. That nobody receives a datagram is no error.
 	//
 	// Typical errors: FAILED_PRECONDITION (WRONG_TRANSPORT) it is a TCP socket: WriteSocket is meant; NOT_FOUND (EVENT_NOT_KEPT)
-	// `reply_to_event` is not in the log any more. In the report: EDESTADDRREQ no destination was given and it has no remote
+	// `reply_to_event` is not in the log any more; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) too many bytes wait to be sent in all,
+	// `limits.pending_write_bytes_total`. In the report: EDESTADDRREQ no destination was given and it has no remote
 	// address; EMSGSIZE the datagram is too large; ECONNREFUSED an earlier datagram to the remote address was answered by ICMP port
 	// unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it.
 	SendDatagrams(context.Context, *SendDatagramsRequest) (*SendDatagramsResponse, error)
@@ -582,7 +602,9 @@ type SocketServiceServer interface {
 	//
 	// Typical errors: INVALID_ARGUMENT (INVALID_FIELD) a frame that must not come; the field is named. FAILED_PRECONDITION (WRONG_TRANSPORT)
 	// it is a UDP socket, which has no stream; (WRONG_STATE) it is not connected, or attached already; (TIMED_OUT) no first frame
-	// came within `defaults.wait_timeout`, or the connection that was waited for did not come. In `opened.report`: as in CreateSocket.
+	// came within `defaults.wait_timeout`, or the connection that was waited for did not come. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) no room
+	// for what it may have waiting is left, `limits.pending_write_bytes_total`. PERMISSION_DENIED (ROLE_DENIED), as the end of the stream, too:
+	// when the agent's policy was read anew. In `opened.report`: as in CreateSocket.
 	TransferSocket(grpc.BidiStreamingServer[TransferSocketRequest, TransferSocketResponse]) error
 	// Wait until the peer has acknowledged everything that was written before: its kernel has it, which says nothing about its program.
 	// A FIN that went out before counts, too. POSIX has no such call; Linux: SIOCOUTQ. Nothing tells when that changes, so the agent asks

@@ -278,6 +278,8 @@ type TransferCreate struct {
 	SocketId string `protobuf:"bytes,2,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
 	// The socket. It needs `connect`; its delivery is TRANSFER.
 	Tcp *TcpSocketSpec `protobuf:"bytes,3,opt,name=tcp,proto3" json:"tcp,omitempty"`
+	// The caller's own words about it, as in CreateSocket.
+	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How to carry it out, as in CreateSocket. `detach` means nothing here and is refused.
 	Call          *Call `protobuf:"bytes,15,opt,name=call,proto3" json:"call,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -331,6 +333,13 @@ func (x *TransferCreate) GetSocketId() string {
 func (x *TransferCreate) GetTcp() *TcpSocketSpec {
 	if x != nil {
 		return x.Tcp
+	}
+	return nil
+}
+
+func (x *TransferCreate) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
 	}
 	return nil
 }
@@ -629,7 +638,8 @@ type TransferOpened struct {
 	// With `create`: what became of each option, as far as it got.
 	Options []*OptionResult `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"`
 	// With `create`: how it went. When it has an error or has timed out there is no connection: the socket has been closed and the stream
-	// ends with OK. Absent with `open`.
+	// ends with OK. When it went well and there is no credit, the connection was made and has gone already: `closed` follows. Absent with
+	// `open`.
 	Report        *Report `protobuf:"bytes,15,opt,name=report,proto3" json:"report,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -715,13 +725,17 @@ const file_farsock_v1_transfer_proto_rawDesc = "" +
 	"\x03own\x18\x03 \x01(\bR\x03own\x12\"\n" +
 	"\n" +
 	"socket_uid\x18\x0e \x01(\x04H\x00R\tsocketUid\x88\x01\x01B\r\n" +
-	"\v_socket_uid\"\x9f\x01\n" +
+	"\v_socket_uid\"\x9a\x02\n" +
 	"\x0eTransferCreate\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12+\n" +
-	"\x03tcp\x18\x03 \x01(\v2\x19.farsock.v1.TcpSocketSpecR\x03tcp\x12$\n" +
-	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04call\"\r\n" +
+	"\x03tcp\x18\x03 \x01(\v2\x19.farsock.v1.TcpSocketSpecR\x03tcp\x12>\n" +
+	"\x06labels\x18\x04 \x03(\v2&.farsock.v1.TransferCreate.LabelsEntryR\x06labels\x12$\n" +
+	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04call\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\r\n" +
 	"\vTransferEnd\"\x0f\n" +
 	"\rTransferAbort\"D\n" +
 	"\rTransferClose\x123\n" +
@@ -755,7 +769,7 @@ func file_farsock_v1_transfer_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_transfer_proto_rawDescData
 }
 
-var file_farsock_v1_transfer_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_farsock_v1_transfer_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_farsock_v1_transfer_proto_goTypes = []any{
 	(*TransferSocketRequest)(nil),  // 0: farsock.v1.TransferSocketRequest
 	(*TransferOpen)(nil),           // 1: farsock.v1.TransferOpen
@@ -765,14 +779,15 @@ var file_farsock_v1_transfer_proto_goTypes = []any{
 	(*TransferClose)(nil),          // 5: farsock.v1.TransferClose
 	(*TransferSocketResponse)(nil), // 6: farsock.v1.TransferSocketResponse
 	(*TransferOpened)(nil),         // 7: farsock.v1.TransferOpened
-	(*TcpSocketSpec)(nil),          // 8: farsock.v1.TcpSocketSpec
-	(*Call)(nil),                   // 9: farsock.v1.Call
-	(*durationpb.Duration)(nil),    // 10: google.protobuf.Duration
-	(*SocketError)(nil),            // 11: farsock.v1.SocketError
-	(*SocketClosed)(nil),           // 12: farsock.v1.SocketClosed
-	(*Socket)(nil),                 // 13: farsock.v1.Socket
-	(*OptionResult)(nil),           // 14: farsock.v1.OptionResult
-	(*Report)(nil),                 // 15: farsock.v1.Report
+	nil,                            // 8: farsock.v1.TransferCreate.LabelsEntry
+	(*TcpSocketSpec)(nil),          // 9: farsock.v1.TcpSocketSpec
+	(*Call)(nil),                   // 10: farsock.v1.Call
+	(*durationpb.Duration)(nil),    // 11: google.protobuf.Duration
+	(*SocketError)(nil),            // 12: farsock.v1.SocketError
+	(*SocketClosed)(nil),           // 13: farsock.v1.SocketClosed
+	(*Socket)(nil),                 // 14: farsock.v1.Socket
+	(*OptionResult)(nil),           // 15: farsock.v1.OptionResult
+	(*Report)(nil),                 // 16: farsock.v1.Report
 }
 var file_farsock_v1_transfer_proto_depIdxs = []int32{
 	1,  // 0: farsock.v1.TransferSocketRequest.open:type_name -> farsock.v1.TransferOpen
@@ -780,21 +795,22 @@ var file_farsock_v1_transfer_proto_depIdxs = []int32{
 	3,  // 2: farsock.v1.TransferSocketRequest.end:type_name -> farsock.v1.TransferEnd
 	4,  // 3: farsock.v1.TransferSocketRequest.abort:type_name -> farsock.v1.TransferAbort
 	5,  // 4: farsock.v1.TransferSocketRequest.close:type_name -> farsock.v1.TransferClose
-	8,  // 5: farsock.v1.TransferCreate.tcp:type_name -> farsock.v1.TcpSocketSpec
-	9,  // 6: farsock.v1.TransferCreate.call:type_name -> farsock.v1.Call
-	10, // 7: farsock.v1.TransferClose.timeout:type_name -> google.protobuf.Duration
-	7,  // 8: farsock.v1.TransferSocketResponse.opened:type_name -> farsock.v1.TransferOpened
-	3,  // 9: farsock.v1.TransferSocketResponse.end:type_name -> farsock.v1.TransferEnd
-	11, // 10: farsock.v1.TransferSocketResponse.error:type_name -> farsock.v1.SocketError
-	12, // 11: farsock.v1.TransferSocketResponse.closed:type_name -> farsock.v1.SocketClosed
-	13, // 12: farsock.v1.TransferOpened.socket:type_name -> farsock.v1.Socket
-	14, // 13: farsock.v1.TransferOpened.options:type_name -> farsock.v1.OptionResult
-	15, // 14: farsock.v1.TransferOpened.report:type_name -> farsock.v1.Report
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	9,  // 5: farsock.v1.TransferCreate.tcp:type_name -> farsock.v1.TcpSocketSpec
+	8,  // 6: farsock.v1.TransferCreate.labels:type_name -> farsock.v1.TransferCreate.LabelsEntry
+	10, // 7: farsock.v1.TransferCreate.call:type_name -> farsock.v1.Call
+	11, // 8: farsock.v1.TransferClose.timeout:type_name -> google.protobuf.Duration
+	7,  // 9: farsock.v1.TransferSocketResponse.opened:type_name -> farsock.v1.TransferOpened
+	3,  // 10: farsock.v1.TransferSocketResponse.end:type_name -> farsock.v1.TransferEnd
+	12, // 11: farsock.v1.TransferSocketResponse.error:type_name -> farsock.v1.SocketError
+	13, // 12: farsock.v1.TransferSocketResponse.closed:type_name -> farsock.v1.SocketClosed
+	14, // 13: farsock.v1.TransferOpened.socket:type_name -> farsock.v1.Socket
+	15, // 14: farsock.v1.TransferOpened.options:type_name -> farsock.v1.OptionResult
+	16, // 15: farsock.v1.TransferOpened.report:type_name -> farsock.v1.Report
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_transfer_proto_init() }
@@ -829,7 +845,7 @@ func file_farsock_v1_transfer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_transfer_proto_rawDesc), len(file_farsock_v1_transfer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -52,8 +52,15 @@ export interface EndpointOptions {
 interface Entry {
   agent: string;
   token_file?: string;
+  token_env?: string;
   tls_cert?: string;
+  tls_key?: string;
+  tls_ca?: string;
 }
+
+/** What a host of an inventory may have as text. `program`, labels, groups and addresses are for `farsock run`. */
+const TEXTS = ['agent', 'token_file', 'token_env', 'tls_cert', 'tls_key', 'tls_ca', 'program'] as const;
+const OTHERS = ['labels', 'groups', 'addresses'];
 
 /** Finds an agent by its name in the inventory, or takes the name for its endpoint. */
 export function findEndpoint(name: string, options: EndpointOptions = {}): Endpoint {
@@ -63,14 +70,32 @@ export function findEndpoint(name: string, options: EndpointOptions = {}): Endpo
   const entry = hosts.get(name);
   if (entry) {
     const beside = (path: string | undefined) => (path === undefined ? undefined : resolve(dirname(file), path));
-    return parseEndpoint(entry.agent, { tokenFile: beside(entry.token_file), tlsCert: beside(entry.tls_cert), ...options });
+    const files = {
+      tokenFile: beside(entry.token_file),
+      tlsCert: beside(entry.tls_cert),
+      tlsKey: beside(entry.tls_key),
+      tlsCa: beside(entry.tls_ca),
+    };
+    return parseEndpoint(entry.agent, { token: tokenIn(entry.token_env), ...files, ...options });
   }
   if (name.includes(':') || /^\d+$/.test(name)) return parseEndpoint(name, options);
   throw new Error(`there is no host \`${name}\` in ${file}: it has ${[...hosts.keys()].join(', ') || 'none'}`);
 }
 
+/** The token that an inventory says is in a variable. */
+function tokenIn(variable: string | undefined): string | undefined {
+  const token = variable === undefined ? undefined : process.env[variable];
+  if (variable !== undefined && token === undefined) {
+    throw new Error(`there is no variable ${variable} in the environment, which \`token_env\` says has the token`);
+  }
+  return token;
+}
+
 /** Reads `lab-a`, `lab-a:7625`, `[::1]:7625`, `7625`, `unix:/path`. */
 export function parseEndpoint(text: string, options: EndpointOptions = {}): Endpoint {
+  if (text.startsWith('ssh://')) {
+    throw new Error(`${text}: only farsock run goes by ssh: name a port or a Unix socket, or forward one of them by ssh -L`);
+  }
   if (text.startsWith('unix:')) {
     const path = text.slice('unix:'.length);
     if (path === '') throw new Error('unix: needs a path');
@@ -153,16 +178,19 @@ function readInventory(file: string): Map<string, Entry> {
   if (!isObject(hosts)) throw wrong('`hosts:` is needed, with an endpoint for each name');
   const entries = new Map<string, Entry>();
   for (const [name, value] of Object.entries(hosts)) {
-    const entry = typeof value === 'string' || typeof value === 'number' ? { agent: String(value) } : value;
+    const entry = typeof value === 'string' || typeof value === 'number' ? { agent: String(value) } : (value ?? {});
     if (!isObject(entry)) throw wrong(`hosts.${name}: an endpoint is needed`);
     for (const key of Object.keys(entry)) {
-      if (!['agent', 'token_file', 'tls_cert'].includes(key)) throw wrong(`hosts.${name}: there is no \`${key}\``);
+      if (![...TEXTS, ...OTHERS].includes(key)) throw wrong(`hosts.${name}: there is no \`${key}\``);
     }
-    const { agent, token_file, tls_cert } = entry;
-    if (typeof agent !== 'string') throw wrong(`hosts.${name}.agent: HOST:PORT or unix:PATH is needed`);
-    if (token_file !== undefined && typeof token_file !== 'string') throw wrong(`hosts.${name}.token_file: a path is needed`);
-    if (tls_cert !== undefined && typeof tls_cert !== 'string') throw wrong(`hosts.${name}.tls_cert: a path is needed`);
-    entries.set(name, { agent, token_file, tls_cert });
+    // A host whose agent is not named is where its own name says.
+    const texts: Entry = { agent: name };
+    for (const key of TEXTS) {
+      const text = typeof entry[key] === 'number' ? String(entry[key]) : (entry[key] ?? undefined);
+      if (text !== undefined && typeof text !== 'string') throw wrong(`hosts.${name}.${key}: text is needed`);
+      if (text !== undefined && key !== 'program') texts[key] = text;
+    }
+    entries.set(name, texts);
   }
   return entries;
 }

@@ -63,9 +63,14 @@ test('an inventory gives agents their names', async () => {
   writeFileSync(token, `${held.agent.token}\n`);
   writeFileSync(
     inventory,
-    `hosts:\n  lab-a: "${held.agent.endpoint}"\n  lab-b: { agent: "${held.agent.tcpEndpoint}", token_file: token }\n  lab-c: { agent: "${held.agent.tcpEndpoint}" }\n`,
+    `hosts:\n  lab-a: "${held.agent.endpoint}"\n  lab-b: { agent: "${held.agent.tcpEndpoint}", token_file: token }\n  lab-c: { agent: "${held.agent.tcpEndpoint}" }
+  lab-e: { agent: "${held.agent.tcpEndpoint}", token_env: LAB_E, labels: { site: madrid }, groups: [web], addresses: { front: 192.0.2.1 } }
+  lab-f: { agent: "ssh://lab-f", program: /opt/farsock }\n  lab-g.example:\n`,
   );
-  for (const name of ['lab-a', 'lab-b']) {
+  assert.throws(() => host('lab-e', { inventory }), /there is no variable LAB_E in the environment/);
+  assert.throws(() => host('lab-f', { inventory }), /only farsock run goes by ssh/);
+  process.env.LAB_E = held.agent.token;
+  for (const name of ['lab-a', 'lab-b', 'lab-e']) {
     const far = host(name, { inventory });
     const { agent } = await far.api.agent.getAgent({});
     assert.equal(agent.instanceId, held.agent.instanceId, name);
@@ -73,12 +78,13 @@ test('an inventory gives agents their names', async () => {
   }
   await assert.rejects(host('lab-c', { inventory }).api.agent.getAgent({}), { code: 'UNAUTHENTICATED' });
   assert.throws(() => host('lab-d', { inventory }), {
-    message: `there is no host \`lab-d\` in ${inventory}: it has lab-a, lab-b, lab-c`,
+    message: `there is no host \`lab-d\` in ${inventory}: it has lab-a, lab-b, lab-c, lab-e, lab-f, lab-g.example`,
   });
   for (const [text, problem] of [
     ['nodes: {}', '`hosts:` is needed'],
     ['hosts: {a: {agent: x, port: 1}}', 'hosts.a: there is no `port`'],
-    ['hosts: {a: {token_file: x}}', 'hosts.a.agent: HOST:PORT or unix:PATH is needed'],
+    ['hosts: {a: {token_file: [x]}}', 'hosts.a.token_file: text is needed'],
+    ['hosts: {a: [x]}', 'hosts.a: an endpoint is needed'],
   ]) {
     writeFileSync(inventory, text);
     assert.throws(

@@ -116,9 +116,17 @@ def test_an_inventory(agent: EmbeddedAgent, tmp_path: Path, monkeypatch: pytest.
     assert agent.token_file is not None
     (tmp_path / "own.token").write_text(Path(agent.token_file).read_text())
     inventory = tmp_path / "lab.yaml"
-    inventory.write_text(f'hosts:\n  by-path: "{agent.endpoint}"\n  by-port: {{agent: "{tcp_endpoint(agent)}", token_file: own.token}}\n')
+    inventory.write_text(f"""hosts:
+  by-path: "{agent.endpoint}"
+  by-port: {{agent: "{tcp_endpoint(agent)}", token_file: own.token}}
+  by-variable: {{agent: "{tcp_endpoint(agent)}", token_env: OWN_TOKEN, labels: {{site: madrid}}, groups: [web]}}
+  by-ssh: {{agent: "ssh://lab-e", program: /opt/farsock, addresses: {{front: 192.0.2.1}}}}
+""")
+    with pytest.raises(ValueError, match="there is no variable OWN_TOKEN"):
+        farsock.Lab(inventory)
+    monkeypatch.setenv("OWN_TOKEN", Path(agent.token_file).read_text().strip())
     with farsock.Lab(inventory) as lab:
-        assert list(lab) == ["by-path", "by-port"]
+        assert list(lab) == ["by-path", "by-port", "by-variable"]
         for host in lab.values():
             greet(host)
     monkeypatch.setenv("FARSOCK_INVENTORY", str(inventory))
@@ -127,7 +135,7 @@ def test_an_inventory(agent: EmbeddedAgent, tmp_path: Path, monkeypatch: pytest.
         greet(host)
     with farsock.host(agent.endpoint) as host:
         greet(host)
-    with pytest.raises(LookupError, match=r"no host 'by-prot' in .*lab.yaml: it has by-path, by-port"):
+    with pytest.raises(LookupError, match=r"no host 'by-prot' in .*lab.yaml: it has by-path, by-port, by-variable"):
         farsock.host("by-prot")
 
 
@@ -136,7 +144,8 @@ def test_an_inventory(agent: EmbeddedAgent, tmp_path: Path, monkeypatch: pytest.
     [
         ("hosts: [a]", "an inventory has"),
         ("hots: {}", "an inventory has"),
-        ("hosts:\n  a: {agnet: b}", "host a: `agent:` is needed"),
+        ("hosts:\n  a: {agnet: b}", "host a: unknown field 'agnet'"),
+        ("hosts:\n  a: [b]", "host a: an endpoint is needed"),
         ("hosts:\n  a: {agent: b, token: c}", "host a: unknown field 'token'"),
         ('hosts:\n  a: "b:http"', "host a: 'http' is no port number"),
         ("hosts: {", "lab.yaml: while parsing"),

@@ -248,7 +248,7 @@ def host(name: str, *, inventory: str | os.PathLike[str] | None = None) -> Host:
     path = inventory or os.environ.get(_inventory.VARIABLE)
     entries = _inventory.load(path) if path else {}
     if (entry := entries.get(name)) is not None:
-        return Host(str(entry.endpoint), name=name, token_file=entry.token_file, tls_cert=entry.tls_cert)
+        return Host(name=name, **entry.arguments())
     if path and ":" not in name and not name.isdecimal():
         raise LookupError(f"there is no host {name!r} in {os.fspath(path)}: it has {', '.join(entries) or 'none'}")
     return Host(name)

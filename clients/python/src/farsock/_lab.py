@@ -16,10 +16,7 @@ class Lab(Mapping[str, Host]):
         if isinstance(inventory, Mapping):
             self._hosts = dict(inventory)
         else:
-            entries = _inventory.load(inventory).items()
-            self._hosts = {
-                name: Host(str(entry.endpoint), name=name, token_file=entry.token_file, tls_cert=entry.tls_cert) for name, entry in entries
-            }
+            self._hosts = {name: Host(name=name, **entry.arguments()) for name, entry in _inventory.load(inventory).items()}
 
     def __getitem__(self, name: str) -> Host:
         return self._hosts[name]

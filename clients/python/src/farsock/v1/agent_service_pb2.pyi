@@ -82,6 +82,7 @@ class Agent(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     KERNEL_RELEASE_FIELD_NUMBER: _builtins.int
     CONGESTION_CONTROLS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     """This life of the agent's process: 32 hexadecimal digits, others after a restart."""
     version: _builtins.str
@@ -100,8 +101,10 @@ class Agent(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What works here, by name: `tcp`, `udp`, `ipv4`, `ipv6`, `leases`, and the Linux capabilities that matter (`net_admin`,
-        `net_bind_service`, `net_raw`), each only where it is there.
+        """What works here, by name: `tcp`, `udp`, `ipv4`, `ipv6`; what not every version of an agent can do: `leases`, `lossless` (`retention` of
+        CreateSession, `watcher_id`, AckEvents), `transfer` (TransferSocket); and the Linux capabilities that matter (`net_admin`,
+        `net_bind_service`, `net_raw`). Each only where it is there. An agent leaves out of a request what it does not know, so a client asks for
+        these before it relies on them.
         """
 
     @_builtins.property
@@ -124,6 +127,12 @@ class Agent(_message.Message):
     def congestion_controls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The congestion controls that TCP_CONGESTION takes: net.ipv4.tcp_available_congestion_control."""
 
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitUsage]:
+        """How much is in use of what callers can use up, one entry each: `sockets`, `listeners`, `sessions`, `calls`, `watchers`, `log_bytes`,
+        `log_bytes_total`, `pending_write_bytes_total`, `reserved_descriptors`. Of all callers together: it names nobody.
+        """
+
     def __init__(
         self,
         *,
@@ -139,14 +148,53 @@ class Agent(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         kernel_release: _builtins.str = ...,
         congestion_controls: _abc.Iterable[_builtins.str] | None = ...,
+        usage: _abc.Iterable[Global___LimitUsage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "limits", b"limits", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "congestion_controls", b"congestion_controls", "control_addresses", b"control_addresses", "defaults", b"defaults", "host_name", b"host_name", "instance_id", b"instance_id", "kernel_release", b"kernel_release", "lab_addresses", b"lab_addresses", "limits", b"limits", "options", b"options", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "congestion_controls", b"congestion_controls", "control_addresses", b"control_addresses", "defaults", b"defaults", "host_name", b"host_name", "instance_id", b"instance_id", "kernel_release", b"kernel_release", "lab_addresses", b"lab_addresses", "limits", b"limits", "options", b"options", "start_time", b"start_time", "usage", b"usage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Agent: _TypeAlias = Agent  # noqa: Y015
+
+@_typing.final
+class LimitUsage(_message.Message):
+    """How much of a limit is in use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name of the limit, as in Limits."""
+    limit: _builtins.int
+    """How much there may be: the limit. Of `log_bytes`, less where many sessions share `log_bytes_total`; of `reserved_descriptors`, how many
+    descriptors lab sockets may have, which is all but those.
+    """
+    used: _builtins.int
+    """How much is in use now, of what the limit counts: where it counts for each session or each caller, in the one that uses most."""
+    refused: _builtins.int
+    """How many requests this limit has refused since the agent was started. `log_bytes` refuses none: reading pauses (`read_paused`), or the
+    oldest events go.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        used: _builtins.int = ...,
+        refused: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "name", b"name", "refused", b"refused", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitUsage: _TypeAlias = LimitUsage  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
@@ -181,6 +229,10 @@ class Limits(_message.Message):
     TRANSFER_BYTES_FIELD_NUMBER: _builtins.int
     LOGINS_FIELD_NUMBER: _builtins.int
     LOGINS_PER_SOURCE_FIELD_NUMBER: _builtins.int
+    LISTENERS_FIELD_NUMBER: _builtins.int
+    RESERVED_DESCRIPTORS_FIELD_NUMBER: _builtins.int
+    LOG_BYTES_TOTAL_FIELD_NUMBER: _builtins.int
+    PENDING_WRITE_BYTES_TOTAL_FIELD_NUMBER: _builtins.int
     sockets: _builtins.int
     """Open sockets of a session."""
     sessions: _builtins.int
@@ -204,7 +256,7 @@ class Limits(_message.Message):
     log_events: _builtins.int
     """Events in the log of a session."""
     log_bytes: _builtins.int
-    """Bytes of payload in the log of a session."""
+    """Bytes of payload in the log of a session. Less where many sessions share `log_bytes_total`."""
     log_final_events: _builtins.int
     """Events in the log of a session that end something and have room of their own."""
     closed_sockets: _builtins.int
@@ -231,6 +283,23 @@ class Limits(_message.Message):
     """Connections by TCP that have not sent a request with credentials yet, TLS handshakes included."""
     logins_per_source: _builtins.int
     """The same from one source: an IPv4 address, or the first 64 bits of an IPv6 address."""
+    listeners: _builtins.int
+    """Sockets of a session that have begun to listen and are open."""
+    reserved_descriptors: _builtins.int
+    """Descriptors that are kept back from lab sockets, for the connections of controllers, files and lookups; of few descriptors at most
+    half. getrlimit(2): RLIMIT_NOFILE, whose soft limit the agent raises to the hard one when it starts. Where lab sockets have all others,
+    CreateSocket is refused and listeners pause (DESCRIPTOR_LIMIT); what is open goes on.
+    """
+    log_bytes_total: _builtins.int
+    """Bytes of payload in the logs of all sessions. Where there are so many sessions, expired ones included, that `log_bytes` each would be
+    more, they share it equally, and each has the smaller share from then on. A session is refused that would have less than 4 MiB, and one
+    for which others hold too much that nobody has taken yet.
+    """
+    pending_write_bytes_total: _builtins.int
+    """Bytes of payload of all sessions that wait to be written: those of WriteSocket and SendDatagrams, from the request until they have ended,
+    and `transfer_bytes` of each TransferSocket, which are set aside for it. What would be more is refused, and so is what would give a
+    session more than it leaves to the others: alone, one has up to half.
+    """
     def __init__(
         self,
         *,
@@ -259,10 +328,14 @@ class Limits(_message.Message):
         transfer_bytes: _builtins.int = ...,
         logins: _builtins.int = ...,
         logins_per_source: _builtins.int = ...,
+        listeners: _builtins.int = ...,
+        reserved_descriptors: _builtins.int = ...,
+        log_bytes_total: _builtins.int = ...,
+        pending_write_bytes_total: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "log_bytes", b"log_bytes", "log_events", b"log_events", "log_final_events", b"log_final_events", "logins", b"logins", "logins_per_source", b"logins_per_source", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "sessions", b"sessions", "sockets", b"sockets", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "listeners", b"listeners", "log_bytes", b"log_bytes", "log_bytes_total", b"log_bytes_total", "log_events", b"log_events", "log_final_events", b"log_final_events", "logins", b"logins", "logins_per_source", b"logins_per_source", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "pending_write_bytes_total", b"pending_write_bytes_total", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "reserved_descriptors", b"reserved_descriptors", "sessions", b"sessions", "sockets", b"sockets", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ConnectionDropReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConnectionDropReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConnectionDropReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONNECTION_DROP_REASON_UNSPECIFIED: _ConnectionDropReason.ValueType  # 0
+    """Never sent."""
+    CONNECTION_DROP_REASON_TOO_MANY: _ConnectionDropReason.ValueType  # 1
+    """As many of its connections as its `max_connections` says are open."""
+    CONNECTION_DROP_REASON_DENIED: _ConnectionDropReason.ValueType  # 2
+    """Its `deny` has the peer, or its `allow` has others only."""
+    CONNECTION_DROP_REASON_GONE: _ConnectionDropReason.ValueType  # 3
+    """The peer was gone again before its address could be read."""
+    CONNECTION_DROP_REASON_POLICY: _ConnectionDropReason.ValueType  # 4
+    """The agent's policy lets the principal whose listener it is take no connections from there."""
+
+class ConnectionDropReason(_ConnectionDropReason, metaclass=_ConnectionDropReasonEnumTypeWrapper):
+    """Why a listener dropped a connection."""
+
+CONNECTION_DROP_REASON_UNSPECIFIED: ConnectionDropReason.ValueType  # 0
+"""Never sent."""
+CONNECTION_DROP_REASON_TOO_MANY: ConnectionDropReason.ValueType  # 1
+"""As many of its connections as its `max_connections` says are open."""
+CONNECTION_DROP_REASON_DENIED: ConnectionDropReason.ValueType  # 2
+"""Its `deny` has the peer, or its `allow` has others only."""
+CONNECTION_DROP_REASON_GONE: ConnectionDropReason.ValueType  # 3
+"""The peer was gone again before its address could be read."""
+CONNECTION_DROP_REASON_POLICY: ConnectionDropReason.ValueType  # 4
+"""The agent's policy lets the principal whose listener it is take no connections from there."""
+Global___ConnectionDropReason: _TypeAlias = ConnectionDropReason  # noqa: Y015
+
 class _AcceptPauseReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -43,6 +75,8 @@ class _AcceptPauseReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Acc
     """It has accepted as many as its `max_accepts` says. It goes on after ListenSocket."""
     ACCEPT_PAUSE_REASON_LOG_FULL: _AcceptPauseReason.ValueType  # 4
     """The log of a LOSSLESS session has no room for what nobody has taken yet. It goes on by itself when there is."""
+    ACCEPT_PAUSE_REASON_DESCRIPTOR_LIMIT: _AcceptPauseReason.ValueType  # 5
+    """Lab sockets have all descriptors but those that `limits.reserved_descriptors` keeps back. It goes on by itself when one is closed."""
 
 class AcceptPauseReason(_AcceptPauseReason, metaclass=_AcceptPauseReasonEnumTypeWrapper):
     """Why a listener stopped accepting."""
@@ -57,6 +91,8 @@ ACCEPT_PAUSE_REASON_ACCEPT_LIMIT: AcceptPauseReason.ValueType  # 3
 """It has accepted as many as its `max_accepts` says. It goes on after ListenSocket."""
 ACCEPT_PAUSE_REASON_LOG_FULL: AcceptPauseReason.ValueType  # 4
 """The log of a LOSSLESS session has no room for what nobody has taken yet. It goes on by itself when there is."""
+ACCEPT_PAUSE_REASON_DESCRIPTOR_LIMIT: AcceptPauseReason.ValueType  # 5
+"""Lab sockets have all descriptors but those that `limits.reserved_descriptors` keeps back. It goes on by itself when one is closed."""
 Global___AcceptPauseReason: _TypeAlias = AcceptPauseReason  # noqa: Y015
 
 class _ShutdownHow:
@@ -141,6 +177,8 @@ class Event(_message.Message):
     SOURCE_BLOCKED_FIELD_NUMBER: _builtins.int
     SOURCE_UNBLOCKED_FIELD_NUMBER: _builtins.int
     URGENT_RECEIVED_FIELD_NUMBER: _builtins.int
+    PATTERN_BROKEN_FIELD_NUMBER: _builtins.int
+    URGENT_LOST_FIELD_NUMBER: _builtins.int
     DATAGRAMS_DROPPED_FIELD_NUMBER: _builtins.int
     ICMP_RECEIVED_FIELD_NUMBER: _builtins.int
     ATTACHED_FIELD_NUMBER: _builtins.int
@@ -301,6 +339,14 @@ class Event(_message.Message):
         """Reading a TCP socket has come to an urgent byte."""
 
     @_builtins.property
+    def pattern_broken(self) -> _socket_pb2.PatternDifference:
+        """What was received is not what the socket was told to expect."""
+
+    @_builtins.property
+    def urgent_lost(self) -> Global___UrgentLostEvent:
+        """The kernel has thrown urgent bytes of a TCP socket away before they were read."""
+
+    @_builtins.property
     def datagrams_dropped(self) -> Global___DatagramsDroppedEvent:
         """The kernel dropped datagrams of a UDP socket."""
 
@@ -379,6 +425,8 @@ class Event(_message.Message):
         source_blocked: Global___SourceBlockedEvent | None = ...,
         source_unblocked: Global___SourceUnblockedEvent | None = ...,
         urgent_received: Global___UrgentReceivedEvent | None = ...,
+        pattern_broken: _socket_pb2.PatternDifference | None = ...,
+        urgent_lost: Global___UrgentLostEvent | None = ...,
         datagrams_dropped: Global___DatagramsDroppedEvent | None = ...,
         icmp_received: Global___IcmpReceivedEvent | None = ...,
         attached: Global___AttachedEvent | None = ...,
@@ -389,11 +437,11 @@ class Event(_message.Message):
         lease_expiring: Global___LeaseExpiringEvent | None = ...,
         lease_expired: Global___LeaseExpiredEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "urgent_received", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset", "lease_expiring", "lease_expired"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "urgent_received", "pattern_broken", "urgent_lost", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset", "lease_expiring", "lease_expired"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -701,14 +749,17 @@ Global___AcceptedEvent: _TypeAlias = AcceptedEvent  # noqa: Y015
 
 @_typing.final
 class ConnectionDroppedEvent(_message.Message):
-    """A listener accepted a connection beyond its maximum and reset it at once: the peer saw a handshake and then a RST. No socket was
-    made. Node: `drop`.
+    """A listener accepted a connection that it does not want, and reset it at once: the peer saw a handshake and then a RST. No socket was
+    made, and it counts for no limit. Node: `drop`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LOCAL_FIELD_NUMBER: _builtins.int
     REMOTE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: Global___ConnectionDropReason.ValueType
+    """Why."""
     @_builtins.property
     def local(self) -> _address_pb2.Endpoint:
         """The local address of the connection."""
@@ -722,10 +773,11 @@ class ConnectionDroppedEvent(_message.Message):
         *,
         local: _address_pb2.Endpoint | None = ...,
         remote: _address_pb2.Endpoint | None = ...,
+        reason: Global___ConnectionDropReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["local", b"local", "remote", b"remote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["local", b"local", "remote", b"remote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["local", b"local", "reason", b"reason", "remote", b"remote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -830,7 +882,8 @@ class UrgentReceivedEvent(_message.Message):
     """Reading a TCP socket has come to an urgent byte, the mark: all bytes before it have been read, and those behind it come as `received`.
     Without SO_OOBINLINE the byte stands here and nowhere else, and counts as read. While nothing is read (paused, or PULL without a
     reader) it does not come; `readiness.priority` of GetSocket tells of the byte from its arrival. Not for a byte that a later
-    urgent one has overtaken before it was read: that is an ordinary byte then, as Linux has it. recv(2): MSG_OOB; sockatmark(3).
+    urgent one has overtaken before it was read: that is an ordinary byte then, or lost (`urgent_lost`), as Linux has it. recv(2): MSG_OOB;
+    sockatmark(3).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -861,6 +914,37 @@ class UrgentReceivedEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
 
 Global___UrgentReceivedEvent: _TypeAlias = UrgentReceivedEvent  # noqa: Y015
+
+@_typing.final
+class UrgentLostEvent(_message.Message):
+    """Linux has thrown urgent bytes away that nobody had taken: reading had come to one, and then the next one came. Nobody can have them any
+    more. They count as read, so that offsets are the peer's. It is noticed when reading goes on with an urgent byte that is there, and does not
+    come before. Not with SO_OOBINLINE, which keeps all bytes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Where the first of them stood in the stream: how many bytes came before it."""
+    size: _builtins.int
+    """How many they were, one behind the other: mostly 1."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int | None = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "offset", b"offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "offset", b"offset", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
+    _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
+
+Global___UrgentLostEvent: _TypeAlias = UrgentLostEvent  # noqa: Y015
 
 @_typing.final
 class DatagramReceivedEvent(_message.Message):

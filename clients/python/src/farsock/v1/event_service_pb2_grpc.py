@@ -78,8 +78,11 @@ class EventServiceServicer(object):
         A reader that keeps the last `through_seq` it has seen can come back with it and misses nothing, or is told what it missed. The
         stream ends with OK after `max_events`, at `until`, when the session is deleted, after `lease_expired`, and when the agent stops.
 
+        One that has stopped reading costs the agent two batches, and nothing more: at most 0.75 MiB with payloads as data, 1.5 MiB in hex.
+
         Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
-        the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`.
+        the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`; PERMISSION_DENIED (ROLE_DENIED), as the end of
+        the stream, too: when the agent's policy was read anew and its reader may look no longer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66\x61rsock/v1/payload.proto\x12\nfarsock.v1\"\xbd\x01\n\x07Payload\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\r\n\x03hex\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12&\n\x07pattern\x18\x04 \x01(\x0b\x32\x13.farsock.v1.PatternH\x00\x12\x10\n\x08\x65ncoding\x18\x05 \x01(\t\x12\x13\n\x06offset\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x06length\x18\x07 \x01(\rH\x02\x88\x01\x01\x42\t\n\x07\x63ontentB\t\n\x07_offsetB\t\n\x07_length\"A\n\x07Pattern\x12\x0c\n\x04size\x18\x01 \x01(\r\x12\x10\n\x06repeat\x18\x02 \x01(\tH\x00\x12\x0e\n\x04seed\x18\x03 \x01(\x04H\x00\x42\x06\n\x04\x66ill\"Y\n\x0bPayloadView\x12%\n\x04\x66orm\x18\x01 \x01(\x0e\x32\x17.farsock.v1.PayloadForm\x12\x10\n\x08\x65ncoding\x18\x02 \x01(\t\x12\x11\n\tmax_bytes\x18\x03 \x01(\r*\x9d\x01\n\x0bPayloadForm\x12\x1c\n\x18PAYLOAD_FORM_UNSPECIFIED\x10\x00\x12\x15\n\x11PAYLOAD_FORM_AUTO\x10\x01\x12\x15\n\x11PAYLOAD_FORM_TEXT\x10\x02\x12\x14\n\x10PAYLOAD_FORM_HEX\x10\x03\x12\x15\n\x11PAYLOAD_FORM_DATA\x10\x04\x12\x15\n\x11PAYLOAD_FORM_NONE\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66\x61rsock/v1/payload.proto\x12\nfarsock.v1\"\xcb\x01\n\x07Payload\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\r\n\x03hex\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12&\n\x07pattern\x18\x04 \x01(\x0b\x32\x13.farsock.v1.PatternH\x00\x12\x10\n\x08\x65ncoding\x18\x05 \x01(\t\x12\x0c\n\x04\x63rlf\x18\x08 \x01(\x08\x12\x13\n\x06offset\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x06length\x18\x07 \x01(\rH\x02\x88\x01\x01\x42\t\n\x07\x63ontentB\t\n\x07_offsetB\t\n\x07_length\"P\n\x07Pattern\x12\x0c\n\x04size\x18\x01 \x01(\r\x12\x10\n\x06repeat\x18\x02 \x01(\tH\x00\x12\x0e\n\x04seed\x18\x03 \x01(\x04H\x00\x12\r\n\x05start\x18\x04 \x01(\x04\x42\x06\n\x04\x66ill\"Y\n\x0bPayloadView\x12%\n\x04\x66orm\x18\x01 \x01(\x0e\x32\x17.farsock.v1.PayloadForm\x12\x10\n\x08\x65ncoding\x18\x02 \x01(\t\x12\x11\n\tmax_bytes\x18\x03 \x01(\r*\x9d\x01\n\x0bPayloadForm\x12\x1c\n\x18PAYLOAD_FORM_UNSPECIFIED\x10\x00\x12\x15\n\x11PAYLOAD_FORM_AUTO\x10\x01\x12\x15\n\x11PAYLOAD_FORM_TEXT\x10\x02\x12\x14\n\x10PAYLOAD_FORM_HEX\x10\x03\x12\x15\n\x11PAYLOAD_FORM_DATA\x10\x04\x12\x15\n\x11PAYLOAD_FORM_NONE\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farsock.v1.payload_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PAYLOADFORM']._serialized_start=391
-  _globals['_PAYLOADFORM']._serialized_end=548
+  _globals['_PAYLOADFORM']._serialized_start=420
+  _globals['_PAYLOADFORM']._serialized_end=577
   _globals['_PAYLOAD']._serialized_start=41
-  _globals['_PAYLOAD']._serialized_end=230
-  _globals['_PATTERN']._serialized_start=232
-  _globals['_PATTERN']._serialized_end=297
-  _globals['_PAYLOADVIEW']._serialized_start=299
-  _globals['_PAYLOADVIEW']._serialized_end=388
+  _globals['_PAYLOAD']._serialized_end=244
+  _globals['_PATTERN']._serialized_start=246
+  _globals['_PATTERN']._serialized_end=326
+  _globals['_PAYLOADVIEW']._serialized_start=328
+  _globals['_PAYLOADVIEW']._serialized_end=417
 # @@protoc_insertion_point(module_scope)

@@ -75,6 +75,7 @@ class Payload(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     PATTERN_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
+    CRLF_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     LENGTH_FIELD_NUMBER: _builtins.int
     text: _builtins.str
@@ -87,6 +88,10 @@ class Payload(_message.Message):
     """The encoding of `text`, by its WHATWG label (encoding.spec.whatwg.org): `utf-8` (also when empty), `utf-16le`, `gbk`,
     `shift_jis`, `windows-1252` (which `latin1` means there), … A character that the encoding does not have is refused with
     INVALID_ARGUMENT. The same characters make different byte counts in different encodings, and replies show the count.
+    """
+    crlf: _builtins.bool
+    """Send each line end of `text` that is a LF alone as CR LF, as telnet, HTTP, SMTP and their like have it; what is CR LF already stays.
+    socat: `crnl`. Never set in replies and events.
     """
     offset: _builtins.int
     """The first byte to use, counted from 0 after encoding; absent: from the start. Node: `send(buf, offset, length, …)`."""
@@ -104,12 +109,13 @@ class Payload(_message.Message):
         data: _builtins.bytes = ...,
         pattern: Global___Pattern | None = ...,
         encoding: _builtins.str = ...,
+        crlf: _builtins.bool = ...,
         offset: _builtins.int | None = ...,
         length: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_length", b"_length", "_offset", b"_offset", "content", b"content", "data", b"data", "hex", b"hex", "length", b"length", "offset", b"offset", "pattern", b"pattern", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_length", b"_length", "_offset", b"_offset", "content", b"content", "data", b"data", "encoding", b"encoding", "hex", b"hex", "length", b"length", "offset", b"offset", "pattern", b"pattern", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_length", b"_length", "_offset", b"_offset", "content", b"content", "crlf", b"crlf", "data", b"data", "encoding", b"encoding", "hex", b"hex", "length", b"length", "offset", b"offset", "pattern", b"pattern", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__length: _TypeAlias = _typing.Literal["length"]  # noqa: Y015
     _WhichOneofArgType__length: _TypeAlias = _typing.Literal["_length", b"_length"]  # noqa: Y015
@@ -128,31 +134,37 @@ Global___Payload: _TypeAlias = Payload  # noqa: Y015
 
 @_typing.final
 class Pattern(_message.Message):
-    """Bytes described instead of listed, so that a large payload fits in a short request."""
+    """Bytes described instead of listed, so that a large payload fits in a short request; and what a socket compares with what it receives
+    (`verify` of TcpSocketSpec and UdpSocketSpec).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SIZE_FIELD_NUMBER: _builtins.int
     REPEAT_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
     size: _builtins.int
-    """How many bytes, 1 to `limits.payload_bytes` of GetAgent."""
+    """How many bytes, 1 to `limits.payload_bytes` of GetAgent. In `verify`: as it says there."""
     repeat: _builtins.str
     """This text in UTF-8, over and over, cut at `size`. Not empty."""
     seed: _builtins.int
     """Pseudorandom bytes: the SplitMix64 sequence that starts from this seed, each number as 8 bytes, least significant first. The
     same seed makes the same bytes everywhere.
     """
+    start: _builtins.int
+    """Leave out so many bytes in front: so the parts of a long stream are sent by many requests, each with its offset in the stream."""
     def __init__(
         self,
         *,
         size: _builtins.int = ...,
         repeat: _builtins.str = ...,
         seed: _builtins.int = ...,
+        start: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fill", b"fill", "repeat", b"repeat", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fill", b"fill", "repeat", b"repeat", "seed", b"seed", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fill", b"fill", "repeat", b"repeat", "seed", b"seed", "size", b"size", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_fill: _TypeAlias = _typing.Literal["repeat", "seed"]  # noqa: Y015
     _WhichOneofArgType_fill: _TypeAlias = _typing.Literal["fill", b"fill"]  # noqa: Y015

@@ -159,6 +159,7 @@ class Session(_message.Message):
     HELD_EVENTS_FIELD_NUMBER: _builtins.int
     HELD_BYTES_FIELD_NUMBER: _builtins.int
     NAMED_WATCHERS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Its name."""
     socket_count: _builtins.int
@@ -179,6 +180,8 @@ class Session(_message.Message):
     """Events that its log may not let go of yet: the newest ones, from the oldest one that is held on."""
     held_bytes: _builtins.int
     """Bytes of their payloads."""
+    owner: _builtins.str
+    """Whose it is: the name of a principal."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made, on the agent's clock."""
@@ -212,10 +215,11 @@ class Session(_message.Message):
         held_events: _builtins.int = ...,
         held_bytes: _builtins.int = ...,
         named_watchers: _abc.Iterable[Global___NamedWatcher] | None = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "lease_left", b"lease_left", "lease_ttl", b"lease_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head_event_seq", b"head_event_seq", "held_bytes", b"held_bytes", "held_events", b"held_events", "lease_left", b"lease_left", "lease_ttl", b"lease_ttl", "named_watchers", b"named_watchers", "oldest_event_seq", b"oldest_event_seq", "orphan_policy", b"orphan_policy", "retention", b"retention", "session_id", b"session_id", "socket_count", b"socket_count", "state", b"state", "watcher_count", b"watcher_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head_event_seq", b"head_event_seq", "held_bytes", b"held_bytes", "held_events", b"held_events", "lease_left", b"lease_left", "lease_ttl", b"lease_ttl", "named_watchers", b"named_watchers", "oldest_event_seq", b"oldest_event_seq", "orphan_policy", b"orphan_policy", "owner", b"owner", "retention", b"retention", "session_id", b"session_id", "socket_count", b"socket_count", "state", b"state", "watcher_count", b"watcher_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -393,19 +397,25 @@ class ListSessionsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many, up to `limits.page_size`. Absent or 0: `limits.page_size`."""
     page_token: _builtins.str
-    """`next_page_token` of the page before. Empty: the first page."""
+    """`next_page_token` of the page before, asked with the same `owner`. Empty: the first page."""
+    owner: _builtins.str
+    """Whose: the name of a principal, or `*` for everybody's, in the order of their owners' names. Empty: the caller's own. Those of others only
+    for whoever has the right `see-others`.
+    """
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -515,7 +525,7 @@ class DeleteSessionRequest(_message.Message):
     session_id: _builtins.str
     """The session. Not empty."""
     allow_missing: _builtins.bool
-    """Answer OK also when there is no such session."""
+    """Answer OK also when there is no such session; not so for one of somebody else."""
     @_builtins.property
     def call(self) -> _call_pb2.Call:
         """How to carry it out. `request_id` counts in the caller's `default` session."""

@@ -34,6 +34,11 @@ class SessionServiceStub(object):
     ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
     at once.
 
+    Sessions of others do not exist for their callers: NOT_FOUND (SESSION_NOT_FOUND). Where the agent's policy gives a caller the right `see-others`, it
+    may name them wherever a `session_id` is taken, as `OWNER/SESSION_ID` (`alice/lab`), to read what is told of them; with `use-others`,
+    to do with them what their owner may. Sockets that are made so belong to the session and its owner, and so does each `request_id`; what they do
+    with addresses, the policy has to allow to both. A session is made in one's own name only.
+
     A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
     watched, for `defaults.default_session_idle` of GetAgent, it is reset.
     """
@@ -85,6 +90,11 @@ class SessionServiceServicer(object):
     ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
     at once.
 
+    Sessions of others do not exist for their callers: NOT_FOUND (SESSION_NOT_FOUND). Where the agent's policy gives a caller the right `see-others`, it
+    may name them wherever a `session_id` is taken, as `OWNER/SESSION_ID` (`alice/lab`), to read what is told of them; with `use-others`,
+    to do with them what their owner may. Sockets that are made so belong to the session and its owner, and so does each `request_id`; what they do
+    with addresses, the policy has to allow to both. A session is made in one's own name only.
+
     A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
     watched, for `defaults.default_session_idle` of GetAgent, it is reset.
     """
@@ -93,7 +103,8 @@ class SessionServiceServicer(object):
         """Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
         what was left of it then.
 
-        Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
+        Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`, or
+        `limits.log_bytes_total`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,7 +130,9 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """List the caller's sessions, in the order in which they were made.
+        """List the caller's sessions, in the order in which they were made; or, by `owner`, those of others.
+
+        Typical errors: PERMISSION_DENIED (ROLE_DENIED) `owner` is somebody else, and the caller may not see sessions of others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,6 +205,11 @@ class SessionService(object):
     makes another session. What is only read goes on for `defaults.expired_log` of GetAgent: WatchEvents, WaitEvent, ListEvents, GetSession,
     ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
     at once.
+
+    Sessions of others do not exist for their callers: NOT_FOUND (SESSION_NOT_FOUND). Where the agent's policy gives a caller the right `see-others`, it
+    may name them wherever a `session_id` is taken, as `OWNER/SESSION_ID` (`alice/lab`), to read what is told of them; with `use-others`,
+    to do with them what their owner may. Sockets that are made so belong to the session and its owner, and so does each `request_id`; what they do
+    with addresses, the policy has to allow to both. A session is made in one's own name only.
 
     A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
     watched, for `defaults.default_session_idle` of GetAgent, it is reset.

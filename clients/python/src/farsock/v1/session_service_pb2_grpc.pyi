@@ -35,6 +35,11 @@ class SessionServiceStub:
     ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
     at once.
 
+    Sessions of others do not exist for their callers: NOT_FOUND (SESSION_NOT_FOUND). Where the agent's policy gives a caller the right `see-others`, it
+    may name them wherever a `session_id` is taken, as `OWNER/SESSION_ID` (`alice/lab`), to read what is told of them; with `use-others`,
+    to do with them what their owner may. Sockets that are made so belong to the session and its owner, and so does each `request_id`; what they do
+    with addresses, the policy has to allow to both. A session is made in one's own name only.
+
     A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
     watched, for `defaults.default_session_idle` of GetAgent, it is reset.
     """
@@ -47,7 +52,8 @@ class SessionServiceStub:
     """Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
     what was left of it then.
 
-    Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
+    Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`, or
+    `limits.log_bytes_total`.
     """
     RenewSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RenewSessionRequest, _session_service_pb2.RenewSessionResponse]
     """Renew the lease of a session: it lasts for its whole `lease_ttl` from the moment at which this request has arrived. Nothing else
@@ -60,7 +66,10 @@ class SessionServiceStub:
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """Read a session as it is now."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """List the caller's sessions, in the order in which they were made."""
+    """List the caller's sessions, in the order in which they were made; or, by `owner`, those of others.
+
+    Typical errors: PERMISSION_DENIED (ROLE_DENIED) `owner` is somebody else, and the caller may not see sessions of others.
+    """
     ResetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]
     """Close all sockets of a session. Their names are free when it answers; the log goes on. Connections are closed as CloseSocket
     does it, but what is still queued in the agent is discarded.
@@ -82,6 +91,11 @@ class SessionServiceAsyncStub(SessionServiceStub):
     ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
     at once.
 
+    Sessions of others do not exist for their callers: NOT_FOUND (SESSION_NOT_FOUND). Where the agent's policy gives a caller the right `see-others`, it
+    may name them wherever a `session_id` is taken, as `OWNER/SESSION_ID` (`alice/lab`), to read what is told of them; with `use-others`,
+    to do with them what their owner may. Sockets that are made so belong to the session and its owner, and so does each `request_id`; what they do
+    with addresses, the policy has to allow to both. A session is made in one's own name only.
+
     A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
     watched, for `defaults.default_session_idle` of GetAgent, it is reset.
     """
@@ -91,7 +105,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
     what was left of it then.
 
-    Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
+    Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`, or
+    `limits.log_bytes_total`.
     """
     RenewSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RenewSessionRequest, _session_service_pb2.RenewSessionResponse]  # type: ignore[assignment]
     """Renew the lease of a session: it lasts for its whole `lease_ttl` from the moment at which this request has arrived. Nothing else
@@ -104,7 +119,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """Read a session as it is now."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """List the caller's sessions, in the order in which they were made."""
+    """List the caller's sessions, in the order in which they were made; or, by `owner`, those of others.
+
+    Typical errors: PERMISSION_DENIED (ROLE_DENIED) `owner` is somebody else, and the caller may not see sessions of others.
+    """
     ResetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]  # type: ignore[assignment]
     """Close all sockets of a session. Their names are free when it answers; the log goes on. Connections are closed as CloseSocket
     does it, but what is still queued in the agent is discarded.
@@ -125,6 +143,11 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ListSessions, GetSocket, ListSockets and GetCall tell how everything ended, then the session is forgotten. DeleteSession forgets it
     at once.
 
+    Sessions of others do not exist for their callers: NOT_FOUND (SESSION_NOT_FOUND). Where the agent's policy gives a caller the right `see-others`, it
+    may name them wherever a `session_id` is taken, as `OWNER/SESSION_ID` (`alice/lab`), to read what is told of them; with `use-others`,
+    to do with them what their owner may. Sockets that are made so belong to the session and its owner, and so does each `request_id`; what they do
+    with addresses, the policy has to allow to both. A session is made in one's own name only.
+
     A caller that names no session works in its `default` session, which is always there. It has no lease; when it has not been used, nor
     watched, for `defaults.default_session_idle` of GetAgent, it is reset.
     """
@@ -138,7 +161,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Make a session. Its lease begins when it is made; the same request sent again (`call.request_id`) begins none, and is answered with
         what was left of it then.
 
-        Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`.
+        Typical errors: ALREADY_EXISTS (SESSION_EXISTS) the name is taken; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.sessions`, or
+        `limits.log_bytes_total`.
         """
 
     @_abc_1.abstractmethod
@@ -169,7 +193,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
-        """List the caller's sessions, in the order in which they were made."""
+        """List the caller's sessions, in the order in which they were made; or, by `owner`, those of others.
+
+        Typical errors: PERMISSION_DENIED (ROLE_DENIED) `owner` is somebody else, and the caller may not see sessions of others.
+        """
 
     @_abc_1.abstractmethod
     def ResetSession(

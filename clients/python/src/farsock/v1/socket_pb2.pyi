@@ -7,6 +7,7 @@ from collections import abc as _abc
 from farsock.v1 import address_pb2 as _address_pb2
 from farsock.v1 import group_pb2 as _group_pb2
 from farsock.v1 import option_pb2 as _option_pb2
+from farsock.v1 import payload_pb2 as _payload_pb2
 from farsock.v1 import tcp_pb2 as _tcp_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -257,6 +258,10 @@ class _CloseReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CloseReas
     """A fault of the agent itself."""
     CLOSE_REASON_LEASE_EXPIRED: _CloseReason.ValueType  # 10
     """The lease of its session has expired."""
+    CLOSE_REASON_POLICY: _CloseReason.ValueType  # 11
+    """The agent's policy was read anew, and does not allow any more what the socket holds: its address, its peer, a group, an option. A TCP
+    connection is reset.
+    """
 
 class CloseReason(_CloseReason, metaclass=_CloseReasonEnumTypeWrapper):
     """Why a socket was closed."""
@@ -283,6 +288,10 @@ CLOSE_REASON_INTERNAL: CloseReason.ValueType  # 9
 """A fault of the agent itself."""
 CLOSE_REASON_LEASE_EXPIRED: CloseReason.ValueType  # 10
 """The lease of its session has expired."""
+CLOSE_REASON_POLICY: CloseReason.ValueType  # 11
+"""The agent's policy was read anew, and does not allow any more what the socket holds: its address, its peer, a group, an option. A TCP
+connection is reset.
+"""
 Global___CloseReason: _TypeAlias = CloseReason  # noqa: Y015
 
 @_typing.final
@@ -386,6 +395,10 @@ class TcpSocketSpec(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     WRITE_HIGH_WATERMARK_FIELD_NUMBER: _builtins.int
     WRITE_LOW_WATERMARK_FIELD_NUMBER: _builtins.int
+    DENY_FIELD_NUMBER: _builtins.int
+    ALLOW_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
+    BIND_RETRY_FIELD_NUMBER: _builtins.int
     bind: _builtins.str
     """The local address to bind to. Absent: `listen` binds by itself, and `connect` takes the agent's lab address with any port."""
     listen: _builtins.str
@@ -465,6 +478,31 @@ class TcpSocketSpec(_message.Message):
     def retry(self) -> Global___ConnectRetry:
         """For `connect`: try again when it does not succeed, as in ConnectSocket. Absent: it is tried once."""
 
+    @_builtins.property
+    def deny(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With whom to have no connection: addresses (`10.0.0.7`), networks (`10.0.0.0/8`, `fd00::/8`), ranges (`10.0.0.1-10.0.0.9`); at most
+        256. A listener accepts such a peer and resets it at once (`connection_dropped` with DENIED). Such an address of a name is not tried,
+        and a connect that has no other is refused with FAILED_PRECONDITION (ADDRESS_DENIED). An IPv4 address that is written as an IPv6 one
+        (`::ffff:10.0.0.7`) counts as the former. Node: `BlockList`. Empty: nobody.
+        """
+
+    @_builtins.property
+    def allow(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With whom alone to have connections, in the same forms; `deny` wins. Empty: with anybody."""
+
+    @_builtins.property
+    def verify(self) -> _payload_pb2.Pattern:
+        """Compare all bytes that are read with a pattern, whatever the delivery: its first byte is that of the stream. With a `size`, its first
+        so many bytes over and over, as a peer sends them that writes the same again and again; with size 0, on and on, as one does that
+        gives each write its `start`. `verification` of Socket tells how far they are the same, and `pattern_broken` where they first differ.
+        An urgent byte has its place and is not compared. Accepted connections take it from their listener, and a connection that has it is
+        read by copying also with COUNT. Absent: nothing is compared.
+        """
+
+    @_builtins.property
+    def bind_retry(self) -> Global___BindRetry:
+        """With a local address: try again while somebody else has it. Absent: it is tried once."""
+
     def __init__(
         self,
         *,
@@ -488,10 +526,14 @@ class TcpSocketSpec(_message.Message):
         retry: Global___ConnectRetry | None = ...,
         write_high_watermark: _builtins.int | None = ...,
         write_low_watermark: _builtins.int | None = ...,
+        deny: _abc.Iterable[_builtins.str] | None = ...,
+        allow: _abc.Iterable[_builtins.str] | None = ...,
+        verify: _payload_pb2.Pattern | None = ...,
+        bind_retry: Global___BindRetry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept_delay", b"accept_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept_delay", b"accept_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind_retry", b"bind_retry", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "verify", b"verify", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept", b"accept", "accept_delay", b"accept_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind", b"bind", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "direction", b"direction", "family", b"family", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "options", b"options", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept", b"accept", "accept_delay", b"accept_delay", "allow", b"allow", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind", b"bind", "bind_retry", b"bind_retry", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "deny", b"deny", "direction", b"direction", "family", b"family", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "options", b"options", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "verify", b"verify", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__backlog: _TypeAlias = _typing.Literal["backlog"]  # noqa: Y015
     _WhichOneofArgType__backlog: _TypeAlias = _typing.Literal["_backlog", b"_backlog"]  # noqa: Y015
@@ -551,6 +593,36 @@ class ConnectRetry(_message.Message):
 Global___ConnectRetry: _TypeAlias = ConnectRetry  # noqa: Y015
 
 @_typing.final
+class BindRetry(_message.Message):
+    """How a bind is tried again while somebody else has the address (EADDRINUSE). Each attempt that fails is told by `failed`. Other errors
+    would stay as they are, and end it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    attempts: _builtins.int
+    """How many attempts in all, 1 to 1000. Zero: as many as `call.timeout` has room for."""
+    @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """How long to wait after an attempt, 10 ms or more. Absent: 1 s. A `call.timeout` that ends meanwhile ends it with `timed_out`."""
+
+    def __init__(
+        self,
+        *,
+        attempts: _builtins.int = ...,
+        interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "interval", b"interval"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BindRetry: _TypeAlias = BindRetry  # noqa: Y015
+
+@_typing.final
 class UdpSocketSpec(_message.Message):
     """A UDP socket to be made.
 
@@ -566,6 +638,8 @@ class UdpSocketSpec(_message.Message):
     FAMILY_FIELD_NUMBER: _builtins.int
     DIRECTION_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
+    BIND_RETRY_FIELD_NUMBER: _builtins.int
     bind: _builtins.str
     """The local address to bind to. Absent: the first send binds to the agent's lab address with any port."""
     connect: _builtins.str
@@ -586,6 +660,16 @@ class UdpSocketSpec(_message.Message):
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[_group_pb2.GroupSpec]:
         """Multicast groups to join once it is bound, in this order. At most `limits.groups`. See JoinGroup."""
 
+    @_builtins.property
+    def verify(self) -> _payload_pb2.Pattern:
+        """Compare each datagram that is read with this pattern, from its first byte, whatever the delivery. With a `size`, a datagram must have
+        just so many bytes; with size 0, as many as it likes. Of a truncated one, what was read is compared. See `verify` of TcpSocketSpec.
+        """
+
+    @_builtins.property
+    def bind_retry(self) -> Global___BindRetry:
+        """With a local address: try again while somebody else has it. Absent: it is tried once."""
+
     def __init__(
         self,
         *,
@@ -596,10 +680,12 @@ class UdpSocketSpec(_message.Message):
         family: _address_pb2.Family.ValueType = ...,
         direction: Global___Direction.ValueType = ...,
         groups: _abc.Iterable[_group_pb2.GroupSpec] | None = ...,
+        verify: _payload_pb2.Pattern | None = ...,
+        bind_retry: Global___BindRetry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bind_retry", b"bind_retry", "delivery", b"delivery", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind", b"bind", "connect", b"connect", "delivery", b"delivery", "direction", b"direction", "family", b"family", "groups", b"groups", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind", b"bind", "bind_retry", b"bind_retry", "connect", b"connect", "delivery", b"delivery", "direction", b"direction", "family", b"family", "groups", b"groups", "options", b"options", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -610,6 +696,26 @@ class Socket(_message.Message):
     """A socket on the agent's host, as it is now."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SOCKET_ID_FIELD_NUMBER: _builtins.int
@@ -642,6 +748,10 @@ class Socket(_message.Message):
     DATAGRAMS_DROPPED_FIELD_NUMBER: _builtins.int
     RECEIVED_SHA256_FIELD_NUMBER: _builtins.int
     WRITTEN_SHA256_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    DENY_FIELD_NUMBER: _builtins.int
+    ALLOW_FIELD_NUMBER: _builtins.int
+    VERIFICATION_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that owns it."""
     socket_id: _builtins.str
@@ -732,6 +842,22 @@ class Socket(_message.Message):
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[_group_pb2.GroupMembership]:
         """The multicast groups that it has joined, in the order in which it did. Empty once it is closed: the kernel then leaves them."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The caller's own words about it, as CreateSocket got them. Accepted connections have those of their listener."""
+
+    @_builtins.property
+    def deny(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With whom it has no connection, and with whom alone, as in TcpSocketSpec. Empty for accepted connections."""
+
+    @_builtins.property
+    def allow(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As `deny`."""
+
+    @_builtins.property
+    def verification(self) -> Global___Verification:
+        """How what was received compares with the pattern that it is verified by. Absent: by none."""
+
     def __init__(
         self,
         *,
@@ -766,10 +892,14 @@ class Socket(_message.Message):
         datagrams_dropped: _builtins.int = ...,
         received_sha256: _builtins.str = ...,
         written_sha256: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        deny: _abc.Iterable[_builtins.str] | None = ...,
+        allow: _abc.Iterable[_builtins.str] | None = ...,
+        verification: Global___Verification | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_read", b"_bytes_read", "_bytes_written", b"_bytes_written", "bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "closed", b"closed", "create_time", b"create_time", "delivery", b"delivery", "idle_timeout", b"idle_timeout", "listener", b"listener", "local", b"local", "queues", b"queues", "readiness", b"readiness", "remote", b"remote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_read", b"_bytes_read", "_bytes_written", b"_bytes_written", "bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "closed", b"closed", "create_time", b"create_time", "delivery", b"delivery", "idle_timeout", b"idle_timeout", "listener", b"listener", "local", b"local", "queues", b"queues", "readiness", b"readiness", "remote", b"remote", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_read", b"_bytes_read", "_bytes_written", b"_bytes_written", "bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "closed", b"closed", "create_time", b"create_time", "datagrams_dropped", b"datagrams_dropped", "datagrams_received", b"datagrams_received", "datagrams_sent", b"datagrams_sent", "delivery", b"delivery", "direction", b"direction", "family", b"family", "groups", b"groups", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "listener", b"listener", "local", b"local", "parent_id", b"parent_id", "parent_uid", b"parent_uid", "peer_closed", b"peer_closed", "queues", b"queues", "readiness", b"readiness", "received_sha256", b"received_sha256", "remote", b"remote", "self_connected", b"self_connected", "session_id", b"session_id", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "state", b"state", "tcp_state", b"tcp_state", "transport", b"transport", "written_sha256", b"written_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_read", b"_bytes_read", "_bytes_written", b"_bytes_written", "allow", b"allow", "bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "closed", b"closed", "create_time", b"create_time", "datagrams_dropped", b"datagrams_dropped", "datagrams_received", b"datagrams_received", "datagrams_sent", b"datagrams_sent", "delivery", b"delivery", "deny", b"deny", "direction", b"direction", "family", b"family", "groups", b"groups", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "labels", b"labels", "listener", b"listener", "local", b"local", "parent_id", b"parent_id", "parent_uid", b"parent_uid", "peer_closed", b"peer_closed", "queues", b"queues", "readiness", b"readiness", "received_sha256", b"received_sha256", "remote", b"remote", "self_connected", b"self_connected", "session_id", b"session_id", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "state", b"state", "tcp_state", b"tcp_state", "transport", b"transport", "verification", b"verification", "written_sha256", b"written_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bytes_read: _TypeAlias = _typing.Literal["bytes_read"]  # noqa: Y015
     _WhichOneofArgType__bytes_read: _TypeAlias = _typing.Literal["_bytes_read", b"_bytes_read"]  # noqa: Y015
@@ -781,6 +911,94 @@ class Socket(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes_written) -> _WhichOneofReturnType__bytes_written | None: ...
 
 Global___Socket: _TypeAlias = Socket  # noqa: Y015
+
+@_typing.final
+class Verification(_message.Message):
+    """How what a socket has received compares with a pattern."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFIED_BYTES_FIELD_NUMBER: _builtins.int
+    WRONG_BYTES_FIELD_NUMBER: _builtins.int
+    WRONG_DATAGRAMS_FIELD_NUMBER: _builtins.int
+    FIRST_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    verified_bytes: _builtins.int
+    """Bytes that are as they should be."""
+    wrong_bytes: _builtins.int
+    """Bytes that are not. Behind one that was lost or added, most of a stream is."""
+    wrong_datagrams: _builtins.int
+    """UDP: datagrams with a wrong byte, or of another size than they should have."""
+    @_builtins.property
+    def first_difference(self) -> Global___PatternDifference:
+        """Where they differed first. Absent: nowhere."""
+
+    def __init__(
+        self,
+        *,
+        verified_bytes: _builtins.int | None = ...,
+        wrong_bytes: _builtins.int | None = ...,
+        wrong_datagrams: _builtins.int | None = ...,
+        first_difference: Global___PatternDifference | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_verified_bytes", b"_verified_bytes", "_wrong_bytes", b"_wrong_bytes", "_wrong_datagrams", b"_wrong_datagrams", "first_difference", b"first_difference", "verified_bytes", b"verified_bytes", "wrong_bytes", b"wrong_bytes", "wrong_datagrams", b"wrong_datagrams"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_verified_bytes", b"_verified_bytes", "_wrong_bytes", b"_wrong_bytes", "_wrong_datagrams", b"_wrong_datagrams", "first_difference", b"first_difference", "verified_bytes", b"verified_bytes", "wrong_bytes", b"wrong_bytes", "wrong_datagrams", b"wrong_datagrams"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__verified_bytes: _TypeAlias = _typing.Literal["verified_bytes"]  # noqa: Y015
+    _WhichOneofArgType__verified_bytes: _TypeAlias = _typing.Literal["_verified_bytes", b"_verified_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__wrong_bytes: _TypeAlias = _typing.Literal["wrong_bytes"]  # noqa: Y015
+    _WhichOneofArgType__wrong_bytes: _TypeAlias = _typing.Literal["_wrong_bytes", b"_wrong_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__wrong_datagrams: _TypeAlias = _typing.Literal["wrong_datagrams"]  # noqa: Y015
+    _WhichOneofArgType__wrong_datagrams: _TypeAlias = _typing.Literal["_wrong_datagrams", b"_wrong_datagrams"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__verified_bytes) -> _WhichOneofReturnType__verified_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wrong_bytes) -> _WhichOneofReturnType__wrong_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wrong_datagrams) -> _WhichOneofReturnType__wrong_datagrams | None: ...
+
+Global___Verification: _TypeAlias = Verification  # noqa: Y015
+
+@_typing.final
+class PatternDifference(_message.Message):
+    """Where bytes that were received differ from a pattern. As event `pattern_broken`: for the first time on this socket, and not again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    ACTUAL_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """TCP: how many bytes came before it. UDP: how many bytes of its datagram did."""
+    expected: _builtins.int
+    """The byte that should be there, 0 to 255. Absent: the datagram should have ended."""
+    actual: _builtins.int
+    """The byte that is there, 0 to 255. Absent: the datagram ends there, or nobody has read that far."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int | None = ...,
+        expected: _builtins.int | None = ...,
+        actual: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_actual", b"_actual", "_expected", b"_expected", "_offset", b"_offset", "actual", b"actual", "expected", b"expected", "offset", b"offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_actual", b"_actual", "_expected", b"_expected", "_offset", b"_offset", "actual", b"actual", "expected", b"expected", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__actual: _TypeAlias = _typing.Literal["actual"]  # noqa: Y015
+    _WhichOneofArgType__actual: _TypeAlias = _typing.Literal["_actual", b"_actual"]  # noqa: Y015
+    _WhichOneofReturnType__expected: _TypeAlias = _typing.Literal["expected"]  # noqa: Y015
+    _WhichOneofArgType__expected: _TypeAlias = _typing.Literal["_expected", b"_expected"]  # noqa: Y015
+    _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
+    _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__actual) -> _WhichOneofReturnType__actual | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected) -> _WhichOneofReturnType__expected | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
+
+Global___PatternDifference: _TypeAlias = PatternDifference  # noqa: Y015
 
 @_typing.final
 class SocketQueues(_message.Message):

@@ -35,10 +35,31 @@ class CreateSocketRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SOCKET_ID_FIELD_NUMBER: _builtins.int
     TCP_FIELD_NUMBER: _builtins.int
     UDP_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that will own it. Empty: the caller's `default` session."""
@@ -53,6 +74,13 @@ class CreateSocketRequest(_message.Message):
         """A UDP socket."""
 
     @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The caller's own words about it: `{"team":"blue","row":"3"}`. At most 16; a key has 1 to 63 of `A-Z a-z 0-9 - _ . /`, with a letter or
+        digit at both ends, and a value up to 255 bytes without control characters. Socket shows them, ListSockets finds by them, and
+        connections that a listener accepts have those of the listener.
+        """
+
+    @_builtins.property
     def call(self) -> _call_pb2.Call:
         """How to carry it out."""
 
@@ -63,11 +91,12 @@ class CreateSocketRequest(_message.Message):
         socket_id: _builtins.str = ...,
         tcp: _socket_pb2.TcpSocketSpec | None = ...,
         udp: _socket_pb2.UdpSocketSpec | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "kind", b"kind", "tcp", b"tcp", "udp", b"udp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "kind", b"kind", "session_id", b"session_id", "socket_id", b"socket_id", "tcp", b"tcp", "udp", b"udp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "kind", b"kind", "labels", b"labels", "session_id", b"session_id", "socket_id", b"socket_id", "tcp", b"tcp", "udp", b"udp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["tcp", "udp"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
@@ -120,6 +149,7 @@ class BindSocketRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SOCKET_ID_FIELD_NUMBER: _builtins.int
     LOCAL_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
     SOCKET_UID_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
@@ -131,6 +161,10 @@ class BindSocketRequest(_message.Message):
     socket_uid: _builtins.int
     """Refuse unless the socket of that name has this number. Absent: not checked."""
     @_builtins.property
+    def retry(self) -> _socket_pb2.BindRetry:
+        """Try again while somebody else has the address. Absent: it is tried once."""
+
+    @_builtins.property
     def call(self) -> _call_pb2.Call:
         """How to carry it out."""
 
@@ -140,12 +174,13 @@ class BindSocketRequest(_message.Message):
         session_id: _builtins.str = ...,
         socket_id: _builtins.str = ...,
         local: _builtins.str = ...,
+        retry: _socket_pb2.BindRetry | None = ...,
         socket_uid: _builtins.int | None = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "socket_uid", b"socket_uid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "retry", b"retry", "socket_uid", b"socket_uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "local", b"local", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "local", b"local", "retry", b"retry", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__socket_uid: _TypeAlias = _typing.Literal["socket_uid"]  # noqa: Y015
     _WhichOneofArgType__socket_uid: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid"]  # noqa: Y015
@@ -692,6 +727,7 @@ class SendDatagramsRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SOCKET_ID_FIELD_NUMBER: _builtins.int
     DATAGRAMS_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
     SOCKET_UID_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
@@ -705,6 +741,12 @@ class SendDatagramsRequest(_message.Message):
         """The datagrams, 1 to `limits.datagrams_per_call`."""
 
     @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """Keep a rate: each datagram is due so much later than the one before it, and one that is late does not put off those behind it. All of
+        them must fit into `call.timeout`; other sends of the socket wait for their end. Absent or zero: as fast as the kernel takes them.
+        """
+
+    @_builtins.property
     def call(self) -> _call_pb2.Call:
         """How to carry it out; `timeout` bounds name lookup and waiting for room together."""
 
@@ -714,12 +756,13 @@ class SendDatagramsRequest(_message.Message):
         session_id: _builtins.str = ...,
         socket_id: _builtins.str = ...,
         datagrams: _abc.Iterable[Global___Datagram] | None = ...,
+        interval: _duration_pb2.Duration | None = ...,
         socket_uid: _builtins.int | None = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "socket_uid", b"socket_uid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "interval", b"interval", "socket_uid", b"socket_uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "datagrams", b"datagrams", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "datagrams", b"datagrams", "interval", b"interval", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__socket_uid: _TypeAlias = _typing.Literal["socket_uid"]  # noqa: Y015
     _WhichOneofArgType__socket_uid: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid"]  # noqa: Y015
@@ -791,8 +834,8 @@ class ReceiveSocketRequest(_message.Message):
     socket_id: _builtins.str
     """The socket."""
     max_bytes: _builtins.int
-    """Take at most so many bytes, 1 to `limits.read_size`. Of a TCP stream the rest stays for the next call; of a datagram it is lost.
-    Absent: the socket's read size.
+    """Take at most so many bytes, 1 to `limits.read_size`. Of a TCP stream the rest stays for the next call; of a datagram it is lost, and
+    `size` says how many bytes it had: recv(2) with MSG_TRUNC. Absent: the socket's read size.
     """
     min_bytes: _builtins.int
     """With PULL delivery of TCP: wait until so many bytes can be read at once, or the stream ends, or reading comes to an urgent
@@ -811,7 +854,9 @@ class ReceiveSocketRequest(_message.Message):
 
     @_builtins.property
     def call(self) -> _call_pb2.Call:
-        """How to carry it out; `timeout` bounds the waiting."""
+        """How to carry it out; `timeout` bounds the waiting, and zero does not wait, as recv(2) with MSG_DONTWAIT: where that has EAGAIN,
+        `timed_out` is set.
+        """
 
     def __init__(
         self,
@@ -1866,10 +1911,31 @@ class ListSocketsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SHOW_CLOSED_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session. Empty: the caller's `default` session."""
     show_closed: _builtins.bool
@@ -1878,6 +1944,10 @@ class ListSocketsRequest(_message.Message):
     """At most so many, up to `limits.page_size`. Absent or 0: `limits.page_size`."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Empty: the first page."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only sockets that have all of these labels, and perhaps more. Empty: whatever they have."""
+
     def __init__(
         self,
         *,
@@ -1885,10 +1955,11 @@ class ListSocketsRequest(_message.Message):
         show_closed: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "show_closed", b"show_closed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "show_closed", b"show_closed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -49,7 +49,11 @@ class SocketServiceStub:
       FAILED_PRECONDITION  SOCKET_CLOSED: it is closed; why is told. SOCKET_REPLACED: `socket_uid` is the number of another socket.
                            WRONG_TRANSPORT, WRONG_DIRECTION, WRONG_STATE: the RPC does not fit the socket. INSTANCE_CHANGED,
                            START_TIME_PASSED: see Call. A kernel error with `call.fail_on_error`.
-      RESOURCE_EXHAUSTED   QUOTA_EXCEEDED: a limit of GetAgent; QuotaFailure names it.
+      PERMISSION_DENIED    POLICY_DENIED: the agent's policy does not allow this address, group or option; ErrorInfo says to whom
+                           (`principal`), what (`operation`, `target`, `transport`) and by which `line`. ROLE_DENIED: the caller has no
+                           role that may call this.
+      RESOURCE_EXHAUSTED   QUOTA_EXCEEDED: a limit of GetAgent; QuotaFailure names it. AUDIT_UNAVAILABLE: the agent has to write down what
+                           it does, and cannot, so nothing was done; ErrorInfo says why (`errno`).
       UNAUTHENTICATED      UNAUTHENTICATED: no credentials, or wrong ones.
       UNAVAILABLE          DRAINING: the agent is stopping.
     """
@@ -70,7 +74,8 @@ class SocketServiceStub:
     BindSocket: _grpc.UnaryUnaryMultiCallable[_socket_service_pb2.BindSocketRequest, _socket_service_pb2.BindSocketResponse]
     """Give a socket its local address. POSIX: bind(2). Port 0 lets the kernel choose; the reply has the real port.
 
-    Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket.
+    Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket; `timed_out` with
+    `retry`, where the address did not become free in time.
     """
     ListenSocket: _grpc.UnaryUnaryMultiCallable[_socket_service_pb2.ListenSocketRequest, _socket_service_pb2.ListenSocketResponse]
     """Wait for connections. POSIX: listen(2). Listening again changes the backlog.
@@ -90,7 +95,8 @@ class SocketServiceStub:
 
     Typical errors, in the report: ECONNREFUSED nobody listens there, or a firewall answers with a RST; EHOSTUNREACH, ENETUNREACH no
     way to it; ETIMEDOUT the kernel gave up; `timed_out` no answer within the timeout, then the attempt is over; EISCONN it is
-    connected; EALREADY a connect is under way; ECANCELED closed or cancelled meanwhile.
+    connected; EALREADY a connect is under way; ECANCELED closed or cancelled meanwhile. FAILED_PRECONDITION (ADDRESS_DENIED) the
+    socket's own `deny` and `allow` leave no address to try.
     """
     DisconnectSocket: _grpc.UnaryUnaryMultiCallable[_socket_service_pb2.DisconnectSocketRequest, _socket_service_pb2.DisconnectSocketResponse]
     """Take the remote address from a UDP socket, so that it receives from anybody again. POSIX: connect(2) with AF_UNSPEC.
@@ -102,15 +108,18 @@ class SocketServiceStub:
     as many as were; the rest is then discarded. Writes of one socket are carried out in the order in which they arrive.
 
     Typical errors: FAILED_PRECONDITION (WRONG_TRANSPORT) it is a UDP socket: SendDatagrams is meant; ABORTED (OFFSET_MISMATCH) see
-    `expected_offset`; RESOURCE_EXHAUSTED more than `limits.pending_write_bytes` are queued. In the report: EPIPE it is not connected,
-    or its sending direction has ended; ECONNRESET the peer reset the connection.
+    `expected_offset`; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) more than `limits.pending_write_bytes` are queued, or more
+    than `limits.pending_write_bytes_total` in all. In the report: EPIPE it is not connected, or its sending direction has ended;
+    ECONNRESET the peer reset the connection.
     """
     SendDatagrams: _grpc.UnaryUnaryMultiCallable[_socket_service_pb2.SendDatagramsRequest, _socket_service_pb2.SendDatagramsResponse]
-    """Send datagrams, one system call each, in order, until one fails. POSIX: sendmsg(2). A UDP socket that is not bound is bound first, to the
+    """Send datagrams, one system call each, in order, until one fails, with time between them where `interval` says so. POSIX: sendmsg(2).
+    A UDP socket that is not bound is bound first, to the
     agent's lab address with any port. That nobody receives a datagram is no error.
 
     Typical errors: FAILED_PRECONDITION (WRONG_TRANSPORT) it is a TCP socket: WriteSocket is meant; NOT_FOUND (EVENT_NOT_KEPT)
-    `reply_to_event` is not in the log any more. In the report: EDESTADDRREQ no destination was given and it has no remote
+    `reply_to_event` is not in the log any more; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) too many bytes wait to be sent in all,
+    `limits.pending_write_bytes_total`. In the report: EDESTADDRREQ no destination was given and it has no remote
     address; EMSGSIZE the datagram is too large; ECONNREFUSED an earlier datagram to the remote address was answered by ICMP port
     unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it.
     """
@@ -138,7 +147,9 @@ class SocketServiceStub:
 
     Typical errors: INVALID_ARGUMENT (INVALID_FIELD) a frame that must not come; the field is named. FAILED_PRECONDITION (WRONG_TRANSPORT)
     it is a UDP socket, which has no stream; (WRONG_STATE) it is not connected, or attached already; (TIMED_OUT) no first frame
-    came within `defaults.wait_timeout`, or the connection that was waited for did not come. In `opened.report`: as in CreateSocket.
+    came within `defaults.wait_timeout`, or the connection that was waited for did not come. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) no room
+    for what it may have waiting is left, `limits.pending_write_bytes_total`. PERMISSION_DENIED (ROLE_DENIED), as the end of the stream, too:
+    when the agent's policy was read anew. In `opened.report`: as in CreateSocket.
     """
     FlushSocket: _grpc.UnaryUnaryMultiCallable[_socket_service_pb2.FlushSocketRequest, _socket_service_pb2.FlushSocketResponse]
     """Wait until the peer has acknowledged everything that was written before: its kernel has it, which says nothing about its program.
@@ -249,7 +260,11 @@ class SocketServiceAsyncStub(SocketServiceStub):
       FAILED_PRECONDITION  SOCKET_CLOSED: it is closed; why is told. SOCKET_REPLACED: `socket_uid` is the number of another socket.
                            WRONG_TRANSPORT, WRONG_DIRECTION, WRONG_STATE: the RPC does not fit the socket. INSTANCE_CHANGED,
                            START_TIME_PASSED: see Call. A kernel error with `call.fail_on_error`.
-      RESOURCE_EXHAUSTED   QUOTA_EXCEEDED: a limit of GetAgent; QuotaFailure names it.
+      PERMISSION_DENIED    POLICY_DENIED: the agent's policy does not allow this address, group or option; ErrorInfo says to whom
+                           (`principal`), what (`operation`, `target`, `transport`) and by which `line`. ROLE_DENIED: the caller has no
+                           role that may call this.
+      RESOURCE_EXHAUSTED   QUOTA_EXCEEDED: a limit of GetAgent; QuotaFailure names it. AUDIT_UNAVAILABLE: the agent has to write down what
+                           it does, and cannot, so nothing was done; ErrorInfo says why (`errno`).
       UNAUTHENTICATED      UNAUTHENTICATED: no credentials, or wrong ones.
       UNAVAILABLE          DRAINING: the agent is stopping.
     """
@@ -267,7 +282,8 @@ class SocketServiceAsyncStub(SocketServiceStub):
     BindSocket: _aio.UnaryUnaryMultiCallable[_socket_service_pb2.BindSocketRequest, _socket_service_pb2.BindSocketResponse]  # type: ignore[assignment]
     """Give a socket its local address. POSIX: bind(2). Port 0 lets the kernel choose; the reply has the real port.
 
-    Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket.
+    Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket; `timed_out` with
+    `retry`, where the address did not become free in time.
     """
     ListenSocket: _aio.UnaryUnaryMultiCallable[_socket_service_pb2.ListenSocketRequest, _socket_service_pb2.ListenSocketResponse]  # type: ignore[assignment]
     """Wait for connections. POSIX: listen(2). Listening again changes the backlog.
@@ -287,7 +303,8 @@ class SocketServiceAsyncStub(SocketServiceStub):
 
     Typical errors, in the report: ECONNREFUSED nobody listens there, or a firewall answers with a RST; EHOSTUNREACH, ENETUNREACH no
     way to it; ETIMEDOUT the kernel gave up; `timed_out` no answer within the timeout, then the attempt is over; EISCONN it is
-    connected; EALREADY a connect is under way; ECANCELED closed or cancelled meanwhile.
+    connected; EALREADY a connect is under way; ECANCELED closed or cancelled meanwhile. FAILED_PRECONDITION (ADDRESS_DENIED) the
+    socket's own `deny` and `allow` leave no address to try.
     """
     DisconnectSocket: _aio.UnaryUnaryMultiCallable[_socket_service_pb2.DisconnectSocketRequest, _socket_service_pb2.DisconnectSocketResponse]  # type: ignore[assignment]
     """Take the remote address from a UDP socket, so that it receives from anybody again. POSIX: connect(2) with AF_UNSPEC.
@@ -299,15 +316,18 @@ class SocketServiceAsyncStub(SocketServiceStub):
     as many as were; the rest is then discarded. Writes of one socket are carried out in the order in which they arrive.
 
     Typical errors: FAILED_PRECONDITION (WRONG_TRANSPORT) it is a UDP socket: SendDatagrams is meant; ABORTED (OFFSET_MISMATCH) see
-    `expected_offset`; RESOURCE_EXHAUSTED more than `limits.pending_write_bytes` are queued. In the report: EPIPE it is not connected,
-    or its sending direction has ended; ECONNRESET the peer reset the connection.
+    `expected_offset`; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) more than `limits.pending_write_bytes` are queued, or more
+    than `limits.pending_write_bytes_total` in all. In the report: EPIPE it is not connected, or its sending direction has ended;
+    ECONNRESET the peer reset the connection.
     """
     SendDatagrams: _aio.UnaryUnaryMultiCallable[_socket_service_pb2.SendDatagramsRequest, _socket_service_pb2.SendDatagramsResponse]  # type: ignore[assignment]
-    """Send datagrams, one system call each, in order, until one fails. POSIX: sendmsg(2). A UDP socket that is not bound is bound first, to the
+    """Send datagrams, one system call each, in order, until one fails, with time between them where `interval` says so. POSIX: sendmsg(2).
+    A UDP socket that is not bound is bound first, to the
     agent's lab address with any port. That nobody receives a datagram is no error.
 
     Typical errors: FAILED_PRECONDITION (WRONG_TRANSPORT) it is a TCP socket: WriteSocket is meant; NOT_FOUND (EVENT_NOT_KEPT)
-    `reply_to_event` is not in the log any more. In the report: EDESTADDRREQ no destination was given and it has no remote
+    `reply_to_event` is not in the log any more; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) too many bytes wait to be sent in all,
+    `limits.pending_write_bytes_total`. In the report: EDESTADDRREQ no destination was given and it has no remote
     address; EMSGSIZE the datagram is too large; ECONNREFUSED an earlier datagram to the remote address was answered by ICMP port
     unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it.
     """
@@ -335,7 +355,9 @@ class SocketServiceAsyncStub(SocketServiceStub):
 
     Typical errors: INVALID_ARGUMENT (INVALID_FIELD) a frame that must not come; the field is named. FAILED_PRECONDITION (WRONG_TRANSPORT)
     it is a UDP socket, which has no stream; (WRONG_STATE) it is not connected, or attached already; (TIMED_OUT) no first frame
-    came within `defaults.wait_timeout`, or the connection that was waited for did not come. In `opened.report`: as in CreateSocket.
+    came within `defaults.wait_timeout`, or the connection that was waited for did not come. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) no room
+    for what it may have waiting is left, `limits.pending_write_bytes_total`. PERMISSION_DENIED (ROLE_DENIED), as the end of the stream, too:
+    when the agent's policy was read anew. In `opened.report`: as in CreateSocket.
     """
     FlushSocket: _aio.UnaryUnaryMultiCallable[_socket_service_pb2.FlushSocketRequest, _socket_service_pb2.FlushSocketResponse]  # type: ignore[assignment]
     """Wait until the peer has acknowledged everything that was written before: its kernel has it, which says nothing about its program.
@@ -445,7 +467,11 @@ class SocketServiceServicer(metaclass=_abc_1.ABCMeta):
       FAILED_PRECONDITION  SOCKET_CLOSED: it is closed; why is told. SOCKET_REPLACED: `socket_uid` is the number of another socket.
                            WRONG_TRANSPORT, WRONG_DIRECTION, WRONG_STATE: the RPC does not fit the socket. INSTANCE_CHANGED,
                            START_TIME_PASSED: see Call. A kernel error with `call.fail_on_error`.
-      RESOURCE_EXHAUSTED   QUOTA_EXCEEDED: a limit of GetAgent; QuotaFailure names it.
+      PERMISSION_DENIED    POLICY_DENIED: the agent's policy does not allow this address, group or option; ErrorInfo says to whom
+                           (`principal`), what (`operation`, `target`, `transport`) and by which `line`. ROLE_DENIED: the caller has no
+                           role that may call this.
+      RESOURCE_EXHAUSTED   QUOTA_EXCEEDED: a limit of GetAgent; QuotaFailure names it. AUDIT_UNAVAILABLE: the agent has to write down what
+                           it does, and cannot, so nothing was done; ErrorInfo says why (`errno`).
       UNAUTHENTICATED      UNAUTHENTICATED: no credentials, or wrong ones.
       UNAVAILABLE          DRAINING: the agent is stopping.
     """
@@ -473,7 +499,8 @@ class SocketServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_socket_service_pb2.BindSocketResponse, _abc.Awaitable[_socket_service_pb2.BindSocketResponse]]:
         """Give a socket its local address. POSIX: bind(2). Port 0 lets the kernel choose; the reply has the real port.
 
-        Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket.
+        Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket; `timed_out` with
+        `retry`, where the address did not become free in time.
         """
 
     @_abc_1.abstractmethod
@@ -511,7 +538,8 @@ class SocketServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Typical errors, in the report: ECONNREFUSED nobody listens there, or a firewall answers with a RST; EHOSTUNREACH, ENETUNREACH no
         way to it; ETIMEDOUT the kernel gave up; `timed_out` no answer within the timeout, then the attempt is over; EISCONN it is
-        connected; EALREADY a connect is under way; ECANCELED closed or cancelled meanwhile.
+        connected; EALREADY a connect is under way; ECANCELED closed or cancelled meanwhile. FAILED_PRECONDITION (ADDRESS_DENIED) the
+        socket's own `deny` and `allow` leave no address to try.
         """
 
     @_abc_1.abstractmethod
@@ -535,8 +563,9 @@ class SocketServiceServicer(metaclass=_abc_1.ABCMeta):
         as many as were; the rest is then discarded. Writes of one socket are carried out in the order in which they arrive.
 
         Typical errors: FAILED_PRECONDITION (WRONG_TRANSPORT) it is a UDP socket: SendDatagrams is meant; ABORTED (OFFSET_MISMATCH) see
-        `expected_offset`; RESOURCE_EXHAUSTED more than `limits.pending_write_bytes` are queued. In the report: EPIPE it is not connected,
-        or its sending direction has ended; ECONNRESET the peer reset the connection.
+        `expected_offset`; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) more than `limits.pending_write_bytes` are queued, or more
+        than `limits.pending_write_bytes_total` in all. In the report: EPIPE it is not connected, or its sending direction has ended;
+        ECONNRESET the peer reset the connection.
         """
 
     @_abc_1.abstractmethod
@@ -545,11 +574,13 @@ class SocketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _socket_service_pb2.SendDatagramsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_socket_service_pb2.SendDatagramsResponse, _abc.Awaitable[_socket_service_pb2.SendDatagramsResponse]]:
-        """Send datagrams, one system call each, in order, until one fails. POSIX: sendmsg(2). A UDP socket that is not bound is bound first, to the
+        """Send datagrams, one system call each, in order, until one fails, with time between them where `interval` says so. POSIX: sendmsg(2).
+        A UDP socket that is not bound is bound first, to the
         agent's lab address with any port. That nobody receives a datagram is no error.
 
         Typical errors: FAILED_PRECONDITION (WRONG_TRANSPORT) it is a TCP socket: WriteSocket is meant; NOT_FOUND (EVENT_NOT_KEPT)
-        `reply_to_event` is not in the log any more. In the report: EDESTADDRREQ no destination was given and it has no remote
+        `reply_to_event` is not in the log any more; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) too many bytes wait to be sent in all,
+        `limits.pending_write_bytes_total`. In the report: EDESTADDRREQ no destination was given and it has no remote
         address; EMSGSIZE the datagram is too large; ECONNREFUSED an earlier datagram to the remote address was answered by ICMP port
         unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it.
         """
@@ -589,7 +620,9 @@ class SocketServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Typical errors: INVALID_ARGUMENT (INVALID_FIELD) a frame that must not come; the field is named. FAILED_PRECONDITION (WRONG_TRANSPORT)
         it is a UDP socket, which has no stream; (WRONG_STATE) it is not connected, or attached already; (TIMED_OUT) no first frame
-        came within `defaults.wait_timeout`, or the connection that was waited for did not come. In `opened.report`: as in CreateSocket.
+        came within `defaults.wait_timeout`, or the connection that was waited for did not come. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) no room
+        for what it may have waiting is left, `limits.pending_write_bytes_total`. PERMISSION_DENIED (ROLE_DENIED), as the end of the stream, too:
+        when the agent's policy was read anew. In `opened.report`: as in CreateSocket.
         """
 
     @_abc_1.abstractmethod

@@ -28,27 +28,31 @@ from farsock.v1 import socket_pb2 as farsock_dot_v1_dot_socket__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66\x61rsock/v1/transfer.proto\x12\nfarsock.v1\x1a\x15\x66\x61rsock/v1/call.proto\x1a\x17\x66\x61rsock/v1/option.proto\x1a\x17\x66\x61rsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9a\x02\n\x15TransferSocketRequest\x12(\n\x04open\x18\x01 \x01(\x0b\x32\x18.farsock.v1.TransferOpenH\x00\x12,\n\x06\x63reate\x18\x02 \x01(\x0b\x32\x1a.farsock.v1.TransferCreateH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x10\n\x06window\x18\x04 \x01(\x04H\x00\x12&\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x17.farsock.v1.TransferEndH\x00\x12*\n\x05\x61\x62ort\x18\x06 \x01(\x0b\x32\x19.farsock.v1.TransferAbortH\x00\x12*\n\x05\x63lose\x18\x08 \x01(\x0b\x32\x19.farsock.v1.TransferCloseH\x00\x42\x07\n\x05\x66rame\"j\n\x0cTransferOpen\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tsocket_id\x18\x02 \x01(\t\x12\x0b\n\x03own\x18\x03 \x01(\x08\x12\x17\n\nsocket_uid\x18\x0e \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_socket_uid\"\x7f\n\x0eTransferCreate\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tsocket_id\x18\x02 \x01(\t\x12&\n\x03tcp\x18\x03 \x01(\x0b\x32\x19.farsock.v1.TcpSocketSpec\x12\x1e\n\x04\x63\x61ll\x18\x0f \x01(\x0b\x32\x10.farsock.v1.Call\"\r\n\x0bTransferEnd\"\x0f\n\rTransferAbort\";\n\rTransferClose\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xef\x01\n\x16TransferSocketResponse\x12,\n\x06opened\x18\x01 \x01(\x0b\x32\x1a.farsock.v1.TransferOpenedH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x10\n\x06window\x18\x04 \x01(\x04H\x00\x12&\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x17.farsock.v1.TransferEndH\x00\x12(\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x17.farsock.v1.SocketErrorH\x00\x12*\n\x06\x63losed\x18\x08 \x01(\x0b\x32\x18.farsock.v1.SocketClosedH\x00\x42\x07\n\x05\x66rame\"\x93\x01\n\x0eTransferOpened\x12\"\n\x06socket\x18\x01 \x01(\x0b\x32\x12.farsock.v1.Socket\x12\x0e\n\x06window\x18\x02 \x01(\x04\x12)\n\x07options\x18\x03 \x03(\x0b\x32\x18.farsock.v1.OptionResult\x12\"\n\x06report\x18\x0f \x01(\x0b\x32\x12.farsock.v1.Reportb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66\x61rsock/v1/transfer.proto\x12\nfarsock.v1\x1a\x15\x66\x61rsock/v1/call.proto\x1a\x17\x66\x61rsock/v1/option.proto\x1a\x17\x66\x61rsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9a\x02\n\x15TransferSocketRequest\x12(\n\x04open\x18\x01 \x01(\x0b\x32\x18.farsock.v1.TransferOpenH\x00\x12,\n\x06\x63reate\x18\x02 \x01(\x0b\x32\x1a.farsock.v1.TransferCreateH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x10\n\x06window\x18\x04 \x01(\x04H\x00\x12&\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x17.farsock.v1.TransferEndH\x00\x12*\n\x05\x61\x62ort\x18\x06 \x01(\x0b\x32\x19.farsock.v1.TransferAbortH\x00\x12*\n\x05\x63lose\x18\x08 \x01(\x0b\x32\x19.farsock.v1.TransferCloseH\x00\x42\x07\n\x05\x66rame\"j\n\x0cTransferOpen\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tsocket_id\x18\x02 \x01(\t\x12\x0b\n\x03own\x18\x03 \x01(\x08\x12\x17\n\nsocket_uid\x18\x0e \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_socket_uid\"\xe6\x01\n\x0eTransferCreate\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tsocket_id\x18\x02 \x01(\t\x12&\n\x03tcp\x18\x03 \x01(\x0b\x32\x19.farsock.v1.TcpSocketSpec\x12\x36\n\x06labels\x18\x04 \x03(\x0b\x32&.farsock.v1.TransferCreate.LabelsEntry\x12\x1e\n\x04\x63\x61ll\x18\x0f \x01(\x0b\x32\x10.farsock.v1.Call\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\r\n\x0bTransferEnd\"\x0f\n\rTransferAbort\";\n\rTransferClose\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xef\x01\n\x16TransferSocketResponse\x12,\n\x06opened\x18\x01 \x01(\x0b\x32\x1a.farsock.v1.TransferOpenedH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x10\n\x06window\x18\x04 \x01(\x04H\x00\x12&\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x17.farsock.v1.TransferEndH\x00\x12(\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x17.farsock.v1.SocketErrorH\x00\x12*\n\x06\x63losed\x18\x08 \x01(\x0b\x32\x18.farsock.v1.SocketClosedH\x00\x42\x07\n\x05\x66rame\"\x93\x01\n\x0eTransferOpened\x12\"\n\x06socket\x18\x01 \x01(\x0b\x32\x12.farsock.v1.Socket\x12\x0e\n\x06window\x18\x02 \x01(\x04\x12)\n\x07options\x18\x03 \x03(\x0b\x32\x18.farsock.v1.OptionResult\x12\"\n\x06report\x18\x0f \x01(\x0b\x32\x12.farsock.v1.Reportb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farsock.v1.transfer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TRANSFERCREATE_LABELSENTRY']._loaded_options = None
+  _globals['_TRANSFERCREATE_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_TRANSFERSOCKETREQUEST']._serialized_start=147
   _globals['_TRANSFERSOCKETREQUEST']._serialized_end=429
   _globals['_TRANSFEROPEN']._serialized_start=431
   _globals['_TRANSFEROPEN']._serialized_end=537
-  _globals['_TRANSFERCREATE']._serialized_start=539
-  _globals['_TRANSFERCREATE']._serialized_end=666
-  _globals['_TRANSFEREND']._serialized_start=668
-  _globals['_TRANSFEREND']._serialized_end=681
-  _globals['_TRANSFERABORT']._serialized_start=683
-  _globals['_TRANSFERABORT']._serialized_end=698
-  _globals['_TRANSFERCLOSE']._serialized_start=700
-  _globals['_TRANSFERCLOSE']._serialized_end=759
-  _globals['_TRANSFERSOCKETRESPONSE']._serialized_start=762
-  _globals['_TRANSFERSOCKETRESPONSE']._serialized_end=1001
-  _globals['_TRANSFEROPENED']._serialized_start=1004
-  _globals['_TRANSFEROPENED']._serialized_end=1151
+  _globals['_TRANSFERCREATE']._serialized_start=540
+  _globals['_TRANSFERCREATE']._serialized_end=770
+  _globals['_TRANSFERCREATE_LABELSENTRY']._serialized_start=725
+  _globals['_TRANSFERCREATE_LABELSENTRY']._serialized_end=770
+  _globals['_TRANSFEREND']._serialized_start=772
+  _globals['_TRANSFEREND']._serialized_end=785
+  _globals['_TRANSFERABORT']._serialized_start=787
+  _globals['_TRANSFERABORT']._serialized_end=802
+  _globals['_TRANSFERCLOSE']._serialized_start=804
+  _globals['_TRANSFERCLOSE']._serialized_end=863
+  _globals['_TRANSFERSOCKETRESPONSE']._serialized_start=866
+  _globals['_TRANSFERSOCKETRESPONSE']._serialized_end=1105
+  _globals['_TRANSFEROPENED']._serialized_start=1108
+  _globals['_TRANSFEROPENED']._serialized_end=1255
 # @@protoc_insertion_point(module_scope)

@@ -148,9 +148,30 @@ class TransferCreate(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SOCKET_ID_FIELD_NUMBER: _builtins.int
     TCP_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that will own it. Empty: the caller's `default` session."""
@@ -159,6 +180,10 @@ class TransferCreate(_message.Message):
     @_builtins.property
     def tcp(self) -> _socket_pb2.TcpSocketSpec:
         """The socket. It needs `connect`; its delivery is TRANSFER."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The caller's own words about it, as in CreateSocket."""
 
     @_builtins.property
     def call(self) -> _call_pb2.Call:
@@ -170,11 +195,12 @@ class TransferCreate(_message.Message):
         session_id: _builtins.str = ...,
         socket_id: _builtins.str = ...,
         tcp: _socket_pb2.TcpSocketSpec | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "tcp", b"tcp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "session_id", b"session_id", "socket_id", b"socket_id", "tcp", b"tcp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "labels", b"labels", "session_id", b"session_id", "socket_id", b"socket_id", "tcp", b"tcp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -317,7 +343,8 @@ class TransferOpened(_message.Message):
     @_builtins.property
     def report(self) -> _call_pb2.Report:
         """With `create`: how it went. When it has an error or has timed out there is no connection: the socket has been closed and the stream
-        ends with OK. Absent with `open`.
+        ends with OK. When it went well and there is no credit, the connection was made and has gone already: `closed` follows. Absent with
+        `open`.
         """
 
     def __init__(
