@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use farsock::agent::{Agent, AgentConfig, Listen};
+use farsock::agent::{Agent, AgentConfig, AuditFile, Listen};
 use farsock::client::{AgentClient, Credentials, Dialer, Endpoint};
 use farsock::model::id::SessionId;
 use farsock::model::limits::Limits;
@@ -12,6 +12,7 @@ use farsock::model::operation::{Action, CallOptions};
 use farsock::model::session::{LEASE_TTL, LeaseSpec, Retention, SessionSpec};
 use farsock::pki::{Authority, Identity, IdentityFiles, Subject};
 use farsock::wire::pb;
+use farsock::wire::pb::event_service_client::EventServiceClient;
 use farsock::wire::pb::socket_service_client::SocketServiceClient;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,9 @@ use crate::side::{Kind, Side};
 
 /// The generated client, with a token.
 pub(crate) type Sockets = SocketServiceClient<InterceptedService<Channel, Credentials>>;
+
+/// The same, for logs.
+pub(crate) type Events = EventServiceClient<InterceptedService<Channel, Credentials>>;
 
 /// An agent.
 pub(crate) struct TestAgent {
@@ -40,14 +44,20 @@ impl TestAgent {
         Self::start_with(kind, Limits::default())
     }
 
-    /// Starts one that asks for certificates, and answers where a controller with one reaches it.
-    pub(crate) fn start_tls(kind: Kind) -> (Self, Address) {
+    /// Starts one that asks for certificates, and does what a policy says where there is one; and answers where a controller with one reaches it.
+    pub(crate) fn start_tls(kind: Kind, policy: Option<&str>) -> (Self, Address) {
         let (directory, now, day) = (tempfile::tempdir().unwrap(), SystemTime::now(), Duration::from_secs(86_400));
         let authority = Authority::init(directory.path(), "bench", now, day).unwrap();
         let issue = |subject| IdentityFiles::of(&authority.issue(&subject, now, day, false).unwrap().path);
         let host = issue(Subject::Agent(vec!["127.0.0.1".to_owned()]));
         let controller = issue(Subject::Controller("bench".to_owned()));
-        let config = AgentConfig { tls: Some(host), ..AgentConfig::default() };
+        let file = |name: &str| directory.path().join(name);
+        let policy_file = policy.map(|policy| {
+            std::fs::write(file("policy.yaml"), policy).unwrap();
+            file("policy.yaml")
+        });
+        let audit = policy.map(|_| AuditFile::at(file("audit.jsonl")));
+        let config = AgentConfig { tls: Some(host), policy_file, audit, ..AgentConfig::default() };
         let agent = Self::start_as(kind, config, directory);
         let identity = Identity::load(&controller, SystemTime::now()).unwrap();
         let address = Address::Tls(agent.tcp, Arc::new(identity.client_config().unwrap()));
@@ -93,6 +103,12 @@ impl TestAgent {
     pub(crate) fn sockets(&self, client: &Side, address: Address) -> Sockets {
         let channel = client.run(address.channel(CALL_WINDOWS));
         SocketServiceClient::new(InterceptedService::new(channel, self.credentials.clone()))
+    }
+
+    /// Makes the generated client of logs on any connection.
+    pub(crate) fn events(&self) -> impl Fn(Channel) -> Events + Clone + Send + Sync + use<> {
+        let credentials = self.credentials.clone();
+        move |channel| EventServiceClient::new(InterceptedService::new(channel, credentials.clone()))
     }
 
     /// The client library.
@@ -147,6 +163,7 @@ async fn create(sockets: &mut Sockets, session: &str, id: &str, kind: pb::create
         socket_id: id.to_owned(),
         kind: Some(kind),
         call: Some(call),
+        ..Default::default()
     };
     let made = sockets.create_socket(request).await.unwrap().into_inner();
     made.socket.unwrap().local.unwrap().text.parse().unwrap()

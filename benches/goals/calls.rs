@@ -15,6 +15,11 @@ use crate::side::{Kind, Side};
 const KIND: Kind = Kind::OneWorker;
 /// How many calls are in flight.
 const IN_FLIGHT: [usize; 3] = [1, 16, 128];
+/// Who may do what, where it is asked.
+const POLICY: &str = "policy: Bench
+principals: { bench: student }
+rules: [{ allow: any, addresses: loopback }]
+";
 /// What protobuf puts before bytes of such sizes: a tag and a length.
 const HEAD: usize = 3;
 
@@ -33,14 +38,19 @@ pub(crate) fn run() {
     println!("G1 GetSocket: {asked} bytes asked, {answered} answered, {}", KIND.name());
 
     // Certificates beside a bare side without any: what the whole of TLS costs.
-    let (tls_agent, tls) = TestAgent::start_tls(KIND);
-    let (mut sockets, remote) = (tls_agent.sockets(&client, tls.clone()), peer.addr().to_string());
-    client.run(async move { create_tcp(&mut sockets, "", "line", Role::Connect(remote)).await });
+    let (tls_agent, tls) = TestAgent::start_tls(KIND, None);
+    // And a policy, which is asked at each call, with an audit of changes.
+    let (course_agent, course) = TestAgent::start_tls(KIND, Some(POLICY));
+    for (agent, address) in [(&tls_agent, &tls), (&course_agent, &course)] {
+        let (mut sockets, remote) = (agent.sockets(&client, address.clone()), peer.addr().to_string());
+        client.run(async move { create_tcp(&mut sockets, "", "line", Role::Connect(remote)).await });
+    }
 
     for (way, agent, ours, theirs) in [
         ("TCP", &agent, agent.tcp(), bare.tcp()),
         ("Unix socket", &agent, agent.unix(), bare.unix()),
         ("certificates", &tls_agent, tls, bare.tcp()),
+        ("certificates and a policy", &course_agent, course, bare.tcp()),
     ] {
         let ours = GetSocket { sockets: agent.sockets(&client, ours), id: "line" };
         let theirs = bare_client(&client, theirs, asked);

@@ -14,9 +14,11 @@ mod bare;
 mod bulk;
 mod calls;
 mod channel;
+mod fan_out;
 mod load;
 mod machine;
 mod relay;
+mod resume;
 mod round_trip;
 mod rounds;
 mod side;
@@ -28,14 +30,16 @@ mod transfer;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The goals that there are benches for, by their numbers.
-const BENCHES: [(&str, fn()); 6] = [
+/// The goals that there are benches for, by their numbers, and what has none.
+const BENCHES: [(&str, fn()); 8] = [
     ("g1", calls::run),
     ("g2", round_trip::run),
     ("g3", bulk::run),
     ("g3", transfer::run_download),
     ("g4", transfer::run),
     ("g5", small_events::run),
+    ("g7", fan_out::run),
+    ("resume", resume::run),
 ];
 
 fn main() {

@@ -20,11 +20,11 @@ use crate::side::{Kind, Side};
 
 const KIND: Kind = Kind::OneWorker;
 /// A datagram.
-const DATAGRAM: [u8; 64] = [7; 64];
+pub(crate) const DATAGRAM: [u8; 64] = [7; 64];
 /// Records of a message: as many as a batch of events has.
 const BATCH: u32 = 512;
 /// A receive buffer that holds what comes while other threads have the processor: as large as the kernel's net.core.rmem_max often is.
-const LARGE_BUFFER: i32 = 4 << 20;
+pub(crate) const LARGE_BUFFER: i32 = 4 << 20;
 /// How many events are there to be read.
 const LOGGED: u64 = 200_000;
 
@@ -100,7 +100,7 @@ async fn bare_stream(mut client: BareClient) -> f64 {
 }
 
 /// Lets datagrams come until there are enough in the log.
-fn fill(client: &Side, library: &AgentClient, ear: SocketAddr) {
+pub(crate) fn fill(client: &Side, library: &AgentClient, ear: SocketAddr) {
     let head = || {
         let library = library.clone();
         client.run(async move { library.session(&SessionId::default()).await.unwrap().head_seq })
@@ -164,6 +164,6 @@ fn send_for(to: SocketAddr, span: Duration) -> (u64, Duration) {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a bench does not come to 2^53 events")]
-fn per_second(count: u64, span: Duration) -> f64 {
+pub(crate) fn per_second(count: u64, span: Duration) -> f64 {
     count as f64 / span.as_secs_f64()
 }

@@ -8,7 +8,7 @@ use farsock::client::{AgentClient, FarStream};
 use farsock::model::address::AddressText;
 use farsock::model::id::SessionId;
 use farsock::model::operation::CallOptions;
-use farsock::model::socket::{SocketSpec, TcpRole};
+use farsock::model::spec::{SocketSpec, TcpRole};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::agent::TestAgent;
