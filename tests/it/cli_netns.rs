@@ -172,9 +172,8 @@ async fn a_user_who_is_not_root_has_namespaces_too() {
     let own = folder.path().display();
     let ran = sh(&format!("chmod 777 {own} && XDG_RUNTIME_DIR={own} {as_user} {binary} run -q --netns tests/exercises/networks/routed.yaml")).await;
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
-    // In a mount namespace of its own it has left nothing here.
-    let ran = sh(&format!("XDG_RUNTIME_DIR={own} {binary} clean")).await;
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    // In a mount namespace of its own it has left nothing here, and no sockets either. `farsock clean` would take away what another test needs.
+    assert!(fs::read_dir(folder.path().join("farsock")).unwrap().next().is_none(), "{ran:?}");
 
     // Where it is not allowed, it is said what is.
     let none = format!("{as_user} env PATH={own} {binary} run -q --netns tests/exercises/networks/routed.yaml");
