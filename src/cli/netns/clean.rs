@@ -48,6 +48,10 @@ pub(in crate::cli) fn clean(_: &CleanArgs) -> Exit {
             text.push_str(&format!("run {number} goes on: its {} namespaces stay\n", names.len()));
             continue;
         };
+        if names.iter().all(|name| !file(name).exists()) && !folder(number).exists() {
+            // It went on when they were listed, and has removed them itself.
+            continue;
+        }
         remove(names);
         let gone = fs::remove_dir_all(folder(number)).err().filter(|error| error.kind() != io::ErrorKind::NotFound);
         let left: Vec<&str> = names.iter().filter(|name| file(name).exists()).map(String::as_str).collect();
@@ -63,7 +67,7 @@ pub(in crate::cli) fn clean(_: &CleanArgs) -> Exit {
             }
         }
     }
-    if runs.is_empty() {
+    if text.is_empty() && exit == Exit::Passed {
         text.push_str("there is nothing to remove\n");
     }
     match print(&text) {
