@@ -7,8 +7,8 @@ use farsock::wire::pb;
 use tokio::runtime::Handle;
 
 use crate::harness::frames::becomes;
-use crate::harness::tcp::{any_port, went};
-use crate::harness::{Agent, AgentProcess, LOOPBACKS, detached, long};
+use crate::harness::tcp::{any_port, connecting_to, went};
+use crate::harness::{Agent, AgentProcess, DeadPort, LOOPBACKS, detached, long};
 
 fn cycles(quick: usize) -> usize {
     if long() { 50 * quick } else { quick }
@@ -30,9 +30,8 @@ async fn round(agent: &Agent, number: usize) {
         }
         // A connect to nobody.
         1 => {
-            let nobody = agent.listen("nobody", &any_port(ip)).await;
-            agent.close("nobody").await;
-            let refused = agent.create_tcp("line", crate::harness::tcp::connecting_to(&nobody)).await;
+            let nobody = DeadPort::tcp(ip);
+            let refused = agent.create_tcp("line", connecting_to(&nobody.text())).await;
             assert_eq!(went(&refused), "ECONNREFUSED");
             agent.close("line").await;
         }

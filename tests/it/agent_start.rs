@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::harness::{AgentProcess, QUESTION, Ran, error_name, farsock, run};
+use crate::harness::{AgentProcess, DeadPort, QUESTION, Ran, error_name, farsock, run};
 
 async fn agent_info(agent: &AgentProcess) -> pb::Agent {
     agent.agent().agent().get_agent(QUESTION).await.unwrap().into_inner().agent.unwrap()
@@ -185,8 +185,9 @@ async fn in_namespace(name: String) {
     assert_eq!(agent_info(&inside).await.lab_addresses, ["127.0.0.1", "::1"]);
     for family in ["127.0.0.1", "[::1]"] {
         let suffix = if family.starts_with('[') { "six" } else { "four" };
-        let door = inside.agent().listen(&format!("door-{suffix}"), &format!("{family}:0")).await;
         // From within it can be reached, from outside it cannot: they are different networks that look the same.
+        let nobody = DeadPort::tcp(family.trim_matches(['[', ']']).parse().unwrap());
+        let door = inside.agent().listen(&format!("door-{suffix}"), &nobody.text()).await;
         inside.agent().connect(&format!("line-{suffix}"), &door).await;
         let role = Some(pb::tcp_socket_spec::Role::Connect(door));
         let spec = pb::TcpSocketSpec { role, ..Default::default() };

@@ -4,7 +4,7 @@ use farsock::wire::pb;
 use tonic::Code;
 
 use crate::harness::{
-    Agent, LOOPBACKS, Refused, TcpPeer, UdpPeer, datagram, detached, error_name, named, response, within,
+    Agent, DeadPort, LOOPBACKS, Refused, UdpPeer, datagram, detached, error_name, named, response, within,
 };
 
 async fn done(agent: &Agent, id: &str) -> pb::CallRecord {
@@ -67,13 +67,12 @@ async fn a_detached_operation_without_a_name_is_remembered_by_the_one_it_got() {
 async fn an_error_of_the_kernel_is_how_it_went() {
     for ip in LOOPBACKS {
         let agent = Agent::start().await;
-        let (listener, address) = TcpPeer::listen(ip).await;
-        drop(listener);
+        let nobody = DeadPort::tcp(ip);
         let family = if ip.is_ipv4() { pb::Family::Ipv4 } else { pb::Family::Ipv6 };
         agent.create_tcp("line", pb::TcpSocketSpec { family: family.into(), ..Default::default() }).await.unwrap();
         let request = pb::ConnectSocketRequest {
             socket_id: "line".into(),
-            remote: address.to_string(),
+            remote: nobody.text(),
             call: Some(detached("dial")),
             ..Default::default()
         };

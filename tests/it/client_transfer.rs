@@ -21,8 +21,8 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional, split};
 use tokio::net::TcpStream;
 
-use crate::harness::tcp::{any_port, pattern_bytes, plain_tcp};
-use crate::harness::{Agent, Fault, LOOPBACKS, Proxy, TcpPeer, within};
+use crate::harness::tcp::{any_port, pattern_bytes};
+use crate::harness::{Agent, DeadPort, Fault, LOOPBACKS, Proxy, TcpPeer, within};
 
 /// What an agent may send before anything is read.
 const CREDIT: u64 = 512 << 10;
@@ -309,10 +309,8 @@ async fn what_cannot_be_opened_says_why() {
     let agent = Agent::start().await;
     let client = agent.client();
     for ip in LOOPBACKS {
-        let nobody = plain_tcp(ip);
-        nobody.bind(&SocketAddr::new(ip, 0).into()).unwrap();
-        let address = nobody.local_addr().unwrap().as_socket().unwrap();
-        let error = connect(&client, "line", address).await.unwrap_err();
+        let nobody = DeadPort::tcp(ip);
+        let error = connect(&client, "line", nobody.address()).await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::ECONNREFUSED.number()));
         assert_eq!(agent.open_sockets().await, 0);
     }

@@ -6,7 +6,7 @@ use farsock::wire::pb;
 use tokio::net::TcpListener;
 
 use crate::harness::tcp::{FullListener, Reported, connecting_to, detached, millis, plain_tcp, timeout};
-use crate::harness::{Agent, LOOPBACKS, Names, TcpPeer, text};
+use crate::harness::{Agent, DeadPort, LOOPBACKS, Names, TcpPeer, text};
 
 fn again(attempts: u32, interval: i64) -> Option<pb::ConnectRetry> {
     Some(pb::ConnectRetry { attempts, interval: millis(interval) })
@@ -126,9 +126,8 @@ async fn a_client_can_be_started_before_its_server() {
 async fn attempts_end_when_they_are_used_up_or_the_time_is() {
     let agent = Agent::start().await;
     for (at, ip) in LOOPBACKS.into_iter().enumerate() {
-        let nobody = plain_tcp(ip);
-        nobody.bind(&SocketAddr::new(ip, 0).into()).unwrap();
-        let address = nobody.local_addr().unwrap().as_socket().unwrap().to_string();
+        let nobody = DeadPort::tcp(ip);
+        let address = nobody.text();
 
         let three = format!("three-{at}");
         idle(&agent, &three, ip).await;

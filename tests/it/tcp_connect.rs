@@ -10,7 +10,7 @@ use tonic_types::StatusExt;
 use crate::harness::tcp::{
     FullListener, Reported, answered, any_port, connecting_to, detached, plain_tcp, timeout, went,
 };
-use crate::harness::{Agent, LOOPBACKS, Names, TcpPeer};
+use crate::harness::{Agent, DeadPort, LOOPBACKS, Names, TcpPeer};
 
 /// The first five lines that a newcomer types.
 #[tokio::test]
@@ -75,16 +75,15 @@ async fn a_socket_that_connects_shows_its_local_address() {
 async fn a_refused_connect_is_a_result_and_leaves_the_socket_open() {
     for ip in LOOPBACKS {
         let agent = Agent::start().await;
-        let (listener, address) = TcpPeer::listen(ip).await;
-        drop(listener);
-        let role = Some(pb::tcp_socket_spec::Role::Connect(address.to_string()));
+        let nobody = DeadPort::tcp(ip);
+        let role = Some(pb::tcp_socket_spec::Role::Connect(nobody.text()));
         let created = agent.create_tcp("line", pb::TcpSocketSpec { role, ..Default::default() }).await.unwrap();
         let error = created.report.unwrap().error.unwrap();
         assert_eq!(
             (error.name.as_str(), error.number, error.operation()),
             ("ECONNREFUSED", 111, pb::Operation::Connect)
         );
-        assert_eq!(error.remote.unwrap().text, address.to_string());
+        assert_eq!(error.remote.unwrap().text, nobody.text());
         // Linux goes on telling the local address that the attempt had.
         assert!(matches!(created.socket.unwrap().state(), pb::SocketState::Unbound | pb::SocketState::Bound));
         assert_eq!(agent.kinds("line").await, ["created", "connect_started", "connect_failed"]);
@@ -289,16 +288,15 @@ async fn a_reset_right_after_the_handshake_is_a_connection_that_was_reset() {
 async fn an_error_is_a_status_for_those_who_want_one() {
     let agent = Agent::start().await;
     for ip in LOOPBACKS {
-        let (listener, address) = TcpPeer::listen(ip).await;
-        drop(listener);
+        let nobody = DeadPort::tcp(ip);
         let call = Some(pb::Call { fail_on_error: true, ..Default::default() });
         let id = agent.create_tcp("", unbound(ip)).await.unwrap().socket.unwrap().socket_id;
-        let request = pb::ConnectSocketRequest { call, ..connect(&id, &address.to_string()) };
+        let request = pb::ConnectSocketRequest { call, ..connect(&id, &nobody.text()) };
         let status = agent.sockets().connect_socket(request).await.unwrap_err();
         let info = status.get_details_error_info().unwrap();
         assert_eq!((info.domain.as_str(), info.reason.as_str()), ("kernel.farsock.dev", "ECONNREFUSED"));
         assert_eq!(status.code(), Code::FailedPrecondition);
-        assert!(status.message().contains(&address.to_string()), "{}", status.message());
+        assert!(status.message().contains(&nobody.text()), "{}", status.message());
         // The socket is as it was, and the event is there.
         assert_ne!(agent.socket(&id).await.state(), pb::SocketState::Closed);
         assert_eq!(agent.kinds(&id).await, ["created", "connect_started", "connect_failed"]);

@@ -1,16 +1,16 @@
 //! How a TransferSocket stream ends, and what becomes of its connection.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use farsock::wire::pb;
 use farsock::wire::pb::transfer_socket_request::Frame;
 use farsock::wire::pb::transfer_socket_response::Frame as Answer;
 
-use crate::harness::tcp::{FullListener, pattern_bytes, plain_tcp, timeout};
+use crate::harness::tcp::{FullListener, pattern_bytes, timeout};
 use crate::harness::transfer::create;
-use crate::harness::{Agent, LOOPBACKS, TcpPeer, error_name, within};
+use crate::harness::{Agent, DeadPort, LOOPBACKS, TcpPeer, error_name, within};
 
 async fn line(agent: &Agent, ip: IpAddr, id: &str) -> TcpPeer {
     let (listener, address) = TcpPeer::listen(ip).await;
@@ -335,11 +335,8 @@ async fn a_stream_that_is_cancelled_ends_the_attempt_to_connect() {
 async fn a_connection_that_cannot_be_made_is_reported_and_leaves_nothing() {
     let agent = Agent::start().await;
     for (at, ip) in LOOPBACKS.into_iter().enumerate() {
-        // Bound, so that nobody else can listen there, and not listening.
-        let nobody = plain_tcp(ip);
-        nobody.bind(&SocketAddr::new(ip, 0).into()).unwrap();
-        let address = nobody.local_addr().unwrap().as_socket().unwrap().to_string();
-        let mut asked = create(&format!("line-{at}"), &address);
+        let nobody = DeadPort::tcp(ip);
+        let mut asked = create(&format!("line-{at}"), &nobody.text());
         let mut stream = agent.transfer(Frame::Create(asked.clone())).await;
         let opened = stream.opened().await;
         assert_eq!((error_name(opened.report.as_ref()), opened.window), ("ECONNREFUSED", 0));

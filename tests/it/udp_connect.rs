@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use farsock::wire::pb;
 
-use crate::harness::{Agent, LOOPBACKS, UdpPeer, any_port, datagram, error_name};
+use crate::harness::{Agent, DeadPort, LOOPBACKS, UdpPeer, any_port, datagram, error_name};
 
 fn connected_to(remote: &str) -> pb::UdpSocketSpec {
     pb::UdpSocketSpec { connect: remote.into(), ..Default::default() }
@@ -129,7 +129,8 @@ async fn a_port_that_nobody_asked_for_goes_with_the_remote_address() {
 async fn nobody_there_is_told_once_and_then_forgotten() {
     for ip in LOOPBACKS {
         let agent = Agent::start().await;
-        let gone = UdpPeer::bind(ip).await.text();
+        let dead = DeadPort::udp(ip);
+        let gone = dead.text();
         agent.udp_with("s", ip, connected_to(&gone)).await;
         agent.send("s", "", "anybody there?").await;
         let event = agent.event("s", "failed").await;
@@ -155,7 +156,8 @@ async fn nobody_there_is_told_once_and_then_forgotten() {
 async fn the_next_send_is_told_where_nobody_reads() {
     for ip in LOOPBACKS {
         let agent = Agent::start().await;
-        let gone = UdpPeer::bind(ip).await.text();
+        let dead = DeadPort::udp(ip);
+        let gone = dead.text();
         let delivery = Some(pb::Delivery { mode: pb::DeliveryMode::Pull.into(), ..Default::default() });
         agent.udp_with("s", ip, pb::UdpSocketSpec { delivery, ..connected_to(&gone) }).await;
         agent.send("s", "", "anybody there?").await;
@@ -173,7 +175,8 @@ async fn the_next_send_is_told_where_nobody_reads() {
 async fn the_next_receive_is_told_where_somebody_pulls() {
     for ip in LOOPBACKS {
         let agent = Agent::start().await;
-        let gone = UdpPeer::bind(ip).await.text();
+        let dead = DeadPort::udp(ip);
+        let gone = dead.text();
         let delivery = Some(pb::Delivery { mode: pb::DeliveryMode::Pull.into(), ..Default::default() });
         agent.udp_with("s", ip, pb::UdpSocketSpec { delivery, ..connected_to(&gone) }).await;
         agent.send("s", "", "anybody there?").await;
@@ -186,9 +189,9 @@ async fn the_next_receive_is_told_where_somebody_pulls() {
 async fn an_unconnected_socket_is_told_nothing() {
     for ip in LOOPBACKS {
         let agent = Agent::start().await;
-        let (gone, peer) = (UdpPeer::bind(ip).await.text(), UdpPeer::bind(ip).await);
+        let (dead, peer) = (DeadPort::udp(ip), UdpPeer::bind(ip).await);
         agent.udp("s", ip).await;
-        agent.send("s", &gone, "anybody there?").await;
+        agent.send("s", &dead.text(), "anybody there?").await;
         agent.send("s", &peer.text(), "you are").await;
         peer.receive().await;
         assert_eq!(agent.kinds("s").await, ["created", "bound", "sent", "sent"]);

@@ -1,27 +1,11 @@
 //! ICMP messages about datagrams: told with all that the kernel knows, and never an error of anything else.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 
 use farsock::wire::pb;
 use pb::event::Body;
 
-use crate::harness::{Agent, LOOPBACKS, Namespace, UdpPeer, datagram, error_name};
-
-/// An address where nobody takes datagrams of strangers, and nobody else can while this is held.
-struct Dead(UdpSocket);
-
-impl Dead {
-    fn new(ip: IpAddr) -> Self {
-        let socket = UdpSocket::bind((ip, 0)).unwrap();
-        // Connected with itself, it takes datagrams of itself alone.
-        socket.connect(socket.local_addr().unwrap()).unwrap();
-        Self(socket)
-    }
-
-    fn text(&self) -> String {
-        self.0.local_addr().unwrap().to_string()
-    }
-}
+use crate::harness::{Agent, DeadPort, LOOPBACKS, Namespace, UdpPeer, datagram, error_name};
 
 fn hears(ip: IpAddr, on: bool) -> pb::SocketOption {
     let name = if ip.is_ipv4() { "IP_RECVERR" } else { "IPV6_RECVERR" };
@@ -53,7 +37,7 @@ async fn count(agent: &Agent, id: &str, kind: &str) -> usize {
 async fn a_port_that_nobody_has_is_told_to_a_socket_that_is_not_connected() {
     for (ip, kind, code) in [(LOOPBACKS[0], 3, 3), (LOOPBACKS[1], 1, 4)] {
         let agent = Agent::start().await;
-        let dead = Dead::new(ip);
+        let dead = DeadPort::udp(ip);
         let local = agent.udp_with("s", ip, hearing(ip)).await;
         agent.send("s", &dead.text(), "anybody?").await;
         let (_, message) = icmp_after(&agent, "s", 0).await;
@@ -72,7 +56,7 @@ async fn a_port_that_nobody_has_is_told_to_a_socket_that_is_not_connected() {
 async fn a_message_about_one_destination_does_not_fail_a_send_to_another() {
     for ip in LOOPBACKS {
         let agent = Agent::start().await;
-        let (dead, alive) = (Dead::new(ip), UdpPeer::bind(ip).await);
+        let (dead, alive) = (DeadPort::udp(ip), UdpPeer::bind(ip).await);
         agent.udp_with("s", ip, hearing(ip)).await;
         let to = |address: &str, number: usize| datagram(address, &number.to_string());
         let mut last = 0;
@@ -105,7 +89,7 @@ async fn a_message_does_not_fail_a_read() {
     for ip in LOOPBACKS {
         for mode in [pb::DeliveryMode::Events, pb::DeliveryMode::Pull] {
             let agent = Agent::start().await;
-            let (dead, alive) = (Dead::new(ip), UdpPeer::bind(ip).await);
+            let (dead, alive) = (DeadPort::udp(ip), UdpPeer::bind(ip).await);
             let delivery = Some(pb::Delivery { mode: mode.into(), ..Default::default() });
             let local = agent.udp_with("s", ip, pb::UdpSocketSpec { delivery, ..hearing(ip) }).await;
             let trouble = async {
@@ -126,7 +110,7 @@ async fn a_message_does_not_fail_a_read() {
 async fn sockets_that_are_not_read_are_told_as_well() {
     for ip in LOOPBACKS {
         let agent = Agent::start().await;
-        let dead = Dead::new(ip);
+        let dead = DeadPort::udp(ip);
         let specs = [
             ("paused", pb::UdpSocketSpec { delivery: paused(pb::DeliveryMode::Events), ..hearing(ip) }),
             ("pulled", pb::UdpSocketSpec { delivery: paused(pb::DeliveryMode::Pull), ..hearing(ip) }),
@@ -148,7 +132,7 @@ async fn sockets_that_are_not_read_are_told_as_well() {
 async fn a_connected_socket_is_told_who_said_it() {
     for ip in LOOPBACKS {
         let agent = Agent::start().await;
-        let dead = Dead::new(ip);
+        let dead = DeadPort::udp(ip);
         agent.udp_with("s", ip, hearing(ip)).await;
         agent.connect_udp("s", &dead.text()).await;
         for _ in 0..3 {
@@ -166,7 +150,7 @@ async fn a_connected_socket_is_told_who_said_it() {
 async fn without_the_option_nothing_is_told() {
     for ip in LOOPBACKS {
         let agent = Agent::start().await;
-        let (dead, alive) = (Dead::new(ip), UdpPeer::bind(ip).await);
+        let (dead, alive) = (DeadPort::udp(ip), UdpPeer::bind(ip).await);
         let local = agent.udp("s", ip).await;
         let set = async |on| {
             let request = pb::SetSocketOptionsRequest {

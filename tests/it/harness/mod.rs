@@ -28,7 +28,7 @@ pub use datagrams::{UdpPeer, any_port, datagram};
 pub use groups::{group, told};
 pub use names::Names;
 pub use namespace::{Lab, Namespace};
-pub use peer::{LOOPBACKS, TcpPeer, within};
+pub use peer::{DeadPort, LOOPBACKS, TcpPeer, within};
 pub use process::{
     AgentProcess, QUESTION, Ran, Running, farsock, farsock_in, farsock_with_descriptors, long, memory_channel, run,
     run_farsock, skipped, tcp_channel, with_token,

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -21,6 +22,37 @@ const PATIENCE_OF_LONG_FORMS: Duration = Duration::from_secs(200);
 pub async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
     let patience = if long() { PATIENCE_OF_LONG_FORMS } else { PATIENCE };
     timeout(patience, wait).await.unwrap_or_else(|_| panic!("{what} did not come within {patience:?}"))
+}
+
+/// A port that nobody answers at, and that nobody else gets: the port of a socket that was closed may be another test's a moment later.
+pub struct DeadPort(Socket);
+
+impl DeadPort {
+    /// Bound, and not listening: whoever connects is refused.
+    pub fn tcp(ip: IpAddr) -> Self {
+        Self::bound(ip, Type::STREAM)
+    }
+
+    /// Connected with itself, it takes datagrams of itself alone: whoever else sends is told that nobody has the port.
+    pub fn udp(ip: IpAddr) -> Self {
+        let port = Self::bound(ip, Type::DGRAM);
+        port.0.connect(&port.address().into()).unwrap();
+        port
+    }
+
+    fn bound(ip: IpAddr, r#type: Type) -> Self {
+        let socket = Socket::new(Domain::for_address(SocketAddr::new(ip, 0)), r#type, None).unwrap();
+        socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    pub fn text(&self) -> String {
+        self.address().to_string()
+    }
 }
 
 /// A plain TCP socket of the test.
