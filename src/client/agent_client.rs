@@ -215,6 +215,7 @@ impl AgentClient {
             Request::LeaveGroup(request) => read(sockets.leave_group(request).await?),
             Request::BlockSource(request) => read(sockets.block_source(request).await?),
             Request::UnblockSource(request) => read(sockets.unblock_source(request).await?),
+            Request::SetSourceFilter(request) => read(sockets.set_source_filter(request).await?),
         }
     }
 

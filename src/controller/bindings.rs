@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::controller::fleet::Fleet;
 use crate::exercise::matching::{Expression, PayloadCheck};
-use crate::exercise::plan::{Membership, Payload, PayloadWanted};
+use crate::exercise::plan::{Membership, Payload, PayloadWanted, SourceFilter, listed};
 use crate::exercise::template::{Reference, Template};
 use crate::model::address::{AddressText, Endpoint, Family};
 use crate::model::group::GroupAsked;
@@ -16,6 +16,7 @@ use crate::model::id::SocketId;
 use crate::model::operation::Taken;
 use crate::model::payload::{PayloadForm, PayloadView, Shown, to_hex, with_crlf};
 use crate::model::peers::{PeerRule, Peers};
+use crate::model::source_filter::FilterAsked;
 use crate::model::view::{Hashes, SocketView};
 
 /// Sockets, messages and hosts by name. Steps that go on side by side share them.
@@ -147,6 +148,15 @@ impl<'a> Bindings<'a> {
         let Membership { group, interface, source } = membership;
         let text = |template: Option<&Template>| self.optional_text(template).map(Option::unwrap_or_default);
         GroupAsked::read(&self.text(group)?, &text(interface.as_ref())?, &text(source.as_ref())?)
+            .map_err(|violation| format!("`{}`: {}", violation.field, violation.problem))
+    }
+
+    /// The sources of a multicast group with everything put in that they refer to.
+    pub(super) fn source_filter(&self, filter: &SourceFilter) -> Result<FilterAsked, String> {
+        let SourceFilter { group, interface, mode, sources } = filter;
+        let text = |template: Option<&Template>| self.optional_text(template).map(Option::unwrap_or_default);
+        let sources = text(sources.as_ref())?;
+        FilterAsked::read(&self.text(group)?, &text(interface.as_ref())?, *mode, listed(&sources))
             .map_err(|violation| format!("`{}`: {}", violation.field, violation.problem))
     }
 

@@ -183,6 +183,10 @@ impl Runner<'_> {
                 let asked = bindings.membership(membership).map_err(Trouble::unable)?;
                 self.act(step, bindings, socket, SocketAction::Group(*change, asked)).await
             }
+            Verb::Filter { socket, filter } => {
+                let asked = bindings.source_filter(filter).map_err(Trouble::unable)?;
+                self.act(step, bindings, socket, SocketAction::Filter(asked)).await
+            }
             Verb::Accept { listener, name, peer, manual } => {
                 let peer = bindings.optional_text(peer.as_ref()).map_err(Trouble::unable)?;
                 if *manual {
@@ -241,7 +245,7 @@ impl Runner<'_> {
         let socket = bindings.socket(name).map_err(Trouble::unable)?;
         let action = self.on(&socket.id, action);
         let outcome = self.call(step, &action, &self.options(step)).await?;
-        if let Yield::Socket(view, _) | Yield::Groups(view, _) = &outcome.yielded {
+        if let Yield::Socket(view, _) | Yield::Groups(view, _) | Yield::Filters(view, _) = &outcome.yielded {
             bindings.learn(name, view);
         }
         self.judge(step, &outcome)

@@ -159,6 +159,8 @@ step_file! {
     block: Text,
     /// Want a source again.
     unblock: Text,
+    /// Set all sources of a group at once.
+    filter: Text,
     /// Wait until the peer has acknowledged everything.
     flush: Text,
     /// Take the remote address from a UDP socket.
@@ -197,6 +199,10 @@ step_file! {
     group: Text,
     /// The interface: a name, an index, an address, or `all`.
     interface: Text,
+    /// What the sources are: `include`, the only ones that are wanted, or `exclude`, those that are not.
+    mode: Text,
+    /// The sources of a group, with commas.
+    sources: Text,
 
     // Settings of a socket.
     /// The IP version of a new socket.

@@ -112,6 +112,7 @@ pub fn describe(event: &Event) -> String {
         Event::GroupLeft(membership) => format!("left {membership}"),
         Event::SourceBlocked(membership) => format!("blocked {membership}"),
         Event::SourceUnblocked(membership) => format!("unblocked {membership}"),
+        Event::SourceFilterSet(filter) => format!("receives of {filter}"),
         Event::Attached => "taken over by a stream".to_owned(),
         Event::Detached { to_client, from_client, lost } => {
             let lost = if *lost > 0 { format!(", {} lost", bytes_text(*lost)) } else { String::new() };

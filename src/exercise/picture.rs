@@ -260,6 +260,7 @@ pub(super) fn look(event: &Event) -> Option<Look> {
         Event::GroupLeft(membership) => look(Tone::Plain, "leave", membership.to_string()),
         Event::SourceBlocked(membership) => look(Tone::Plain, "block", membership.to_string()),
         Event::SourceUnblocked(membership) => look(Tone::Plain, "unblock", membership.to_string()),
+        Event::SourceFilterSet(filter) => look(Tone::Plain, "filter", filter.to_string()),
         Event::Aborted => look(Tone::Trouble, "abort", String::new()),
         Event::Closed(_) => look(Tone::End, "closed", String::new()),
         Event::ConnectFailed { error: None, .. } => look(Tone::Trouble, "connect: no answer", String::new()),

@@ -22,6 +22,7 @@ use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::SocketOption;
 use crate::model::payload::Pattern;
 use crate::model::socket::{AcceptPolicy, CloseReason, Direction, HalfOpenPolicy, SocketState};
+use crate::model::source_filter::FilterMode;
 use crate::model::spec::{Attempts, Retry};
 use crate::model::tcp::TcpState;
 
@@ -215,6 +216,13 @@ pub enum Verb {
         /// Which one.
         membership: Membership,
     },
+    /// Sets all sources of a multicast group.
+    Filter {
+        /// The socket.
+        socket: String,
+        /// Which ones.
+        filter: SourceFilter,
+    },
     /// Looks up a name.
     Resolve {
         /// What is looked up.
@@ -275,6 +283,7 @@ impl Verb {
             Self::Group { change: GroupChange::Leave, .. } => "leave",
             Self::Group { change: GroupChange::Block, .. } => "block",
             Self::Group { change: GroupChange::Unblock, .. } => "unblock",
+            Self::Filter { .. } => "filter",
             Self::Resolve { .. } => "resolve",
             Self::Parse { .. } => "parse",
             Self::Together { .. } => "together",
@@ -314,6 +323,7 @@ impl Verb {
             | Self::Abort { socket }
             | Self::Set { socket, .. }
             | Self::Group { socket, .. }
+            | Self::Filter { socket, .. }
             | Self::Expect { socket, .. } => Some(socket),
             Self::Accept { listener, .. } => Some(listener),
             Self::Order { events } => events.first().map(|event| event.socket.as_str()),
@@ -386,6 +396,24 @@ pub struct Membership {
     pub interface: Option<Template>,
     /// The only source; any where absent.
     pub source: Option<Template>,
+}
+
+/// The sources of a multicast group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceFilter {
+    /// The group.
+    pub group: Template,
+    /// The interface; all where the group was joined, where absent.
+    pub interface: Option<Template>,
+    /// What the sources are.
+    pub mode: FilterMode,
+    /// The sources, with commas; none where absent.
+    pub sources: Option<Template>,
+}
+
+/// What a list has, of which a file writes the entries with commas between them.
+pub fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
 }
 
 /// What a socket does once it is made.

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::exercise::fields::{FIELDS, Field, Holds};
 use crate::exercise::words::grammar::{
-    ACCEPTING, ADDRESS_KINDS, ALWAYS, DELIVERIES, DIRECTIONS, FAMILIES, FLOW, HALF_OPEN, HOW, TRANSPORTS, VERBS,
-    VerbWords, error_names,
+    ACCEPTING, ADDRESS_KINDS, ALWAYS, DELIVERIES, DIRECTIONS, FAMILIES, FILTER_MODES, FLOW, HALF_OPEN, HOW, TRANSPORTS,
+    VERBS, VerbWords, error_names,
 };
 use crate::model::event::Event;
 use crate::model::memory::SocketMemory;
@@ -198,6 +198,7 @@ fn held(field: &Field) -> Value {
         "direction" => one_of(DIRECTIONS.map(|(word, _)| word)),
         "delivery" => one_of(DELIVERIES.map(|(word, _)| word)),
         "how" => one_of(HOW.map(|(word, _)| word)),
+        "mode" => one_of(FILTER_MODES.map(|(word, _)| word)),
         "event" => one_of(Event::KINDS.iter().copied()),
         "state" => one_of(SocketState::ALL.map(SocketState::name)),
         "tcp_state" => one_of(TcpState::ALL.map(TcpState::name)),

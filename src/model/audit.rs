@@ -123,6 +123,10 @@ fn socket(action: &SocketAction, details: &mut Vec<(&'static str, Detail)>) {
             details.push(("group", Detail::of(asked.group)));
             details.extend(asked.source.map(|source| ("source", Detail::of(source))));
         }
+        SocketAction::Filter(asked) => {
+            details.push(("group", Detail::of(asked.group)));
+            details.push(("filter", Detail::of(&asked.filter)));
+        }
         SocketAction::Shutdown(how) => details.push(("how", Detail::Text(format!("{how:?}").to_lowercase()))),
         SocketAction::Listen { .. }
         | SocketAction::Accept
@@ -194,7 +198,7 @@ impl Ended {
 fn yielded(yielded: &Yield, details: &mut Vec<(&'static str, Detail)>) {
     match yielded {
         Yield::Nothing | Yield::Options(_) => {}
-        Yield::Socket(socket, _) | Yield::Groups(socket, _) => {
+        Yield::Socket(socket, _) | Yield::Groups(socket, _) | Yield::Filters(socket, _) => {
             details.extend([("socket", Detail::of(&socket.id)), ("socket_uid", Detail::Number(socket.uid.0))]);
             details.extend(socket.status.local.as_ref().map(|local| ("local", Detail::of(local))));
             details.extend(socket.status.remote.as_ref().map(|remote| ("remote", Detail::of(remote))));

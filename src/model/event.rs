@@ -16,6 +16,7 @@ use crate::model::id::{RequestId, SocketId, SocketUid};
 use crate::model::operation::ShutdownHow;
 use crate::model::option::OptionResult;
 use crate::model::socket::Closing;
+use crate::model::source_filter::GroupFilter;
 use crate::model::time::Timestamp;
 use crate::model::verify::PatternDifference;
 
@@ -209,6 +210,8 @@ kinds! {
     SourceBlocked(Box<Membership>) => "source_blocked", false;
     /// A source of a group is wanted again.
     SourceUnblocked(Box<Membership>) => "source_unblocked", false;
+    /// The sources that are wanted of a group, or those that are not, were set as a whole.
+    SourceFilterSet(Box<GroupFilter>) => "source_filter_set", false;
     /// Something failed.
     Failed { error: SocketError } => "failed", true;
     /// A connection was reset from here.

@@ -8,6 +8,7 @@ use crate::model::address::{Family, Zone, parse_zone};
 use crate::model::error::SocketError;
 use crate::model::id::shorten;
 use crate::model::refusal::{Problem, Violation};
+use crate::model::source_filter::{FilterMode, GroupFilter};
 
 /// What is to become of a membership. RFC 3678, section 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,17 +94,10 @@ impl GroupAsked {
         })?;
         let interface =
             InterfaceText::parse(interface).map_err(|problem| Violation { field: "interface".to_owned(), problem })?;
-        let host = |ip: &IpAddr| !ip.is_multicast() && !ip.is_unspecified();
         let source = match source {
             "" => None,
-            text => Some(text.parse::<IpAddr>().ok().filter(host).ok_or_else(|| {
-                let problem = format!("`{}` is not the IP address of a host, such as 10.0.0.2", shorten(text));
-                Violation::new("source", problem)
-            })?),
+            text => Some(source_host(text, ip).map_err(|problem| Violation { field: "source".to_owned(), problem })?),
         };
-        if let Some(source) = source.filter(|source| Family::of(*source) != Family::of(ip)) {
-            return Err(Violation::new("source", format!("`{source}` is not of the IP version of `{ip}`")));
-        }
         Ok(Self { group: ip, interface, source })
     }
 
@@ -111,6 +105,18 @@ impl GroupAsked {
     pub fn family(&self) -> Family {
         Family::of(self.group)
     }
+}
+
+/// The address of a host that sends to a group.
+pub(super) fn source_host(text: &str, group: IpAddr) -> Result<IpAddr, Problem> {
+    let host = |ip: &IpAddr| !ip.is_multicast() && !ip.is_unspecified();
+    let source = text.parse::<IpAddr>().ok().filter(host).ok_or_else(|| {
+        Problem::new(format!("`{}` is not the IP address of a host, such as 10.0.0.2", shorten(text)))
+    })?;
+    if Family::of(source) != Family::of(group) {
+        return Err(Problem::new(format!("`{source}` is not of the IP version of `{group}`")));
+    }
+    Ok(source)
 }
 
 /// An interface of the agent's host; the default stands for one that the kernel has not told.
@@ -231,6 +237,20 @@ impl Memberships {
         }
     }
 
+    /// Lets a filter take the place of all that was there on its interface.
+    pub fn filter(&mut self, new: &GroupFilter) {
+        let GroupFilter { group, interface, filter } = new;
+        let at = |source| Membership { group: *group, interface: interface.clone(), source };
+        self.leave(&at(None));
+        match filter.mode {
+            FilterMode::Include => {
+                let joined = |source: &IpAddr| Joined { membership: at(Some(*source)), blocked: Vec::new() };
+                self.0.extend(filter.sources.iter().map(joined));
+            }
+            FilterMode::Exclude => self.0.push(Joined { membership: at(None), blocked: filter.sources.clone() }),
+        }
+    }
+
     fn any_source(&mut self, at: &Membership) -> Option<&mut Joined> {
         self.0.iter_mut().find(|joined| joined.membership.is_at(at) && joined.membership.source.is_none())
     }
@@ -239,6 +259,7 @@ impl Memberships {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::source_filter::SourceFilter;
 
     fn membership(index: u32, source: &str) -> Membership {
         let interface = InterfaceId { index, name: format!("eth{index}").into() };
@@ -280,6 +301,25 @@ mod tests {
         groups.leave(&membership(1, ""));
         assert_eq!(groups.0.len(), 1);
         assert!(groups.has(&membership(2, "10.0.0.2")));
+    }
+
+    #[test]
+    fn a_filter_takes_the_place_of_what_was_there() {
+        let filter = |mode, sources: &[&str]| GroupFilter {
+            group: membership(1, "").group,
+            interface: membership(1, "").interface,
+            filter: SourceFilter { mode, sources: sources.iter().map(|text| text.parse().unwrap()).collect() },
+        };
+        let mut groups = Memberships::default();
+        groups.join(&membership(1, ""));
+        groups.join(&membership(2, ""));
+        groups.filter(&filter(FilterMode::Include, &["10.0.0.1", "10.0.0.2"]));
+        assert_eq!(groups.len(), 3);
+        assert!(groups.has(&membership(1, "10.0.0.1")) && groups.has(&membership(1, "10.0.0.2")));
+        assert!(!groups.has(&membership(1, "")) && groups.has(&membership(2, "")));
+        groups.filter(&filter(FilterMode::Exclude, &["10.0.0.1"]));
+        assert_eq!((groups.0.len(), groups.len()), (2, 3));
+        assert_eq!(groups.0[1].blocked, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub mod policy;
 pub mod refusal;
 pub mod session;
 pub mod socket;
+pub mod source_filter;
 pub mod spec;
 pub mod tcp;
 pub mod time;

@@ -13,6 +13,7 @@ use crate::model::group::{GroupAsked, GroupChange, GroupResult};
 use crate::model::id::{InstanceId, Principal, RequestId, SessionId, SocketId, SocketUid, WatcherId};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::session::{LeaseView, Retention, SessionSpec, SessionState};
+use crate::model::source_filter::{FilterAsked, FilterResult};
 use crate::model::spec::{Attempts, Retry, SocketSpec};
 use crate::model::time::Timestamp;
 use crate::model::view::SocketView;
@@ -60,11 +61,13 @@ pub enum Operation {
     Block,
     /// setsockopt(2) with MCAST_UNBLOCK_SOURCE.
     Unblock,
+    /// setsockopt(2) or getsockopt(2) with MCAST_MSFILTER.
+    Filter,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Create,
         Self::LookUp,
         Self::Bind,
@@ -85,6 +88,7 @@ impl Operation {
         Self::Leave,
         Self::Block,
         Self::Unblock,
+        Self::Filter,
     ];
 }
 
@@ -111,6 +115,7 @@ impl fmt::Display for Operation {
             Self::Leave => "leave",
             Self::Block => "block",
             Self::Unblock => "unblock",
+            Self::Filter => "filter",
         })
     }
 }
@@ -316,6 +321,8 @@ pub enum SocketAction {
     SetOptions(Vec<SocketOption>),
     /// Join or leave a multicast group, block or unblock a source of one.
     Group(GroupChange, GroupAsked),
+    /// Set the source filter of a multicast group.
+    Filter(FilterAsked),
 }
 
 impl Action {
@@ -374,6 +381,7 @@ impl Action {
                 SocketAction::Group(GroupChange::Leave, _) => Method::LeaveGroup,
                 SocketAction::Group(GroupChange::Block, _) => Method::BlockSource,
                 SocketAction::Group(GroupChange::Unblock, _) => Method::UnblockSource,
+                SocketAction::Filter(_) => Method::SetSourceFilter,
             },
         }
     }
@@ -405,6 +413,7 @@ pub enum Method {
     LeaveGroup,
     BlockSource,
     UnblockSource,
+    SetSourceFilter,
 }
 
 /// A session as it is at one moment.
@@ -498,6 +507,8 @@ pub enum Yield {
     Options(Vec<OptionResult>),
     /// A socket, and what became of its memberships.
     Groups(Box<SocketView>, Vec<GroupResult>),
+    /// A socket, and what became of the source filters of a group.
+    Filters(Box<SocketView>, Vec<FilterResult>),
 }
 
 /// How an operation went.

@@ -325,6 +325,7 @@ impl SocketStatus {
             Event::GroupLeft(membership) => self.groups.leave(membership),
             Event::SourceBlocked(membership) => self.groups.block(membership),
             Event::SourceUnblocked(membership) => self.groups.unblock(membership),
+            Event::SourceFilterSet(filter) => self.groups.filter(filter),
             Event::Closed(closing) => {
                 // The kernel leaves them with the socket.
                 self.groups = Memberships::default();

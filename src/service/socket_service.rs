@@ -8,7 +8,7 @@ use crate::service::access::{Access, end};
 use crate::service::transfer::{self, TransferStream};
 use crate::service::{carry_out, next_page, page_size, page_token, refused};
 use crate::wire::pb::socket_service_server::SocketService;
-use crate::wire::{address, call, option, pb, socket, status};
+use crate::wire::{address, call, option, pb, socket, source_filter, status};
 
 /// The sockets of an agent, as RPCs.
 #[derive(Clone)]
@@ -156,6 +156,26 @@ impl SocketService for SocketRpcs {
         request: Request<pb::UnblockSourceRequest>,
     ) -> Result<Response<pb::UnblockSourceResponse>, Status> {
         carry_out(&self.0, request).await
+    }
+
+    async fn set_source_filter(
+        &self,
+        request: Request<pb::SetSourceFilterRequest>,
+    ) -> Result<Response<pb::SetSourceFilterResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
+    async fn get_source_filter(
+        &self,
+        request: Request<pb::GetSourceFilterRequest>,
+    ) -> Result<Response<pb::GetSourceFilterResponse>, Status> {
+        let (caller, request) = self.0.admit(request)?;
+        let session = address::session_id(&request.session_id).map_err(status::invalid)?;
+        let socket = address::socket_id(&request.socket_id).map_err(status::invalid)?;
+        let (group, interface) = source_filter::place(&request).map_err(status::invalid)?;
+        let filters = self.0.sockets.source_filters(&caller.owner, &session, &socket, (group, &interface));
+        let filters = filters.map_err(refused)?.iter().map(pb::SourceFilterResult::from).collect();
+        Ok(Response::new(pb::GetSourceFilterResponse { filters }))
     }
 
     async fn get_socket_options(

@@ -362,6 +362,7 @@ fn operation_of(action: &Action) -> Operation {
             SocketAction::Abort { .. } => Operation::Abort,
             SocketAction::SetOptions(_) => Operation::SetOption,
             SocketAction::Group(change, _) => group::operation(*change),
+            SocketAction::Filter(_) => Operation::Filter,
         },
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: the status changes only together with the event that tells of the change, under the lock of the log. So the statuses of all
 //! sockets, read under that lock, are those right after its newest event.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::eventlog::hub::{Appender, Hub};
 use crate::model::address::{Family, Transport};
 use crate::model::event::Event;
+use crate::model::group::InterfaceId;
 use crate::model::id::{RequestId, SessionId, SocketId, SocketUid};
 use crate::model::labels::Labels;
 use crate::model::memory::SocketMemory;
@@ -21,6 +23,7 @@ use crate::model::option_table::OPTIONS;
 use crate::model::payload::Pattern;
 use crate::model::peers::Peers;
 use crate::model::socket::{AcceptPolicy, Conduct, SocketState, SocketStatus};
+use crate::model::source_filter::FilterResult;
 use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
 use crate::model::verify::{PatternDifference, Verification, Verifier};
@@ -318,6 +321,20 @@ impl Cell {
             }
         };
         Some(all.into_iter().map(read).collect())
+    }
+
+    /// The filters of a group in these places, as the kernel has them. Absent when the socket is closed.
+    pub(super) fn source_filters(&self, group: IpAddr, places: Vec<InterfaceId>) -> Option<Vec<FilterResult>> {
+        let socket = lock(&self.socket);
+        let socket = socket.as_ref()?;
+        let read = |interface: InterfaceId| match socket.source_filter(interface.index, group) {
+            Ok(filter) => FilterResult { group, interface, filter: Some(filter), error: None },
+            Err(errno) => {
+                let error = SocketError::new(errno, Operation::Filter, "getsockopt").about(&group.to_string());
+                FilterResult { group, interface, filter: None, error: Some(error) }
+            }
+        };
+        Some(places.into_iter().map(read).collect())
     }
 }
 

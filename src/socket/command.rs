@@ -15,7 +15,9 @@ use crate::model::operation::{ShutdownHow, Take, Taken, WriteFlags};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
 use crate::model::socket::CloseReason;
+use crate::model::source_filter::FilterResult;
 use crate::socket::group::GroupOrder;
+use crate::socket::source_filter::FilterOrder;
 use crate::socket::transfer::Attachment;
 use crate::socket::usage::ListenerPlace;
 use crate::sys::control::Marks;
@@ -75,6 +77,7 @@ pub(super) enum Order {
     SetDelivery(DeliveryChange),
     SetOptions(Vec<SocketOption>),
     Group(GroupOrder),
+    Filter(FilterOrder),
     /// Let a stream have the connection.
     Attach(Box<Attachment>),
     /// Close it, if the policy does not allow any more what it holds.
@@ -152,6 +155,7 @@ pub(super) enum Brought {
     Taken(Taken),
     Options(Vec<OptionResult>),
     Groups(Vec<GroupResult>),
+    Filters(Vec<FilterResult>),
 }
 
 /// How an order ended.

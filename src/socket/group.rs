@@ -10,6 +10,7 @@ use crate::model::group::{GroupAsked, GroupChange, GroupResult, InterfaceId, Int
 use crate::model::operation::{Operation, Yield};
 use crate::model::policy::permit::Permitted;
 use crate::model::refusal::{Quota, Refusal};
+use crate::model::source_filter::FilterMode;
 use crate::socket::cell::Cell;
 use crate::socket::command::{Brought, Ending, Order, Ticket};
 use crate::socket::driver::Driver;
@@ -23,7 +24,7 @@ pub(super) struct GroupOrder {
     group: IpAddr,
     source: Option<IpAddr>,
     /// Where. The default stands for the kernel's choice; with none at all there is no interface that can do it.
-    places: Vec<InterfaceId>,
+    pub(super) places: Vec<InterfaceId>,
 }
 
 impl Run<'_> {
@@ -55,7 +56,7 @@ impl Run<'_> {
     }
 }
 
-fn has_room(wanted: usize, limit: u32) -> Result<(), Refusal> {
+pub(super) fn has_room(wanted: usize, limit: u32) -> Result<(), Refusal> {
     if wanted <= limit as usize {
         return Ok(());
     }
@@ -63,7 +64,7 @@ fn has_room(wanted: usize, limit: u32) -> Result<(), Refusal> {
 }
 
 /// Finds the interfaces of a change. `within` is what stands before the fields' names.
-fn group_order(
+pub(super) fn group_order(
     change: GroupChange,
     asked: &GroupAsked,
     family: Family,
@@ -184,13 +185,13 @@ impl Driver {
     /// The interface that the kernel chose for a change: the one where what it has differs from what the events tell.
     fn chosen(&self, change: GroupChange, made: &Membership) -> Option<InterfaceId> {
         let groups = self.cell.status().groups.clone();
-        let filter = |index| self.socket.group_filter(index, made.group);
+        let filter = |index| self.socket.source_filter(index, made.group).ok();
         if change == GroupChange::Join {
             let new = interface::all().ok()?.into_iter().find(|interface| {
                 let place = InterfaceId { index: interface.index, name: interface.name.clone() };
                 let has = filter(place.index).is_some_and(|filter| match made.source {
-                    None => !filter.include,
-                    source => filter.include && filter.lists(source),
+                    None => filter.mode == FilterMode::Exclude,
+                    source => filter.mode == FilterMode::Include && filter.lists(source),
                 });
                 has && !groups.has(&Membership { interface: place, ..made.clone() })
             });

@@ -33,6 +33,7 @@ mod record;
 mod room;
 mod session;
 mod sockets;
+mod source_filter;
 mod stream;
 mod task;
 mod tcp;

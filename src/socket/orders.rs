@@ -43,6 +43,7 @@ impl Driver {
             Order::SetDelivery(change) => self.set_delivery(ticket, change),
             Order::SetOptions(options) => self.set_options(ticket, &options),
             Order::Group(order) => self.change_group(ticket, order),
+            Order::Filter(order) => self.set_source_filter(ticket, order),
             Order::Judge => self.judge(ticket),
             Order::Attach(attachment) => self.attach(ticket, *attachment),
             Order::Cancel(request) => {

@@ -165,6 +165,7 @@ impl<'a> Run<'a> {
             SocketAction::Send { datagrams, interval } => return self.send(&cell, datagrams, interval).await,
             SocketAction::Receive(take) => return self.receive(&cell, take).await,
             SocketAction::Group(change, asked) => return self.change_group(&cell, change, &asked).await,
+            SocketAction::Filter(asked) => return self.set_source_filter(&cell, asked).await,
             SocketAction::Listen { backlog } => Order::Listen { backlog, place: None },
             SocketAction::Accept => Order::Accept,
             SocketAction::Disconnect => Order::Disconnect,
@@ -450,6 +451,9 @@ impl Session {
     }
 }
 
+/// What is said of a TCP socket that is to have to do with groups.
+pub(super) const NO_MULTICAST: &str = "is a TCP socket: only UDP has multicast";
+
 /// Refuses what does not fit the socket's transport or the way in which it is used.
 fn check_fit(cell: &Cell, action: &SocketAction) -> Result<(), Refusal> {
     let direction = cell.conduct().direction;
@@ -462,7 +466,7 @@ fn check_fit(cell: &Cell, action: &SocketAction) -> Result<(), Refusal> {
         (SocketAction::Write { .. }, Transport::Udp) => wrong_transport("is a UDP socket: SendDatagrams is meant"),
         (SocketAction::Flush, Transport::Udp) => wrong_transport("is a UDP socket: nobody acknowledges datagrams"),
         (SocketAction::Send { .. }, Transport::Tcp) => wrong_transport("is a TCP socket: WriteSocket is meant"),
-        (SocketAction::Group(..), Transport::Tcp) => wrong_transport("is a TCP socket: only UDP has multicast"),
+        (SocketAction::Group(..) | SocketAction::Filter(_), Transport::Tcp) => wrong_transport(NO_MULTICAST),
         (SocketAction::Disconnect, Transport::Tcp) => {
             wrong_transport("is a TCP socket: ShutdownSocket, CloseSocket or AbortSocket is meant")
         }

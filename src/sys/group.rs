@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 
 use crate::model::errno::Errno;
 use crate::model::group::GroupChange;
+use crate::model::source_filter::{FilterMode, SourceFilter};
 use crate::sys::option::{get_raw, set_raw};
 
 /// `struct sockaddr_storage`.
@@ -18,22 +19,6 @@ const FIRST: usize = align_of::<libc::sockaddr_storage>();
 const SOURCES: usize = FIRST + ADDRESS + 2 * size_of::<u32>();
 /// How many sources of a filter are read: more than the kernel takes unless it is told to (net.ipv4.igmp_max_msf, net.ipv6.mld_max_msf).
 const ROOM: usize = 128;
-
-/// From whom a socket receives what is sent to a group on an interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupFilter {
-    /// Only from the sources; otherwise from all others.
-    pub include: bool,
-    /// The sources.
-    pub sources: Vec<IpAddr>,
-}
-
-impl GroupFilter {
-    /// Whether it lists a source.
-    pub fn lists(&self, source: Option<IpAddr>) -> bool {
-        source.is_some_and(|source| self.sources.contains(&source))
-    }
-}
 
 /// Joins or leaves a group, or blocks or unblocks a source of it. Interface 0 leaves the choice to the kernel. setsockopt(2).
 pub(super) fn change(
@@ -64,18 +49,43 @@ pub(super) fn change(
     set_raw(&socket, level(group), number, &request[..length])
 }
 
-/// The filter of a group on an interface; absent where the socket has not joined it. getsockopt(2): MCAST_MSFILTER.
-pub fn filter(socket: impl AsFd, interface: u32, group: IpAddr) -> Option<GroupFilter> {
-    let mut request = vec![0; SOURCES + ROOM * ADDRESS];
+/// The filter of a group on an interface; EADDRNOTAVAIL where the socket has not joined it. getsockopt(2): MCAST_MSFILTER.
+pub fn filter(socket: impl AsFd, interface: u32, group: IpAddr) -> Result<SourceFilter, Errno> {
+    let mut request = filter_request(interface, group, libc::MCAST_EXCLUDE, ROOM)?;
+    get_raw(&socket, level(group), libc::MCAST_MSFILTER, &mut request)?;
+    let number = |at: usize| request[at..at + 4].try_into().map(u32::from_ne_bytes).map_err(|_| Errno::EINVAL);
+    let mode = if number(SOURCES - 8)? == libc::MCAST_INCLUDE.cast_unsigned() {
+        FilterMode::Include
+    } else {
+        FilterMode::Exclude
+    };
+    let count = number(SOURCES - 4)? as usize;
+    let sources = request[SOURCES..].chunks_exact(ADDRESS).take(count);
+    Ok(SourceFilter { mode, sources: sources.filter_map(read_address).collect() })
+}
+
+/// Lets a filter take the place of the one that a group has on an interface. setsockopt(2): MCAST_MSFILTER.
+pub(super) fn set_filter(socket: impl AsFd, interface: u32, group: IpAddr, filter: &SourceFilter) -> Result<(), Errno> {
+    let mode = match filter.mode {
+        FilterMode::Include => libc::MCAST_INCLUDE,
+        FilterMode::Exclude => libc::MCAST_EXCLUDE,
+    };
+    let mut request = filter_request(interface, group, mode, filter.sources.len())?;
+    for (into, source) in request[SOURCES..].chunks_exact_mut(ADDRESS).zip(&filter.sources) {
+        write_address(into, *source);
+    }
+    set_raw(&socket, level(group), libc::MCAST_MSFILTER, &request)
+}
+
+/// A `struct group_filter` with room for so many sources.
+fn filter_request(interface: u32, group: IpAddr, mode: c_int, room: usize) -> Result<Vec<u8>, Errno> {
+    let mut request = vec![0; SOURCES + room * ADDRESS];
     request[..4].copy_from_slice(&interface.to_ne_bytes());
     write_address(&mut request[FIRST..], group);
-    let room = u32::try_from(ROOM).ok()?;
+    request[SOURCES - 8..SOURCES - 4].copy_from_slice(&mode.to_ne_bytes());
+    let room = u32::try_from(room).map_err(|_| Errno::ENOBUFS)?;
     request[SOURCES - 4..SOURCES].copy_from_slice(&room.to_ne_bytes());
-    get_raw(&socket, level(group), libc::MCAST_MSFILTER, &mut request).ok()?;
-    let mode = c_int::from_ne_bytes(request[SOURCES - 8..SOURCES - 4].try_into().ok()?);
-    let count = u32::from_ne_bytes(request[SOURCES - 4..SOURCES].try_into().ok()?);
-    let sources = request[SOURCES..].chunks_exact(ADDRESS).take(count as usize);
-    Some(GroupFilter { include: mode == libc::MCAST_INCLUDE, sources: sources.filter_map(read_address).collect() })
+    Ok(request)
 }
 
 const fn level(group: IpAddr) -> c_int {
@@ -124,25 +134,36 @@ mod tests {
             let (group, one, two) = (ip(group), ip(one), ip(two));
             let done = |what, source| change(&socket, what, lo, group, source);
             let told = || filter(&socket, lo, group);
-            assert_eq!(told(), None);
+            let only = |sources: &[IpAddr]| SourceFilter { mode: FilterMode::Include, sources: sources.to_vec() };
+            let not = |sources: &[IpAddr]| SourceFilter { mode: FilterMode::Exclude, sources: sources.to_vec() };
+            assert_eq!(told(), Err(Errno::EADDRNOTAVAIL));
+            assert_eq!(set_filter(&socket, lo, group, &not(&[])), Err(Errno::EINVAL));
             assert_eq!(done(GroupChange::Leave, None), Err(Errno::EADDRNOTAVAIL));
 
             done(GroupChange::Join, None).unwrap();
             assert_eq!(done(GroupChange::Join, None), Err(Errno::EADDRINUSE));
-            assert_eq!(told(), Some(GroupFilter { include: false, sources: vec![] }));
+            assert_eq!(told(), Ok(not(&[])));
             done(GroupChange::Block, Some(one)).unwrap();
-            assert_eq!(told(), Some(GroupFilter { include: false, sources: vec![one] }));
+            assert_eq!(told(), Ok(not(&[one])));
             done(GroupChange::Unblock, Some(one)).unwrap();
             done(GroupChange::Leave, None).unwrap();
-            assert_eq!(told(), None);
+            assert_eq!(told(), Err(Errno::EADDRNOTAVAIL));
 
             done(GroupChange::Join, Some(one)).unwrap();
             done(GroupChange::Join, Some(two)).unwrap();
-            assert_eq!(told(), Some(GroupFilter { include: true, sources: vec![one, two] }));
+            assert_eq!(told(), Ok(only(&[one, two])));
             assert!(told().unwrap().lists(Some(two)) && !told().unwrap().lists(None));
             done(GroupChange::Leave, Some(one)).unwrap();
             done(GroupChange::Leave, Some(two)).unwrap();
-            assert_eq!(told(), None, "without sources, the group is left");
+            assert_eq!(told(), Err(Errno::EADDRNOTAVAIL), "without sources, the group is left");
+
+            done(GroupChange::Join, None).unwrap();
+            for filter in [only(&[one, two]), not(&[two]), only(&[two]), not(&[])] {
+                set_filter(&socket, lo, group, &filter).unwrap();
+                assert_eq!(told(), Ok(filter));
+            }
+            set_filter(&socket, lo, group, &only(&[])).unwrap();
+            assert_eq!(told(), Err(Errno::EADDRNOTAVAIL), "that is to leave");
             assert_eq!(change(&socket, GroupChange::Join, 1_000_000, group, None), Err(Errno::ENODEV));
         }
     }

@@ -20,11 +20,11 @@ use crate::model::memory::SocketMemory;
 use crate::model::operation::{ShutdownHow, WriteFlags};
 use crate::model::option::{OptionSpec, OptionValue};
 use crate::model::policy::permit::Permitted;
+use crate::model::source_filter::SourceFilter;
 use crate::model::tcp::{TcpInfo, TcpState};
 use crate::model::view::{AcceptQueue, Queues, Readiness};
 use crate::sys::control::{Ancillary, ERROR_ROOM, Marks, QueuedError};
-use crate::sys::group::{self, GroupFilter};
-use crate::sys::{buffer, diag, option};
+use crate::sys::{buffer, diag, group, option};
 
 /// How many of them this process has open.
 static OPEN: AtomicU64 = AtomicU64::new(0);
@@ -271,9 +271,19 @@ impl Socket {
         group::change(self, change, interface, group.get(), source)
     }
 
-    /// From whom it receives what is sent to a group on an interface; absent where it has not joined. getsockopt(2): MCAST_MSFILTER.
-    pub fn group_filter(&self, interface: u32, group: IpAddr) -> Option<GroupFilter> {
+    /// From whom it receives what is sent to a group on an interface; EADDRNOTAVAIL where it has not joined. getsockopt(2): MCAST_MSFILTER.
+    pub fn source_filter(&self, interface: u32, group: IpAddr) -> Result<SourceFilter, Errno> {
         group::filter(self, interface, group)
+    }
+
+    /// Changes all of that at once. setsockopt(2): MCAST_MSFILTER.
+    pub fn set_source_filter(
+        &self,
+        interface: u32,
+        group: Permitted<IpAddr>,
+        filter: &SourceFilter,
+    ) -> Result<(), Errno> {
+        group::set_filter(self, interface, group.get(), filter)
     }
 
     /// Whether the kernel has done with the connection: state CLOSE. tcp(7): TCP_INFO.

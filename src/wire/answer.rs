@@ -1,7 +1,7 @@
 //! Answers to changing requests as a client reads them: the other direction of [`response`](crate::wire::response).
 
 use crate::model::operation::{Outcome, Taken, Yield};
-use crate::wire::{address, call, group, option, payload, pb, session, socket};
+use crate::wire::{address, call, group, option, payload, pb, session, socket, source_filter};
 
 /// An answer that a client can read.
 pub trait ReadAnswer {
@@ -29,6 +29,21 @@ fn with_groups(sent: Option<&pb::Socket>, groups: &[pb::GroupResult], report: Op
         None => Yield::Nothing,
         Some(sent) => {
             Yield::Groups(Box::new(socket::read(sent)?), groups.iter().filter_map(group::read_result).collect())
+        }
+    };
+    outcome(yielded, report)
+}
+
+fn with_filters(
+    sent: Option<&pb::Socket>,
+    filters: &[pb::SourceFilterResult],
+    report: Option<pb::Report>,
+) -> Option<Outcome> {
+    let yielded = match sent {
+        None => Yield::Nothing,
+        Some(sent) => {
+            let filters = filters.iter().filter_map(source_filter::read_result).collect();
+            Yield::Filters(Box::new(socket::read(sent)?), filters)
         }
     };
     outcome(yielded, report)
@@ -72,6 +87,7 @@ answers! {
     LeaveGroupResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
     BlockSourceResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
     UnblockSourceResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
+    SetSourceFilterResponse, |sent| with_filters(sent.socket.as_ref(), &sent.filters, sent.report);
     SetSocketOptionsResponse, |sent| {
         outcome(Yield::Options(sent.options.iter().filter_map(option::read_result).collect()), sent.report)
     };

@@ -192,11 +192,11 @@ macro_rules! pairs {
 pairs! {
     Operation, pb::Operation,
     Create, LookUp, Bind, Listen, Accept, Connect, Disconnect, Write, Send, Receive, Shutdown, Close, Abort, SetOption, GetOption,
-    Route, Join, Leave, Block, Unblock
+    Route, Join, Leave, Block, Unblock, Filter
 }
 
 fn read_operation(number: i32) -> Option<Operation> {
-    const ALL: [Operation; 20] = [
+    const ALL: [Operation; 21] = [
         Operation::Create,
         Operation::LookUp,
         Operation::Bind,
@@ -217,6 +217,7 @@ fn read_operation(number: i32) -> Option<Operation> {
         Operation::Leave,
         Operation::Block,
         Operation::Unblock,
+        Operation::Filter,
     ];
     ALL.into_iter().find(|operation| i32::from(pb::Operation::from(*operation)) == number)
 }

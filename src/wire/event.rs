@@ -11,7 +11,7 @@ use crate::model::id::{RequestId, SocketId, SocketUid, shorten};
 use crate::model::operation::ShutdownHow;
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
-use crate::wire::{address, call, delivery, group, option, payload, pb, socket, verify};
+use crate::wire::{address, call, delivery, group, option, payload, pb, socket, source_filter, verify};
 
 // === Filter ===
 
@@ -198,6 +198,9 @@ pub(super) fn body(event: &Event, view: &PayloadView) -> Option<pb::event::Body>
         Event::SourceUnblocked(m) => {
             Body::SourceUnblocked(pb::SourceUnblockedEvent { membership: Some((&**m).into()) })
         }
+        Event::SourceFilterSet(filter) => {
+            Body::SourceFilterSet(pb::SourceFilterSetEvent { filter: Some((&**filter).into()) })
+        }
         Event::Failed { error } => Body::Failed(pb::FailedEvent { error: Some(call::error(error)) }),
         Event::Aborted => Body::Aborted(pb::AbortedEvent {}),
         Event::Attached => Body::Attached(pb::AttachedEvent {}),
@@ -353,6 +356,7 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
         Body::GroupLeft(e) => Event::GroupLeft(membership(e.membership)?),
         Body::SourceBlocked(e) => Event::SourceBlocked(membership(e.membership)?),
         Body::SourceUnblocked(e) => Event::SourceUnblocked(membership(e.membership)?),
+        Body::SourceFilterSet(e) => Event::SourceFilterSet(Box::new(source_filter::read(&e.filter?)?)),
         Body::Failed(e) => Event::Failed { error: error(e.error)? },
         Body::Aborted(_) => Event::Aborted,
         Body::Attached(_) => Event::Attached,

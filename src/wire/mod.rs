@@ -20,6 +20,7 @@ pub mod response;
 pub mod scope;
 pub mod session;
 pub mod socket;
+pub mod source_filter;
 pub mod status;
 pub mod tcp;
 pub mod transfer;

@@ -10,7 +10,7 @@ use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketActio
 use crate::model::option::SocketOption;
 use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy};
 use crate::model::spec::{Kind, SocketSpec, TcpRole};
-use crate::wire::{call, delivery, group, option, payload, pb, socket};
+use crate::wire::{call, delivery, group, option, payload, pb, socket, source_filter};
 
 macro_rules! requests {
     ($($method:ident $message:ident;)*) => {
@@ -56,6 +56,7 @@ requests! {
     LeaveGroup LeaveGroupRequest;
     BlockSource BlockSourceRequest;
     UnblockSource UnblockSourceRequest;
+    SetSourceFilter SetSourceFilterRequest;
 }
 
 /// Writes a request.
@@ -152,6 +153,13 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
         }
         SocketAction::SetOptions(options) => {
             request!(SetSocketOptions, SetSocketOptionsRequest { options: write_options(options) })
+        }
+        SocketAction::Filter(asked) => {
+            let (group, interface, mode, sources) = source_filter::write(asked);
+            request!(
+                SetSourceFilter,
+                SetSourceFilterRequest { group: group, interface: interface, mode: mode, sources: sources }
+            )
         }
         SocketAction::Group(change, asked) => {
             let (group, interface, source) = group::write(asked);
@@ -295,6 +303,7 @@ mod tests {
     use crate::model::payload::{Fill, Pattern};
     use crate::model::peers::{PeerRule, Peers};
     use crate::model::session::{LeaseSpec, OrphanPolicy, Retention, SessionSpec};
+    use crate::model::source_filter::{FilterAsked, FilterMode, SourceFilter};
     use crate::model::spec::{Attempts, Retry, TcpSpec, UdpSpec};
     use crate::model::time::Timestamp;
     use crate::wire::request::{Ask, Asked};
@@ -461,6 +470,12 @@ mod tests {
             sockopts().prop_map(SocketAction::SetOptions),
             (select(GroupChange::ALL.to_vec()), membership())
                 .prop_map(|(change, asked)| SocketAction::Group(change, asked)),
+            (membership(), select(vec![FilterMode::Include, FilterMode::Exclude]), 0..3_usize).prop_map(
+                |(GroupAsked { group, interface, source }, mode, count)| {
+                    let sources = source.into_iter().cycle().take(count).collect();
+                    SocketAction::Filter(FilterAsked { group, interface, filter: SourceFilter { mode, sources } })
+                }
+            ),
         ]
     }
 
@@ -537,6 +552,7 @@ mod tests {
             Request::LeaveGroup(request) => request.check(bounds),
             Request::BlockSource(request) => request.check(bounds),
             Request::UnblockSource(request) => request.check(bounds),
+            Request::SetSourceFilter(request) => request.check(bounds),
         }
         .unwrap()
     }

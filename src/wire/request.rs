@@ -8,7 +8,7 @@ use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
 use crate::model::spec::SocketSpec;
 use crate::wire::socket::Bounds;
-use crate::wire::{address, call, delivery, group, option, payload, pb, session, socket};
+use crate::wire::{address, call, delivery, group, option, payload, pb, session, socket, source_filter};
 
 /// A changing request, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +101,8 @@ on_group! {
     BlockSourceRequest => Block,
     UnblockSourceRequest => Unblock,
 }
+
+on_socket!(SetSourceFilterRequest, |request, _bounds| SocketAction::Filter(source_filter::asked(&request)?));
 
 impl Ask for pb::ReceiveSocketRequest {
     fn check(self, bounds: Bounds<'_>) -> Result<Asked, Violation> {
@@ -379,7 +381,7 @@ mod tests {
                 CreateSocketRequest BindSocketRequest ListenSocketRequest AcceptSocketRequest ConnectSocketRequest
                 DisconnectSocketRequest WriteSocketRequest SendDatagramsRequest ReceiveSocketRequest ShutdownSocketRequest
                 FlushSocketRequest CloseSocketRequest AbortSocketRequest SetSocketDeliveryRequest SetSocketOptionsRequest CreateSessionRequest
-                ResetSessionRequest DeleteSessionRequest
+                ResetSessionRequest DeleteSessionRequest JoinGroupRequest SetSourceFilterRequest
             }
         }
     }

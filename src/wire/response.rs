@@ -15,9 +15,10 @@ pub trait Answer {
 
 fn socket(outcome: &Outcome) -> Option<pb::Socket> {
     match &outcome.yielded {
-        Yield::Socket(socket, _) | Yield::Sent { socket, .. } | Yield::Groups(socket, _) => {
-            Some(pb::Socket::from(&**socket))
-        }
+        Yield::Socket(socket, _)
+        | Yield::Sent { socket, .. }
+        | Yield::Groups(socket, _)
+        | Yield::Filters(socket, _) => Some(pb::Socket::from(&**socket)),
         _ => None,
     }
 }
@@ -32,6 +33,13 @@ fn options(outcome: &Outcome) -> Vec<pb::OptionResult> {
 fn groups(outcome: &Outcome) -> Vec<pb::GroupResult> {
     match &outcome.yielded {
         Yield::Groups(_, groups) => groups.iter().map(pb::GroupResult::from).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn filters(outcome: &Outcome) -> Vec<pb::SourceFilterResult> {
+    match &outcome.yielded {
+        Yield::Filters(_, filters) => filters.iter().map(pb::SourceFilterResult::from).collect(),
         _ => Vec::new(),
     }
 }
@@ -72,6 +80,7 @@ answers! {
     LeaveGroupResponse { socket: socket(outcome), groups: groups(outcome) } from outcome;
     BlockSourceResponse { socket: socket(outcome), groups: groups(outcome) } from outcome;
     UnblockSourceResponse { socket: socket(outcome), groups: groups(outcome) } from outcome;
+    SetSourceFilterResponse { socket: socket(outcome), filters: filters(outcome) } from outcome;
     CreateSessionResponse { session: session(outcome).0 } from outcome;
     ResetSessionResponse { session: session(outcome).0, closed_sockets: session(outcome).1 } from outcome;
     DeleteSessionResponse { session: session(outcome).0, closed_sockets: session(outcome).1 } from outcome;
@@ -176,5 +185,6 @@ fn response(method: Method, outcome: &Outcome) -> prost_types::Any {
         Method::LeaveGroup => packed::<pb::LeaveGroupResponse>(method, outcome),
         Method::BlockSource => packed::<pb::BlockSourceResponse>(method, outcome),
         Method::UnblockSource => packed::<pb::UnblockSourceResponse>(method, outcome),
+        Method::SetSourceFilter => packed::<pb::SetSourceFilterResponse>(method, outcome),
     }
 }

@@ -69,6 +69,8 @@ scoped! {
     LeaveGroup LeaveGroupRequest session_id;
     BlockSource BlockSourceRequest session_id;
     UnblockSource UnblockSourceRequest session_id;
+    SetSourceFilter SetSourceFilterRequest session_id;
+    GetSourceFilter GetSourceFilterRequest session_id;
     GetSocketOptions GetSocketOptionsRequest session_id;
     GetSocket GetSocketRequest session_id;
     ListSockets ListSocketsRequest session_id;

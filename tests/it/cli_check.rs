@@ -300,7 +300,7 @@ const FILES: &[(&str, &str)] = &[
     (
         "exercise: x\nhosts: { a: }\nsteps:\n  - { on: a }\n",
         "4:11 the step does nothing | a step has one of create, bind, \
-      listen, accept, connect, write, send, receive, shutdown, close, abort, set, join, leave, block, unblock, flush, disconnect, resolve, parse, expect, \
+      listen, accept, connect, write, send, receive, shutdown, close, abort, set, join, leave, block, unblock, filter, flush, disconnect, resolve, parse, expect, \
          order, foreach, include, parallel, together",
     ),
     (

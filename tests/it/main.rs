@@ -114,4 +114,5 @@ mod udp_options;
 mod udp_rate;
 mod udp_receive;
 mod udp_send;
+mod udp_source_filter;
 mod udp_states;

@@ -139,6 +139,8 @@ const FIELDS: &[(&str, Takes)] = &[
     ("UdpSocketSpec.delivery.mode", Value(Some(pb::DeliveryMode::Transfer as i32))),
     ("UdpSocketSpec.direction", Value(None)),
     ("UdpSocketSpec.family", Value(None)),
+    ("SetSourceFilterRequest.mode", Value(Some(0))),
+    ("SetSourceFilterRequest.socket_uid", Anything),
     ("UnblockSourceRequest.socket_uid", Anything),
     ("WaitEventRequest.after_event_seq", Anything),
     ("WaitEventRequest.timeout", Time(0, YEAR)),
@@ -336,6 +338,10 @@ fn usual(message: &str) -> Vec<u8> {
         "JoinGroupRequest" | "LeaveGroupRequest" | "BlockSourceRequest" | "UnblockSourceRequest" => {
             let (group, source) = ("239.77.9.9".into(), "127.0.0.1".into());
             pb::BlockSourceRequest { socket_id, group, source, ..Default::default() }.encode_to_vec()
+        }
+        "SetSourceFilterRequest" => {
+            let (group, mode) = ("239.77.9.9".into(), pb::FilterMode::Exclude.into());
+            pb::SetSourceFilterRequest { socket_id, group, mode, ..Default::default() }.encode_to_vec()
         }
         "ResolveRequest" => {
             let query = Some(pb::resolve_request::Query::Port(7));

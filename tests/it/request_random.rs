@@ -332,7 +332,7 @@ impl Dice {
         let (session_id, socket_id) = (self.session(), self.id());
         let (socket_uid, call) =
             (self.one(&[None, None, None, Some(0), Some(1), Some(u64::MAX)]), self.maybe(Self::call));
-        match self.below(25) {
+        match self.below(26) {
             0 => pb::CreateSessionRequest {
                 session_id,
                 lease_ttl: self.maybe(Self::span),
@@ -414,14 +414,10 @@ impl Dice {
                 call,
             }
             .into(),
-            18 => pb::SetSocketOptionsRequest {
-                session_id,
-                socket_id,
-                options: self.many(Self::option),
-                socket_uid,
-                call,
+            18 => {
+                let options = self.many(Self::option);
+                pb::SetSocketOptionsRequest { session_id, socket_id, options, socket_uid, call }.into()
             }
-            .into(),
             19 => {
                 let pb::GroupSpec { group, interface, source } = self.group();
                 pb::JoinGroupRequest { session_id, socket_id, group, interface, source, socket_uid, call }.into()
@@ -438,6 +434,12 @@ impl Dice {
                 let pb::GroupSpec { group, interface, source } = self.group();
                 pb::UnblockSourceRequest { session_id, socket_id, group, interface, source, socket_uid, call }.into()
             }
+            24 => {
+                let pb::GroupSpec { group, interface, .. } = self.group();
+                let (mode, sources) = (self.value(), self.many(|dice| dice.group().source));
+                pb::SetSourceFilterRequest { session_id, socket_id, group, interface, mode, sources, socket_uid, call }
+                    .into()
+            }
             23 => pb::FlushSocketRequest { session_id, socket_id, socket_uid, call }.into(),
             _ => pb::AbortSocketRequest { session_id, socket_id, allow_missing: self.flag(), socket_uid, call }.into(),
         }
@@ -448,7 +450,7 @@ impl Dice {
         let page_token = self.one(&["", "", "0", "1", "7", "18446744073709551615", "-1", "x"]).to_owned();
         let (page_size, after_event_seq) = (self.number(), self.maybe(Self::big));
         let request_id = self.one(&["one", "two", "three", "@1", "@5", "", "no name"]).to_owned();
-        match self.below(16) {
+        match self.below(17) {
             0 => pb::GetAgentRequest {}.into(),
             1 => pb::ListInterfacesRequest { page_size, page_token }.into(),
             2 => pb::GetRouteRequest {
@@ -480,6 +482,10 @@ impl Dice {
             }
             .into(),
             6 => pb::GetSessionRequest { session_id }.into(),
+            15 => {
+                let (group, interface) = (self.group().group, "lo".into());
+                pb::GetSourceFilterRequest { session_id, socket_id, group, interface }.into()
+            }
             14 => pb::RenewSessionRequest { session_id }.into(),
             7 => pb::ListSessionsRequest {
                 page_size,

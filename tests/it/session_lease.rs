@@ -261,6 +261,7 @@ async fn a_late_controller_is_refused_whatever_it_asks() {
         LeaveGroupRequest { group: multicast() }
         BlockSourceRequest { group: multicast(), source: "127.0.0.1".into() }
         UnblockSourceRequest { group: multicast(), source: "127.0.0.1".into() }
+        SetSourceFilterRequest { group: multicast(), mode: pb::FilterMode::Exclude.into() }
         GetSocketOptionsRequest {}
     ];
     let kind = Some(pb::create_socket_request::Kind::Udp(udp));

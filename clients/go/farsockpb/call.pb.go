@@ -69,6 +69,8 @@ const (
 	Operation_OPERATION_BLOCK Operation = 32
 	// setsockopt(2) with MCAST_UNBLOCK_SOURCE.
 	Operation_OPERATION_UNBLOCK Operation = 33
+	// setsockopt(2) or getsockopt(2) with MCAST_MSFILTER.
+	Operation_OPERATION_FILTER Operation = 34
 )
 
 // Enum value maps for Operation.
@@ -95,6 +97,7 @@ var (
 		31: "OPERATION_LEAVE",
 		32: "OPERATION_BLOCK",
 		33: "OPERATION_UNBLOCK",
+		34: "OPERATION_FILTER",
 	}
 	Operation_value = map[string]int32{
 		"OPERATION_UNSPECIFIED": 0,
@@ -118,6 +121,7 @@ var (
 		"OPERATION_LEAVE":       31,
 		"OPERATION_BLOCK":       32,
 		"OPERATION_UNBLOCK":     33,
+		"OPERATION_FILTER":      34,
 	}
 )
 
@@ -783,7 +787,7 @@ const file_farsock_v1_call_proto_rawDesc = "" +
 	" \x01(\x0e2\x14.farsock.v1.TcpStateR\btcpState\x126\n" +
 	"\ttime_left\x18\v \x01(\v2\x19.google.protobuf.DurationR\btimeLeftB\n" +
 	"\n" +
-	"\b_user_id*\xe4\x03\n" +
+	"\b_user_id*\xfa\x03\n" +
 	"\tOperation\x12\x19\n" +
 	"\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10OPERATION_CREATE\x10\x01\x12\x15\n" +
@@ -806,7 +810,8 @@ const file_farsock_v1_call_proto_rawDesc = "" +
 	"\x0eOPERATION_JOIN\x10\x1e\x12\x13\n" +
 	"\x0fOPERATION_LEAVE\x10\x1f\x12\x13\n" +
 	"\x0fOPERATION_BLOCK\x10 \x12\x15\n" +
-	"\x11OPERATION_UNBLOCK\x10!*n\n" +
+	"\x11OPERATION_UNBLOCK\x10!\x12\x14\n" +
+	"\x10OPERATION_FILTER\x10\"*n\n" +
 	"\tCallState\x12\x1a\n" +
 	"\x16CALL_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14CALL_STATE_SCHEDULED\x10\x01\x12\x16\n" +

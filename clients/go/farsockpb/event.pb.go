@@ -265,6 +265,7 @@ type Event struct {
 	//	*Event_GroupLeft
 	//	*Event_SourceBlocked
 	//	*Event_SourceUnblocked
+	//	*Event_SourceFilterSet
 	//	*Event_UrgentReceived
 	//	*Event_PatternBroken
 	//	*Event_UrgentLost
@@ -658,6 +659,15 @@ func (x *Event) GetSourceUnblocked() *SourceUnblockedEvent {
 	return nil
 }
 
+func (x *Event) GetSourceFilterSet() *SourceFilterSetEvent {
+	if x != nil {
+		if x, ok := x.Body.(*Event_SourceFilterSet); ok {
+			return x.SourceFilterSet
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetUrgentReceived() *UrgentReceivedEvent {
 	if x != nil {
 		if x, ok := x.Body.(*Event_UrgentReceived); ok {
@@ -935,6 +945,11 @@ type Event_SourceUnblocked struct {
 	SourceUnblocked *SourceUnblockedEvent `protobuf:"bytes,51,opt,name=source_unblocked,json=sourceUnblocked,proto3,oneof"`
 }
 
+type Event_SourceFilterSet struct {
+	// The sources that a UDP socket wants of a group, or does not want, were set as a whole.
+	SourceFilterSet *SourceFilterSetEvent `protobuf:"bytes,52,opt,name=source_filter_set,json=sourceFilterSet,proto3,oneof"`
+}
+
 type Event_UrgentReceived struct {
 	// Reading a TCP socket has come to an urgent byte.
 	UrgentReceived *UrgentReceivedEvent `protobuf:"bytes,42,opt,name=urgent_received,json=urgentReceived,proto3,oneof"`
@@ -1060,6 +1075,8 @@ func (*Event_GroupLeft) isEvent_Body() {}
 func (*Event_SourceBlocked) isEvent_Body() {}
 
 func (*Event_SourceUnblocked) isEvent_Body() {}
+
+func (*Event_SourceFilterSet) isEvent_Body() {}
 
 func (*Event_UrgentReceived) isEvent_Body() {}
 
@@ -2897,6 +2914,53 @@ func (x *SourceUnblockedEvent) GetMembership() *GroupMembership {
 	return nil
 }
 
+// A source filter has taken the place of what a UDP socket had for a group on one interface: by SetSourceFilter. Not for a filter that lets
+// nobody in, which is to leave the group (`group_left`), and not for the changes of single sources (`group_joined`, `source_blocked`, …).
+type SourceFilterSetEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group, where, and from whom.
+	Filter        *SourceFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceFilterSetEvent) Reset() {
+	*x = SourceFilterSetEvent{}
+	mi := &file_farsock_v1_event_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceFilterSetEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceFilterSetEvent) ProtoMessage() {}
+
+func (x *SourceFilterSetEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceFilterSetEvent.ProtoReflect.Descriptor instead.
+func (*SourceFilterSetEvent) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *SourceFilterSetEvent) GetFilter() *SourceFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
 // An operation on a socket failed, or its connection broke. Not for a connect (`connect_failed`) and not for a reset by the peer
 // (`peer_reset`). The socket stays open unless `closed` follows.
 type FailedEvent struct {
@@ -2909,7 +2973,7 @@ type FailedEvent struct {
 
 func (x *FailedEvent) Reset() {
 	*x = FailedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[33]
+	mi := &file_farsock_v1_event_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2921,7 +2985,7 @@ func (x *FailedEvent) String() string {
 func (*FailedEvent) ProtoMessage() {}
 
 func (x *FailedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[33]
+	mi := &file_farsock_v1_event_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2934,7 +2998,7 @@ func (x *FailedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedEvent.ProtoReflect.Descriptor instead.
 func (*FailedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{33}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FailedEvent) GetError() *SocketError {
@@ -2954,7 +3018,7 @@ type AbortedEvent struct {
 
 func (x *AbortedEvent) Reset() {
 	*x = AbortedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[34]
+	mi := &file_farsock_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3030,7 @@ func (x *AbortedEvent) String() string {
 func (*AbortedEvent) ProtoMessage() {}
 
 func (x *AbortedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[34]
+	mi := &file_farsock_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3043,7 @@ func (x *AbortedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortedEvent.ProtoReflect.Descriptor instead.
 func (*AbortedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{34}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 // The kernel dropped datagrams that had come to a UDP socket: its receive buffer (SO_RCVBUF) was full, or, seldom, a checksum was wrong.
@@ -3002,7 +3066,7 @@ type DatagramsDroppedEvent struct {
 
 func (x *DatagramsDroppedEvent) Reset() {
 	*x = DatagramsDroppedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[35]
+	mi := &file_farsock_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3014,7 +3078,7 @@ func (x *DatagramsDroppedEvent) String() string {
 func (*DatagramsDroppedEvent) ProtoMessage() {}
 
 func (x *DatagramsDroppedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[35]
+	mi := &file_farsock_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3027,7 +3091,7 @@ func (x *DatagramsDroppedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatagramsDroppedEvent.ProtoReflect.Descriptor instead.
 func (*DatagramsDroppedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DatagramsDroppedEvent) GetCount() uint64 {
@@ -3072,7 +3136,7 @@ type IcmpReceivedEvent struct {
 
 func (x *IcmpReceivedEvent) Reset() {
 	*x = IcmpReceivedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[36]
+	mi := &file_farsock_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3084,7 +3148,7 @@ func (x *IcmpReceivedEvent) String() string {
 func (*IcmpReceivedEvent) ProtoMessage() {}
 
 func (x *IcmpReceivedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[36]
+	mi := &file_farsock_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3097,7 +3161,7 @@ func (x *IcmpReceivedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IcmpReceivedEvent.ProtoReflect.Descriptor instead.
 func (*IcmpReceivedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *IcmpReceivedEvent) GetDestination() *Endpoint {
@@ -3145,7 +3209,7 @@ type AttachedEvent struct {
 
 func (x *AttachedEvent) Reset() {
 	*x = AttachedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[37]
+	mi := &file_farsock_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3157,7 +3221,7 @@ func (x *AttachedEvent) String() string {
 func (*AttachedEvent) ProtoMessage() {}
 
 func (x *AttachedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[37]
+	mi := &file_farsock_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3170,7 +3234,7 @@ func (x *AttachedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachedEvent.ProtoReflect.Descriptor instead.
 func (*AttachedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 // A TransferSocket has given a connection back: its stream was cancelled, or ended in good order. Not of a socket that is closed with it, or
@@ -3189,7 +3253,7 @@ type DetachedEvent struct {
 
 func (x *DetachedEvent) Reset() {
 	*x = DetachedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[38]
+	mi := &file_farsock_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3201,7 +3265,7 @@ func (x *DetachedEvent) String() string {
 func (*DetachedEvent) ProtoMessage() {}
 
 func (x *DetachedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[38]
+	mi := &file_farsock_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3214,7 +3278,7 @@ func (x *DetachedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachedEvent.ProtoReflect.Descriptor instead.
 func (*DetachedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DetachedEvent) GetBytesToClient() uint64 {
@@ -3249,7 +3313,7 @@ type ClockSteppedEvent struct {
 
 func (x *ClockSteppedEvent) Reset() {
 	*x = ClockSteppedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[39]
+	mi := &file_farsock_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3261,7 +3325,7 @@ func (x *ClockSteppedEvent) String() string {
 func (*ClockSteppedEvent) ProtoMessage() {}
 
 func (x *ClockSteppedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[39]
+	mi := &file_farsock_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3274,7 +3338,7 @@ func (x *ClockSteppedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSteppedEvent.ProtoReflect.Descriptor instead.
 func (*ClockSteppedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ClockSteppedEvent) GetAhead() *durationpb.Duration {
@@ -3295,7 +3359,7 @@ type AgentDrainingEvent struct {
 
 func (x *AgentDrainingEvent) Reset() {
 	*x = AgentDrainingEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[40]
+	mi := &file_farsock_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3307,7 +3371,7 @@ func (x *AgentDrainingEvent) String() string {
 func (*AgentDrainingEvent) ProtoMessage() {}
 
 func (x *AgentDrainingEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[40]
+	mi := &file_farsock_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3384,7 @@ func (x *AgentDrainingEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentDrainingEvent.ProtoReflect.Descriptor instead.
 func (*AgentDrainingEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AgentDrainingEvent) GetGrace() *durationpb.Duration {
@@ -3342,7 +3406,7 @@ type SessionResetEvent struct {
 
 func (x *SessionResetEvent) Reset() {
 	*x = SessionResetEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[41]
+	mi := &file_farsock_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3418,7 @@ func (x *SessionResetEvent) String() string {
 func (*SessionResetEvent) ProtoMessage() {}
 
 func (x *SessionResetEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[41]
+	mi := &file_farsock_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3431,7 @@ func (x *SessionResetEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResetEvent.ProtoReflect.Descriptor instead.
 func (*SessionResetEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SessionResetEvent) GetClosedSockets() uint32 {
@@ -3390,7 +3454,7 @@ type LeaseExpiringEvent struct {
 
 func (x *LeaseExpiringEvent) Reset() {
 	*x = LeaseExpiringEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[42]
+	mi := &file_farsock_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3402,7 +3466,7 @@ func (x *LeaseExpiringEvent) String() string {
 func (*LeaseExpiringEvent) ProtoMessage() {}
 
 func (x *LeaseExpiringEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[42]
+	mi := &file_farsock_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3415,7 +3479,7 @@ func (x *LeaseExpiringEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseExpiringEvent.ProtoReflect.Descriptor instead.
 func (*LeaseExpiringEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LeaseExpiringEvent) GetLeaseLeft() *durationpb.Duration {
@@ -3437,7 +3501,7 @@ type LeaseExpiredEvent struct {
 
 func (x *LeaseExpiredEvent) Reset() {
 	*x = LeaseExpiredEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[43]
+	mi := &file_farsock_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3449,7 +3513,7 @@ func (x *LeaseExpiredEvent) String() string {
 func (*LeaseExpiredEvent) ProtoMessage() {}
 
 func (x *LeaseExpiredEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[43]
+	mi := &file_farsock_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3462,7 +3526,7 @@ func (x *LeaseExpiredEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseExpiredEvent.ProtoReflect.Descriptor instead.
 func (*LeaseExpiredEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LeaseExpiredEvent) GetClosedSockets() uint32 {
@@ -3477,7 +3541,7 @@ var File_farsock_v1_event_proto protoreflect.FileDescriptor
 const file_farsock_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"\x16farsock/v1/event.proto\x12\n" +
-	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x18\n" +
+	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x19\n" +
 	"\x05Event\x12\x1b\n" +
 	"\tevent_seq\x18\x01 \x01(\x04R\beventSeq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1b\n" +
@@ -3525,7 +3589,8 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"group_left\x18' \x01(\v2\x1a.farsock.v1.GroupLeftEventH\x00R\tgroupLeft\x12G\n" +
 	"\x0esource_blocked\x182 \x01(\v2\x1e.farsock.v1.SourceBlockedEventH\x00R\rsourceBlocked\x12M\n" +
-	"\x10source_unblocked\x183 \x01(\v2 .farsock.v1.SourceUnblockedEventH\x00R\x0fsourceUnblocked\x12J\n" +
+	"\x10source_unblocked\x183 \x01(\v2 .farsock.v1.SourceUnblockedEventH\x00R\x0fsourceUnblocked\x12N\n" +
+	"\x11source_filter_set\x184 \x01(\v2 .farsock.v1.SourceFilterSetEventH\x00R\x0fsourceFilterSet\x12J\n" +
 	"\x0furgent_received\x18* \x01(\v2\x1f.farsock.v1.UrgentReceivedEventH\x00R\x0eurgentReceived\x12F\n" +
 	"\x0epattern_broken\x18/ \x01(\v2\x1d.farsock.v1.PatternDifferenceH\x00R\rpatternBroken\x12>\n" +
 	"\vurgent_lost\x18. \x01(\v2\x1b.farsock.v1.UrgentLostEventH\x00R\n" +
@@ -3663,7 +3728,9 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\x14SourceUnblockedEvent\x12;\n" +
 	"\n" +
 	"membership\x18\x01 \x01(\v2\x1b.farsock.v1.GroupMembershipR\n" +
-	"membership\"<\n" +
+	"membership\"H\n" +
+	"\x14SourceFilterSetEvent\x120\n" +
+	"\x06filter\x18\x01 \x01(\v2\x18.farsock.v1.SourceFilterR\x06filter\"<\n" +
 	"\vFailedEvent\x12-\n" +
 	"\x05error\x18\x01 \x01(\v2\x17.farsock.v1.SocketErrorR\x05error\"\x0e\n" +
 	"\fAbortedEvent\"C\n" +
@@ -3733,7 +3800,7 @@ func file_farsock_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_farsock_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_farsock_v1_event_proto_goTypes = []any{
 	(ConnectionDropReason)(0),      // 0: farsock.v1.ConnectionDropReason
 	(AcceptPauseReason)(0),         // 1: farsock.v1.AcceptPauseReason
@@ -3771,32 +3838,34 @@ var file_farsock_v1_event_proto_goTypes = []any{
 	(*GroupLeftEvent)(nil),         // 33: farsock.v1.GroupLeftEvent
 	(*SourceBlockedEvent)(nil),     // 34: farsock.v1.SourceBlockedEvent
 	(*SourceUnblockedEvent)(nil),   // 35: farsock.v1.SourceUnblockedEvent
-	(*FailedEvent)(nil),            // 36: farsock.v1.FailedEvent
-	(*AbortedEvent)(nil),           // 37: farsock.v1.AbortedEvent
-	(*DatagramsDroppedEvent)(nil),  // 38: farsock.v1.DatagramsDroppedEvent
-	(*IcmpReceivedEvent)(nil),      // 39: farsock.v1.IcmpReceivedEvent
-	(*AttachedEvent)(nil),          // 40: farsock.v1.AttachedEvent
-	(*DetachedEvent)(nil),          // 41: farsock.v1.DetachedEvent
-	(*ClockSteppedEvent)(nil),      // 42: farsock.v1.ClockSteppedEvent
-	(*AgentDrainingEvent)(nil),     // 43: farsock.v1.AgentDrainingEvent
-	(*SessionResetEvent)(nil),      // 44: farsock.v1.SessionResetEvent
-	(*LeaseExpiringEvent)(nil),     // 45: farsock.v1.LeaseExpiringEvent
-	(*LeaseExpiredEvent)(nil),      // 46: farsock.v1.LeaseExpiredEvent
-	(*timestamppb.Timestamp)(nil),  // 47: google.protobuf.Timestamp
-	(*SocketClosed)(nil),           // 48: farsock.v1.SocketClosed
-	(*PatternDifference)(nil),      // 49: farsock.v1.PatternDifference
-	(Transport)(0),                 // 50: farsock.v1.Transport
-	(Family)(0),                    // 51: farsock.v1.Family
-	(*Endpoint)(nil),               // 52: farsock.v1.Endpoint
-	(*SocketError)(nil),            // 53: farsock.v1.SocketError
-	(*Payload)(nil),                // 54: farsock.v1.Payload
-	(*durationpb.Duration)(nil),    // 55: google.protobuf.Duration
-	(ReadPauseReason)(0),           // 56: farsock.v1.ReadPauseReason
-	(*OptionResult)(nil),           // 57: farsock.v1.OptionResult
-	(*GroupMembership)(nil),        // 58: farsock.v1.GroupMembership
+	(*SourceFilterSetEvent)(nil),   // 36: farsock.v1.SourceFilterSetEvent
+	(*FailedEvent)(nil),            // 37: farsock.v1.FailedEvent
+	(*AbortedEvent)(nil),           // 38: farsock.v1.AbortedEvent
+	(*DatagramsDroppedEvent)(nil),  // 39: farsock.v1.DatagramsDroppedEvent
+	(*IcmpReceivedEvent)(nil),      // 40: farsock.v1.IcmpReceivedEvent
+	(*AttachedEvent)(nil),          // 41: farsock.v1.AttachedEvent
+	(*DetachedEvent)(nil),          // 42: farsock.v1.DetachedEvent
+	(*ClockSteppedEvent)(nil),      // 43: farsock.v1.ClockSteppedEvent
+	(*AgentDrainingEvent)(nil),     // 44: farsock.v1.AgentDrainingEvent
+	(*SessionResetEvent)(nil),      // 45: farsock.v1.SessionResetEvent
+	(*LeaseExpiringEvent)(nil),     // 46: farsock.v1.LeaseExpiringEvent
+	(*LeaseExpiredEvent)(nil),      // 47: farsock.v1.LeaseExpiredEvent
+	(*timestamppb.Timestamp)(nil),  // 48: google.protobuf.Timestamp
+	(*SocketClosed)(nil),           // 49: farsock.v1.SocketClosed
+	(*PatternDifference)(nil),      // 50: farsock.v1.PatternDifference
+	(Transport)(0),                 // 51: farsock.v1.Transport
+	(Family)(0),                    // 52: farsock.v1.Family
+	(*Endpoint)(nil),               // 53: farsock.v1.Endpoint
+	(*SocketError)(nil),            // 54: farsock.v1.SocketError
+	(*Payload)(nil),                // 55: farsock.v1.Payload
+	(*durationpb.Duration)(nil),    // 56: google.protobuf.Duration
+	(ReadPauseReason)(0),           // 57: farsock.v1.ReadPauseReason
+	(*OptionResult)(nil),           // 58: farsock.v1.OptionResult
+	(*GroupMembership)(nil),        // 59: farsock.v1.GroupMembership
+	(*SourceFilter)(nil),           // 60: farsock.v1.SourceFilter
 }
 var file_farsock_v1_event_proto_depIdxs = []int32{
-	47, // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
+	48, // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
 	4,  // 1: farsock.v1.Event.created:type_name -> farsock.v1.CreatedEvent
 	5,  // 2: farsock.v1.Event.bound:type_name -> farsock.v1.BoundEvent
 	6,  // 3: farsock.v1.Event.listening:type_name -> farsock.v1.ListeningEvent
@@ -3822,75 +3891,77 @@ var file_farsock_v1_event_proto_depIdxs = []int32{
 	29, // 23: farsock.v1.Event.read_paused:type_name -> farsock.v1.ReadPausedEvent
 	30, // 24: farsock.v1.Event.read_resumed:type_name -> farsock.v1.ReadResumedEvent
 	31, // 25: farsock.v1.Event.option_set:type_name -> farsock.v1.OptionSetEvent
-	36, // 26: farsock.v1.Event.failed:type_name -> farsock.v1.FailedEvent
-	37, // 27: farsock.v1.Event.aborted:type_name -> farsock.v1.AbortedEvent
-	48, // 28: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
+	37, // 26: farsock.v1.Event.failed:type_name -> farsock.v1.FailedEvent
+	38, // 27: farsock.v1.Event.aborted:type_name -> farsock.v1.AbortedEvent
+	49, // 28: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
 	10, // 29: farsock.v1.Event.disconnected:type_name -> farsock.v1.DisconnectedEvent
 	32, // 30: farsock.v1.Event.group_joined:type_name -> farsock.v1.GroupJoinedEvent
 	33, // 31: farsock.v1.Event.group_left:type_name -> farsock.v1.GroupLeftEvent
 	34, // 32: farsock.v1.Event.source_blocked:type_name -> farsock.v1.SourceBlockedEvent
 	35, // 33: farsock.v1.Event.source_unblocked:type_name -> farsock.v1.SourceUnblockedEvent
-	17, // 34: farsock.v1.Event.urgent_received:type_name -> farsock.v1.UrgentReceivedEvent
-	49, // 35: farsock.v1.Event.pattern_broken:type_name -> farsock.v1.PatternDifference
-	18, // 36: farsock.v1.Event.urgent_lost:type_name -> farsock.v1.UrgentLostEvent
-	38, // 37: farsock.v1.Event.datagrams_dropped:type_name -> farsock.v1.DatagramsDroppedEvent
-	39, // 38: farsock.v1.Event.icmp_received:type_name -> farsock.v1.IcmpReceivedEvent
-	40, // 39: farsock.v1.Event.attached:type_name -> farsock.v1.AttachedEvent
-	41, // 40: farsock.v1.Event.detached:type_name -> farsock.v1.DetachedEvent
-	42, // 41: farsock.v1.Event.clock_stepped:type_name -> farsock.v1.ClockSteppedEvent
-	43, // 42: farsock.v1.Event.agent_draining:type_name -> farsock.v1.AgentDrainingEvent
-	44, // 43: farsock.v1.Event.session_reset:type_name -> farsock.v1.SessionResetEvent
-	45, // 44: farsock.v1.Event.lease_expiring:type_name -> farsock.v1.LeaseExpiringEvent
-	46, // 45: farsock.v1.Event.lease_expired:type_name -> farsock.v1.LeaseExpiredEvent
-	50, // 46: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
-	51, // 47: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
-	52, // 48: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
-	52, // 49: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
-	52, // 50: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
-	52, // 51: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
-	53, // 52: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
-	52, // 53: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
-	52, // 54: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
-	52, // 55: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
-	52, // 56: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
-	52, // 57: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
-	53, // 58: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
-	52, // 59: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
-	52, // 60: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
-	52, // 61: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
-	52, // 62: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
-	52, // 63: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
-	0,  // 64: farsock.v1.ConnectionDroppedEvent.reason:type_name -> farsock.v1.ConnectionDropReason
-	1,  // 65: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
-	53, // 66: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
-	53, // 67: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
-	54, // 68: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
-	52, // 69: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
-	52, // 70: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	54, // 71: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
-	47, // 72: farsock.v1.DatagramReceivedEvent.receive_time:type_name -> google.protobuf.Timestamp
-	52, // 73: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
-	2,  // 74: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
-	53, // 75: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
-	53, // 76: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
-	55, // 77: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
-	56, // 78: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
-	57, // 79: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
-	58, // 80: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
-	58, // 81: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
-	58, // 82: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	58, // 83: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	53, // 84: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
-	52, // 85: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	53, // 86: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
-	55, // 87: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
-	55, // 88: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
-	55, // 89: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
-	90, // [90:90] is the sub-list for method output_type
-	90, // [90:90] is the sub-list for method input_type
-	90, // [90:90] is the sub-list for extension type_name
-	90, // [90:90] is the sub-list for extension extendee
-	0,  // [0:90] is the sub-list for field type_name
+	36, // 34: farsock.v1.Event.source_filter_set:type_name -> farsock.v1.SourceFilterSetEvent
+	17, // 35: farsock.v1.Event.urgent_received:type_name -> farsock.v1.UrgentReceivedEvent
+	50, // 36: farsock.v1.Event.pattern_broken:type_name -> farsock.v1.PatternDifference
+	18, // 37: farsock.v1.Event.urgent_lost:type_name -> farsock.v1.UrgentLostEvent
+	39, // 38: farsock.v1.Event.datagrams_dropped:type_name -> farsock.v1.DatagramsDroppedEvent
+	40, // 39: farsock.v1.Event.icmp_received:type_name -> farsock.v1.IcmpReceivedEvent
+	41, // 40: farsock.v1.Event.attached:type_name -> farsock.v1.AttachedEvent
+	42, // 41: farsock.v1.Event.detached:type_name -> farsock.v1.DetachedEvent
+	43, // 42: farsock.v1.Event.clock_stepped:type_name -> farsock.v1.ClockSteppedEvent
+	44, // 43: farsock.v1.Event.agent_draining:type_name -> farsock.v1.AgentDrainingEvent
+	45, // 44: farsock.v1.Event.session_reset:type_name -> farsock.v1.SessionResetEvent
+	46, // 45: farsock.v1.Event.lease_expiring:type_name -> farsock.v1.LeaseExpiringEvent
+	47, // 46: farsock.v1.Event.lease_expired:type_name -> farsock.v1.LeaseExpiredEvent
+	51, // 47: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
+	52, // 48: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
+	53, // 49: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
+	53, // 50: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
+	53, // 51: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
+	53, // 52: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
+	54, // 53: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
+	53, // 54: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
+	53, // 55: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
+	53, // 56: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
+	53, // 57: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
+	53, // 58: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
+	54, // 59: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
+	53, // 60: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
+	53, // 61: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
+	53, // 62: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
+	53, // 63: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
+	53, // 64: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
+	0,  // 65: farsock.v1.ConnectionDroppedEvent.reason:type_name -> farsock.v1.ConnectionDropReason
+	1,  // 66: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
+	54, // 67: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
+	54, // 68: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
+	55, // 69: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
+	53, // 70: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
+	53, // 71: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	55, // 72: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
+	48, // 73: farsock.v1.DatagramReceivedEvent.receive_time:type_name -> google.protobuf.Timestamp
+	53, // 74: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
+	2,  // 75: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
+	54, // 76: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
+	54, // 77: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
+	56, // 78: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
+	57, // 79: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
+	58, // 80: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
+	59, // 81: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
+	59, // 82: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
+	59, // 83: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	59, // 84: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	60, // 85: farsock.v1.SourceFilterSetEvent.filter:type_name -> farsock.v1.SourceFilter
+	54, // 86: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
+	53, // 87: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	54, // 88: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
+	56, // 89: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
+	56, // 90: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
+	56, // 91: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
+	92, // [92:92] is the sub-list for method output_type
+	92, // [92:92] is the sub-list for method input_type
+	92, // [92:92] is the sub-list for extension type_name
+	92, // [92:92] is the sub-list for extension extendee
+	0,  // [0:92] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_event_proto_init() }
@@ -3938,6 +4009,7 @@ func file_farsock_v1_event_proto_init() {
 		(*Event_GroupLeft)(nil),
 		(*Event_SourceBlocked)(nil),
 		(*Event_SourceUnblocked)(nil),
+		(*Event_SourceFilterSet)(nil),
 		(*Event_UrgentReceived)(nil),
 		(*Event_PatternBroken)(nil),
 		(*Event_UrgentLost)(nil),
@@ -3958,16 +4030,16 @@ func file_farsock_v1_event_proto_init() {
 	file_farsock_v1_event_proto_msgTypes[17].OneofWrappers = []any{}
 	file_farsock_v1_event_proto_msgTypes[18].OneofWrappers = []any{}
 	file_farsock_v1_event_proto_msgTypes[22].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[38].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[41].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[43].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[39].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[42].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[44].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_event_proto_rawDesc), len(file_farsock_v1_event_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -21,6 +21,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What the sources of a filter are. RFC 3678, section 3.
+type FilterMode int32
+
+const (
+	// Never sent, and refused: that is to be said.
+	FilterMode_FILTER_MODE_UNSPECIFIED FilterMode = 0
+	// The only ones that are wanted: MCAST_INCLUDE.
+	FilterMode_FILTER_MODE_INCLUDE FilterMode = 1
+	// The ones that are not wanted: MCAST_EXCLUDE.
+	FilterMode_FILTER_MODE_EXCLUDE FilterMode = 2
+)
+
+// Enum value maps for FilterMode.
+var (
+	FilterMode_name = map[int32]string{
+		0: "FILTER_MODE_UNSPECIFIED",
+		1: "FILTER_MODE_INCLUDE",
+		2: "FILTER_MODE_EXCLUDE",
+	}
+	FilterMode_value = map[string]int32{
+		"FILTER_MODE_UNSPECIFIED": 0,
+		"FILTER_MODE_INCLUDE":     1,
+		"FILTER_MODE_EXCLUDE":     2,
+	}
+)
+
+func (x FilterMode) Enum() *FilterMode {
+	p := new(FilterMode)
+	*p = x
+	return p
+}
+
+func (x FilterMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FilterMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_farsock_v1_group_proto_enumTypes[0].Descriptor()
+}
+
+func (FilterMode) Type() protoreflect.EnumType {
+	return &file_farsock_v1_group_proto_enumTypes[0]
+}
+
+func (x FilterMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FilterMode.Descriptor instead.
+func (FilterMode) EnumDescriptor() ([]byte, []int) {
+	return file_farsock_v1_group_proto_rawDescGZIP(), []int{0}
+}
+
 // A multicast group to be joined.
 //
 //	{"group":"239.1.2.3","interface":"eth0"}   {"group":"ff15::7","interface":"all"}   {"group":"232.1.2.3","source":"10.0.0.1"}
@@ -225,6 +278,143 @@ func (x *GroupResult) GetError() *SocketError {
 	return nil
 }
 
+// From whom a socket receives what is sent to a group on one interface.
+type SourceFilter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group's address.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// The interface's name. Empty: the socket has not joined the group, and the kernel was asked about the interface that it would choose.
+	Interface string `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"`
+	// The interface's index. Zero: as with an empty name.
+	InterfaceIndex uint32 `protobuf:"varint,3,opt,name=interface_index,json=interfaceIndex,proto3" json:"interface_index,omitempty"`
+	// What the sources are. UNSPECIFIED: it could not be read.
+	Mode FilterMode `protobuf:"varint,4,opt,name=mode,proto3,enum=farsock.v1.FilterMode" json:"mode,omitempty"`
+	// The addresses, in the kernel's order. Empty with EXCLUDE: everybody is received.
+	Sources       []string `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceFilter) Reset() {
+	*x = SourceFilter{}
+	mi := &file_farsock_v1_group_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceFilter) ProtoMessage() {}
+
+func (x *SourceFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_group_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceFilter.ProtoReflect.Descriptor instead.
+func (*SourceFilter) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_group_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SourceFilter) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *SourceFilter) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *SourceFilter) GetInterfaceIndex() uint32 {
+	if x != nil {
+		return x.InterfaceIndex
+	}
+	return 0
+}
+
+func (x *SourceFilter) GetMode() FilterMode {
+	if x != nil {
+		return x.Mode
+	}
+	return FilterMode_FILTER_MODE_UNSPECIFIED
+}
+
+func (x *SourceFilter) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+// What became of one source filter that was to be set or read.
+type SourceFilterResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The filter: as it was asked for, or as getsockopt(2) tells it.
+	Filter *SourceFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// What setsockopt(2) or getsockopt(2) objected to. Absent: nothing.
+	Error         *SocketError `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceFilterResult) Reset() {
+	*x = SourceFilterResult{}
+	mi := &file_farsock_v1_group_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceFilterResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceFilterResult) ProtoMessage() {}
+
+func (x *SourceFilterResult) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_group_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceFilterResult.ProtoReflect.Descriptor instead.
+func (*SourceFilterResult) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_group_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SourceFilterResult) GetFilter() *SourceFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *SourceFilterResult) GetError() *SocketError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 var File_farsock_v1_group_proto protoreflect.FileDescriptor
 
 const file_farsock_v1_group_proto_rawDesc = "" +
@@ -245,7 +435,21 @@ const file_farsock_v1_group_proto_rawDesc = "" +
 	"\n" +
 	"membership\x18\x01 \x01(\v2\x1b.farsock.v1.GroupMembershipR\n" +
 	"membership\x12-\n" +
-	"\x05error\x18\x02 \x01(\v2\x17.farsock.v1.SocketErrorR\x05errorB\x96\x01\n" +
+	"\x05error\x18\x02 \x01(\v2\x17.farsock.v1.SocketErrorR\x05error\"\xb1\x01\n" +
+	"\fSourceFilter\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1c\n" +
+	"\tinterface\x18\x02 \x01(\tR\tinterface\x12'\n" +
+	"\x0finterface_index\x18\x03 \x01(\rR\x0einterfaceIndex\x12*\n" +
+	"\x04mode\x18\x04 \x01(\x0e2\x16.farsock.v1.FilterModeR\x04mode\x12\x18\n" +
+	"\asources\x18\x05 \x03(\tR\asources\"u\n" +
+	"\x12SourceFilterResult\x120\n" +
+	"\x06filter\x18\x01 \x01(\v2\x18.farsock.v1.SourceFilterR\x06filter\x12-\n" +
+	"\x05error\x18\x02 \x01(\v2\x17.farsock.v1.SocketErrorR\x05error*[\n" +
+	"\n" +
+	"FilterMode\x12\x1b\n" +
+	"\x17FILTER_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13FILTER_MODE_INCLUDE\x10\x01\x12\x17\n" +
+	"\x13FILTER_MODE_EXCLUDE\x10\x02B\x96\x01\n" +
 	"\x0ecom.farsock.v1B\n" +
 	"GroupProtoP\x01Z/github.com/farsock/farsock/clients/go/farsockpb\xa2\x02\x03FXX\xaa\x02\n" +
 	"Farsock.V1\xca\x02\n" +
@@ -263,21 +467,28 @@ func file_farsock_v1_group_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_group_proto_rawDescData
 }
 
-var file_farsock_v1_group_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_farsock_v1_group_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_farsock_v1_group_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_farsock_v1_group_proto_goTypes = []any{
-	(*GroupSpec)(nil),       // 0: farsock.v1.GroupSpec
-	(*GroupMembership)(nil), // 1: farsock.v1.GroupMembership
-	(*GroupResult)(nil),     // 2: farsock.v1.GroupResult
-	(*SocketError)(nil),     // 3: farsock.v1.SocketError
+	(FilterMode)(0),            // 0: farsock.v1.FilterMode
+	(*GroupSpec)(nil),          // 1: farsock.v1.GroupSpec
+	(*GroupMembership)(nil),    // 2: farsock.v1.GroupMembership
+	(*GroupResult)(nil),        // 3: farsock.v1.GroupResult
+	(*SourceFilter)(nil),       // 4: farsock.v1.SourceFilter
+	(*SourceFilterResult)(nil), // 5: farsock.v1.SourceFilterResult
+	(*SocketError)(nil),        // 6: farsock.v1.SocketError
 }
 var file_farsock_v1_group_proto_depIdxs = []int32{
-	1, // 0: farsock.v1.GroupResult.membership:type_name -> farsock.v1.GroupMembership
-	3, // 1: farsock.v1.GroupResult.error:type_name -> farsock.v1.SocketError
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	2, // 0: farsock.v1.GroupResult.membership:type_name -> farsock.v1.GroupMembership
+	6, // 1: farsock.v1.GroupResult.error:type_name -> farsock.v1.SocketError
+	0, // 2: farsock.v1.SourceFilter.mode:type_name -> farsock.v1.FilterMode
+	4, // 3: farsock.v1.SourceFilterResult.filter:type_name -> farsock.v1.SourceFilter
+	6, // 4: farsock.v1.SourceFilterResult.error:type_name -> farsock.v1.SocketError
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_group_proto_init() }
@@ -291,13 +502,14 @@ func file_farsock_v1_group_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_group_proto_rawDesc), len(file_farsock_v1_group_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   3,
+			NumEnums:      1,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_farsock_v1_group_proto_goTypes,
 		DependencyIndexes: file_farsock_v1_group_proto_depIdxs,
+		EnumInfos:         file_farsock_v1_group_proto_enumTypes,
 		MessageInfos:      file_farsock_v1_group_proto_msgTypes,
 	}.Build()
 	File_farsock_v1_group_proto = out.File

@@ -3177,6 +3177,298 @@ func (x *UnblockSourceResponse) GetReport() *Report {
 	return nil
 }
 
+// What SetSourceFilter takes.
+type SetSourceFilterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session. Empty: the caller's `default` session.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// The socket.
+	SocketId string `protobuf:"bytes,2,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
+	// The group's address.
+	Group string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	// The interface: its name, its index, or one of its addresses. Empty, or `all`: every one on which the socket has joined the group.
+	Interface string `protobuf:"bytes,4,opt,name=interface,proto3" json:"interface,omitempty"`
+	// What the sources are. Needed.
+	Mode FilterMode `protobuf:"varint,5,opt,name=mode,proto3,enum=farsock.v1.FilterMode" json:"mode,omitempty"`
+	// The sources: addresses of hosts, in the group's IP version. Each counts against `limits.groups`.
+	Sources []string `protobuf:"bytes,6,rep,name=sources,proto3" json:"sources,omitempty"`
+	// Refuse unless the socket of that name has this number. Absent: not checked.
+	SocketUid *uint64 `protobuf:"varint,14,opt,name=socket_uid,json=socketUid,proto3,oneof" json:"socket_uid,omitempty"`
+	// How to carry it out.
+	Call          *Call `protobuf:"bytes,15,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSourceFilterRequest) Reset() {
+	*x = SetSourceFilterRequest{}
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSourceFilterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSourceFilterRequest) ProtoMessage() {}
+
+func (x *SetSourceFilterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSourceFilterRequest.ProtoReflect.Descriptor instead.
+func (*SetSourceFilterRequest) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *SetSourceFilterRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *SetSourceFilterRequest) GetSocketId() string {
+	if x != nil {
+		return x.SocketId
+	}
+	return ""
+}
+
+func (x *SetSourceFilterRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *SetSourceFilterRequest) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *SetSourceFilterRequest) GetMode() FilterMode {
+	if x != nil {
+		return x.Mode
+	}
+	return FilterMode_FILTER_MODE_UNSPECIFIED
+}
+
+func (x *SetSourceFilterRequest) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *SetSourceFilterRequest) GetSocketUid() uint64 {
+	if x != nil && x.SocketUid != nil {
+		return *x.SocketUid
+	}
+	return 0
+}
+
+func (x *SetSourceFilterRequest) GetCall() *Call {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+// What SetSourceFilter answers.
+type SetSourceFilterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The socket afterwards; `groups` there are all of its memberships. Absent when detached.
+	Socket *Socket `protobuf:"bytes,1,opt,name=socket,proto3" json:"socket,omitempty"`
+	// What became of each filter, one for each interface. Empty when detached.
+	Filters []*SourceFilterResult `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	// How it went. The error is the first of theirs.
+	Report        *Report `protobuf:"bytes,15,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSourceFilterResponse) Reset() {
+	*x = SetSourceFilterResponse{}
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSourceFilterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSourceFilterResponse) ProtoMessage() {}
+
+func (x *SetSourceFilterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSourceFilterResponse.ProtoReflect.Descriptor instead.
+func (*SetSourceFilterResponse) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *SetSourceFilterResponse) GetSocket() *Socket {
+	if x != nil {
+		return x.Socket
+	}
+	return nil
+}
+
+func (x *SetSourceFilterResponse) GetFilters() []*SourceFilterResult {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+func (x *SetSourceFilterResponse) GetReport() *Report {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+// What GetSourceFilter takes.
+type GetSourceFilterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session. Empty: the caller's `default` session.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// The socket.
+	SocketId string `protobuf:"bytes,2,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
+	// The group's address.
+	Group string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	// The interface, as in SetSourceFilter.
+	Interface     string `protobuf:"bytes,4,opt,name=interface,proto3" json:"interface,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSourceFilterRequest) Reset() {
+	*x = GetSourceFilterRequest{}
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSourceFilterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSourceFilterRequest) ProtoMessage() {}
+
+func (x *GetSourceFilterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSourceFilterRequest.ProtoReflect.Descriptor instead.
+func (*GetSourceFilterRequest) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *GetSourceFilterRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *GetSourceFilterRequest) GetSocketId() string {
+	if x != nil {
+		return x.SocketId
+	}
+	return ""
+}
+
+func (x *GetSourceFilterRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *GetSourceFilterRequest) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+// What GetSourceFilter answers.
+type GetSourceFilterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The filters, one for each interface.
+	Filters       []*SourceFilterResult `protobuf:"bytes,1,rep,name=filters,proto3" json:"filters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSourceFilterResponse) Reset() {
+	*x = GetSourceFilterResponse{}
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSourceFilterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSourceFilterResponse) ProtoMessage() {}
+
+func (x *GetSourceFilterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSourceFilterResponse.ProtoReflect.Descriptor instead.
+func (*GetSourceFilterResponse) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *GetSourceFilterResponse) GetFilters() []*SourceFilterResult {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
 // What GetSocketOptions takes.
 type GetSocketOptionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3192,7 +3484,7 @@ type GetSocketOptionsRequest struct {
 
 func (x *GetSocketOptionsRequest) Reset() {
 	*x = GetSocketOptionsRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[40]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3204,7 +3496,7 @@ func (x *GetSocketOptionsRequest) String() string {
 func (*GetSocketOptionsRequest) ProtoMessage() {}
 
 func (x *GetSocketOptionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[40]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3217,7 +3509,7 @@ func (x *GetSocketOptionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSocketOptionsRequest.ProtoReflect.Descriptor instead.
 func (*GetSocketOptionsRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{40}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetSocketOptionsRequest) GetSessionId() string {
@@ -3252,7 +3544,7 @@ type GetSocketOptionsResponse struct {
 
 func (x *GetSocketOptionsResponse) Reset() {
 	*x = GetSocketOptionsResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[41]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3556,7 @@ func (x *GetSocketOptionsResponse) String() string {
 func (*GetSocketOptionsResponse) ProtoMessage() {}
 
 func (x *GetSocketOptionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[41]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3569,7 @@ func (x *GetSocketOptionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSocketOptionsResponse.ProtoReflect.Descriptor instead.
 func (*GetSocketOptionsResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{41}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetSocketOptionsResponse) GetOptions() []*OptionResult {
@@ -3304,7 +3596,7 @@ type GetSocketRequest struct {
 
 func (x *GetSocketRequest) Reset() {
 	*x = GetSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[42]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3316,7 +3608,7 @@ func (x *GetSocketRequest) String() string {
 func (*GetSocketRequest) ProtoMessage() {}
 
 func (x *GetSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[42]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3329,7 +3621,7 @@ func (x *GetSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSocketRequest.ProtoReflect.Descriptor instead.
 func (*GetSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{42}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetSocketRequest) GetSessionId() string {
@@ -3375,7 +3667,7 @@ type GetSocketResponse struct {
 
 func (x *GetSocketResponse) Reset() {
 	*x = GetSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[43]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3387,7 +3679,7 @@ func (x *GetSocketResponse) String() string {
 func (*GetSocketResponse) ProtoMessage() {}
 
 func (x *GetSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[43]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3400,7 +3692,7 @@ func (x *GetSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSocketResponse.ProtoReflect.Descriptor instead.
 func (*GetSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{43}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetSocketResponse) GetSocket() *Socket {
@@ -3443,7 +3735,7 @@ type ListSocketsRequest struct {
 
 func (x *ListSocketsRequest) Reset() {
 	*x = ListSocketsRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[44]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3455,7 +3747,7 @@ func (x *ListSocketsRequest) String() string {
 func (*ListSocketsRequest) ProtoMessage() {}
 
 func (x *ListSocketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[44]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3468,7 +3760,7 @@ func (x *ListSocketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSocketsRequest.ProtoReflect.Descriptor instead.
 func (*ListSocketsRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{44}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListSocketsRequest) GetSessionId() string {
@@ -3519,7 +3811,7 @@ type ListSocketsResponse struct {
 
 func (x *ListSocketsResponse) Reset() {
 	*x = ListSocketsResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[45]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3531,7 +3823,7 @@ func (x *ListSocketsResponse) String() string {
 func (*ListSocketsResponse) ProtoMessage() {}
 
 func (x *ListSocketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[45]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3544,7 +3836,7 @@ func (x *ListSocketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSocketsResponse.ProtoReflect.Descriptor instead.
 func (*ListSocketsResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{45}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListSocketsResponse) GetSockets() []*Socket {
@@ -3582,7 +3874,7 @@ type CallRecord struct {
 
 func (x *CallRecord) Reset() {
 	*x = CallRecord{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[46]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3594,7 +3886,7 @@ func (x *CallRecord) String() string {
 func (*CallRecord) ProtoMessage() {}
 
 func (x *CallRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[46]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3607,7 +3899,7 @@ func (x *CallRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallRecord.ProtoReflect.Descriptor instead.
 func (*CallRecord) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{46}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CallRecord) GetRequestId() string {
@@ -3665,7 +3957,7 @@ type GetCallRequest struct {
 
 func (x *GetCallRequest) Reset() {
 	*x = GetCallRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[47]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3677,7 +3969,7 @@ func (x *GetCallRequest) String() string {
 func (*GetCallRequest) ProtoMessage() {}
 
 func (x *GetCallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[47]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3690,7 +3982,7 @@ func (x *GetCallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCallRequest.ProtoReflect.Descriptor instead.
 func (*GetCallRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{47}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GetCallRequest) GetSessionId() string {
@@ -3718,7 +4010,7 @@ type GetCallResponse struct {
 
 func (x *GetCallResponse) Reset() {
 	*x = GetCallResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[48]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3730,7 +4022,7 @@ func (x *GetCallResponse) String() string {
 func (*GetCallResponse) ProtoMessage() {}
 
 func (x *GetCallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[48]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3743,7 +4035,7 @@ func (x *GetCallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCallResponse.ProtoReflect.Descriptor instead.
 func (*GetCallResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{48}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GetCallResponse) GetCall() *CallRecord {
@@ -3766,7 +4058,7 @@ type CancelCallRequest struct {
 
 func (x *CancelCallRequest) Reset() {
 	*x = CancelCallRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[49]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3778,7 +4070,7 @@ func (x *CancelCallRequest) String() string {
 func (*CancelCallRequest) ProtoMessage() {}
 
 func (x *CancelCallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[49]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3791,7 +4083,7 @@ func (x *CancelCallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCallRequest.ProtoReflect.Descriptor instead.
 func (*CancelCallRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{49}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CancelCallRequest) GetSessionId() string {
@@ -3819,7 +4111,7 @@ type CancelCallResponse struct {
 
 func (x *CancelCallResponse) Reset() {
 	*x = CancelCallResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[50]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3831,7 +4123,7 @@ func (x *CancelCallResponse) String() string {
 func (*CancelCallResponse) ProtoMessage() {}
 
 func (x *CancelCallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[50]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3844,7 +4136,7 @@ func (x *CancelCallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCallResponse.ProtoReflect.Descriptor instead.
 func (*CancelCallResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{50}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CancelCallResponse) GetCall() *CallRecord {
@@ -4160,7 +4452,31 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\x15UnblockSourceResponse\x12*\n" +
 	"\x06socket\x18\x01 \x01(\v2\x12.farsock.v1.SocketR\x06socket\x12/\n" +
 	"\x06groups\x18\x02 \x03(\v2\x17.farsock.v1.GroupResultR\x06groups\x12*\n" +
-	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report\"k\n" +
+	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report\"\xa7\x02\n" +
+	"\x16SetSourceFilterRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
+	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12\x1c\n" +
+	"\tinterface\x18\x04 \x01(\tR\tinterface\x12*\n" +
+	"\x04mode\x18\x05 \x01(\x0e2\x16.farsock.v1.FilterModeR\x04mode\x12\x18\n" +
+	"\asources\x18\x06 \x03(\tR\asources\x12\"\n" +
+	"\n" +
+	"socket_uid\x18\x0e \x01(\x04H\x00R\tsocketUid\x88\x01\x01\x12$\n" +
+	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04callB\r\n" +
+	"\v_socket_uid\"\xab\x01\n" +
+	"\x17SetSourceFilterResponse\x12*\n" +
+	"\x06socket\x18\x01 \x01(\v2\x12.farsock.v1.SocketR\x06socket\x128\n" +
+	"\afilters\x18\x02 \x03(\v2\x1e.farsock.v1.SourceFilterResultR\afilters\x12*\n" +
+	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report\"\x88\x01\n" +
+	"\x16GetSourceFilterRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
+	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12\x1c\n" +
+	"\tinterface\x18\x04 \x01(\tR\tinterface\"S\n" +
+	"\x17GetSourceFilterResponse\x128\n" +
+	"\afilters\x18\x01 \x03(\v2\x1e.farsock.v1.SourceFilterResultR\afilters\"k\n" +
 	"\x17GetSocketOptionsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
@@ -4215,7 +4531,7 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\"@\n" +
 	"\x12CancelCallResponse\x12*\n" +
-	"\x04call\x18\x01 \x01(\v2\x16.farsock.v1.CallRecordR\x04call2\xb4\x10\n" +
+	"\x04call\x18\x01 \x01(\v2\x16.farsock.v1.CallRecordR\x04call2\xec\x11\n" +
 	"\rSocketService\x12Q\n" +
 	"\fCreateSocket\x12\x1f.farsock.v1.CreateSocketRequest\x1a .farsock.v1.CreateSocketResponse\x12K\n" +
 	"\n" +
@@ -4239,7 +4555,9 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\n" +
 	"LeaveGroup\x12\x1d.farsock.v1.LeaveGroupRequest\x1a\x1e.farsock.v1.LeaveGroupResponse\x12N\n" +
 	"\vBlockSource\x12\x1e.farsock.v1.BlockSourceRequest\x1a\x1f.farsock.v1.BlockSourceResponse\x12T\n" +
-	"\rUnblockSource\x12 .farsock.v1.UnblockSourceRequest\x1a!.farsock.v1.UnblockSourceResponse\x12H\n" +
+	"\rUnblockSource\x12 .farsock.v1.UnblockSourceRequest\x1a!.farsock.v1.UnblockSourceResponse\x12Z\n" +
+	"\x0fSetSourceFilter\x12\".farsock.v1.SetSourceFilterRequest\x1a#.farsock.v1.SetSourceFilterResponse\x12Z\n" +
+	"\x0fGetSourceFilter\x12\".farsock.v1.GetSourceFilterRequest\x1a#.farsock.v1.GetSourceFilterResponse\x12H\n" +
 	"\tGetSocket\x12\x1c.farsock.v1.GetSocketRequest\x1a\x1d.farsock.v1.GetSocketResponse\x12N\n" +
 	"\vListSockets\x12\x1e.farsock.v1.ListSocketsRequest\x1a\x1f.farsock.v1.ListSocketsResponse\x12B\n" +
 	"\aGetCall\x12\x1a.farsock.v1.GetCallRequest\x1a\x1b.farsock.v1.GetCallResponse\x12K\n" +
@@ -4261,7 +4579,7 @@ func file_farsock_v1_socket_service_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_socket_service_proto_rawDescData
 }
 
-var file_farsock_v1_socket_service_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_farsock_v1_socket_service_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_farsock_v1_socket_service_proto_goTypes = []any{
 	(*CreateSocketRequest)(nil),       // 0: farsock.v1.CreateSocketRequest
 	(*CreateSocketResponse)(nil),      // 1: farsock.v1.CreateSocketResponse
@@ -4303,190 +4621,206 @@ var file_farsock_v1_socket_service_proto_goTypes = []any{
 	(*BlockSourceResponse)(nil),       // 37: farsock.v1.BlockSourceResponse
 	(*UnblockSourceRequest)(nil),      // 38: farsock.v1.UnblockSourceRequest
 	(*UnblockSourceResponse)(nil),     // 39: farsock.v1.UnblockSourceResponse
-	(*GetSocketOptionsRequest)(nil),   // 40: farsock.v1.GetSocketOptionsRequest
-	(*GetSocketOptionsResponse)(nil),  // 41: farsock.v1.GetSocketOptionsResponse
-	(*GetSocketRequest)(nil),          // 42: farsock.v1.GetSocketRequest
-	(*GetSocketResponse)(nil),         // 43: farsock.v1.GetSocketResponse
-	(*ListSocketsRequest)(nil),        // 44: farsock.v1.ListSocketsRequest
-	(*ListSocketsResponse)(nil),       // 45: farsock.v1.ListSocketsResponse
-	(*CallRecord)(nil),                // 46: farsock.v1.CallRecord
-	(*GetCallRequest)(nil),            // 47: farsock.v1.GetCallRequest
-	(*GetCallResponse)(nil),           // 48: farsock.v1.GetCallResponse
-	(*CancelCallRequest)(nil),         // 49: farsock.v1.CancelCallRequest
-	(*CancelCallResponse)(nil),        // 50: farsock.v1.CancelCallResponse
-	nil,                               // 51: farsock.v1.CreateSocketRequest.LabelsEntry
-	nil,                               // 52: farsock.v1.ListSocketsRequest.LabelsEntry
-	(*TcpSocketSpec)(nil),             // 53: farsock.v1.TcpSocketSpec
-	(*UdpSocketSpec)(nil),             // 54: farsock.v1.UdpSocketSpec
-	(*Call)(nil),                      // 55: farsock.v1.Call
-	(*Socket)(nil),                    // 56: farsock.v1.Socket
-	(*OptionResult)(nil),              // 57: farsock.v1.OptionResult
-	(*Report)(nil),                    // 58: farsock.v1.Report
-	(*BindRetry)(nil),                 // 59: farsock.v1.BindRetry
-	(*durationpb.Duration)(nil),       // 60: google.protobuf.Duration
-	(*ConnectRetry)(nil),              // 61: farsock.v1.ConnectRetry
-	(*Payload)(nil),                   // 62: farsock.v1.Payload
-	(*PayloadView)(nil),               // 63: farsock.v1.PayloadView
-	(*Endpoint)(nil),                  // 64: farsock.v1.Endpoint
-	(*timestamppb.Timestamp)(nil),     // 65: google.protobuf.Timestamp
-	(ShutdownHow)(0),                  // 66: farsock.v1.ShutdownHow
-	(*Delivery)(nil),                  // 67: farsock.v1.Delivery
-	(*SocketOption)(nil),              // 68: farsock.v1.SocketOption
-	(*GroupResult)(nil),               // 69: farsock.v1.GroupResult
-	(*TcpInfo)(nil),                   // 70: farsock.v1.TcpInfo
-	(*SocketMemory)(nil),              // 71: farsock.v1.SocketMemory
-	(CallState)(0),                    // 72: farsock.v1.CallState
-	(*anypb.Any)(nil),                 // 73: google.protobuf.Any
-	(*TransferSocketRequest)(nil),     // 74: farsock.v1.TransferSocketRequest
-	(*TransferSocketResponse)(nil),    // 75: farsock.v1.TransferSocketResponse
+	(*SetSourceFilterRequest)(nil),    // 40: farsock.v1.SetSourceFilterRequest
+	(*SetSourceFilterResponse)(nil),   // 41: farsock.v1.SetSourceFilterResponse
+	(*GetSourceFilterRequest)(nil),    // 42: farsock.v1.GetSourceFilterRequest
+	(*GetSourceFilterResponse)(nil),   // 43: farsock.v1.GetSourceFilterResponse
+	(*GetSocketOptionsRequest)(nil),   // 44: farsock.v1.GetSocketOptionsRequest
+	(*GetSocketOptionsResponse)(nil),  // 45: farsock.v1.GetSocketOptionsResponse
+	(*GetSocketRequest)(nil),          // 46: farsock.v1.GetSocketRequest
+	(*GetSocketResponse)(nil),         // 47: farsock.v1.GetSocketResponse
+	(*ListSocketsRequest)(nil),        // 48: farsock.v1.ListSocketsRequest
+	(*ListSocketsResponse)(nil),       // 49: farsock.v1.ListSocketsResponse
+	(*CallRecord)(nil),                // 50: farsock.v1.CallRecord
+	(*GetCallRequest)(nil),            // 51: farsock.v1.GetCallRequest
+	(*GetCallResponse)(nil),           // 52: farsock.v1.GetCallResponse
+	(*CancelCallRequest)(nil),         // 53: farsock.v1.CancelCallRequest
+	(*CancelCallResponse)(nil),        // 54: farsock.v1.CancelCallResponse
+	nil,                               // 55: farsock.v1.CreateSocketRequest.LabelsEntry
+	nil,                               // 56: farsock.v1.ListSocketsRequest.LabelsEntry
+	(*TcpSocketSpec)(nil),             // 57: farsock.v1.TcpSocketSpec
+	(*UdpSocketSpec)(nil),             // 58: farsock.v1.UdpSocketSpec
+	(*Call)(nil),                      // 59: farsock.v1.Call
+	(*Socket)(nil),                    // 60: farsock.v1.Socket
+	(*OptionResult)(nil),              // 61: farsock.v1.OptionResult
+	(*Report)(nil),                    // 62: farsock.v1.Report
+	(*BindRetry)(nil),                 // 63: farsock.v1.BindRetry
+	(*durationpb.Duration)(nil),       // 64: google.protobuf.Duration
+	(*ConnectRetry)(nil),              // 65: farsock.v1.ConnectRetry
+	(*Payload)(nil),                   // 66: farsock.v1.Payload
+	(*PayloadView)(nil),               // 67: farsock.v1.PayloadView
+	(*Endpoint)(nil),                  // 68: farsock.v1.Endpoint
+	(*timestamppb.Timestamp)(nil),     // 69: google.protobuf.Timestamp
+	(ShutdownHow)(0),                  // 70: farsock.v1.ShutdownHow
+	(*Delivery)(nil),                  // 71: farsock.v1.Delivery
+	(*SocketOption)(nil),              // 72: farsock.v1.SocketOption
+	(*GroupResult)(nil),               // 73: farsock.v1.GroupResult
+	(FilterMode)(0),                   // 74: farsock.v1.FilterMode
+	(*SourceFilterResult)(nil),        // 75: farsock.v1.SourceFilterResult
+	(*TcpInfo)(nil),                   // 76: farsock.v1.TcpInfo
+	(*SocketMemory)(nil),              // 77: farsock.v1.SocketMemory
+	(CallState)(0),                    // 78: farsock.v1.CallState
+	(*anypb.Any)(nil),                 // 79: google.protobuf.Any
+	(*TransferSocketRequest)(nil),     // 80: farsock.v1.TransferSocketRequest
+	(*TransferSocketResponse)(nil),    // 81: farsock.v1.TransferSocketResponse
 }
 var file_farsock_v1_socket_service_proto_depIdxs = []int32{
-	53,  // 0: farsock.v1.CreateSocketRequest.tcp:type_name -> farsock.v1.TcpSocketSpec
-	54,  // 1: farsock.v1.CreateSocketRequest.udp:type_name -> farsock.v1.UdpSocketSpec
-	51,  // 2: farsock.v1.CreateSocketRequest.labels:type_name -> farsock.v1.CreateSocketRequest.LabelsEntry
-	55,  // 3: farsock.v1.CreateSocketRequest.call:type_name -> farsock.v1.Call
-	56,  // 4: farsock.v1.CreateSocketResponse.socket:type_name -> farsock.v1.Socket
-	57,  // 5: farsock.v1.CreateSocketResponse.options:type_name -> farsock.v1.OptionResult
-	58,  // 6: farsock.v1.CreateSocketResponse.report:type_name -> farsock.v1.Report
-	59,  // 7: farsock.v1.BindSocketRequest.retry:type_name -> farsock.v1.BindRetry
-	55,  // 8: farsock.v1.BindSocketRequest.call:type_name -> farsock.v1.Call
-	56,  // 9: farsock.v1.BindSocketResponse.socket:type_name -> farsock.v1.Socket
-	58,  // 10: farsock.v1.BindSocketResponse.report:type_name -> farsock.v1.Report
-	55,  // 11: farsock.v1.ListenSocketRequest.call:type_name -> farsock.v1.Call
-	56,  // 12: farsock.v1.ListenSocketResponse.socket:type_name -> farsock.v1.Socket
-	58,  // 13: farsock.v1.ListenSocketResponse.report:type_name -> farsock.v1.Report
-	55,  // 14: farsock.v1.AcceptSocketRequest.call:type_name -> farsock.v1.Call
-	56,  // 15: farsock.v1.AcceptSocketResponse.socket:type_name -> farsock.v1.Socket
-	58,  // 16: farsock.v1.AcceptSocketResponse.report:type_name -> farsock.v1.Report
-	60,  // 17: farsock.v1.ConnectSocketRequest.attempt_timeout:type_name -> google.protobuf.Duration
-	61,  // 18: farsock.v1.ConnectSocketRequest.retry:type_name -> farsock.v1.ConnectRetry
-	55,  // 19: farsock.v1.ConnectSocketRequest.call:type_name -> farsock.v1.Call
-	56,  // 20: farsock.v1.ConnectSocketResponse.socket:type_name -> farsock.v1.Socket
-	58,  // 21: farsock.v1.ConnectSocketResponse.report:type_name -> farsock.v1.Report
-	55,  // 22: farsock.v1.DisconnectSocketRequest.call:type_name -> farsock.v1.Call
-	56,  // 23: farsock.v1.DisconnectSocketResponse.socket:type_name -> farsock.v1.Socket
-	58,  // 24: farsock.v1.DisconnectSocketResponse.report:type_name -> farsock.v1.Report
-	62,  // 25: farsock.v1.WriteSocketRequest.payload:type_name -> farsock.v1.Payload
+	57,  // 0: farsock.v1.CreateSocketRequest.tcp:type_name -> farsock.v1.TcpSocketSpec
+	58,  // 1: farsock.v1.CreateSocketRequest.udp:type_name -> farsock.v1.UdpSocketSpec
+	55,  // 2: farsock.v1.CreateSocketRequest.labels:type_name -> farsock.v1.CreateSocketRequest.LabelsEntry
+	59,  // 3: farsock.v1.CreateSocketRequest.call:type_name -> farsock.v1.Call
+	60,  // 4: farsock.v1.CreateSocketResponse.socket:type_name -> farsock.v1.Socket
+	61,  // 5: farsock.v1.CreateSocketResponse.options:type_name -> farsock.v1.OptionResult
+	62,  // 6: farsock.v1.CreateSocketResponse.report:type_name -> farsock.v1.Report
+	63,  // 7: farsock.v1.BindSocketRequest.retry:type_name -> farsock.v1.BindRetry
+	59,  // 8: farsock.v1.BindSocketRequest.call:type_name -> farsock.v1.Call
+	60,  // 9: farsock.v1.BindSocketResponse.socket:type_name -> farsock.v1.Socket
+	62,  // 10: farsock.v1.BindSocketResponse.report:type_name -> farsock.v1.Report
+	59,  // 11: farsock.v1.ListenSocketRequest.call:type_name -> farsock.v1.Call
+	60,  // 12: farsock.v1.ListenSocketResponse.socket:type_name -> farsock.v1.Socket
+	62,  // 13: farsock.v1.ListenSocketResponse.report:type_name -> farsock.v1.Report
+	59,  // 14: farsock.v1.AcceptSocketRequest.call:type_name -> farsock.v1.Call
+	60,  // 15: farsock.v1.AcceptSocketResponse.socket:type_name -> farsock.v1.Socket
+	62,  // 16: farsock.v1.AcceptSocketResponse.report:type_name -> farsock.v1.Report
+	64,  // 17: farsock.v1.ConnectSocketRequest.attempt_timeout:type_name -> google.protobuf.Duration
+	65,  // 18: farsock.v1.ConnectSocketRequest.retry:type_name -> farsock.v1.ConnectRetry
+	59,  // 19: farsock.v1.ConnectSocketRequest.call:type_name -> farsock.v1.Call
+	60,  // 20: farsock.v1.ConnectSocketResponse.socket:type_name -> farsock.v1.Socket
+	62,  // 21: farsock.v1.ConnectSocketResponse.report:type_name -> farsock.v1.Report
+	59,  // 22: farsock.v1.DisconnectSocketRequest.call:type_name -> farsock.v1.Call
+	60,  // 23: farsock.v1.DisconnectSocketResponse.socket:type_name -> farsock.v1.Socket
+	62,  // 24: farsock.v1.DisconnectSocketResponse.report:type_name -> farsock.v1.Report
+	66,  // 25: farsock.v1.WriteSocketRequest.payload:type_name -> farsock.v1.Payload
 	13,  // 26: farsock.v1.WriteSocketRequest.slices:type_name -> farsock.v1.Slices
-	55,  // 27: farsock.v1.WriteSocketRequest.call:type_name -> farsock.v1.Call
-	60,  // 28: farsock.v1.Slices.interval:type_name -> google.protobuf.Duration
-	58,  // 29: farsock.v1.WriteSocketResponse.report:type_name -> farsock.v1.Report
-	62,  // 30: farsock.v1.Datagram.payload:type_name -> farsock.v1.Payload
+	59,  // 27: farsock.v1.WriteSocketRequest.call:type_name -> farsock.v1.Call
+	64,  // 28: farsock.v1.Slices.interval:type_name -> google.protobuf.Duration
+	62,  // 29: farsock.v1.WriteSocketResponse.report:type_name -> farsock.v1.Report
+	66,  // 30: farsock.v1.Datagram.payload:type_name -> farsock.v1.Payload
 	15,  // 31: farsock.v1.SendDatagramsRequest.datagrams:type_name -> farsock.v1.Datagram
-	60,  // 32: farsock.v1.SendDatagramsRequest.interval:type_name -> google.protobuf.Duration
-	55,  // 33: farsock.v1.SendDatagramsRequest.call:type_name -> farsock.v1.Call
-	56,  // 34: farsock.v1.SendDatagramsResponse.socket:type_name -> farsock.v1.Socket
-	58,  // 35: farsock.v1.SendDatagramsResponse.report:type_name -> farsock.v1.Report
-	63,  // 36: farsock.v1.ReceiveSocketRequest.view:type_name -> farsock.v1.PayloadView
-	55,  // 37: farsock.v1.ReceiveSocketRequest.call:type_name -> farsock.v1.Call
-	62,  // 38: farsock.v1.ReceiveSocketResponse.payload:type_name -> farsock.v1.Payload
-	64,  // 39: farsock.v1.ReceiveSocketResponse.source:type_name -> farsock.v1.Endpoint
-	64,  // 40: farsock.v1.ReceiveSocketResponse.destination:type_name -> farsock.v1.Endpoint
-	65,  // 41: farsock.v1.ReceiveSocketResponse.receive_time:type_name -> google.protobuf.Timestamp
-	58,  // 42: farsock.v1.ReceiveSocketResponse.report:type_name -> farsock.v1.Report
-	55,  // 43: farsock.v1.FlushSocketRequest.call:type_name -> farsock.v1.Call
-	56,  // 44: farsock.v1.FlushSocketResponse.socket:type_name -> farsock.v1.Socket
-	58,  // 45: farsock.v1.FlushSocketResponse.report:type_name -> farsock.v1.Report
-	66,  // 46: farsock.v1.ShutdownSocketRequest.how:type_name -> farsock.v1.ShutdownHow
-	55,  // 47: farsock.v1.ShutdownSocketRequest.call:type_name -> farsock.v1.Call
-	56,  // 48: farsock.v1.ShutdownSocketResponse.socket:type_name -> farsock.v1.Socket
-	58,  // 49: farsock.v1.ShutdownSocketResponse.report:type_name -> farsock.v1.Report
-	60,  // 50: farsock.v1.CloseSocketRequest.linger:type_name -> google.protobuf.Duration
-	55,  // 51: farsock.v1.CloseSocketRequest.call:type_name -> farsock.v1.Call
-	56,  // 52: farsock.v1.CloseSocketResponse.socket:type_name -> farsock.v1.Socket
-	58,  // 53: farsock.v1.CloseSocketResponse.report:type_name -> farsock.v1.Report
-	55,  // 54: farsock.v1.AbortSocketRequest.call:type_name -> farsock.v1.Call
-	56,  // 55: farsock.v1.AbortSocketResponse.socket:type_name -> farsock.v1.Socket
-	58,  // 56: farsock.v1.AbortSocketResponse.report:type_name -> farsock.v1.Report
-	67,  // 57: farsock.v1.SetSocketDeliveryRequest.delivery:type_name -> farsock.v1.Delivery
-	55,  // 58: farsock.v1.SetSocketDeliveryRequest.call:type_name -> farsock.v1.Call
-	56,  // 59: farsock.v1.SetSocketDeliveryResponse.socket:type_name -> farsock.v1.Socket
-	58,  // 60: farsock.v1.SetSocketDeliveryResponse.report:type_name -> farsock.v1.Report
-	68,  // 61: farsock.v1.SetSocketOptionsRequest.options:type_name -> farsock.v1.SocketOption
-	55,  // 62: farsock.v1.SetSocketOptionsRequest.call:type_name -> farsock.v1.Call
-	57,  // 63: farsock.v1.SetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
-	58,  // 64: farsock.v1.SetSocketOptionsResponse.report:type_name -> farsock.v1.Report
-	55,  // 65: farsock.v1.JoinGroupRequest.call:type_name -> farsock.v1.Call
-	56,  // 66: farsock.v1.JoinGroupResponse.socket:type_name -> farsock.v1.Socket
-	69,  // 67: farsock.v1.JoinGroupResponse.groups:type_name -> farsock.v1.GroupResult
-	58,  // 68: farsock.v1.JoinGroupResponse.report:type_name -> farsock.v1.Report
-	55,  // 69: farsock.v1.LeaveGroupRequest.call:type_name -> farsock.v1.Call
-	56,  // 70: farsock.v1.LeaveGroupResponse.socket:type_name -> farsock.v1.Socket
-	69,  // 71: farsock.v1.LeaveGroupResponse.groups:type_name -> farsock.v1.GroupResult
-	58,  // 72: farsock.v1.LeaveGroupResponse.report:type_name -> farsock.v1.Report
-	55,  // 73: farsock.v1.BlockSourceRequest.call:type_name -> farsock.v1.Call
-	56,  // 74: farsock.v1.BlockSourceResponse.socket:type_name -> farsock.v1.Socket
-	69,  // 75: farsock.v1.BlockSourceResponse.groups:type_name -> farsock.v1.GroupResult
-	58,  // 76: farsock.v1.BlockSourceResponse.report:type_name -> farsock.v1.Report
-	55,  // 77: farsock.v1.UnblockSourceRequest.call:type_name -> farsock.v1.Call
-	56,  // 78: farsock.v1.UnblockSourceResponse.socket:type_name -> farsock.v1.Socket
-	69,  // 79: farsock.v1.UnblockSourceResponse.groups:type_name -> farsock.v1.GroupResult
-	58,  // 80: farsock.v1.UnblockSourceResponse.report:type_name -> farsock.v1.Report
-	57,  // 81: farsock.v1.GetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
-	56,  // 82: farsock.v1.GetSocketResponse.socket:type_name -> farsock.v1.Socket
-	70,  // 83: farsock.v1.GetSocketResponse.tcp_info:type_name -> farsock.v1.TcpInfo
-	71,  // 84: farsock.v1.GetSocketResponse.memory:type_name -> farsock.v1.SocketMemory
-	52,  // 85: farsock.v1.ListSocketsRequest.labels:type_name -> farsock.v1.ListSocketsRequest.LabelsEntry
-	56,  // 86: farsock.v1.ListSocketsResponse.sockets:type_name -> farsock.v1.Socket
-	72,  // 87: farsock.v1.CallRecord.state:type_name -> farsock.v1.CallState
-	73,  // 88: farsock.v1.CallRecord.response:type_name -> google.protobuf.Any
-	46,  // 89: farsock.v1.GetCallResponse.call:type_name -> farsock.v1.CallRecord
-	46,  // 90: farsock.v1.CancelCallResponse.call:type_name -> farsock.v1.CallRecord
-	0,   // 91: farsock.v1.SocketService.CreateSocket:input_type -> farsock.v1.CreateSocketRequest
-	2,   // 92: farsock.v1.SocketService.BindSocket:input_type -> farsock.v1.BindSocketRequest
-	4,   // 93: farsock.v1.SocketService.ListenSocket:input_type -> farsock.v1.ListenSocketRequest
-	6,   // 94: farsock.v1.SocketService.AcceptSocket:input_type -> farsock.v1.AcceptSocketRequest
-	8,   // 95: farsock.v1.SocketService.ConnectSocket:input_type -> farsock.v1.ConnectSocketRequest
-	10,  // 96: farsock.v1.SocketService.DisconnectSocket:input_type -> farsock.v1.DisconnectSocketRequest
-	12,  // 97: farsock.v1.SocketService.WriteSocket:input_type -> farsock.v1.WriteSocketRequest
-	16,  // 98: farsock.v1.SocketService.SendDatagrams:input_type -> farsock.v1.SendDatagramsRequest
-	18,  // 99: farsock.v1.SocketService.ReceiveSocket:input_type -> farsock.v1.ReceiveSocketRequest
-	74,  // 100: farsock.v1.SocketService.TransferSocket:input_type -> farsock.v1.TransferSocketRequest
-	20,  // 101: farsock.v1.SocketService.FlushSocket:input_type -> farsock.v1.FlushSocketRequest
-	22,  // 102: farsock.v1.SocketService.ShutdownSocket:input_type -> farsock.v1.ShutdownSocketRequest
-	24,  // 103: farsock.v1.SocketService.CloseSocket:input_type -> farsock.v1.CloseSocketRequest
-	26,  // 104: farsock.v1.SocketService.AbortSocket:input_type -> farsock.v1.AbortSocketRequest
-	28,  // 105: farsock.v1.SocketService.SetSocketDelivery:input_type -> farsock.v1.SetSocketDeliveryRequest
-	30,  // 106: farsock.v1.SocketService.SetSocketOptions:input_type -> farsock.v1.SetSocketOptionsRequest
-	40,  // 107: farsock.v1.SocketService.GetSocketOptions:input_type -> farsock.v1.GetSocketOptionsRequest
-	32,  // 108: farsock.v1.SocketService.JoinGroup:input_type -> farsock.v1.JoinGroupRequest
-	34,  // 109: farsock.v1.SocketService.LeaveGroup:input_type -> farsock.v1.LeaveGroupRequest
-	36,  // 110: farsock.v1.SocketService.BlockSource:input_type -> farsock.v1.BlockSourceRequest
-	38,  // 111: farsock.v1.SocketService.UnblockSource:input_type -> farsock.v1.UnblockSourceRequest
-	42,  // 112: farsock.v1.SocketService.GetSocket:input_type -> farsock.v1.GetSocketRequest
-	44,  // 113: farsock.v1.SocketService.ListSockets:input_type -> farsock.v1.ListSocketsRequest
-	47,  // 114: farsock.v1.SocketService.GetCall:input_type -> farsock.v1.GetCallRequest
-	49,  // 115: farsock.v1.SocketService.CancelCall:input_type -> farsock.v1.CancelCallRequest
-	1,   // 116: farsock.v1.SocketService.CreateSocket:output_type -> farsock.v1.CreateSocketResponse
-	3,   // 117: farsock.v1.SocketService.BindSocket:output_type -> farsock.v1.BindSocketResponse
-	5,   // 118: farsock.v1.SocketService.ListenSocket:output_type -> farsock.v1.ListenSocketResponse
-	7,   // 119: farsock.v1.SocketService.AcceptSocket:output_type -> farsock.v1.AcceptSocketResponse
-	9,   // 120: farsock.v1.SocketService.ConnectSocket:output_type -> farsock.v1.ConnectSocketResponse
-	11,  // 121: farsock.v1.SocketService.DisconnectSocket:output_type -> farsock.v1.DisconnectSocketResponse
-	14,  // 122: farsock.v1.SocketService.WriteSocket:output_type -> farsock.v1.WriteSocketResponse
-	17,  // 123: farsock.v1.SocketService.SendDatagrams:output_type -> farsock.v1.SendDatagramsResponse
-	19,  // 124: farsock.v1.SocketService.ReceiveSocket:output_type -> farsock.v1.ReceiveSocketResponse
-	75,  // 125: farsock.v1.SocketService.TransferSocket:output_type -> farsock.v1.TransferSocketResponse
-	21,  // 126: farsock.v1.SocketService.FlushSocket:output_type -> farsock.v1.FlushSocketResponse
-	23,  // 127: farsock.v1.SocketService.ShutdownSocket:output_type -> farsock.v1.ShutdownSocketResponse
-	25,  // 128: farsock.v1.SocketService.CloseSocket:output_type -> farsock.v1.CloseSocketResponse
-	27,  // 129: farsock.v1.SocketService.AbortSocket:output_type -> farsock.v1.AbortSocketResponse
-	29,  // 130: farsock.v1.SocketService.SetSocketDelivery:output_type -> farsock.v1.SetSocketDeliveryResponse
-	31,  // 131: farsock.v1.SocketService.SetSocketOptions:output_type -> farsock.v1.SetSocketOptionsResponse
-	41,  // 132: farsock.v1.SocketService.GetSocketOptions:output_type -> farsock.v1.GetSocketOptionsResponse
-	33,  // 133: farsock.v1.SocketService.JoinGroup:output_type -> farsock.v1.JoinGroupResponse
-	35,  // 134: farsock.v1.SocketService.LeaveGroup:output_type -> farsock.v1.LeaveGroupResponse
-	37,  // 135: farsock.v1.SocketService.BlockSource:output_type -> farsock.v1.BlockSourceResponse
-	39,  // 136: farsock.v1.SocketService.UnblockSource:output_type -> farsock.v1.UnblockSourceResponse
-	43,  // 137: farsock.v1.SocketService.GetSocket:output_type -> farsock.v1.GetSocketResponse
-	45,  // 138: farsock.v1.SocketService.ListSockets:output_type -> farsock.v1.ListSocketsResponse
-	48,  // 139: farsock.v1.SocketService.GetCall:output_type -> farsock.v1.GetCallResponse
-	50,  // 140: farsock.v1.SocketService.CancelCall:output_type -> farsock.v1.CancelCallResponse
-	116, // [116:141] is the sub-list for method output_type
-	91,  // [91:116] is the sub-list for method input_type
-	91,  // [91:91] is the sub-list for extension type_name
-	91,  // [91:91] is the sub-list for extension extendee
-	0,   // [0:91] is the sub-list for field type_name
+	64,  // 32: farsock.v1.SendDatagramsRequest.interval:type_name -> google.protobuf.Duration
+	59,  // 33: farsock.v1.SendDatagramsRequest.call:type_name -> farsock.v1.Call
+	60,  // 34: farsock.v1.SendDatagramsResponse.socket:type_name -> farsock.v1.Socket
+	62,  // 35: farsock.v1.SendDatagramsResponse.report:type_name -> farsock.v1.Report
+	67,  // 36: farsock.v1.ReceiveSocketRequest.view:type_name -> farsock.v1.PayloadView
+	59,  // 37: farsock.v1.ReceiveSocketRequest.call:type_name -> farsock.v1.Call
+	66,  // 38: farsock.v1.ReceiveSocketResponse.payload:type_name -> farsock.v1.Payload
+	68,  // 39: farsock.v1.ReceiveSocketResponse.source:type_name -> farsock.v1.Endpoint
+	68,  // 40: farsock.v1.ReceiveSocketResponse.destination:type_name -> farsock.v1.Endpoint
+	69,  // 41: farsock.v1.ReceiveSocketResponse.receive_time:type_name -> google.protobuf.Timestamp
+	62,  // 42: farsock.v1.ReceiveSocketResponse.report:type_name -> farsock.v1.Report
+	59,  // 43: farsock.v1.FlushSocketRequest.call:type_name -> farsock.v1.Call
+	60,  // 44: farsock.v1.FlushSocketResponse.socket:type_name -> farsock.v1.Socket
+	62,  // 45: farsock.v1.FlushSocketResponse.report:type_name -> farsock.v1.Report
+	70,  // 46: farsock.v1.ShutdownSocketRequest.how:type_name -> farsock.v1.ShutdownHow
+	59,  // 47: farsock.v1.ShutdownSocketRequest.call:type_name -> farsock.v1.Call
+	60,  // 48: farsock.v1.ShutdownSocketResponse.socket:type_name -> farsock.v1.Socket
+	62,  // 49: farsock.v1.ShutdownSocketResponse.report:type_name -> farsock.v1.Report
+	64,  // 50: farsock.v1.CloseSocketRequest.linger:type_name -> google.protobuf.Duration
+	59,  // 51: farsock.v1.CloseSocketRequest.call:type_name -> farsock.v1.Call
+	60,  // 52: farsock.v1.CloseSocketResponse.socket:type_name -> farsock.v1.Socket
+	62,  // 53: farsock.v1.CloseSocketResponse.report:type_name -> farsock.v1.Report
+	59,  // 54: farsock.v1.AbortSocketRequest.call:type_name -> farsock.v1.Call
+	60,  // 55: farsock.v1.AbortSocketResponse.socket:type_name -> farsock.v1.Socket
+	62,  // 56: farsock.v1.AbortSocketResponse.report:type_name -> farsock.v1.Report
+	71,  // 57: farsock.v1.SetSocketDeliveryRequest.delivery:type_name -> farsock.v1.Delivery
+	59,  // 58: farsock.v1.SetSocketDeliveryRequest.call:type_name -> farsock.v1.Call
+	60,  // 59: farsock.v1.SetSocketDeliveryResponse.socket:type_name -> farsock.v1.Socket
+	62,  // 60: farsock.v1.SetSocketDeliveryResponse.report:type_name -> farsock.v1.Report
+	72,  // 61: farsock.v1.SetSocketOptionsRequest.options:type_name -> farsock.v1.SocketOption
+	59,  // 62: farsock.v1.SetSocketOptionsRequest.call:type_name -> farsock.v1.Call
+	61,  // 63: farsock.v1.SetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
+	62,  // 64: farsock.v1.SetSocketOptionsResponse.report:type_name -> farsock.v1.Report
+	59,  // 65: farsock.v1.JoinGroupRequest.call:type_name -> farsock.v1.Call
+	60,  // 66: farsock.v1.JoinGroupResponse.socket:type_name -> farsock.v1.Socket
+	73,  // 67: farsock.v1.JoinGroupResponse.groups:type_name -> farsock.v1.GroupResult
+	62,  // 68: farsock.v1.JoinGroupResponse.report:type_name -> farsock.v1.Report
+	59,  // 69: farsock.v1.LeaveGroupRequest.call:type_name -> farsock.v1.Call
+	60,  // 70: farsock.v1.LeaveGroupResponse.socket:type_name -> farsock.v1.Socket
+	73,  // 71: farsock.v1.LeaveGroupResponse.groups:type_name -> farsock.v1.GroupResult
+	62,  // 72: farsock.v1.LeaveGroupResponse.report:type_name -> farsock.v1.Report
+	59,  // 73: farsock.v1.BlockSourceRequest.call:type_name -> farsock.v1.Call
+	60,  // 74: farsock.v1.BlockSourceResponse.socket:type_name -> farsock.v1.Socket
+	73,  // 75: farsock.v1.BlockSourceResponse.groups:type_name -> farsock.v1.GroupResult
+	62,  // 76: farsock.v1.BlockSourceResponse.report:type_name -> farsock.v1.Report
+	59,  // 77: farsock.v1.UnblockSourceRequest.call:type_name -> farsock.v1.Call
+	60,  // 78: farsock.v1.UnblockSourceResponse.socket:type_name -> farsock.v1.Socket
+	73,  // 79: farsock.v1.UnblockSourceResponse.groups:type_name -> farsock.v1.GroupResult
+	62,  // 80: farsock.v1.UnblockSourceResponse.report:type_name -> farsock.v1.Report
+	74,  // 81: farsock.v1.SetSourceFilterRequest.mode:type_name -> farsock.v1.FilterMode
+	59,  // 82: farsock.v1.SetSourceFilterRequest.call:type_name -> farsock.v1.Call
+	60,  // 83: farsock.v1.SetSourceFilterResponse.socket:type_name -> farsock.v1.Socket
+	75,  // 84: farsock.v1.SetSourceFilterResponse.filters:type_name -> farsock.v1.SourceFilterResult
+	62,  // 85: farsock.v1.SetSourceFilterResponse.report:type_name -> farsock.v1.Report
+	75,  // 86: farsock.v1.GetSourceFilterResponse.filters:type_name -> farsock.v1.SourceFilterResult
+	61,  // 87: farsock.v1.GetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
+	60,  // 88: farsock.v1.GetSocketResponse.socket:type_name -> farsock.v1.Socket
+	76,  // 89: farsock.v1.GetSocketResponse.tcp_info:type_name -> farsock.v1.TcpInfo
+	77,  // 90: farsock.v1.GetSocketResponse.memory:type_name -> farsock.v1.SocketMemory
+	56,  // 91: farsock.v1.ListSocketsRequest.labels:type_name -> farsock.v1.ListSocketsRequest.LabelsEntry
+	60,  // 92: farsock.v1.ListSocketsResponse.sockets:type_name -> farsock.v1.Socket
+	78,  // 93: farsock.v1.CallRecord.state:type_name -> farsock.v1.CallState
+	79,  // 94: farsock.v1.CallRecord.response:type_name -> google.protobuf.Any
+	50,  // 95: farsock.v1.GetCallResponse.call:type_name -> farsock.v1.CallRecord
+	50,  // 96: farsock.v1.CancelCallResponse.call:type_name -> farsock.v1.CallRecord
+	0,   // 97: farsock.v1.SocketService.CreateSocket:input_type -> farsock.v1.CreateSocketRequest
+	2,   // 98: farsock.v1.SocketService.BindSocket:input_type -> farsock.v1.BindSocketRequest
+	4,   // 99: farsock.v1.SocketService.ListenSocket:input_type -> farsock.v1.ListenSocketRequest
+	6,   // 100: farsock.v1.SocketService.AcceptSocket:input_type -> farsock.v1.AcceptSocketRequest
+	8,   // 101: farsock.v1.SocketService.ConnectSocket:input_type -> farsock.v1.ConnectSocketRequest
+	10,  // 102: farsock.v1.SocketService.DisconnectSocket:input_type -> farsock.v1.DisconnectSocketRequest
+	12,  // 103: farsock.v1.SocketService.WriteSocket:input_type -> farsock.v1.WriteSocketRequest
+	16,  // 104: farsock.v1.SocketService.SendDatagrams:input_type -> farsock.v1.SendDatagramsRequest
+	18,  // 105: farsock.v1.SocketService.ReceiveSocket:input_type -> farsock.v1.ReceiveSocketRequest
+	80,  // 106: farsock.v1.SocketService.TransferSocket:input_type -> farsock.v1.TransferSocketRequest
+	20,  // 107: farsock.v1.SocketService.FlushSocket:input_type -> farsock.v1.FlushSocketRequest
+	22,  // 108: farsock.v1.SocketService.ShutdownSocket:input_type -> farsock.v1.ShutdownSocketRequest
+	24,  // 109: farsock.v1.SocketService.CloseSocket:input_type -> farsock.v1.CloseSocketRequest
+	26,  // 110: farsock.v1.SocketService.AbortSocket:input_type -> farsock.v1.AbortSocketRequest
+	28,  // 111: farsock.v1.SocketService.SetSocketDelivery:input_type -> farsock.v1.SetSocketDeliveryRequest
+	30,  // 112: farsock.v1.SocketService.SetSocketOptions:input_type -> farsock.v1.SetSocketOptionsRequest
+	44,  // 113: farsock.v1.SocketService.GetSocketOptions:input_type -> farsock.v1.GetSocketOptionsRequest
+	32,  // 114: farsock.v1.SocketService.JoinGroup:input_type -> farsock.v1.JoinGroupRequest
+	34,  // 115: farsock.v1.SocketService.LeaveGroup:input_type -> farsock.v1.LeaveGroupRequest
+	36,  // 116: farsock.v1.SocketService.BlockSource:input_type -> farsock.v1.BlockSourceRequest
+	38,  // 117: farsock.v1.SocketService.UnblockSource:input_type -> farsock.v1.UnblockSourceRequest
+	40,  // 118: farsock.v1.SocketService.SetSourceFilter:input_type -> farsock.v1.SetSourceFilterRequest
+	42,  // 119: farsock.v1.SocketService.GetSourceFilter:input_type -> farsock.v1.GetSourceFilterRequest
+	46,  // 120: farsock.v1.SocketService.GetSocket:input_type -> farsock.v1.GetSocketRequest
+	48,  // 121: farsock.v1.SocketService.ListSockets:input_type -> farsock.v1.ListSocketsRequest
+	51,  // 122: farsock.v1.SocketService.GetCall:input_type -> farsock.v1.GetCallRequest
+	53,  // 123: farsock.v1.SocketService.CancelCall:input_type -> farsock.v1.CancelCallRequest
+	1,   // 124: farsock.v1.SocketService.CreateSocket:output_type -> farsock.v1.CreateSocketResponse
+	3,   // 125: farsock.v1.SocketService.BindSocket:output_type -> farsock.v1.BindSocketResponse
+	5,   // 126: farsock.v1.SocketService.ListenSocket:output_type -> farsock.v1.ListenSocketResponse
+	7,   // 127: farsock.v1.SocketService.AcceptSocket:output_type -> farsock.v1.AcceptSocketResponse
+	9,   // 128: farsock.v1.SocketService.ConnectSocket:output_type -> farsock.v1.ConnectSocketResponse
+	11,  // 129: farsock.v1.SocketService.DisconnectSocket:output_type -> farsock.v1.DisconnectSocketResponse
+	14,  // 130: farsock.v1.SocketService.WriteSocket:output_type -> farsock.v1.WriteSocketResponse
+	17,  // 131: farsock.v1.SocketService.SendDatagrams:output_type -> farsock.v1.SendDatagramsResponse
+	19,  // 132: farsock.v1.SocketService.ReceiveSocket:output_type -> farsock.v1.ReceiveSocketResponse
+	81,  // 133: farsock.v1.SocketService.TransferSocket:output_type -> farsock.v1.TransferSocketResponse
+	21,  // 134: farsock.v1.SocketService.FlushSocket:output_type -> farsock.v1.FlushSocketResponse
+	23,  // 135: farsock.v1.SocketService.ShutdownSocket:output_type -> farsock.v1.ShutdownSocketResponse
+	25,  // 136: farsock.v1.SocketService.CloseSocket:output_type -> farsock.v1.CloseSocketResponse
+	27,  // 137: farsock.v1.SocketService.AbortSocket:output_type -> farsock.v1.AbortSocketResponse
+	29,  // 138: farsock.v1.SocketService.SetSocketDelivery:output_type -> farsock.v1.SetSocketDeliveryResponse
+	31,  // 139: farsock.v1.SocketService.SetSocketOptions:output_type -> farsock.v1.SetSocketOptionsResponse
+	45,  // 140: farsock.v1.SocketService.GetSocketOptions:output_type -> farsock.v1.GetSocketOptionsResponse
+	33,  // 141: farsock.v1.SocketService.JoinGroup:output_type -> farsock.v1.JoinGroupResponse
+	35,  // 142: farsock.v1.SocketService.LeaveGroup:output_type -> farsock.v1.LeaveGroupResponse
+	37,  // 143: farsock.v1.SocketService.BlockSource:output_type -> farsock.v1.BlockSourceResponse
+	39,  // 144: farsock.v1.SocketService.UnblockSource:output_type -> farsock.v1.UnblockSourceResponse
+	41,  // 145: farsock.v1.SocketService.SetSourceFilter:output_type -> farsock.v1.SetSourceFilterResponse
+	43,  // 146: farsock.v1.SocketService.GetSourceFilter:output_type -> farsock.v1.GetSourceFilterResponse
+	47,  // 147: farsock.v1.SocketService.GetSocket:output_type -> farsock.v1.GetSocketResponse
+	49,  // 148: farsock.v1.SocketService.ListSockets:output_type -> farsock.v1.ListSocketsResponse
+	52,  // 149: farsock.v1.SocketService.GetCall:output_type -> farsock.v1.GetCallResponse
+	54,  // 150: farsock.v1.SocketService.CancelCall:output_type -> farsock.v1.CancelCallResponse
+	124, // [124:151] is the sub-list for method output_type
+	97,  // [97:124] is the sub-list for method input_type
+	97,  // [97:97] is the sub-list for extension type_name
+	97,  // [97:97] is the sub-list for extension extendee
+	0,   // [0:97] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_socket_service_proto_init() }
@@ -4529,13 +4863,14 @@ func file_farsock_v1_socket_service_proto_init() {
 	file_farsock_v1_socket_service_proto_msgTypes[34].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[36].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[38].OneofWrappers = []any{}
+	file_farsock_v1_socket_service_proto_msgTypes[40].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_socket_service_proto_rawDesc), len(file_farsock_v1_socket_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -40,6 +40,8 @@ const (
 	SocketService_LeaveGroup_FullMethodName        = "/farsock.v1.SocketService/LeaveGroup"
 	SocketService_BlockSource_FullMethodName       = "/farsock.v1.SocketService/BlockSource"
 	SocketService_UnblockSource_FullMethodName     = "/farsock.v1.SocketService/UnblockSource"
+	SocketService_SetSourceFilter_FullMethodName   = "/farsock.v1.SocketService/SetSourceFilter"
+	SocketService_GetSourceFilter_FullMethodName   = "/farsock.v1.SocketService/GetSourceFilter"
 	SocketService_GetSocket_FullMethodName         = "/farsock.v1.SocketService/GetSocket"
 	SocketService_ListSockets_FullMethodName       = "/farsock.v1.SocketService/ListSockets"
 	SocketService_GetCall_FullMethodName           = "/farsock.v1.SocketService/GetCall"
@@ -218,6 +220,18 @@ type SocketServiceClient interface {
 	//
 	// Typical errors: as in JoinGroup. In the report: EADDRNOTAVAIL it is not blocked.
 	UnblockSource(ctx context.Context, in *UnblockSourceRequest, opts ...grpc.CallOption) (*UnblockSourceResponse, error)
+	// Set all sources of a group that the socket has joined, at once: the only ones that are wanted, or the ones that are not. What JoinGroup,
+	// BlockSource and their kin have done there before is replaced; from any source to single ones and back, without leaving the group.
+	// INCLUDE without sources leaves it. POSIX: setsockopt(2) with MCAST_MSFILTER; RFC 3678: setsourcefilter.
+	//
+	// Typical errors: as in JoinGroup; INVALID_ARGUMENT no `mode`, or a source that is none. In the report the first error, in `filters`
+	// each: EINVAL the group was not joined there; ENOBUFS more sources than net.ipv4.igmp_max_msf or net.ipv6.mld_max_msf.
+	SetSourceFilter(ctx context.Context, in *SetSourceFilterRequest, opts ...grpc.CallOption) (*SetSourceFilterResponse, error)
+	// Read the sources of a group as the kernel has them. POSIX: getsockopt(2) with MCAST_MSFILTER; RFC 3678: getsourcefilter.
+	//
+	// Typical errors: INVALID_ARGUMENT it is no group, not of the socket's IP version, or there is no such interface; FAILED_PRECONDITION
+	// (WRONG_TRANSPORT) it is a TCP socket, (SOCKET_CLOSED) it is closed. In `filters` each: EADDRNOTAVAIL the group was not joined there.
+	GetSourceFilter(ctx context.Context, in *GetSourceFilterRequest, opts ...grpc.CallOption) (*GetSourceFilterResponse, error)
 	// Read a socket as it is now. POSIX: getsockname(2), getpeername(2), poll(2), ioctl(2). A closed socket is shown as it ended, as
 	// long as the agent remembers it. Node: `address()`, `bytesRead`, `remoteAddress`, …
 	GetSocket(ctx context.Context, in *GetSocketRequest, opts ...grpc.CallOption) (*GetSocketResponse, error)
@@ -454,6 +468,26 @@ func (c *socketServiceClient) UnblockSource(ctx context.Context, in *UnblockSour
 	return out, nil
 }
 
+func (c *socketServiceClient) SetSourceFilter(ctx context.Context, in *SetSourceFilterRequest, opts ...grpc.CallOption) (*SetSourceFilterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetSourceFilterResponse)
+	err := c.cc.Invoke(ctx, SocketService_SetSourceFilter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *socketServiceClient) GetSourceFilter(ctx context.Context, in *GetSourceFilterRequest, opts ...grpc.CallOption) (*GetSourceFilterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSourceFilterResponse)
+	err := c.cc.Invoke(ctx, SocketService_GetSourceFilter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *socketServiceClient) GetSocket(ctx context.Context, in *GetSocketRequest, opts ...grpc.CallOption) (*GetSocketResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetSocketResponse)
@@ -666,6 +700,18 @@ type SocketServiceServer interface {
 	//
 	// Typical errors: as in JoinGroup. In the report: EADDRNOTAVAIL it is not blocked.
 	UnblockSource(context.Context, *UnblockSourceRequest) (*UnblockSourceResponse, error)
+	// Set all sources of a group that the socket has joined, at once: the only ones that are wanted, or the ones that are not. What JoinGroup,
+	// BlockSource and their kin have done there before is replaced; from any source to single ones and back, without leaving the group.
+	// INCLUDE without sources leaves it. POSIX: setsockopt(2) with MCAST_MSFILTER; RFC 3678: setsourcefilter.
+	//
+	// Typical errors: as in JoinGroup; INVALID_ARGUMENT no `mode`, or a source that is none. In the report the first error, in `filters`
+	// each: EINVAL the group was not joined there; ENOBUFS more sources than net.ipv4.igmp_max_msf or net.ipv6.mld_max_msf.
+	SetSourceFilter(context.Context, *SetSourceFilterRequest) (*SetSourceFilterResponse, error)
+	// Read the sources of a group as the kernel has them. POSIX: getsockopt(2) with MCAST_MSFILTER; RFC 3678: getsourcefilter.
+	//
+	// Typical errors: INVALID_ARGUMENT it is no group, not of the socket's IP version, or there is no such interface; FAILED_PRECONDITION
+	// (WRONG_TRANSPORT) it is a TCP socket, (SOCKET_CLOSED) it is closed. In `filters` each: EADDRNOTAVAIL the group was not joined there.
+	GetSourceFilter(context.Context, *GetSourceFilterRequest) (*GetSourceFilterResponse, error)
 	// Read a socket as it is now. POSIX: getsockname(2), getpeername(2), poll(2), ioctl(2). A closed socket is shown as it ended, as
 	// long as the agent remembers it. Node: `address()`, `bytesRead`, `remoteAddress`, …
 	GetSocket(context.Context, *GetSocketRequest) (*GetSocketResponse, error)
@@ -751,6 +797,12 @@ func (UnimplementedSocketServiceServer) BlockSource(context.Context, *BlockSourc
 }
 func (UnimplementedSocketServiceServer) UnblockSource(context.Context, *UnblockSourceRequest) (*UnblockSourceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnblockSource not implemented")
+}
+func (UnimplementedSocketServiceServer) SetSourceFilter(context.Context, *SetSourceFilterRequest) (*SetSourceFilterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetSourceFilter not implemented")
+}
+func (UnimplementedSocketServiceServer) GetSourceFilter(context.Context, *GetSourceFilterRequest) (*GetSourceFilterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSourceFilter not implemented")
 }
 func (UnimplementedSocketServiceServer) GetSocket(context.Context, *GetSocketRequest) (*GetSocketResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSocket not implemented")
@@ -1152,6 +1204,42 @@ func _SocketService_UnblockSource_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SocketService_SetSourceFilter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetSourceFilterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SocketServiceServer).SetSourceFilter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SocketService_SetSourceFilter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SocketServiceServer).SetSourceFilter(ctx, req.(*SetSourceFilterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SocketService_GetSourceFilter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSourceFilterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SocketServiceServer).GetSourceFilter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SocketService_GetSourceFilter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SocketServiceServer).GetSourceFilter(ctx, req.(*GetSourceFilterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SocketService_GetSocket_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetSocketRequest)
 	if err := dec(in); err != nil {
@@ -1310,6 +1398,14 @@ var SocketService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnblockSource",
 			Handler:    _SocketService_UnblockSource_Handler,
+		},
+		{
+			MethodName: "SetSourceFilter",
+			Handler:    _SocketService_SetSourceFilter_Handler,
+		},
+		{
+			MethodName: "GetSourceFilter",
+			Handler:    _SocketService_GetSourceFilter_Handler,
 		},
 		{
 			MethodName: "GetSocket",

@@ -6,6 +6,7 @@ use crate::model::errno::{Errno, LookupErrno};
 use crate::model::operation::ShutdownHow;
 use crate::model::refusal::Refusal;
 use crate::model::socket::{AcceptPolicy, Direction, HalfOpenPolicy};
+use crate::model::source_filter::FilterMode;
 
 /// What goes with every step.
 pub(in crate::exercise) const ALWAYS: [&str; 4] = ["on", "within", "error", "note"];
@@ -17,7 +18,7 @@ pub(in crate::exercise) struct VerbWords {
 }
 
 /// The verbs, in the order of a socket's life.
-pub(in crate::exercise) const VERBS: [VerbWords; 22] = [
+pub(in crate::exercise) const VERBS: [VerbWords; 23] = [
     verb("create", &[&TCP_SOCKET, &LISTENER, &UDP_SOCKET]),
     verb("bind", &[&BIND, &BIND_RETRY]),
     verb("listen", &[&TCP_SOCKET, &LISTENER]),
@@ -34,6 +35,7 @@ pub(in crate::exercise) const VERBS: [VerbWords; 22] = [
     verb("leave", &[&GROUP]),
     verb("block", &[&GROUP]),
     verb("unblock", &[&GROUP]),
+    verb("filter", &[&FILTER]),
     verb("flush", &[]),
     verb("disconnect", &[]),
     verb("resolve", &[&FOUND]),
@@ -145,6 +147,8 @@ pub(super) const SETTINGS: [&str; 7] =
     ["delivery", "paused", "read_size", "credit", "read_interval", "hash", "options"];
 /// What names a membership of a multicast group.
 pub(super) const GROUP: [&str; 3] = ["group", "interface", "source"];
+/// What tells the sources of a multicast group.
+pub(super) const FILTER: [&str; 4] = ["group", "interface", "mode", "sources"];
 /// What goes with bytes that are written.
 pub(super) const WRITTEN: [&str; 13] = [
     "text",
@@ -269,6 +273,8 @@ pub(in crate::exercise) const DELIVERIES: [(&str, DeliveryMode); 3] =
     [("events", DeliveryMode::Events), ("pull", DeliveryMode::Pull), ("count", DeliveryMode::Count)];
 pub(in crate::exercise) const HOW: [(&str, ShutdownHow); 3] =
     [("send", ShutdownHow::Send), ("receive", ShutdownHow::Receive), ("both", ShutdownHow::Both)];
+pub(in crate::exercise) const FILTER_MODES: [(&str, FilterMode); 2] =
+    [("include", FilterMode::Include), ("exclude", FilterMode::Exclude)];
 
 /// Whether there is an error of this name.
 pub(in crate::exercise) fn is_error_name(name: &str) -> bool {

@@ -54,6 +54,8 @@ pub(super) fn verb(checker: &mut Checker<'_>, number: usize, host: usize, file: 
         words.group("block", GroupChange::Block, socket)
     } else if let Some(socket) = &file.unblock {
         words.group("unblock", GroupChange::Unblock, socket)
+    } else if let Some(socket) = &file.filter {
+        words.filter(socket)
     } else if let Some(socket) = &file.flush {
         words.flush(socket)
     } else if let Some(socket) = &file.disconnect {

@@ -4,8 +4,8 @@ use serde_saphyr::Spanned;
 
 use crate::exercise::plan::{Role, SocketPlan, Verb};
 use crate::exercise::words::grammar::{
-    ACCEPT, ACCEPTING, ATTEMPTS, BIND, BIND_RETRY, DIRECTIONS, FAMILIES, GROUP, HALF_OPEN, HOW, LISTENER, SETTINGS,
-    TCP_SOCKET, TRANSPORTS, UDP_SOCKET,
+    ACCEPT, ACCEPTING, ATTEMPTS, BIND, BIND_RETRY, DIRECTIONS, FAMILIES, FILTER, GROUP, HALF_OPEN, HOW, LISTENER,
+    SETTINGS, TCP_SOCKET, TRANSPORTS, UDP_SOCKET,
 };
 use crate::exercise::words::{MAX_BACKLOG, Words};
 use crate::model::address::Transport;
@@ -208,5 +208,13 @@ impl Words<'_, '_> {
         }
         let membership = self.membership()?;
         Some(Verb::Group { socket: socket.value.clone(), change, membership })
+    }
+
+    pub(super) fn filter(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "filter", &FILTER);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
+        self.needed("filter", "group", self.file.group.as_deref(), socket)?;
+        self.needed("filter", "mode", self.file.mode.as_deref(), socket)?;
+        Some(Verb::Filter { socket: socket.value.clone(), filter: self.source_filter()? })
     }
 }

@@ -7,10 +7,10 @@ use serde_saphyr::Spanned;
 
 use crate::exercise::amount::Amount;
 use crate::exercise::matching::Expression;
-use crate::exercise::plan::{Membership, Payload, PayloadWanted, SocketPlan};
+use crate::exercise::plan::{Membership, Payload, PayloadWanted, SocketPlan, SourceFilter, listed};
 use crate::exercise::template::Template;
 use crate::exercise::words::Words;
-use crate::exercise::words::grammar::DELIVERIES;
+use crate::exercise::words::grammar::{DELIVERIES, FILTER_MODES};
 use crate::model::address::AddressText;
 use crate::model::delivery::{DeliveryChange, Slices, Watermarks};
 use crate::model::encoding::TextEncoding;
@@ -22,6 +22,7 @@ use crate::model::option::{OptionSpec, OptionType, OptionValue, SocketOption};
 use crate::model::payload::{Fill, Pattern, parse_hex};
 use crate::model::peers::PeerRule;
 use crate::model::socket::{AcceptPolicy, HalfOpenPolicy};
+use crate::model::source_filter::FilterAsked;
 use crate::model::spec::{Attempts, Retry};
 use crate::model::yaml::{Ordered, span};
 
@@ -398,6 +399,29 @@ impl Words<'_, '_> {
             return None;
         }
         Some(Membership { group, interface, source })
+    }
+
+    /// The sources of a multicast group, checked as far as they are known.
+    pub(super) fn source_filter(&mut self) -> Option<SourceFilter> {
+        let file = self.file;
+        let typed = file.group.as_deref()?;
+        let group = self.checker.template(typed);
+        let interface = self.checker.optional_template(file.interface.as_deref());
+        let mode = self.checker.word(file.mode.as_deref(), &FILTER_MODES)?;
+        let sources = self.checker.optional_template(file.sources.as_deref());
+        let literal = |template: &Option<Template>| template.as_ref().map_or(Some(String::new()), Template::literal);
+        if let (Some(group), Some(interface), Some(sources)) = (group.literal(), literal(&interface), literal(&sources))
+            && let Err(violation) = FilterAsked::read(&group, &interface, mode, listed(&sources))
+        {
+            let at = match violation.field.as_str() {
+                "interface" => file.interface.as_deref(),
+                "group" => None,
+                _ => file.sources.as_deref(),
+            };
+            self.checker.wrong(span(&at.unwrap_or(typed).referenced), violation.problem.to_string());
+            return None;
+        }
+        Some(SourceFilter { group, interface, mode, sources })
     }
 
     pub(super) fn options(&mut self) -> Vec<SocketOption> {

@@ -77,6 +77,8 @@ rpcs! {
         LeaveGroup Use,
         BlockSource Use,
         UnblockSource Use,
+        SetSourceFilter Use,
+        GetSourceFilter Look,
         GetSocketOptions Look,
         GetSocket Look,
         ListSockets Look,

@@ -18,6 +18,7 @@ use crate::model::id::{RequestId, SocketId, SocketUid};
 use crate::model::operation::{Operation, ShutdownHow};
 use crate::model::option::{OptionResult, OptionSpec, OptionValue};
 use crate::model::socket::{CloseReason, Closing, Totals};
+use crate::model::source_filter::{FilterMode, GroupFilter, SourceFilter};
 use crate::model::time::Timestamp;
 use crate::model::verify::PatternDifference;
 
@@ -119,6 +120,13 @@ impl Parts {
         Box::new(Membership { group: self.far.addr.ip(), interface, source: self.near.as_ref().map(|n| n.addr.ip()) })
     }
 
+    fn filter(&self) -> Box<GroupFilter> {
+        let Membership { group, interface, source } = *self.membership();
+        let mode = if self.flag { FilterMode::Include } else { FilterMode::Exclude };
+        let filter = SourceFilter { mode, sources: source.into_iter().collect() };
+        Box::new(GroupFilter { group, interface, filter })
+    }
+
     fn option(&self) -> Box<OptionResult> {
         let spec = OptionSpec::find("SO_RCVBUF").unwrap();
         let asked = Some(OptionValue::Number(self.small.cast_signed()));
@@ -179,6 +187,7 @@ fn events(parts: &Parts) -> Vec<Event> {
         Event::GroupLeft(parts.membership()),
         Event::SourceBlocked(parts.membership()),
         Event::SourceUnblocked(parts.membership()),
+        Event::SourceFilterSet(parts.filter()),
         Event::Failed { error: parts.error() },
         Event::Aborted,
         Event::Closed(Closing {

@@ -74,6 +74,8 @@ requests! {
     LeaveGroupRequest => sockets.leave_group,
     BlockSourceRequest => sockets.block_source,
     UnblockSourceRequest => sockets.unblock_source,
+    SetSourceFilterRequest => sockets.set_source_filter,
+    GetSourceFilterRequest => sockets.get_source_filter,
     GetSocketOptionsRequest => sockets.get_socket_options,
     GetSocketRequest => sockets.get_socket,
     ListSocketsRequest => sockets.list_sockets,

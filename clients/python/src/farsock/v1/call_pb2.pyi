@@ -69,6 +69,8 @@ class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operation.V
     """setsockopt(2) with MCAST_BLOCK_SOURCE."""
     OPERATION_UNBLOCK: _Operation.ValueType  # 33
     """setsockopt(2) with MCAST_UNBLOCK_SOURCE."""
+    OPERATION_FILTER: _Operation.ValueType  # 34
+    """setsockopt(2) or getsockopt(2) with MCAST_MSFILTER."""
 
 class Operation(_Operation, metaclass=_OperationEnumTypeWrapper):
     """An operation on a socket, as errors name it."""
@@ -115,6 +117,8 @@ OPERATION_BLOCK: Operation.ValueType  # 32
 """setsockopt(2) with MCAST_BLOCK_SOURCE."""
 OPERATION_UNBLOCK: Operation.ValueType  # 33
 """setsockopt(2) with MCAST_UNBLOCK_SOURCE."""
+OPERATION_FILTER: Operation.ValueType  # 34
+"""setsockopt(2) or getsockopt(2) with MCAST_MSFILTER."""
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
 class _CallState:

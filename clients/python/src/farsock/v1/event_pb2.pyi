@@ -176,6 +176,7 @@ class Event(_message.Message):
     GROUP_LEFT_FIELD_NUMBER: _builtins.int
     SOURCE_BLOCKED_FIELD_NUMBER: _builtins.int
     SOURCE_UNBLOCKED_FIELD_NUMBER: _builtins.int
+    SOURCE_FILTER_SET_FIELD_NUMBER: _builtins.int
     URGENT_RECEIVED_FIELD_NUMBER: _builtins.int
     PATTERN_BROKEN_FIELD_NUMBER: _builtins.int
     URGENT_LOST_FIELD_NUMBER: _builtins.int
@@ -335,6 +336,10 @@ class Event(_message.Message):
         """A UDP socket wants a source of a group again."""
 
     @_builtins.property
+    def source_filter_set(self) -> Global___SourceFilterSetEvent:
+        """The sources that a UDP socket wants of a group, or does not want, were set as a whole."""
+
+    @_builtins.property
     def urgent_received(self) -> Global___UrgentReceivedEvent:
         """Reading a TCP socket has come to an urgent byte."""
 
@@ -424,6 +429,7 @@ class Event(_message.Message):
         group_left: Global___GroupLeftEvent | None = ...,
         source_blocked: Global___SourceBlockedEvent | None = ...,
         source_unblocked: Global___SourceUnblockedEvent | None = ...,
+        source_filter_set: Global___SourceFilterSetEvent | None = ...,
         urgent_received: Global___UrgentReceivedEvent | None = ...,
         pattern_broken: _socket_pb2.PatternDifference | None = ...,
         urgent_lost: Global___UrgentLostEvent | None = ...,
@@ -437,11 +443,11 @@ class Event(_message.Message):
         lease_expiring: Global___LeaseExpiringEvent | None = ...,
         lease_expired: Global___LeaseExpiredEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "urgent_received", "pattern_broken", "urgent_lost", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset", "lease_expiring", "lease_expired"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "source_filter_set", "urgent_received", "pattern_broken", "urgent_lost", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset", "lease_expiring", "lease_expired"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1425,6 +1431,32 @@ class SourceUnblockedEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceUnblockedEvent: _TypeAlias = SourceUnblockedEvent  # noqa: Y015
+
+@_typing.final
+class SourceFilterSetEvent(_message.Message):
+    """A source filter has taken the place of what a UDP socket had for a group on one interface: by SetSourceFilter. Not for a filter that lets
+    nobody in, which is to leave the group (`group_left`), and not for the changes of single sources (`group_joined`, `source_blocked`, …).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter(self) -> _group_pb2.SourceFilter:
+        """The group, where, and from whom."""
+
+    def __init__(
+        self,
+        *,
+        filter: _group_pb2.SourceFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceFilterSetEvent: _TypeAlias = SourceFilterSetEvent  # noqa: Y015
 
 @_typing.final
 class FailedEvent(_message.Message):

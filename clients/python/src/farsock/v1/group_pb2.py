@@ -25,17 +25,23 @@ _sym_db = _symbol_database.Default()
 from farsock.v1 import call_pb2 as farsock_dot_v1_dot_call__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x61rsock/v1/group.proto\x12\nfarsock.v1\x1a\x15\x66\x61rsock/v1/call.proto\"=\n\tGroupSpec\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"u\n\x0fGroupMembership\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x17\n\x0finterface_index\x18\x03 \x01(\r\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x17\n\x0f\x62locked_sources\x18\x05 \x03(\t\"f\n\x0bGroupResult\x12/\n\nmembership\x18\x01 \x01(\x0b\x32\x1b.farsock.v1.GroupMembership\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.farsock.v1.SocketErrorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x61rsock/v1/group.proto\x12\nfarsock.v1\x1a\x15\x66\x61rsock/v1/call.proto\"=\n\tGroupSpec\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"u\n\x0fGroupMembership\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x17\n\x0finterface_index\x18\x03 \x01(\r\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x17\n\x0f\x62locked_sources\x18\x05 \x03(\t\"f\n\x0bGroupResult\x12/\n\nmembership\x18\x01 \x01(\x0b\x32\x1b.farsock.v1.GroupMembership\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.farsock.v1.SocketError\"\x80\x01\n\x0cSourceFilter\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x17\n\x0finterface_index\x18\x03 \x01(\r\x12$\n\x04mode\x18\x04 \x01(\x0e\x32\x16.farsock.v1.FilterMode\x12\x0f\n\x07sources\x18\x05 \x03(\t\"f\n\x12SourceFilterResult\x12(\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x18.farsock.v1.SourceFilter\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.farsock.v1.SocketError*[\n\nFilterMode\x12\x1b\n\x17\x46ILTER_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46ILTER_MODE_INCLUDE\x10\x01\x12\x17\n\x13\x46ILTER_MODE_EXCLUDE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farsock.v1.group_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_FILTERMODE']._serialized_start=582
+  _globals['_FILTERMODE']._serialized_end=673
   _globals['_GROUPSPEC']._serialized_start=61
   _globals['_GROUPSPEC']._serialized_end=122
   _globals['_GROUPMEMBERSHIP']._serialized_start=124
   _globals['_GROUPMEMBERSHIP']._serialized_end=241
   _globals['_GROUPRESULT']._serialized_start=243
   _globals['_GROUPRESULT']._serialized_end=345
+  _globals['_SOURCEFILTER']._serialized_start=348
+  _globals['_SOURCEFILTER']._serialized_end=476
+  _globals['_SOURCEFILTERRESULT']._serialized_start=478
+  _globals['_SOURCEFILTERRESULT']._serialized_end=580
 # @@protoc_insertion_point(module_scope)

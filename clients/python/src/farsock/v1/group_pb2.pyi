@@ -8,6 +8,7 @@ from farsock.v1 import call_pb2 as _call_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _FilterMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FilterModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FilterMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILTER_MODE_UNSPECIFIED: _FilterMode.ValueType  # 0
+    """Never sent, and refused: that is to be said."""
+    FILTER_MODE_INCLUDE: _FilterMode.ValueType  # 1
+    """The only ones that are wanted: MCAST_INCLUDE."""
+    FILTER_MODE_EXCLUDE: _FilterMode.ValueType  # 2
+    """The ones that are not wanted: MCAST_EXCLUDE."""
+
+class FilterMode(_FilterMode, metaclass=_FilterModeEnumTypeWrapper):
+    """What the sources of a filter are. RFC 3678, section 3."""
+
+FILTER_MODE_UNSPECIFIED: FilterMode.ValueType  # 0
+"""Never sent, and refused: that is to be said."""
+FILTER_MODE_INCLUDE: FilterMode.ValueType  # 1
+"""The only ones that are wanted: MCAST_INCLUDE."""
+FILTER_MODE_EXCLUDE: FilterMode.ValueType  # 2
+"""The ones that are not wanted: MCAST_EXCLUDE."""
+Global___FilterMode: _TypeAlias = FilterMode  # noqa: Y015
 
 @_typing.final
 class GroupSpec(_message.Message):
@@ -123,3 +148,73 @@ class GroupResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GroupResult: _TypeAlias = GroupResult  # noqa: Y015
+
+@_typing.final
+class SourceFilter(_message.Message):
+    """From whom a socket receives what is sent to a group on one interface."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    INTERFACE_FIELD_NUMBER: _builtins.int
+    INTERFACE_INDEX_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The group's address."""
+    interface: _builtins.str
+    """The interface's name. Empty: the socket has not joined the group, and the kernel was asked about the interface that it would choose."""
+    interface_index: _builtins.int
+    """The interface's index. Zero: as with an empty name."""
+    mode: Global___FilterMode.ValueType
+    """What the sources are. UNSPECIFIED: it could not be read."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The addresses, in the kernel's order. Empty with EXCLUDE: everybody is received."""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        interface: _builtins.str = ...,
+        interface_index: _builtins.int = ...,
+        mode: Global___FilterMode.ValueType = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "interface", b"interface", "interface_index", b"interface_index", "mode", b"mode", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceFilter: _TypeAlias = SourceFilter  # noqa: Y015
+
+@_typing.final
+class SourceFilterResult(_message.Message):
+    """What became of one source filter that was to be set or read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter(self) -> Global___SourceFilter:
+        """The filter: as it was asked for, or as getsockopt(2) tells it."""
+
+    @_builtins.property
+    def error(self) -> _call_pb2.SocketError:
+        """What setsockopt(2) or getsockopt(2) objected to. Absent: nothing."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___SourceFilter | None = ...,
+        error: _call_pb2.SocketError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceFilterResult: _TypeAlias = SourceFilterResult  # noqa: Y015

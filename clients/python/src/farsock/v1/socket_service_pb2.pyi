@@ -1780,6 +1780,156 @@ class UnblockSourceResponse(_message.Message):
 Global___UnblockSourceResponse: _TypeAlias = UnblockSourceResponse  # noqa: Y015
 
 @_typing.final
+class SetSourceFilterRequest(_message.Message):
+    """What SetSourceFilter takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SOCKET_ID_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    INTERFACE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    SOCKET_UID_FIELD_NUMBER: _builtins.int
+    CALL_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session. Empty: the caller's `default` session."""
+    socket_id: _builtins.str
+    """The socket."""
+    group: _builtins.str
+    """The group's address."""
+    interface: _builtins.str
+    """The interface: its name, its index, or one of its addresses. Empty, or `all`: every one on which the socket has joined the group."""
+    mode: _group_pb2.FilterMode.ValueType
+    """What the sources are. Needed."""
+    socket_uid: _builtins.int
+    """Refuse unless the socket of that name has this number. Absent: not checked."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The sources: addresses of hosts, in the group's IP version. Each counts against `limits.groups`."""
+
+    @_builtins.property
+    def call(self) -> _call_pb2.Call:
+        """How to carry it out."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        socket_id: _builtins.str = ...,
+        group: _builtins.str = ...,
+        interface: _builtins.str = ...,
+        mode: _group_pb2.FilterMode.ValueType = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        socket_uid: _builtins.int | None = ...,
+        call: _call_pb2.Call | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "socket_uid", b"socket_uid"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "group", b"group", "interface", b"interface", "mode", b"mode", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__socket_uid: _TypeAlias = _typing.Literal["socket_uid"]  # noqa: Y015
+    _WhichOneofArgType__socket_uid: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__socket_uid) -> _WhichOneofReturnType__socket_uid | None: ...
+
+Global___SetSourceFilterRequest: _TypeAlias = SetSourceFilterRequest  # noqa: Y015
+
+@_typing.final
+class SetSourceFilterResponse(_message.Message):
+    """What SetSourceFilter answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOCKET_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def socket(self) -> _socket_pb2.Socket:
+        """The socket afterwards; `groups` there are all of its memberships. Absent when detached."""
+
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[_group_pb2.SourceFilterResult]:
+        """What became of each filter, one for each interface. Empty when detached."""
+
+    @_builtins.property
+    def report(self) -> _call_pb2.Report:
+        """How it went. The error is the first of theirs."""
+
+    def __init__(
+        self,
+        *,
+        socket: _socket_pb2.Socket | None = ...,
+        filters: _abc.Iterable[_group_pb2.SourceFilterResult] | None = ...,
+        report: _call_pb2.Report | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "socket", b"socket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "report", b"report", "socket", b"socket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSourceFilterResponse: _TypeAlias = SetSourceFilterResponse  # noqa: Y015
+
+@_typing.final
+class GetSourceFilterRequest(_message.Message):
+    """What GetSourceFilter takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SOCKET_ID_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    INTERFACE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session. Empty: the caller's `default` session."""
+    socket_id: _builtins.str
+    """The socket."""
+    group: _builtins.str
+    """The group's address."""
+    interface: _builtins.str
+    """The interface, as in SetSourceFilter."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        socket_id: _builtins.str = ...,
+        group: _builtins.str = ...,
+        interface: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "interface", b"interface", "session_id", b"session_id", "socket_id", b"socket_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSourceFilterRequest: _TypeAlias = GetSourceFilterRequest  # noqa: Y015
+
+@_typing.final
+class GetSourceFilterResponse(_message.Message):
+    """What GetSourceFilter answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[_group_pb2.SourceFilterResult]:
+        """The filters, one for each interface."""
+
+    def __init__(
+        self,
+        *,
+        filters: _abc.Iterable[_group_pb2.SourceFilterResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSourceFilterResponse: _TypeAlias = GetSourceFilterResponse  # noqa: Y015
+
+@_typing.final
 class GetSocketOptionsRequest(_message.Message):
     """What GetSocketOptions takes."""
 

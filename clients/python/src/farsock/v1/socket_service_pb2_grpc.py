@@ -168,6 +168,16 @@ class SocketServiceStub(object):
                 request_serializer=farsock_dot_v1_dot_socket__service__pb2.UnblockSourceRequest.SerializeToString,
                 response_deserializer=farsock_dot_v1_dot_socket__service__pb2.UnblockSourceResponse.FromString,
                 _registered_method=True)
+        self.SetSourceFilter = channel.unary_unary(
+                '/farsock.v1.SocketService/SetSourceFilter',
+                request_serializer=farsock_dot_v1_dot_socket__service__pb2.SetSourceFilterRequest.SerializeToString,
+                response_deserializer=farsock_dot_v1_dot_socket__service__pb2.SetSourceFilterResponse.FromString,
+                _registered_method=True)
+        self.GetSourceFilter = channel.unary_unary(
+                '/farsock.v1.SocketService/GetSourceFilter',
+                request_serializer=farsock_dot_v1_dot_socket__service__pb2.GetSourceFilterRequest.SerializeToString,
+                response_deserializer=farsock_dot_v1_dot_socket__service__pb2.GetSourceFilterResponse.FromString,
+                _registered_method=True)
         self.GetSocket = channel.unary_unary(
                 '/farsock.v1.SocketService/GetSocket',
                 request_serializer=farsock_dot_v1_dot_socket__service__pb2.GetSocketRequest.SerializeToString,
@@ -465,6 +475,28 @@ class SocketServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetSourceFilter(self, request, context):
+        """Set all sources of a group that the socket has joined, at once: the only ones that are wanted, or the ones that are not. What JoinGroup,
+        BlockSource and their kin have done there before is replaced; from any source to single ones and back, without leaving the group.
+        INCLUDE without sources leaves it. POSIX: setsockopt(2) with MCAST_MSFILTER; RFC 3678: setsourcefilter.
+
+        Typical errors: as in JoinGroup; INVALID_ARGUMENT no `mode`, or a source that is none. In the report the first error, in `filters`
+        each: EINVAL the group was not joined there; ENOBUFS more sources than net.ipv4.igmp_max_msf or net.ipv6.mld_max_msf.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSourceFilter(self, request, context):
+        """Read the sources of a group as the kernel has them. POSIX: getsockopt(2) with MCAST_MSFILTER; RFC 3678: getsourcefilter.
+
+        Typical errors: INVALID_ARGUMENT it is no group, not of the socket's IP version, or there is no such interface; FAILED_PRECONDITION
+        (WRONG_TRANSPORT) it is a TCP socket, (SOCKET_CLOSED) it is closed. In `filters` each: EADDRNOTAVAIL the group was not joined there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSocket(self, request, context):
         """Read a socket as it is now. POSIX: getsockname(2), getpeername(2), poll(2), ioctl(2). A closed socket is shown as it ended, as
         long as the agent remembers it. Node: `address()`, `bytesRead`, `remoteAddress`, …
@@ -605,6 +637,16 @@ def add_SocketServiceServicer_to_server(servicer, server):
                     servicer.UnblockSource,
                     request_deserializer=farsock_dot_v1_dot_socket__service__pb2.UnblockSourceRequest.FromString,
                     response_serializer=farsock_dot_v1_dot_socket__service__pb2.UnblockSourceResponse.SerializeToString,
+            ),
+            'SetSourceFilter': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSourceFilter,
+                    request_deserializer=farsock_dot_v1_dot_socket__service__pb2.SetSourceFilterRequest.FromString,
+                    response_serializer=farsock_dot_v1_dot_socket__service__pb2.SetSourceFilterResponse.SerializeToString,
+            ),
+            'GetSourceFilter': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSourceFilter,
+                    request_deserializer=farsock_dot_v1_dot_socket__service__pb2.GetSourceFilterRequest.FromString,
+                    response_serializer=farsock_dot_v1_dot_socket__service__pb2.GetSourceFilterResponse.SerializeToString,
             ),
             'GetSocket': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSocket,
@@ -1222,6 +1264,60 @@ class SocketService(object):
             '/farsock.v1.SocketService/UnblockSource',
             farsock_dot_v1_dot_socket__service__pb2.UnblockSourceRequest.SerializeToString,
             farsock_dot_v1_dot_socket__service__pb2.UnblockSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSourceFilter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farsock.v1.SocketService/SetSourceFilter',
+            farsock_dot_v1_dot_socket__service__pb2.SetSourceFilterRequest.SerializeToString,
+            farsock_dot_v1_dot_socket__service__pb2.SetSourceFilterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSourceFilter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farsock.v1.SocketService/GetSourceFilter',
+            farsock_dot_v1_dot_socket__service__pb2.GetSourceFilterRequest.SerializeToString,
+            farsock_dot_v1_dot_socket__service__pb2.GetSourceFilterResponse.FromString,
             options,
             channel_credentials,
             insecure,

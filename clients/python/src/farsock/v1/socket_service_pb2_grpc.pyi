@@ -220,6 +220,20 @@ class SocketServiceStub:
 
     Typical errors: as in JoinGroup. In the report: EADDRNOTAVAIL it is not blocked.
     """
+    SetSourceFilter: _grpc.UnaryUnaryMultiCallable[_socket_service_pb2.SetSourceFilterRequest, _socket_service_pb2.SetSourceFilterResponse]
+    """Set all sources of a group that the socket has joined, at once: the only ones that are wanted, or the ones that are not. What JoinGroup,
+    BlockSource and their kin have done there before is replaced; from any source to single ones and back, without leaving the group.
+    INCLUDE without sources leaves it. POSIX: setsockopt(2) with MCAST_MSFILTER; RFC 3678: setsourcefilter.
+
+    Typical errors: as in JoinGroup; INVALID_ARGUMENT no `mode`, or a source that is none. In the report the first error, in `filters`
+    each: EINVAL the group was not joined there; ENOBUFS more sources than net.ipv4.igmp_max_msf or net.ipv6.mld_max_msf.
+    """
+    GetSourceFilter: _grpc.UnaryUnaryMultiCallable[_socket_service_pb2.GetSourceFilterRequest, _socket_service_pb2.GetSourceFilterResponse]
+    """Read the sources of a group as the kernel has them. POSIX: getsockopt(2) with MCAST_MSFILTER; RFC 3678: getsourcefilter.
+
+    Typical errors: INVALID_ARGUMENT it is no group, not of the socket's IP version, or there is no such interface; FAILED_PRECONDITION
+    (WRONG_TRANSPORT) it is a TCP socket, (SOCKET_CLOSED) it is closed. In `filters` each: EADDRNOTAVAIL the group was not joined there.
+    """
     GetSocket: _grpc.UnaryUnaryMultiCallable[_socket_service_pb2.GetSocketRequest, _socket_service_pb2.GetSocketResponse]
     """Read a socket as it is now. POSIX: getsockname(2), getpeername(2), poll(2), ioctl(2). A closed socket is shown as it ended, as
     long as the agent remembers it. Node: `address()`, `bytesRead`, `remoteAddress`, …
@@ -427,6 +441,20 @@ class SocketServiceAsyncStub(SocketServiceStub):
     """Receive from a source again that was blocked. POSIX: setsockopt(2) with MCAST_UNBLOCK_SOURCE.
 
     Typical errors: as in JoinGroup. In the report: EADDRNOTAVAIL it is not blocked.
+    """
+    SetSourceFilter: _aio.UnaryUnaryMultiCallable[_socket_service_pb2.SetSourceFilterRequest, _socket_service_pb2.SetSourceFilterResponse]  # type: ignore[assignment]
+    """Set all sources of a group that the socket has joined, at once: the only ones that are wanted, or the ones that are not. What JoinGroup,
+    BlockSource and their kin have done there before is replaced; from any source to single ones and back, without leaving the group.
+    INCLUDE without sources leaves it. POSIX: setsockopt(2) with MCAST_MSFILTER; RFC 3678: setsourcefilter.
+
+    Typical errors: as in JoinGroup; INVALID_ARGUMENT no `mode`, or a source that is none. In the report the first error, in `filters`
+    each: EINVAL the group was not joined there; ENOBUFS more sources than net.ipv4.igmp_max_msf or net.ipv6.mld_max_msf.
+    """
+    GetSourceFilter: _aio.UnaryUnaryMultiCallable[_socket_service_pb2.GetSourceFilterRequest, _socket_service_pb2.GetSourceFilterResponse]  # type: ignore[assignment]
+    """Read the sources of a group as the kernel has them. POSIX: getsockopt(2) with MCAST_MSFILTER; RFC 3678: getsourcefilter.
+
+    Typical errors: INVALID_ARGUMENT it is no group, not of the socket's IP version, or there is no such interface; FAILED_PRECONDITION
+    (WRONG_TRANSPORT) it is a TCP socket, (SOCKET_CLOSED) it is closed. In `filters` each: EADDRNOTAVAIL the group was not joined there.
     """
     GetSocket: _aio.UnaryUnaryMultiCallable[_socket_service_pb2.GetSocketRequest, _socket_service_pb2.GetSocketResponse]  # type: ignore[assignment]
     """Read a socket as it is now. POSIX: getsockname(2), getpeername(2), poll(2), ioctl(2). A closed socket is shown as it ended, as
@@ -758,6 +786,32 @@ class SocketServiceServicer(metaclass=_abc_1.ABCMeta):
         """Receive from a source again that was blocked. POSIX: setsockopt(2) with MCAST_UNBLOCK_SOURCE.
 
         Typical errors: as in JoinGroup. In the report: EADDRNOTAVAIL it is not blocked.
+        """
+
+    @_abc_1.abstractmethod
+    def SetSourceFilter(
+        self,
+        request: _socket_service_pb2.SetSourceFilterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_socket_service_pb2.SetSourceFilterResponse, _abc.Awaitable[_socket_service_pb2.SetSourceFilterResponse]]:
+        """Set all sources of a group that the socket has joined, at once: the only ones that are wanted, or the ones that are not. What JoinGroup,
+        BlockSource and their kin have done there before is replaced; from any source to single ones and back, without leaving the group.
+        INCLUDE without sources leaves it. POSIX: setsockopt(2) with MCAST_MSFILTER; RFC 3678: setsourcefilter.
+
+        Typical errors: as in JoinGroup; INVALID_ARGUMENT no `mode`, or a source that is none. In the report the first error, in `filters`
+        each: EINVAL the group was not joined there; ENOBUFS more sources than net.ipv4.igmp_max_msf or net.ipv6.mld_max_msf.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSourceFilter(
+        self,
+        request: _socket_service_pb2.GetSourceFilterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_socket_service_pb2.GetSourceFilterResponse, _abc.Awaitable[_socket_service_pb2.GetSourceFilterResponse]]:
+        """Read the sources of a group as the kernel has them. POSIX: getsockopt(2) with MCAST_MSFILTER; RFC 3678: getsourcefilter.
+
+        Typical errors: INVALID_ARGUMENT it is no group, not of the socket's IP version, or there is no such interface; FAILED_PRECONDITION
+        (WRONG_TRANSPORT) it is a TCP socket, (SOCKET_CLOSED) it is closed. In `filters` each: EADDRNOTAVAIL the group was not joined there.
         """
 
     @_abc_1.abstractmethod
