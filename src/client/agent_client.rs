@@ -197,6 +197,7 @@ impl AgentClient {
             Request::ResetSession(request) => read(sessions.reset_session(request).await?),
             Request::DeleteSession(request) => read(sessions.delete_session(request).await?),
             Request::CreateSocket(request) => read(sockets.create_socket(request).await?),
+            Request::CreateSockets(request) => read(sockets.create_sockets(request).await?),
             Request::BindSocket(request) => read(sockets.bind_socket(request).await?),
             Request::ListenSocket(request) => read(sockets.listen_socket(request).await?),
             Request::AcceptSocket(request) => read(sockets.accept_socket(request).await?),

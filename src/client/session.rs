@@ -135,9 +135,10 @@ impl Gate {
     pub(super) fn holds(&self, action: &Action) -> bool {
         match action {
             Action::CreateSession { .. } | Action::DeleteSession { .. } => false,
-            Action::ResetSession { .. } | Action::CreateSocket { .. } | Action::Socket(..) => {
-                action.session() == self.session
-            }
+            Action::ResetSession { .. }
+            | Action::CreateSocket { .. }
+            | Action::CreateSockets { .. }
+            | Action::Socket(..) => action.session() == self.session,
         }
     }
 

@@ -1,9 +1,10 @@
 //! The record of what was done: a line of JSON before each change and one after it. Each line stands for itself, has its fields in one order,
 //! and is plain ASCII: whatever a caller, a peer or a name server has sent is escaped. No payload is in any of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 
-use crate::model::id::{InstanceId, Principal};
+use crate::model::id::{InstanceId, Principal, SocketId};
 use crate::model::operation::{Action, Outcome, SocketAction, Yield};
 use crate::model::option::SocketOption;
 use crate::model::policy::{Right, Rpc};
@@ -71,6 +72,7 @@ impl Deed {
         details.extend(request_id.map(|id| ("request_id", Detail::of(id))));
         match action {
             Action::CreateSocket { spec, .. } => create(spec, &mut details),
+            Action::CreateSockets { sockets, .. } => create_all(sockets, &mut details),
             Action::Socket(_, action) => socket(action, &mut details),
             _ => {}
         }
@@ -97,6 +99,29 @@ fn create(spec: &SocketSpec, details: &mut Vec<(&'static str, Detail)>) {
         }
     }
     options(&spec.options, details);
+}
+
+/// What is known of many sockets: their names, and each other thing once, whichever of them it is of.
+fn create_all(sockets: &[(Option<SocketId>, SocketSpec)], details: &mut Vec<(&'static str, Detail)>) {
+    details.push(("count", Detail::Number(sockets.len() as u64)));
+    let names: Vec<&SocketId> = sockets.iter().filter_map(|(id, _)| id.as_ref()).collect();
+    if !names.is_empty() {
+        details.push(("sockets", some(names.into_iter())));
+    }
+    let mut all: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
+    for (_, spec) in sockets {
+        let mut of_one = Vec::new();
+        create(spec, &mut of_one);
+        for (key, detail) in of_one {
+            let texts = all.entry(key).or_default();
+            match detail {
+                Detail::Text(text) => texts.extend([text]),
+                Detail::Texts(several) => texts.extend(several),
+                Detail::Number(number) => texts.extend([number.to_string()]),
+            }
+        }
+    }
+    details.extend(all.into_iter().map(|(key, texts)| (key, some(texts.into_iter()))));
 }
 
 fn socket(action: &SocketAction, details: &mut Vec<(&'static str, Detail)>) {
@@ -202,6 +227,15 @@ fn yielded(yielded: &Yield, details: &mut Vec<(&'static str, Detail)>) {
             details.extend([("socket", Detail::of(&socket.id)), ("socket_uid", Detail::Number(socket.uid.0))]);
             details.extend(socket.status.local.as_ref().map(|local| ("local", Detail::of(local))));
             details.extend(socket.status.remote.as_ref().map(|remote| ("remote", Detail::of(remote))));
+        }
+        Yield::Sockets(sockets) => {
+            let made: Vec<_> = sockets.iter().filter_map(|outcome| outcome.made.as_ref()).collect();
+            details.push(("count", Detail::Number(made.len() as u64)));
+            details.push(("sockets", some(made.iter().map(|(socket, _)| &socket.id))));
+            let refused = sockets.iter().filter(|outcome| outcome.refusal.is_some()).count();
+            if refused > 0 {
+                details.push(("refused", Detail::Number(refused as u64)));
+            }
         }
         Yield::Session(session, closed) => {
             details.push(("session", Detail::Text(format!("{}/{}", session.owner, session.id))));
@@ -338,7 +372,7 @@ pub fn denied(now: Timestamp, who: &Principal, rpc: Rpc, right: Right) -> String
 mod tests {
     use super::*;
     use crate::model::address::AddressText;
-    use crate::model::id::{SessionId, SocketId};
+    use crate::model::id::SessionId;
     use crate::model::operation::Target;
     use proptest::prelude::*;
 

@@ -73,6 +73,8 @@ limits! {
     payload_bytes: 1 << 20, 1..=1 << 26;
     /// Datagrams of one SendDatagrams.
     datagrams_per_call: 1024, 1..=1 << 16;
+    /// Sockets of one CreateSockets. All of them are in its answer, with their labels.
+    sockets_per_call: 256, 1..=1 << 12;
     /// Options of one request.
     options_per_call: 64, 1..=1024;
     /// Memberships of one socket in multicast groups, and sources that it blocks: above the kernel's own limits, which are to be seen.

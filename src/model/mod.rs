@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod audit;
+pub mod bulk;
 pub mod capability;
 pub mod delivery;
 pub mod encoding;

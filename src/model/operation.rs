@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::model::address::{AddressText, Endpoint};
+use crate::model::bulk::SocketOutcome;
 use crate::model::delivery::{DeliveryChange, Slices};
 use crate::model::error::SocketError;
 use crate::model::group::{GroupAsked, GroupChange, GroupResult};
@@ -249,6 +250,13 @@ pub enum Action {
         /// What kind of socket.
         spec: Box<SocketSpec>,
     },
+    /// Make many sockets.
+    CreateSockets {
+        /// The session.
+        session: SessionId,
+        /// The name of each, which the agent mints where absent, and what kind of socket.
+        sockets: Vec<(Option<SocketId>, SocketSpec)>,
+    },
     /// Do something with a socket.
     Socket(Target, SocketAction),
 }
@@ -330,7 +338,9 @@ impl Action {
     pub fn session(&self) -> SessionId {
         match self {
             Self::CreateSession { .. } | Self::DeleteSession { .. } => SessionId::default(),
-            Self::ResetSession { session } | Self::CreateSocket { session, .. } => session.clone(),
+            Self::ResetSession { session }
+            | Self::CreateSocket { session, .. }
+            | Self::CreateSockets { session, .. } => session.clone(),
             Self::Socket(target, _) => target.session.clone(),
         }
     }
@@ -340,7 +350,10 @@ impl Action {
         match self {
             Self::CreateSocket { socket, .. } => socket.as_ref(),
             Self::Socket(target, _) => Some(&target.socket),
-            Self::CreateSession { .. } | Self::ResetSession { .. } | Self::DeleteSession { .. } => None,
+            Self::CreateSession { .. }
+            | Self::ResetSession { .. }
+            | Self::DeleteSession { .. }
+            | Self::CreateSockets { .. } => None,
         }
     }
 
@@ -362,6 +375,7 @@ impl Action {
             Self::ResetSession { .. } => Method::ResetSession,
             Self::DeleteSession { .. } => Method::DeleteSession,
             Self::CreateSocket { .. } => Method::CreateSocket,
+            Self::CreateSockets { .. } => Method::CreateSockets,
             Self::Socket(_, action) => match action {
                 SocketAction::Bind { .. } => Method::BindSocket,
                 SocketAction::Listen { .. } => Method::ListenSocket,
@@ -395,6 +409,7 @@ pub enum Method {
     ResetSession,
     DeleteSession,
     CreateSocket,
+    CreateSockets,
     BindSocket,
     ListenSocket,
     AcceptSocket,
@@ -483,6 +498,8 @@ pub enum Yield {
     Nothing,
     /// A socket, and what became of its options.
     Socket(Box<SocketView>, Vec<OptionResult>),
+    /// Many sockets, made or not.
+    Sockets(Vec<SocketOutcome>),
     /// A session, and the sockets that were closed.
     Session(SessionView, Vec<SocketView>),
     /// Bytes written, and where they stand in the stream.

@@ -25,6 +25,13 @@ impl SocketService for SocketRpcs {
         carry_out(&self.0, request).await
     }
 
+    async fn create_sockets(
+        &self,
+        request: Request<pb::CreateSocketsRequest>,
+    ) -> Result<Response<pb::CreateSocketsResponse>, Status> {
+        carry_out(&self.0, request).await
+    }
+
     async fn bind_socket(
         &self,
         request: Request<pb::BindSocketRequest>,

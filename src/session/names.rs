@@ -44,7 +44,12 @@ impl<H: Clone> Names<H> {
 
     /// Whether one more socket may be opened.
     pub fn has_room(&self) -> Result<(), Refusal> {
-        if self.open.len() < self.open_limit as usize {
+        self.has_room_for(1)
+    }
+
+    /// Whether so many more sockets may be opened.
+    pub fn has_room_for(&self, count: usize) -> Result<(), Refusal> {
+        if self.open.len().saturating_add(count) <= self.open_limit as usize {
             return Ok(());
         }
         Err(Refusal::QuotaExceeded(Quota { limit: "limits.sockets", value: self.open_limit.into() }))

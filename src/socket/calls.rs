@@ -257,7 +257,7 @@ impl Sockets {
 
     fn usual_timeout(&self, action: &Action) -> Duration {
         match action.method() {
-            Method::CreateSocket | Method::ConnectSocket => self.defaults().connect_timeout,
+            Method::CreateSocket | Method::CreateSockets | Method::ConnectSocket => self.defaults().connect_timeout,
             _ => self.defaults().wait_timeout,
         }
     }
@@ -322,7 +322,7 @@ async fn exactly(at: Instant) {
 /// Whether an action adds to its session's log for more than to end what is there, or to make room.
 fn fills_log(action: &Action) -> bool {
     match action {
-        Action::CreateSocket { .. } => true,
+        Action::CreateSocket { .. } | Action::CreateSockets { .. } => true,
         Action::Socket(_, action) => !matches!(
             action,
             SocketAction::Close { .. }
@@ -335,10 +335,14 @@ fn fills_log(action: &Action) -> bool {
     }
 }
 
-/// Bytes of payload that the memory of an operation holds.
+/// What the memory of one of many sockets comes to, about.
+const HELD_BY_SOCKET: usize = 1024;
+
+/// Bytes that the memory of an operation holds, where these are many.
 fn held_bytes(outcome: &Outcome) -> u64 {
     match &outcome.yielded {
         Yield::Taken(_, taken) => taken.payload.len() as u64,
+        Yield::Sockets(sockets) => (sockets.len() * HELD_BY_SOCKET) as u64,
         _ => 0,
     }
 }
@@ -346,7 +350,7 @@ fn held_bytes(outcome: &Outcome) -> u64 {
 /// What an error says that an action was, before any step of it began.
 fn operation_of(action: &Action) -> Operation {
     match action {
-        Action::CreateSession { .. } | Action::CreateSocket { .. } => Operation::Create,
+        Action::CreateSession { .. } | Action::CreateSocket { .. } | Action::CreateSockets { .. } => Operation::Create,
         Action::ResetSession { .. } | Action::DeleteSession { .. } => Operation::Close,
         Action::Socket(_, action) => match action {
             SocketAction::Bind { .. } => Operation::Bind,

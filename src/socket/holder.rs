@@ -13,6 +13,7 @@ use crate::model::id::Principal;
 use crate::model::operation::{Operation, Yield};
 use crate::model::socket::SocketState;
 use crate::model::tcp::TcpState;
+use crate::model::view::SocketView;
 use crate::socket::cell::{Cell, lock};
 use crate::socket::perform::Performed;
 use crate::socket::session::Session;
@@ -34,15 +35,35 @@ struct Missed {
 impl Sockets {
     /// Adds to the error of an operation who has the address that it was about, where that is why it failed and where anybody is found.
     pub(super) async fn name_holder(&self, principal: &Principal, session: &Arc<Session>, performed: &mut Performed) {
-        let Yield::Socket(view, _) = &performed.yielded else { return };
         let Some(error) = &mut performed.error else { return };
-        let Some(missed) = session.find(&view.id).ok().and_then(|cell| missed(&cell, error)) else { return };
+        match &mut performed.yielded {
+            Yield::Socket(view, _) => error.holder = self.holder(principal, session, view, error).await,
+            // Of many, the first that failed: whoever is in its way is mostly in the way of all.
+            Yield::Sockets(outcomes) => {
+                let Some(failed) = outcomes.iter_mut().find(|outcome| outcome.error.is_some()) else { return };
+                let Some((view, _)) = &failed.made else { return };
+                error.holder = self.holder(principal, session, view, error).await;
+                failed.error = Some(error.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Who has what a socket could not have.
+    async fn holder(
+        &self,
+        principal: &Principal,
+        session: &Session,
+        view: &SocketView,
+        error: &SocketError,
+    ) -> Option<Box<Holder>> {
+        let missed = session.find(&view.id).ok().and_then(|cell| missed(&cell, error))?;
         let holder = match self.holder_here(principal, &missed) {
             Some(holder) => Some(holder),
             // Netlink and /proc are read by a thread that may wait. If it cannot be had, nobody is named.
             None => spawn_blocking(move || holder_on_host(&missed)).await.ok().flatten(),
         };
-        error.holder = holder.map(Box::new);
+        holder.map(Box::new)
     }
 
     /// The socket of this agent that has it.

@@ -7,6 +7,7 @@
 mod attempts;
 mod birth;
 mod buffer;
+mod bulk;
 mod calls;
 mod cell;
 mod command;

@@ -34,7 +34,7 @@ pub(super) struct Run<'a> {
     pub(super) handle: &'a Arc<CallHandle>,
     pub(super) deadline: Instant,
     pub(super) events: EventRange,
-    principal: &'a Principal,
+    pub(super) principal: &'a Principal,
 }
 
 /// What an operation brought.
@@ -123,6 +123,7 @@ impl<'a> Run<'a> {
             Action::ResetSession { .. } => self.reset_session().await,
             Action::DeleteSession { session, allow_missing } => self.delete_session(&session, allow_missing).await?,
             Action::CreateSocket { socket, spec, .. } => self.create_socket(socket, *spec).await?,
+            Action::CreateSockets { sockets, .. } => self.create_sockets(sockets).await?,
             Action::Socket(target, action) => self.perform_on_socket(&target, action).await?,
         };
         performed.events.add(self.events);
@@ -442,6 +443,7 @@ impl Session {
     pub(super) fn expect_target(&self, action: &Action) -> Result<(), Refusal> {
         match action {
             Action::CreateSocket { socket: Some(id), .. } => lock(&self.names).is_free(id),
+            Action::CreateSockets { sockets, .. } => self.expect_room(sockets),
             Action::Socket(target, _) => match self.named(&target.socket) {
                 Named::Nothing => Err(Refusal::SocketNotFound(target.socket.clone())),
                 Named::Open(_) | Named::Closed(_) | Named::Expected(_) => Ok(()),

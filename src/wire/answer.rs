@@ -1,7 +1,7 @@
 //! Answers to changing requests as a client reads them: the other direction of [`response`](crate::wire::response).
 
 use crate::model::operation::{Outcome, Taken, Yield};
-use crate::wire::{address, call, group, option, payload, pb, session, socket, source_filter};
+use crate::wire::{address, call, create, group, option, payload, pb, session, socket, source_filter};
 
 /// An answer that a client can read.
 pub trait ReadAnswer {
@@ -73,6 +73,13 @@ answers! {
     ResetSessionResponse, |sent| with_session(sent.session.as_ref(), &sent.closed_sockets, sent.report);
     DeleteSessionResponse, |sent| with_session(sent.session.as_ref(), &sent.closed_sockets, sent.report);
     CreateSocketResponse, |sent| with_socket(sent.socket.as_ref(), &sent.options, sent.report);
+    CreateSocketsResponse, |sent| {
+        let yielded = match sent.done_count {
+            None => Yield::Nothing,
+            Some(_) => Yield::Sockets(sent.sockets.iter().map(create::read_result).collect::<Option<_>>()?),
+        };
+        outcome(yielded, sent.report)
+    };
     BindSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
     ListenSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
     AcceptSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);

@@ -7,6 +7,7 @@ pub mod address;
 pub mod agent;
 pub mod answer;
 pub mod call;
+mod create;
 pub mod delivery;
 pub mod event;
 pub mod group;

@@ -10,7 +10,7 @@ use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketActio
 use crate::model::option::SocketOption;
 use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy};
 use crate::model::spec::{Kind, SocketSpec, TcpRole};
-use crate::wire::{call, delivery, group, option, payload, pb, socket, source_filter};
+use crate::wire::{call, create, delivery, group, option, payload, pb, socket, source_filter};
 
 macro_rules! requests {
     ($($method:ident $message:ident;)*) => {
@@ -38,6 +38,7 @@ requests! {
     ResetSession ResetSessionRequest;
     DeleteSession DeleteSessionRequest;
     CreateSocket CreateSocketRequest;
+    CreateSockets CreateSocketsRequest;
     BindSocket BindSocketRequest;
     ListenSocket ListenSocketRequest;
     AcceptSocket AcceptSocketRequest;
@@ -83,6 +84,11 @@ pub fn request(action: &Action, options: &CallOptions) -> Request {
             socket_id: socket.as_ref().map(ToString::to_string).unwrap_or_default(),
             kind: Some(write_kind(spec)),
             labels: socket::write_labels(&spec.labels),
+            call,
+        }),
+        Action::CreateSockets { session, sockets } => Request::CreateSockets(pb::CreateSocketsRequest {
+            session_id: session.to_string(),
+            sockets: create::write_sockets(sockets),
             call,
         }),
         Action::Socket(target, action) => on_socket(target, action, call),
@@ -196,7 +202,7 @@ fn write_call(options: &CallOptions) -> pb::Call {
     }
 }
 
-fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
+pub(super) fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
     let Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay, watermarks } = spec.conduct;
     let bind = spec.bind.as_ref().map(ToString::to_string).unwrap_or_default();
     let delivery = Some(delivery::shown(delivery, delivery.hash));
@@ -500,6 +506,13 @@ mod tests {
                 socket,
                 spec: Box::new(spec)
             }),
+            (session(), prop::collection::vec(spec(), 1..3)).prop_map(|(session, specs)| {
+                let name = |at| (at > 0).then(|| SocketId::parse(&format!("line-{at}")).unwrap());
+                Action::CreateSockets {
+                    session,
+                    sockets: specs.into_iter().enumerate().map(|(at, spec)| (name(at), spec)).collect(),
+                }
+            }),
             (session(), socket(), of(any::<u64>()), socket_action()).prop_map(|(session, socket, uid, action)| {
                 Action::Socket(Target { session, socket, uid: uid.map(SocketUid) }, action)
             }),
@@ -534,6 +547,7 @@ mod tests {
             Request::ResetSession(request) => request.check(bounds),
             Request::DeleteSession(request) => request.check(bounds),
             Request::CreateSocket(request) => request.check(bounds),
+            Request::CreateSockets(request) => request.check(bounds),
             Request::BindSocket(request) => request.check(bounds),
             Request::ListenSocket(request) => request.check(bounds),
             Request::AcceptSocket(request) => request.check(bounds),

@@ -2,13 +2,12 @@
 
 use crate::model::delivery::Slices;
 use crate::model::group::GroupChange;
-use crate::model::id::{SessionId, SocketId};
+use crate::model::id::SessionId;
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Take, Target, WriteFlags};
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
-use crate::model::spec::SocketSpec;
 use crate::wire::socket::Bounds;
-use crate::wire::{address, call, delivery, group, option, payload, pb, session, socket, source_filter};
+use crate::wire::{address, call, create, delivery, group, option, payload, pb, session, socket, source_filter};
 
 /// A changing request, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,22 +120,18 @@ impl Ask for pb::ReceiveSocketRequest {
 
 impl Ask for pb::CreateSocketRequest {
     fn check(self, bounds: Bounds<'_>) -> Result<Asked, Violation> {
-        use pb::create_socket_request::Kind;
-
-        let socket = match self.socket_id.as_str() {
-            "" => None,
-            name => Some(
-                SocketId::parse_new(name).map_err(|problem| Violation { field: "socket_id".to_owned(), problem })?,
-            ),
-        };
-        let spec = match &self.kind {
-            Some(Kind::Tcp(tcp)) => socket::tcp_spec(tcp, bounds).map_err(|violation| violation.within("tcp"))?,
-            Some(Kind::Udp(udp)) => socket::udp_spec(udp, bounds).map_err(|violation| violation.within("udp"))?,
-            None => return Err(Violation::new("kind", "one of `tcp` and `udp` is needed, such as \"tcp\":{}")),
-        };
-        let spec = SocketSpec { labels: socket::labels(&self.labels)?, ..spec };
+        let socket = create::name(&self.socket_id)?;
+        let spec = create::spec(self.kind.as_ref(), &self.labels, bounds)?;
         let session = address::session_id(&self.session_id)?;
         asked(Action::CreateSocket { session, socket, spec: Box::new(spec) }, self.call.as_ref())
+    }
+}
+
+impl Ask for pb::CreateSocketsRequest {
+    fn check(self, bounds: Bounds<'_>) -> Result<Asked, Violation> {
+        let session = address::session_id(&self.session_id)?;
+        let sockets = create::sockets(self.sockets, bounds)?;
+        asked(Action::CreateSockets { session, sockets }, self.call.as_ref())
     }
 }
 
@@ -378,7 +373,7 @@ mod tests {
                 };
             }
             try_all! {
-                CreateSocketRequest BindSocketRequest ListenSocketRequest AcceptSocketRequest ConnectSocketRequest
+                CreateSocketRequest CreateSocketsRequest BindSocketRequest ListenSocketRequest AcceptSocketRequest ConnectSocketRequest
                 DisconnectSocketRequest WriteSocketRequest SendDatagramsRequest ReceiveSocketRequest ShutdownSocketRequest
                 FlushSocketRequest CloseSocketRequest AbortSocketRequest SetSocketDeliveryRequest SetSocketOptionsRequest CreateSessionRequest
                 ResetSessionRequest DeleteSessionRequest JoinGroupRequest SetSourceFilterRequest

@@ -167,6 +167,7 @@ fn response(method: Method, outcome: &Outcome) -> prost_types::Any {
         Method::ResetSession => packed::<pb::ResetSessionResponse>(method, outcome),
         Method::DeleteSession => packed::<pb::DeleteSessionResponse>(method, outcome),
         Method::CreateSocket => packed::<pb::CreateSocketResponse>(method, outcome),
+        Method::CreateSockets => packed::<pb::CreateSocketsResponse>(method, outcome),
         Method::BindSocket => packed::<pb::BindSocketResponse>(method, outcome),
         Method::ListenSocket => packed::<pb::ListenSocketResponse>(method, outcome),
         Method::AcceptSocket => packed::<pb::AcceptSocketResponse>(method, outcome),

@@ -51,6 +51,7 @@ scoped! {
     ResetSession ResetSessionRequest session_id;
     DeleteSession DeleteSessionRequest session_id;
     CreateSocket CreateSocketRequest session_id;
+    CreateSockets CreateSocketsRequest session_id;
     BindSocket BindSocketRequest session_id;
     ListenSocket ListenSocketRequest session_id;
     AcceptSocket AcceptSocketRequest session_id;

@@ -10,8 +10,9 @@ use tonic::codegen::http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::model::bulk::RefusalText;
 use crate::model::error::SocketError;
-use crate::model::operation::Outcome;
+use crate::model::operation::{Outcome, Yield};
 use crate::model::policy::permit::Denied;
 use crate::model::refusal::{Quota, Refusal, Violation};
 
@@ -203,7 +204,19 @@ pub fn failure(outcome: &Outcome) -> Option<Status> {
     if let Some(error) = &report.error {
         return Some(kernel_error(error));
     }
-    report.timed_out.then(|| refused(&Refusal::TimedOut { what: "nothing happened" }))
+    if report.timed_out {
+        return Some(refused(&Refusal::TimedOut { what: "nothing happened" }));
+    }
+    match &outcome.yielded {
+        Yield::Sockets(sockets) => sockets.iter().find_map(|socket| socket.refusal.as_ref()).map(refused_one),
+        _ => None,
+    }
+}
+
+/// One of many sockets was refused.
+fn refused_one(refusal: &RefusalText) -> Status {
+    let details = ErrorDetails::with_error_info(&*refusal.reason, AGENT_DOMAIN, HashMap::new());
+    Status::with_error_details(Code::FailedPrecondition, &*refusal.message, details)
 }
 
 fn kernel_error(error: &SocketError) -> Status {

@@ -73,6 +73,7 @@ mod session_lease;
 mod session_orphans;
 mod session_reset;
 mod simulator;
+mod socket_create_many;
 mod socket_credit;
 mod socket_holder;
 mod socket_list;

@@ -115,6 +115,8 @@ const FIELDS: &[(&str, Takes)] = &[
     // `every_option_takes_what_is_in_its_range`.
     ("SocketOption.duration", Elsewhere),
     ("SocketOption.number", Elsewhere),
+    // With another one beside it.
+    ("SocketSpec.count", Range(1, 255)),
     ("TcpSocketSpec.accept", Value(None)),
     ("TcpSocketSpec.accept_delay", Time(0, YEAR)),
     ("TcpSocketSpec.attempt_timeout", Time(0, YEAR)),
@@ -311,6 +313,14 @@ fn usual(message: &str) -> Vec<u8> {
             let kind = Some(pb::create_socket_request::Kind::Tcp(tcp));
             pb::CreateSocketRequest { kind, ..Default::default() }.encode_to_vec()
         }
+        "SocketSpec" => {
+            pb::SocketSpec { kind: Some(pb::socket_spec::Kind::Tcp(tcp)), ..Default::default() }.encode_to_vec()
+        }
+        "CreateSocketsRequest" => {
+            let kind = Some(pb::socket_spec::Kind::Udp(pb::UdpSocketSpec::default()));
+            let sockets = vec![pb::SocketSpec { kind, ..Default::default() }];
+            pb::CreateSocketsRequest { sockets, ..Default::default() }.encode_to_vec()
+        }
         "TransferCreate" => pb::TransferCreate { tcp: Some(tcp), ..Default::default() }.encode_to_vec(),
         "TransferOpen" => pb::TransferOpen { socket_id, ..Default::default() }.encode_to_vec(),
         "BindSocketRequest" => {
@@ -371,8 +381,8 @@ fn request(descriptors: &Descriptors, way: &[Place], value: &[u8]) -> Vec<u8> {
 fn path(way: &[Place]) -> String {
     let name = |place: &Place| match place.field.label() {
         Label::Repeated => {
-            let others =
-                usize::from(["SendDatagramsRequest", "SetSocketOptionsRequest"].contains(&place.message.as_str()));
+            let have_one = ["SendDatagramsRequest", "SetSocketOptionsRequest", "CreateSocketsRequest"];
+            let others = usize::from(have_one.contains(&place.message.as_str()));
             format!("{}[{others}]", place.field.name())
         }
         _ => place.field.name().to_owned(),

@@ -45,25 +45,9 @@ impl Dice {
 
     /// Mostly a name that may exist.
     fn id(&mut self) -> String {
-        self.one(&[
-            "a",
-            "b",
-            "c",
-            "a",
-            "b",
-            "c",
-            "a.1",
-            "b.2",
-            "",
-            "nobody",
-            "A",
-            "-",
-            "a b",
-            "a.0",
-            "a.99999999999999999999",
-            "ñ\n",
-        ])
-        .into()
+        let known = ["a", "b", "c", "a", "b", "c", "a.1", "b.2"];
+        let strange = ["", "nobody", "A", "-", "a b", "a.0", "a.99999999999999999999", "ñ\n"];
+        self.one(&[known, strange].concat()).into()
     }
 
     fn session(&mut self) -> String {
@@ -72,38 +56,12 @@ impl Dice {
 
     /// Never an address of another machine.
     fn address(&mut self) -> String {
-        let addresses = [
-            "127.0.0.1:0",
-            "[::1]:0",
-            ":0",
-            "0",
-            "0.0.0.0:0",
-            "[::]:0",
-            "127.0.0.1:9",
-            "[::1]:9",
-            "lab-b:echo",
-            "lab-b:9",
-            "nobody:1",
-            "127.0.0.1:echo",
-            "127.255.255.255:9",
-            "",
-            "70000",
-            ":70000",
-            "127.1:80",
-            "0x7f000001:1",
-            "::1",
-            "[::1",
-            "[::1]",
-            "[fe80::1%lo]:9",
-            "[fe80::1%nope]:9",
-            "[::1%0]:9",
-            "a:b:c",
-            "%",
-            "[]:1",
-            ":",
-            "\u{0}:1",
-            "١٢٧.0.0.1:80",
-        ];
+        let bound = ["127.0.0.1:0", "[::1]:0", ":0", "0", "0.0.0.0:0", "[::]:0"];
+        let far = ["127.0.0.1:9", "[::1]:9", "127.255.255.255:9", "[fe80::1%lo]:9"];
+        let named = ["lab-b:echo", "lab-b:9", "nobody:1", "127.0.0.1:echo"];
+        let wrong = ["", "70000", ":70000", "127.1:80", "0x7f000001:1", "::1", "[::1", "[::1]"];
+        let strange = ["[fe80::1%nope]:9", "[::1%0]:9", "a:b:c", "%", "[]:1", ":", "\u{0}:1", "١٢٧.0.0.1:80"];
+        let addresses = [&bound[..], &far, &named, &wrong, &strange].concat();
         self.one(&addresses).into()
     }
 
@@ -332,7 +290,7 @@ impl Dice {
         let (session_id, socket_id) = (self.session(), self.id());
         let (socket_uid, call) =
             (self.one(&[None, None, None, Some(0), Some(1), Some(u64::MAX)]), self.maybe(Self::call));
-        match self.below(26) {
+        match self.below(27) {
             0 => pb::CreateSessionRequest {
                 session_id,
                 lease_ttl: self.maybe(Self::span),
@@ -344,12 +302,7 @@ impl Dice {
             1 if self.flag() => pb::ResetSessionRequest { session_id, call }.into(),
             2 if self.flag() => pb::DeleteSessionRequest { session_id, allow_missing: self.flag(), call }.into(),
             3..=5 => {
-                let kind = match self.below(5) {
-                    0 | 1 => Some(Kind::Tcp(self.tcp())),
-                    2 | 3 => Some(Kind::Udp(self.udp())),
-                    _ => None,
-                };
-                let labels = if self.flag() { self.labels() } else { BTreeMap::new() };
+                let (kind, labels) = self.kind();
                 pb::CreateSocketRequest { session_id, socket_id, kind, labels, call }.into()
             }
             6 => {
@@ -440,9 +393,24 @@ impl Dice {
                 pb::SetSourceFilterRequest { session_id, socket_id, group, interface, mode, sources, socket_uid, call }
                     .into()
             }
+            25 => pb::CreateSocketsRequest { session_id, sockets: self.many(Self::socket_spec), call }.into(),
             23 => pb::FlushSocketRequest { session_id, socket_id, socket_uid, call }.into(),
             _ => pb::AbortSocketRequest { session_id, socket_id, allow_missing: self.flag(), socket_uid, call }.into(),
         }
+    }
+
+    fn socket_spec(&mut self) -> pb::SocketSpec {
+        let (kind, labels) = self.kind();
+        pb::SocketSpec { socket_id: self.id(), kind: kind.map(Into::into), labels, count: self.maybe(Self::number) }
+    }
+
+    fn kind(&mut self) -> (Option<Kind>, BTreeMap<String, String>) {
+        let kind = match self.below(5) {
+            0 | 1 => Some(Kind::Tcp(self.tcp())),
+            2 | 3 => Some(Kind::Udp(self.udp())),
+            _ => None,
+        };
+        (kind, if self.flag() { self.labels() } else { BTreeMap::new() })
     }
 
     fn question(&mut self) -> AnyRequest {

@@ -264,6 +264,7 @@ async fn a_late_controller_is_refused_whatever_it_asks() {
         SetSourceFilterRequest { group: multicast(), mode: pb::FilterMode::Exclude.into() }
         GetSocketOptionsRequest {}
     ];
+    let many = pb::SocketSpec { kind: Some(pb::socket_spec::Kind::Udp(udp.clone())), ..Default::default() };
     let kind = Some(pb::create_socket_request::Kind::Udp(udp));
     changes.extend([
         // Also what was done in time is not answered from memory: its answer would look as if it could go on.
@@ -271,6 +272,7 @@ async fn a_late_controller_is_refused_whatever_it_asks() {
         pb::RenewSessionRequest { session_id: session_id() }.into(),
         pb::ResetSessionRequest { session_id: session_id(), ..Default::default() }.into(),
         pb::CreateSocketRequest { session_id: session_id(), kind, ..Default::default() }.into(),
+        pb::CreateSocketsRequest { session_id: session_id(), sockets: vec![many], ..Default::default() }.into(),
         pb::CancelCallRequest { session_id: session_id(), request_id: "in-time".into() }.into(),
     ]);
     let questions = [

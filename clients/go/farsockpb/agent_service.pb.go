@@ -407,8 +407,10 @@ type Limits struct {
 	// and `transfer_bytes` of each TransferSocket, which are set aside for it. What would be more is refused, and so is what would give a
 	// session more than it leaves to the others: alone, one has up to half.
 	PendingWriteBytesTotal uint32 `protobuf:"varint,37,opt,name=pending_write_bytes_total,json=pendingWriteBytesTotal,proto3" json:"pending_write_bytes_total,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// Sockets of one CreateSockets.
+	SocketsPerCall uint32 `protobuf:"varint,38,opt,name=sockets_per_call,json=socketsPerCall,proto3" json:"sockets_per_call,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -640,6 +642,13 @@ func (x *Limits) GetLogBytesTotal() uint32 {
 func (x *Limits) GetPendingWriteBytesTotal() uint32 {
 	if x != nil {
 		return x.PendingWriteBytesTotal
+	}
+	return 0
+}
+
+func (x *Limits) GetSocketsPerCall() uint32 {
+	if x != nil {
+		return x.SocketsPerCall
 	}
 	return 0
 }
@@ -1991,7 +2000,7 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x04R\x05limit\x12\x12\n" +
 	"\x04used\x18\x03 \x01(\x04R\x04used\x12\x18\n" +
-	"\arefused\x18\x04 \x01(\x04R\arefused\"\x93\b\n" +
+	"\arefused\x18\x04 \x01(\x04R\arefused\"\xbd\b\n" +
 	"\x06Limits\x12\x18\n" +
 	"\asockets\x18\x01 \x01(\rR\asockets\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\rR\bsessions\x12\x1a\n" +
@@ -2023,7 +2032,8 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\tlisteners\x18\" \x01(\rR\tlisteners\x121\n" +
 	"\x14reserved_descriptors\x18# \x01(\rR\x13reservedDescriptors\x12&\n" +
 	"\x0flog_bytes_total\x18$ \x01(\rR\rlogBytesTotal\x129\n" +
-	"\x19pending_write_bytes_total\x18% \x01(\rR\x16pendingWriteBytesTotal\"\xf5\x03\n" +
+	"\x19pending_write_bytes_total\x18% \x01(\rR\x16pendingWriteBytesTotal\x12(\n" +
+	"\x10sockets_per_call\x18& \x01(\rR\x0esocketsPerCall\"\xf5\x03\n" +
 	"\bDefaults\x12B\n" +
 	"\x0fconnect_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0econnectTimeout\x12<\n" +
 	"\fwait_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vwaitTimeout\x12B\n" +

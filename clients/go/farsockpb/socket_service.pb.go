@@ -213,6 +213,376 @@ func (x *CreateSocketResponse) GetReport() *Report {
 	return nil
 }
 
+// Sockets that are to be made: one, or several of a kind.
+type SocketSpec struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, as in CreateSocket. With `count`, what the names begin with: `line` makes `line-1`, `line-2`, … Empty: the agent mints names.
+	SocketId string `protobuf:"bytes,2,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
+	// Which kind of socket. Exactly one.
+	//
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*SocketSpec_Tcp
+	//	*SocketSpec_Udp
+	Kind isSocketSpec_Kind `protobuf_oneof:"kind"`
+	// The caller's own words about it, as in CreateSocket. ListSockets finds all sockets of a request by a label that they share.
+	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// So many of them, 1 to `limits.sockets_per_call`. Absent: one, with the name as it is.
+	Count         *uint32 `protobuf:"varint,6,opt,name=count,proto3,oneof" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SocketSpec) Reset() {
+	*x = SocketSpec{}
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SocketSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SocketSpec) ProtoMessage() {}
+
+func (x *SocketSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SocketSpec.ProtoReflect.Descriptor instead.
+func (*SocketSpec) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SocketSpec) GetSocketId() string {
+	if x != nil {
+		return x.SocketId
+	}
+	return ""
+}
+
+func (x *SocketSpec) GetKind() isSocketSpec_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *SocketSpec) GetTcp() *TcpSocketSpec {
+	if x != nil {
+		if x, ok := x.Kind.(*SocketSpec_Tcp); ok {
+			return x.Tcp
+		}
+	}
+	return nil
+}
+
+func (x *SocketSpec) GetUdp() *UdpSocketSpec {
+	if x != nil {
+		if x, ok := x.Kind.(*SocketSpec_Udp); ok {
+			return x.Udp
+		}
+	}
+	return nil
+}
+
+func (x *SocketSpec) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *SocketSpec) GetCount() uint32 {
+	if x != nil && x.Count != nil {
+		return *x.Count
+	}
+	return 0
+}
+
+type isSocketSpec_Kind interface {
+	isSocketSpec_Kind()
+}
+
+type SocketSpec_Tcp struct {
+	// A TCP socket.
+	Tcp *TcpSocketSpec `protobuf:"bytes,3,opt,name=tcp,proto3,oneof"`
+}
+
+type SocketSpec_Udp struct {
+	// A UDP socket.
+	Udp *UdpSocketSpec `protobuf:"bytes,4,opt,name=udp,proto3,oneof"`
+}
+
+func (*SocketSpec_Tcp) isSocketSpec_Kind() {}
+
+func (*SocketSpec_Udp) isSocketSpec_Kind() {}
+
+// What CreateSockets takes.
+type CreateSocketsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session that will own them. Empty: the caller's `default` session.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// The sockets: 1 to `limits.sockets_per_call` in all.
+	Sockets []*SocketSpec `protobuf:"bytes,2,rep,name=sockets,proto3" json:"sockets,omitempty"`
+	// How to carry it out.
+	Call          *Call `protobuf:"bytes,15,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateSocketsRequest) Reset() {
+	*x = CreateSocketsRequest{}
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSocketsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSocketsRequest) ProtoMessage() {}
+
+func (x *CreateSocketsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSocketsRequest.ProtoReflect.Descriptor instead.
+func (*CreateSocketsRequest) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CreateSocketsRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *CreateSocketsRequest) GetSockets() []*SocketSpec {
+	if x != nil {
+		return x.Sockets
+	}
+	return nil
+}
+
+func (x *CreateSocketsRequest) GetCall() *Call {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+// What became of one socket of CreateSockets: what CreateSocket would have answered.
+type SocketResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name. Empty when it could not be made, and the request gave it none.
+	SocketId string `protobuf:"bytes,1,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
+	// The socket. Absent when it could not be made.
+	Socket *Socket `protobuf:"bytes,2,opt,name=socket,proto3" json:"socket,omitempty"`
+	// What became of each option, as far as it got.
+	Options []*OptionResult `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"`
+	// It was not done within the timeout.
+	TimedOut bool `protobuf:"varint,4,opt,name=timed_out,json=timedOut,proto3" json:"timed_out,omitempty"`
+	// What the kernel, the resolver or the network objected to. `holder` is told of the first error of a request alone. Absent: nothing.
+	Error *SocketError `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	// Why the agent refused it: the reason that ErrorInfo would have, `POLICY_DENIED`. Empty: it did not.
+	RefusalReason string `protobuf:"bytes,6,opt,name=refusal_reason,json=refusalReason,proto3" json:"refusal_reason,omitempty"`
+	// The same in one line. Empty: it did not refuse it.
+	Refusal       string `protobuf:"bytes,7,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SocketResult) Reset() {
+	*x = SocketResult{}
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SocketResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SocketResult) ProtoMessage() {}
+
+func (x *SocketResult) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SocketResult.ProtoReflect.Descriptor instead.
+func (*SocketResult) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SocketResult) GetSocketId() string {
+	if x != nil {
+		return x.SocketId
+	}
+	return ""
+}
+
+func (x *SocketResult) GetSocket() *Socket {
+	if x != nil {
+		return x.Socket
+	}
+	return nil
+}
+
+func (x *SocketResult) GetOptions() []*OptionResult {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *SocketResult) GetTimedOut() bool {
+	if x != nil {
+		return x.TimedOut
+	}
+	return false
+}
+
+func (x *SocketResult) GetError() *SocketError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *SocketResult) GetRefusalReason() string {
+	if x != nil {
+		return x.RefusalReason
+	}
+	return ""
+}
+
+func (x *SocketResult) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
+// What CreateSockets answers.
+type CreateSocketsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What became of each, in the order of the request. Empty when detached.
+	Sockets []*SocketResult `protobuf:"bytes,1,rep,name=sockets,proto3" json:"sockets,omitempty"`
+	// How many are there and have done all that was asked of them. Absent when detached.
+	DoneCount *uint32 `protobuf:"varint,2,opt,name=done_count,json=doneCount,proto3,oneof" json:"done_count,omitempty"`
+	// How many have met an error. Absent when detached.
+	FailedCount *uint32 `protobuf:"varint,3,opt,name=failed_count,json=failedCount,proto3,oneof" json:"failed_count,omitempty"`
+	// How many were not done in time. Absent when detached.
+	TimedOutCount *uint32 `protobuf:"varint,4,opt,name=timed_out_count,json=timedOutCount,proto3,oneof" json:"timed_out_count,omitempty"`
+	// How many the agent has refused. Absent when detached.
+	RefusedCount *uint32 `protobuf:"varint,5,opt,name=refused_count,json=refusedCount,proto3,oneof" json:"refused_count,omitempty"`
+	// How it went. The error is the first of theirs; where there is none, `timed_out` tells that one was not done in time. With
+	// `call.fail_on_error`, a refusal of one of them is a failure, too; what was made stays.
+	Report        *Report `protobuf:"bytes,15,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateSocketsResponse) Reset() {
+	*x = CreateSocketsResponse{}
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSocketsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSocketsResponse) ProtoMessage() {}
+
+func (x *CreateSocketsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSocketsResponse.ProtoReflect.Descriptor instead.
+func (*CreateSocketsResponse) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CreateSocketsResponse) GetSockets() []*SocketResult {
+	if x != nil {
+		return x.Sockets
+	}
+	return nil
+}
+
+func (x *CreateSocketsResponse) GetDoneCount() uint32 {
+	if x != nil && x.DoneCount != nil {
+		return *x.DoneCount
+	}
+	return 0
+}
+
+func (x *CreateSocketsResponse) GetFailedCount() uint32 {
+	if x != nil && x.FailedCount != nil {
+		return *x.FailedCount
+	}
+	return 0
+}
+
+func (x *CreateSocketsResponse) GetTimedOutCount() uint32 {
+	if x != nil && x.TimedOutCount != nil {
+		return *x.TimedOutCount
+	}
+	return 0
+}
+
+func (x *CreateSocketsResponse) GetRefusedCount() uint32 {
+	if x != nil && x.RefusedCount != nil {
+		return *x.RefusedCount
+	}
+	return 0
+}
+
+func (x *CreateSocketsResponse) GetReport() *Report {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
 // What BindSocket takes.
 type BindSocketRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -234,7 +604,7 @@ type BindSocketRequest struct {
 
 func (x *BindSocketRequest) Reset() {
 	*x = BindSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[2]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +616,7 @@ func (x *BindSocketRequest) String() string {
 func (*BindSocketRequest) ProtoMessage() {}
 
 func (x *BindSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[2]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +629,7 @@ func (x *BindSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindSocketRequest.ProtoReflect.Descriptor instead.
 func (*BindSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{2}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BindSocketRequest) GetSessionId() string {
@@ -317,7 +687,7 @@ type BindSocketResponse struct {
 
 func (x *BindSocketResponse) Reset() {
 	*x = BindSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[3]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +699,7 @@ func (x *BindSocketResponse) String() string {
 func (*BindSocketResponse) ProtoMessage() {}
 
 func (x *BindSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[3]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +712,7 @@ func (x *BindSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindSocketResponse.ProtoReflect.Descriptor instead.
 func (*BindSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{3}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BindSocketResponse) GetSocket() *Socket {
@@ -378,7 +748,7 @@ type ListenSocketRequest struct {
 
 func (x *ListenSocketRequest) Reset() {
 	*x = ListenSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[4]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +760,7 @@ func (x *ListenSocketRequest) String() string {
 func (*ListenSocketRequest) ProtoMessage() {}
 
 func (x *ListenSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[4]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +773,7 @@ func (x *ListenSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenSocketRequest.ProtoReflect.Descriptor instead.
 func (*ListenSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{4}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListenSocketRequest) GetSessionId() string {
@@ -454,7 +824,7 @@ type ListenSocketResponse struct {
 
 func (x *ListenSocketResponse) Reset() {
 	*x = ListenSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[5]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -466,7 +836,7 @@ func (x *ListenSocketResponse) String() string {
 func (*ListenSocketResponse) ProtoMessage() {}
 
 func (x *ListenSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[5]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -479,7 +849,7 @@ func (x *ListenSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenSocketResponse.ProtoReflect.Descriptor instead.
 func (*ListenSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{5}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListenSocketResponse) GetSocket() *Socket {
@@ -513,7 +883,7 @@ type AcceptSocketRequest struct {
 
 func (x *AcceptSocketRequest) Reset() {
 	*x = AcceptSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[6]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +895,7 @@ func (x *AcceptSocketRequest) String() string {
 func (*AcceptSocketRequest) ProtoMessage() {}
 
 func (x *AcceptSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[6]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +908,7 @@ func (x *AcceptSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptSocketRequest.ProtoReflect.Descriptor instead.
 func (*AcceptSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{6}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AcceptSocketRequest) GetSessionId() string {
@@ -582,7 +952,7 @@ type AcceptSocketResponse struct {
 
 func (x *AcceptSocketResponse) Reset() {
 	*x = AcceptSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[7]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +964,7 @@ func (x *AcceptSocketResponse) String() string {
 func (*AcceptSocketResponse) ProtoMessage() {}
 
 func (x *AcceptSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[7]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +977,7 @@ func (x *AcceptSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptSocketResponse.ProtoReflect.Descriptor instead.
 func (*AcceptSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{7}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AcceptSocketResponse) GetSocket() *Socket {
@@ -649,7 +1019,7 @@ type ConnectSocketRequest struct {
 
 func (x *ConnectSocketRequest) Reset() {
 	*x = ConnectSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +1031,7 @@ func (x *ConnectSocketRequest) String() string {
 func (*ConnectSocketRequest) ProtoMessage() {}
 
 func (x *ConnectSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[8]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +1044,7 @@ func (x *ConnectSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectSocketRequest.ProtoReflect.Descriptor instead.
 func (*ConnectSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{8}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ConnectSocketRequest) GetSessionId() string {
@@ -739,7 +1109,7 @@ type ConnectSocketResponse struct {
 
 func (x *ConnectSocketResponse) Reset() {
 	*x = ConnectSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +1121,7 @@ func (x *ConnectSocketResponse) String() string {
 func (*ConnectSocketResponse) ProtoMessage() {}
 
 func (x *ConnectSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[9]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +1134,7 @@ func (x *ConnectSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectSocketResponse.ProtoReflect.Descriptor instead.
 func (*ConnectSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{9}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ConnectSocketResponse) GetSocket() *Socket {
@@ -798,7 +1168,7 @@ type DisconnectSocketRequest struct {
 
 func (x *DisconnectSocketRequest) Reset() {
 	*x = DisconnectSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +1180,7 @@ func (x *DisconnectSocketRequest) String() string {
 func (*DisconnectSocketRequest) ProtoMessage() {}
 
 func (x *DisconnectSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[10]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +1193,7 @@ func (x *DisconnectSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectSocketRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{10}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DisconnectSocketRequest) GetSessionId() string {
@@ -867,7 +1237,7 @@ type DisconnectSocketResponse struct {
 
 func (x *DisconnectSocketResponse) Reset() {
 	*x = DisconnectSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[11]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +1249,7 @@ func (x *DisconnectSocketResponse) String() string {
 func (*DisconnectSocketResponse) ProtoMessage() {}
 
 func (x *DisconnectSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[11]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +1262,7 @@ func (x *DisconnectSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectSocketResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{11}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DisconnectSocketResponse) GetSocket() *Socket {
@@ -939,7 +1309,7 @@ type WriteSocketRequest struct {
 
 func (x *WriteSocketRequest) Reset() {
 	*x = WriteSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[12]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1321,7 @@ func (x *WriteSocketRequest) String() string {
 func (*WriteSocketRequest) ProtoMessage() {}
 
 func (x *WriteSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[12]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1334,7 @@ func (x *WriteSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSocketRequest.ProtoReflect.Descriptor instead.
 func (*WriteSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{12}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WriteSocketRequest) GetSessionId() string {
@@ -1043,7 +1413,7 @@ type Slices struct {
 
 func (x *Slices) Reset() {
 	*x = Slices{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[13]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1425,7 @@ func (x *Slices) String() string {
 func (*Slices) ProtoMessage() {}
 
 func (x *Slices) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[13]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1438,7 @@ func (x *Slices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slices.ProtoReflect.Descriptor instead.
 func (*Slices) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{13}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Slices) GetSize() uint32 {
@@ -1100,7 +1470,7 @@ type WriteSocketResponse struct {
 
 func (x *WriteSocketResponse) Reset() {
 	*x = WriteSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[14]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1482,7 @@ func (x *WriteSocketResponse) String() string {
 func (*WriteSocketResponse) ProtoMessage() {}
 
 func (x *WriteSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[14]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1495,7 @@ func (x *WriteSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSocketResponse.ProtoReflect.Descriptor instead.
 func (*WriteSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{14}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WriteSocketResponse) GetBytesWritten() uint32 {
@@ -1175,7 +1545,7 @@ type Datagram struct {
 
 func (x *Datagram) Reset() {
 	*x = Datagram{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[15]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1557,7 @@ func (x *Datagram) String() string {
 func (*Datagram) ProtoMessage() {}
 
 func (x *Datagram) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[15]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1570,7 @@ func (x *Datagram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Datagram.ProtoReflect.Descriptor instead.
 func (*Datagram) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{15}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Datagram) GetDestination() string {
@@ -1267,7 +1637,7 @@ type SendDatagramsRequest struct {
 
 func (x *SendDatagramsRequest) Reset() {
 	*x = SendDatagramsRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[16]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1649,7 @@ func (x *SendDatagramsRequest) String() string {
 func (*SendDatagramsRequest) ProtoMessage() {}
 
 func (x *SendDatagramsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[16]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1662,7 @@ func (x *SendDatagramsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendDatagramsRequest.ProtoReflect.Descriptor instead.
 func (*SendDatagramsRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{16}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SendDatagramsRequest) GetSessionId() string {
@@ -1354,7 +1724,7 @@ type SendDatagramsResponse struct {
 
 func (x *SendDatagramsResponse) Reset() {
 	*x = SendDatagramsResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[17]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1736,7 @@ func (x *SendDatagramsResponse) String() string {
 func (*SendDatagramsResponse) ProtoMessage() {}
 
 func (x *SendDatagramsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[17]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1749,7 @@ func (x *SendDatagramsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendDatagramsResponse.ProtoReflect.Descriptor instead.
 func (*SendDatagramsResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{17}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SendDatagramsResponse) GetSocket() *Socket {
@@ -1440,7 +1810,7 @@ type ReceiveSocketRequest struct {
 
 func (x *ReceiveSocketRequest) Reset() {
 	*x = ReceiveSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[18]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1822,7 @@ func (x *ReceiveSocketRequest) String() string {
 func (*ReceiveSocketRequest) ProtoMessage() {}
 
 func (x *ReceiveSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[18]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1835,7 @@ func (x *ReceiveSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveSocketRequest.ProtoReflect.Descriptor instead.
 func (*ReceiveSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{18}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReceiveSocketRequest) GetSessionId() string {
@@ -1563,7 +1933,7 @@ type ReceiveSocketResponse struct {
 
 func (x *ReceiveSocketResponse) Reset() {
 	*x = ReceiveSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[19]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1945,7 @@ func (x *ReceiveSocketResponse) String() string {
 func (*ReceiveSocketResponse) ProtoMessage() {}
 
 func (x *ReceiveSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[19]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1958,7 @@ func (x *ReceiveSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveSocketResponse.ProtoReflect.Descriptor instead.
 func (*ReceiveSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{19}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReceiveSocketResponse) GetPayload() *Payload {
@@ -1713,7 +2083,7 @@ type FlushSocketRequest struct {
 
 func (x *FlushSocketRequest) Reset() {
 	*x = FlushSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[20]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +2095,7 @@ func (x *FlushSocketRequest) String() string {
 func (*FlushSocketRequest) ProtoMessage() {}
 
 func (x *FlushSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[20]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +2108,7 @@ func (x *FlushSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushSocketRequest.ProtoReflect.Descriptor instead.
 func (*FlushSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{20}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FlushSocketRequest) GetSessionId() string {
@@ -1782,7 +2152,7 @@ type FlushSocketResponse struct {
 
 func (x *FlushSocketResponse) Reset() {
 	*x = FlushSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[21]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +2164,7 @@ func (x *FlushSocketResponse) String() string {
 func (*FlushSocketResponse) ProtoMessage() {}
 
 func (x *FlushSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[21]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1807,7 +2177,7 @@ func (x *FlushSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushSocketResponse.ProtoReflect.Descriptor instead.
 func (*FlushSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{21}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FlushSocketResponse) GetSocket() *Socket {
@@ -1843,7 +2213,7 @@ type ShutdownSocketRequest struct {
 
 func (x *ShutdownSocketRequest) Reset() {
 	*x = ShutdownSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[22]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +2225,7 @@ func (x *ShutdownSocketRequest) String() string {
 func (*ShutdownSocketRequest) ProtoMessage() {}
 
 func (x *ShutdownSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[22]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +2238,7 @@ func (x *ShutdownSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownSocketRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{22}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ShutdownSocketRequest) GetSessionId() string {
@@ -1919,7 +2289,7 @@ type ShutdownSocketResponse struct {
 
 func (x *ShutdownSocketResponse) Reset() {
 	*x = ShutdownSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[23]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2301,7 @@ func (x *ShutdownSocketResponse) String() string {
 func (*ShutdownSocketResponse) ProtoMessage() {}
 
 func (x *ShutdownSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[23]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2314,7 @@ func (x *ShutdownSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownSocketResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{23}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ShutdownSocketResponse) GetSocket() *Socket {
@@ -1984,7 +2354,7 @@ type CloseSocketRequest struct {
 
 func (x *CloseSocketRequest) Reset() {
 	*x = CloseSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[24]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2366,7 @@ func (x *CloseSocketRequest) String() string {
 func (*CloseSocketRequest) ProtoMessage() {}
 
 func (x *CloseSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[24]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2379,7 @@ func (x *CloseSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSocketRequest.ProtoReflect.Descriptor instead.
 func (*CloseSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{24}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CloseSocketRequest) GetSessionId() string {
@@ -2067,7 +2437,7 @@ type CloseSocketResponse struct {
 
 func (x *CloseSocketResponse) Reset() {
 	*x = CloseSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[25]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2449,7 @@ func (x *CloseSocketResponse) String() string {
 func (*CloseSocketResponse) ProtoMessage() {}
 
 func (x *CloseSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[25]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2462,7 @@ func (x *CloseSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSocketResponse.ProtoReflect.Descriptor instead.
 func (*CloseSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{25}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CloseSocketResponse) GetSocket() *Socket {
@@ -2128,7 +2498,7 @@ type AbortSocketRequest struct {
 
 func (x *AbortSocketRequest) Reset() {
 	*x = AbortSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[26]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +2510,7 @@ func (x *AbortSocketRequest) String() string {
 func (*AbortSocketRequest) ProtoMessage() {}
 
 func (x *AbortSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[26]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +2523,7 @@ func (x *AbortSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSocketRequest.ProtoReflect.Descriptor instead.
 func (*AbortSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{26}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AbortSocketRequest) GetSessionId() string {
@@ -2204,7 +2574,7 @@ type AbortSocketResponse struct {
 
 func (x *AbortSocketResponse) Reset() {
 	*x = AbortSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[27]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2586,7 @@ func (x *AbortSocketResponse) String() string {
 func (*AbortSocketResponse) ProtoMessage() {}
 
 func (x *AbortSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[27]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2599,7 @@ func (x *AbortSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSocketResponse.ProtoReflect.Descriptor instead.
 func (*AbortSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{27}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AbortSocketResponse) GetSocket() *Socket {
@@ -2265,7 +2635,7 @@ type SetSocketDeliveryRequest struct {
 
 func (x *SetSocketDeliveryRequest) Reset() {
 	*x = SetSocketDeliveryRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[28]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2647,7 @@ func (x *SetSocketDeliveryRequest) String() string {
 func (*SetSocketDeliveryRequest) ProtoMessage() {}
 
 func (x *SetSocketDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[28]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2660,7 @@ func (x *SetSocketDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSocketDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*SetSocketDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{28}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SetSocketDeliveryRequest) GetSessionId() string {
@@ -2341,7 +2711,7 @@ type SetSocketDeliveryResponse struct {
 
 func (x *SetSocketDeliveryResponse) Reset() {
 	*x = SetSocketDeliveryResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[29]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2723,7 @@ func (x *SetSocketDeliveryResponse) String() string {
 func (*SetSocketDeliveryResponse) ProtoMessage() {}
 
 func (x *SetSocketDeliveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[29]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2736,7 @@ func (x *SetSocketDeliveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSocketDeliveryResponse.ProtoReflect.Descriptor instead.
 func (*SetSocketDeliveryResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{29}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SetSocketDeliveryResponse) GetSocket() *Socket {
@@ -2402,7 +2772,7 @@ type SetSocketOptionsRequest struct {
 
 func (x *SetSocketOptionsRequest) Reset() {
 	*x = SetSocketOptionsRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[30]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2414,7 +2784,7 @@ func (x *SetSocketOptionsRequest) String() string {
 func (*SetSocketOptionsRequest) ProtoMessage() {}
 
 func (x *SetSocketOptionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[30]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2427,7 +2797,7 @@ func (x *SetSocketOptionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSocketOptionsRequest.ProtoReflect.Descriptor instead.
 func (*SetSocketOptionsRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{30}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SetSocketOptionsRequest) GetSessionId() string {
@@ -2478,7 +2848,7 @@ type SetSocketOptionsResponse struct {
 
 func (x *SetSocketOptionsResponse) Reset() {
 	*x = SetSocketOptionsResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[31]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2860,7 @@ func (x *SetSocketOptionsResponse) String() string {
 func (*SetSocketOptionsResponse) ProtoMessage() {}
 
 func (x *SetSocketOptionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[31]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +2873,7 @@ func (x *SetSocketOptionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSocketOptionsResponse.ProtoReflect.Descriptor instead.
 func (*SetSocketOptionsResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{31}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SetSocketOptionsResponse) GetOptions() []*OptionResult {
@@ -2544,7 +2914,7 @@ type JoinGroupRequest struct {
 
 func (x *JoinGroupRequest) Reset() {
 	*x = JoinGroupRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[32]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +2926,7 @@ func (x *JoinGroupRequest) String() string {
 func (*JoinGroupRequest) ProtoMessage() {}
 
 func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[32]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +2939,7 @@ func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupRequest.ProtoReflect.Descriptor instead.
 func (*JoinGroupRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{32}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *JoinGroupRequest) GetSessionId() string {
@@ -2636,7 +3006,7 @@ type JoinGroupResponse struct {
 
 func (x *JoinGroupResponse) Reset() {
 	*x = JoinGroupResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[33]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +3018,7 @@ func (x *JoinGroupResponse) String() string {
 func (*JoinGroupResponse) ProtoMessage() {}
 
 func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[33]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +3031,7 @@ func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupResponse.ProtoReflect.Descriptor instead.
 func (*JoinGroupResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{33}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *JoinGroupResponse) GetSocket() *Socket {
@@ -2708,7 +3078,7 @@ type LeaveGroupRequest struct {
 
 func (x *LeaveGroupRequest) Reset() {
 	*x = LeaveGroupRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[34]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2720,7 +3090,7 @@ func (x *LeaveGroupRequest) String() string {
 func (*LeaveGroupRequest) ProtoMessage() {}
 
 func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[34]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2733,7 +3103,7 @@ func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupRequest.ProtoReflect.Descriptor instead.
 func (*LeaveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{34}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LeaveGroupRequest) GetSessionId() string {
@@ -2800,7 +3170,7 @@ type LeaveGroupResponse struct {
 
 func (x *LeaveGroupResponse) Reset() {
 	*x = LeaveGroupResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[35]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +3182,7 @@ func (x *LeaveGroupResponse) String() string {
 func (*LeaveGroupResponse) ProtoMessage() {}
 
 func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[35]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +3195,7 @@ func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupResponse.ProtoReflect.Descriptor instead.
 func (*LeaveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{35}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LeaveGroupResponse) GetSocket() *Socket {
@@ -2872,7 +3242,7 @@ type BlockSourceRequest struct {
 
 func (x *BlockSourceRequest) Reset() {
 	*x = BlockSourceRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[36]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2884,7 +3254,7 @@ func (x *BlockSourceRequest) String() string {
 func (*BlockSourceRequest) ProtoMessage() {}
 
 func (x *BlockSourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[36]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2897,7 +3267,7 @@ func (x *BlockSourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockSourceRequest.ProtoReflect.Descriptor instead.
 func (*BlockSourceRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{36}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BlockSourceRequest) GetSessionId() string {
@@ -2964,7 +3334,7 @@ type BlockSourceResponse struct {
 
 func (x *BlockSourceResponse) Reset() {
 	*x = BlockSourceResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[37]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2976,7 +3346,7 @@ func (x *BlockSourceResponse) String() string {
 func (*BlockSourceResponse) ProtoMessage() {}
 
 func (x *BlockSourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[37]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2989,7 +3359,7 @@ func (x *BlockSourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockSourceResponse.ProtoReflect.Descriptor instead.
 func (*BlockSourceResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{37}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *BlockSourceResponse) GetSocket() *Socket {
@@ -3036,7 +3406,7 @@ type UnblockSourceRequest struct {
 
 func (x *UnblockSourceRequest) Reset() {
 	*x = UnblockSourceRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[38]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3418,7 @@ func (x *UnblockSourceRequest) String() string {
 func (*UnblockSourceRequest) ProtoMessage() {}
 
 func (x *UnblockSourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[38]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3431,7 @@ func (x *UnblockSourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnblockSourceRequest.ProtoReflect.Descriptor instead.
 func (*UnblockSourceRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{38}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UnblockSourceRequest) GetSessionId() string {
@@ -3128,7 +3498,7 @@ type UnblockSourceResponse struct {
 
 func (x *UnblockSourceResponse) Reset() {
 	*x = UnblockSourceResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[39]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3140,7 +3510,7 @@ func (x *UnblockSourceResponse) String() string {
 func (*UnblockSourceResponse) ProtoMessage() {}
 
 func (x *UnblockSourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[39]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3153,7 +3523,7 @@ func (x *UnblockSourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnblockSourceResponse.ProtoReflect.Descriptor instead.
 func (*UnblockSourceResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{39}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UnblockSourceResponse) GetSocket() *Socket {
@@ -3202,7 +3572,7 @@ type SetSourceFilterRequest struct {
 
 func (x *SetSourceFilterRequest) Reset() {
 	*x = SetSourceFilterRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[40]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3214,7 +3584,7 @@ func (x *SetSourceFilterRequest) String() string {
 func (*SetSourceFilterRequest) ProtoMessage() {}
 
 func (x *SetSourceFilterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[40]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3227,7 +3597,7 @@ func (x *SetSourceFilterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSourceFilterRequest.ProtoReflect.Descriptor instead.
 func (*SetSourceFilterRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{40}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetSourceFilterRequest) GetSessionId() string {
@@ -3301,7 +3671,7 @@ type SetSourceFilterResponse struct {
 
 func (x *SetSourceFilterResponse) Reset() {
 	*x = SetSourceFilterResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[41]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3313,7 +3683,7 @@ func (x *SetSourceFilterResponse) String() string {
 func (*SetSourceFilterResponse) ProtoMessage() {}
 
 func (x *SetSourceFilterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[41]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3326,7 +3696,7 @@ func (x *SetSourceFilterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSourceFilterResponse.ProtoReflect.Descriptor instead.
 func (*SetSourceFilterResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{41}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SetSourceFilterResponse) GetSocket() *Socket {
@@ -3367,7 +3737,7 @@ type GetSourceFilterRequest struct {
 
 func (x *GetSourceFilterRequest) Reset() {
 	*x = GetSourceFilterRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[42]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3379,7 +3749,7 @@ func (x *GetSourceFilterRequest) String() string {
 func (*GetSourceFilterRequest) ProtoMessage() {}
 
 func (x *GetSourceFilterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[42]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3392,7 +3762,7 @@ func (x *GetSourceFilterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSourceFilterRequest.ProtoReflect.Descriptor instead.
 func (*GetSourceFilterRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{42}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetSourceFilterRequest) GetSessionId() string {
@@ -3434,7 +3804,7 @@ type GetSourceFilterResponse struct {
 
 func (x *GetSourceFilterResponse) Reset() {
 	*x = GetSourceFilterResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[43]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +3816,7 @@ func (x *GetSourceFilterResponse) String() string {
 func (*GetSourceFilterResponse) ProtoMessage() {}
 
 func (x *GetSourceFilterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[43]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +3829,7 @@ func (x *GetSourceFilterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSourceFilterResponse.ProtoReflect.Descriptor instead.
 func (*GetSourceFilterResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{43}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetSourceFilterResponse) GetFilters() []*SourceFilterResult {
@@ -3484,7 +3854,7 @@ type GetSocketOptionsRequest struct {
 
 func (x *GetSocketOptionsRequest) Reset() {
 	*x = GetSocketOptionsRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[44]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3496,7 +3866,7 @@ func (x *GetSocketOptionsRequest) String() string {
 func (*GetSocketOptionsRequest) ProtoMessage() {}
 
 func (x *GetSocketOptionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[44]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3509,7 +3879,7 @@ func (x *GetSocketOptionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSocketOptionsRequest.ProtoReflect.Descriptor instead.
 func (*GetSocketOptionsRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{44}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetSocketOptionsRequest) GetSessionId() string {
@@ -3544,7 +3914,7 @@ type GetSocketOptionsResponse struct {
 
 func (x *GetSocketOptionsResponse) Reset() {
 	*x = GetSocketOptionsResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[45]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3926,7 @@ func (x *GetSocketOptionsResponse) String() string {
 func (*GetSocketOptionsResponse) ProtoMessage() {}
 
 func (x *GetSocketOptionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[45]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3939,7 @@ func (x *GetSocketOptionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSocketOptionsResponse.ProtoReflect.Descriptor instead.
 func (*GetSocketOptionsResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{45}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetSocketOptionsResponse) GetOptions() []*OptionResult {
@@ -3596,7 +3966,7 @@ type GetSocketRequest struct {
 
 func (x *GetSocketRequest) Reset() {
 	*x = GetSocketRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[46]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3608,7 +3978,7 @@ func (x *GetSocketRequest) String() string {
 func (*GetSocketRequest) ProtoMessage() {}
 
 func (x *GetSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[46]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3621,7 +3991,7 @@ func (x *GetSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSocketRequest.ProtoReflect.Descriptor instead.
 func (*GetSocketRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{46}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GetSocketRequest) GetSessionId() string {
@@ -3667,7 +4037,7 @@ type GetSocketResponse struct {
 
 func (x *GetSocketResponse) Reset() {
 	*x = GetSocketResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[47]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3679,7 +4049,7 @@ func (x *GetSocketResponse) String() string {
 func (*GetSocketResponse) ProtoMessage() {}
 
 func (x *GetSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[47]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3692,7 +4062,7 @@ func (x *GetSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSocketResponse.ProtoReflect.Descriptor instead.
 func (*GetSocketResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{47}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GetSocketResponse) GetSocket() *Socket {
@@ -3735,7 +4105,7 @@ type ListSocketsRequest struct {
 
 func (x *ListSocketsRequest) Reset() {
 	*x = ListSocketsRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[48]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3747,7 +4117,7 @@ func (x *ListSocketsRequest) String() string {
 func (*ListSocketsRequest) ProtoMessage() {}
 
 func (x *ListSocketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[48]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3760,7 +4130,7 @@ func (x *ListSocketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSocketsRequest.ProtoReflect.Descriptor instead.
 func (*ListSocketsRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{48}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListSocketsRequest) GetSessionId() string {
@@ -3811,7 +4181,7 @@ type ListSocketsResponse struct {
 
 func (x *ListSocketsResponse) Reset() {
 	*x = ListSocketsResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[49]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3823,7 +4193,7 @@ func (x *ListSocketsResponse) String() string {
 func (*ListSocketsResponse) ProtoMessage() {}
 
 func (x *ListSocketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[49]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3836,7 +4206,7 @@ func (x *ListSocketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSocketsResponse.ProtoReflect.Descriptor instead.
 func (*ListSocketsResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{49}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListSocketsResponse) GetSockets() []*Socket {
@@ -3874,7 +4244,7 @@ type CallRecord struct {
 
 func (x *CallRecord) Reset() {
 	*x = CallRecord{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[50]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3886,7 +4256,7 @@ func (x *CallRecord) String() string {
 func (*CallRecord) ProtoMessage() {}
 
 func (x *CallRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[50]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3899,7 +4269,7 @@ func (x *CallRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallRecord.ProtoReflect.Descriptor instead.
 func (*CallRecord) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{50}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CallRecord) GetRequestId() string {
@@ -3957,7 +4327,7 @@ type GetCallRequest struct {
 
 func (x *GetCallRequest) Reset() {
 	*x = GetCallRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[51]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3969,7 +4339,7 @@ func (x *GetCallRequest) String() string {
 func (*GetCallRequest) ProtoMessage() {}
 
 func (x *GetCallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[51]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3982,7 +4352,7 @@ func (x *GetCallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCallRequest.ProtoReflect.Descriptor instead.
 func (*GetCallRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{51}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetCallRequest) GetSessionId() string {
@@ -4010,7 +4380,7 @@ type GetCallResponse struct {
 
 func (x *GetCallResponse) Reset() {
 	*x = GetCallResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[52]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4022,7 +4392,7 @@ func (x *GetCallResponse) String() string {
 func (*GetCallResponse) ProtoMessage() {}
 
 func (x *GetCallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[52]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4035,7 +4405,7 @@ func (x *GetCallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCallResponse.ProtoReflect.Descriptor instead.
 func (*GetCallResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{52}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GetCallResponse) GetCall() *CallRecord {
@@ -4058,7 +4428,7 @@ type CancelCallRequest struct {
 
 func (x *CancelCallRequest) Reset() {
 	*x = CancelCallRequest{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[53]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4070,7 +4440,7 @@ func (x *CancelCallRequest) String() string {
 func (*CancelCallRequest) ProtoMessage() {}
 
 func (x *CancelCallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[53]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4083,7 +4453,7 @@ func (x *CancelCallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCallRequest.ProtoReflect.Descriptor instead.
 func (*CancelCallRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{53}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CancelCallRequest) GetSessionId() string {
@@ -4111,7 +4481,7 @@ type CancelCallResponse struct {
 
 func (x *CancelCallResponse) Reset() {
 	*x = CancelCallResponse{}
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[54]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4123,7 +4493,7 @@ func (x *CancelCallResponse) String() string {
 func (*CancelCallResponse) ProtoMessage() {}
 
 func (x *CancelCallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_service_proto_msgTypes[54]
+	mi := &file_farsock_v1_socket_service_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4136,7 +4506,7 @@ func (x *CancelCallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCallResponse.ProtoReflect.Descriptor instead.
 func (*CancelCallResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{54}
+	return file_farsock_v1_socket_service_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CancelCallResponse) GetCall() *CallRecord {
@@ -4167,7 +4537,44 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\x14CreateSocketResponse\x12*\n" +
 	"\x06socket\x18\x01 \x01(\v2\x12.farsock.v1.SocketR\x06socket\x122\n" +
 	"\aoptions\x18\x02 \x03(\v2\x18.farsock.v1.OptionResultR\aoptions\x12*\n" +
-	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report\"\xeb\x01\n" +
+	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report\"\xab\x02\n" +
+	"\n" +
+	"SocketSpec\x12\x1b\n" +
+	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12-\n" +
+	"\x03tcp\x18\x03 \x01(\v2\x19.farsock.v1.TcpSocketSpecH\x00R\x03tcp\x12-\n" +
+	"\x03udp\x18\x04 \x01(\v2\x19.farsock.v1.UdpSocketSpecH\x00R\x03udp\x12:\n" +
+	"\x06labels\x18\x05 \x03(\v2\".farsock.v1.SocketSpec.LabelsEntryR\x06labels\x12\x19\n" +
+	"\x05count\x18\x06 \x01(\rH\x01R\x05count\x88\x01\x01\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
+	"\x04kindB\b\n" +
+	"\x06_count\"\x8d\x01\n" +
+	"\x14CreateSocketsRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x120\n" +
+	"\asockets\x18\x02 \x03(\v2\x16.farsock.v1.SocketSpecR\asockets\x12$\n" +
+	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04call\"\x98\x02\n" +
+	"\fSocketResult\x12\x1b\n" +
+	"\tsocket_id\x18\x01 \x01(\tR\bsocketId\x12*\n" +
+	"\x06socket\x18\x02 \x01(\v2\x12.farsock.v1.SocketR\x06socket\x122\n" +
+	"\aoptions\x18\x03 \x03(\v2\x18.farsock.v1.OptionResultR\aoptions\x12\x1b\n" +
+	"\ttimed_out\x18\x04 \x01(\bR\btimedOut\x12-\n" +
+	"\x05error\x18\x05 \x01(\v2\x17.farsock.v1.SocketErrorR\x05error\x12%\n" +
+	"\x0erefusal_reason\x18\x06 \x01(\tR\rrefusalReason\x12\x18\n" +
+	"\arefusal\x18\a \x01(\tR\arefusal\"\xe0\x02\n" +
+	"\x15CreateSocketsResponse\x122\n" +
+	"\asockets\x18\x01 \x03(\v2\x18.farsock.v1.SocketResultR\asockets\x12\"\n" +
+	"\n" +
+	"done_count\x18\x02 \x01(\rH\x00R\tdoneCount\x88\x01\x01\x12&\n" +
+	"\ffailed_count\x18\x03 \x01(\rH\x01R\vfailedCount\x88\x01\x01\x12+\n" +
+	"\x0ftimed_out_count\x18\x04 \x01(\rH\x02R\rtimedOutCount\x88\x01\x01\x12(\n" +
+	"\rrefused_count\x18\x05 \x01(\rH\x03R\frefusedCount\x88\x01\x01\x12*\n" +
+	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06reportB\r\n" +
+	"\v_done_countB\x0f\n" +
+	"\r_failed_countB\x12\n" +
+	"\x10_timed_out_countB\x10\n" +
+	"\x0e_refused_count\"\xeb\x01\n" +
 	"\x11BindSocketRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
@@ -4531,9 +4938,10 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\"@\n" +
 	"\x12CancelCallResponse\x12*\n" +
-	"\x04call\x18\x01 \x01(\v2\x16.farsock.v1.CallRecordR\x04call2\xec\x11\n" +
+	"\x04call\x18\x01 \x01(\v2\x16.farsock.v1.CallRecordR\x04call2\xc2\x12\n" +
 	"\rSocketService\x12Q\n" +
-	"\fCreateSocket\x12\x1f.farsock.v1.CreateSocketRequest\x1a .farsock.v1.CreateSocketResponse\x12K\n" +
+	"\fCreateSocket\x12\x1f.farsock.v1.CreateSocketRequest\x1a .farsock.v1.CreateSocketResponse\x12T\n" +
+	"\rCreateSockets\x12 .farsock.v1.CreateSocketsRequest\x1a!.farsock.v1.CreateSocketsResponse\x12K\n" +
 	"\n" +
 	"BindSocket\x12\x1d.farsock.v1.BindSocketRequest\x1a\x1e.farsock.v1.BindSocketResponse\x12Q\n" +
 	"\fListenSocket\x12\x1f.farsock.v1.ListenSocketRequest\x1a .farsock.v1.ListenSocketResponse\x12Q\n" +
@@ -4579,248 +4987,266 @@ func file_farsock_v1_socket_service_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_socket_service_proto_rawDescData
 }
 
-var file_farsock_v1_socket_service_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_farsock_v1_socket_service_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_farsock_v1_socket_service_proto_goTypes = []any{
 	(*CreateSocketRequest)(nil),       // 0: farsock.v1.CreateSocketRequest
 	(*CreateSocketResponse)(nil),      // 1: farsock.v1.CreateSocketResponse
-	(*BindSocketRequest)(nil),         // 2: farsock.v1.BindSocketRequest
-	(*BindSocketResponse)(nil),        // 3: farsock.v1.BindSocketResponse
-	(*ListenSocketRequest)(nil),       // 4: farsock.v1.ListenSocketRequest
-	(*ListenSocketResponse)(nil),      // 5: farsock.v1.ListenSocketResponse
-	(*AcceptSocketRequest)(nil),       // 6: farsock.v1.AcceptSocketRequest
-	(*AcceptSocketResponse)(nil),      // 7: farsock.v1.AcceptSocketResponse
-	(*ConnectSocketRequest)(nil),      // 8: farsock.v1.ConnectSocketRequest
-	(*ConnectSocketResponse)(nil),     // 9: farsock.v1.ConnectSocketResponse
-	(*DisconnectSocketRequest)(nil),   // 10: farsock.v1.DisconnectSocketRequest
-	(*DisconnectSocketResponse)(nil),  // 11: farsock.v1.DisconnectSocketResponse
-	(*WriteSocketRequest)(nil),        // 12: farsock.v1.WriteSocketRequest
-	(*Slices)(nil),                    // 13: farsock.v1.Slices
-	(*WriteSocketResponse)(nil),       // 14: farsock.v1.WriteSocketResponse
-	(*Datagram)(nil),                  // 15: farsock.v1.Datagram
-	(*SendDatagramsRequest)(nil),      // 16: farsock.v1.SendDatagramsRequest
-	(*SendDatagramsResponse)(nil),     // 17: farsock.v1.SendDatagramsResponse
-	(*ReceiveSocketRequest)(nil),      // 18: farsock.v1.ReceiveSocketRequest
-	(*ReceiveSocketResponse)(nil),     // 19: farsock.v1.ReceiveSocketResponse
-	(*FlushSocketRequest)(nil),        // 20: farsock.v1.FlushSocketRequest
-	(*FlushSocketResponse)(nil),       // 21: farsock.v1.FlushSocketResponse
-	(*ShutdownSocketRequest)(nil),     // 22: farsock.v1.ShutdownSocketRequest
-	(*ShutdownSocketResponse)(nil),    // 23: farsock.v1.ShutdownSocketResponse
-	(*CloseSocketRequest)(nil),        // 24: farsock.v1.CloseSocketRequest
-	(*CloseSocketResponse)(nil),       // 25: farsock.v1.CloseSocketResponse
-	(*AbortSocketRequest)(nil),        // 26: farsock.v1.AbortSocketRequest
-	(*AbortSocketResponse)(nil),       // 27: farsock.v1.AbortSocketResponse
-	(*SetSocketDeliveryRequest)(nil),  // 28: farsock.v1.SetSocketDeliveryRequest
-	(*SetSocketDeliveryResponse)(nil), // 29: farsock.v1.SetSocketDeliveryResponse
-	(*SetSocketOptionsRequest)(nil),   // 30: farsock.v1.SetSocketOptionsRequest
-	(*SetSocketOptionsResponse)(nil),  // 31: farsock.v1.SetSocketOptionsResponse
-	(*JoinGroupRequest)(nil),          // 32: farsock.v1.JoinGroupRequest
-	(*JoinGroupResponse)(nil),         // 33: farsock.v1.JoinGroupResponse
-	(*LeaveGroupRequest)(nil),         // 34: farsock.v1.LeaveGroupRequest
-	(*LeaveGroupResponse)(nil),        // 35: farsock.v1.LeaveGroupResponse
-	(*BlockSourceRequest)(nil),        // 36: farsock.v1.BlockSourceRequest
-	(*BlockSourceResponse)(nil),       // 37: farsock.v1.BlockSourceResponse
-	(*UnblockSourceRequest)(nil),      // 38: farsock.v1.UnblockSourceRequest
-	(*UnblockSourceResponse)(nil),     // 39: farsock.v1.UnblockSourceResponse
-	(*SetSourceFilterRequest)(nil),    // 40: farsock.v1.SetSourceFilterRequest
-	(*SetSourceFilterResponse)(nil),   // 41: farsock.v1.SetSourceFilterResponse
-	(*GetSourceFilterRequest)(nil),    // 42: farsock.v1.GetSourceFilterRequest
-	(*GetSourceFilterResponse)(nil),   // 43: farsock.v1.GetSourceFilterResponse
-	(*GetSocketOptionsRequest)(nil),   // 44: farsock.v1.GetSocketOptionsRequest
-	(*GetSocketOptionsResponse)(nil),  // 45: farsock.v1.GetSocketOptionsResponse
-	(*GetSocketRequest)(nil),          // 46: farsock.v1.GetSocketRequest
-	(*GetSocketResponse)(nil),         // 47: farsock.v1.GetSocketResponse
-	(*ListSocketsRequest)(nil),        // 48: farsock.v1.ListSocketsRequest
-	(*ListSocketsResponse)(nil),       // 49: farsock.v1.ListSocketsResponse
-	(*CallRecord)(nil),                // 50: farsock.v1.CallRecord
-	(*GetCallRequest)(nil),            // 51: farsock.v1.GetCallRequest
-	(*GetCallResponse)(nil),           // 52: farsock.v1.GetCallResponse
-	(*CancelCallRequest)(nil),         // 53: farsock.v1.CancelCallRequest
-	(*CancelCallResponse)(nil),        // 54: farsock.v1.CancelCallResponse
-	nil,                               // 55: farsock.v1.CreateSocketRequest.LabelsEntry
-	nil,                               // 56: farsock.v1.ListSocketsRequest.LabelsEntry
-	(*TcpSocketSpec)(nil),             // 57: farsock.v1.TcpSocketSpec
-	(*UdpSocketSpec)(nil),             // 58: farsock.v1.UdpSocketSpec
-	(*Call)(nil),                      // 59: farsock.v1.Call
-	(*Socket)(nil),                    // 60: farsock.v1.Socket
-	(*OptionResult)(nil),              // 61: farsock.v1.OptionResult
-	(*Report)(nil),                    // 62: farsock.v1.Report
-	(*BindRetry)(nil),                 // 63: farsock.v1.BindRetry
-	(*durationpb.Duration)(nil),       // 64: google.protobuf.Duration
-	(*ConnectRetry)(nil),              // 65: farsock.v1.ConnectRetry
-	(*Payload)(nil),                   // 66: farsock.v1.Payload
-	(*PayloadView)(nil),               // 67: farsock.v1.PayloadView
-	(*Endpoint)(nil),                  // 68: farsock.v1.Endpoint
-	(*timestamppb.Timestamp)(nil),     // 69: google.protobuf.Timestamp
-	(ShutdownHow)(0),                  // 70: farsock.v1.ShutdownHow
-	(*Delivery)(nil),                  // 71: farsock.v1.Delivery
-	(*SocketOption)(nil),              // 72: farsock.v1.SocketOption
-	(*GroupResult)(nil),               // 73: farsock.v1.GroupResult
-	(FilterMode)(0),                   // 74: farsock.v1.FilterMode
-	(*SourceFilterResult)(nil),        // 75: farsock.v1.SourceFilterResult
-	(*TcpInfo)(nil),                   // 76: farsock.v1.TcpInfo
-	(*SocketMemory)(nil),              // 77: farsock.v1.SocketMemory
-	(CallState)(0),                    // 78: farsock.v1.CallState
-	(*anypb.Any)(nil),                 // 79: google.protobuf.Any
-	(*TransferSocketRequest)(nil),     // 80: farsock.v1.TransferSocketRequest
-	(*TransferSocketResponse)(nil),    // 81: farsock.v1.TransferSocketResponse
+	(*SocketSpec)(nil),                // 2: farsock.v1.SocketSpec
+	(*CreateSocketsRequest)(nil),      // 3: farsock.v1.CreateSocketsRequest
+	(*SocketResult)(nil),              // 4: farsock.v1.SocketResult
+	(*CreateSocketsResponse)(nil),     // 5: farsock.v1.CreateSocketsResponse
+	(*BindSocketRequest)(nil),         // 6: farsock.v1.BindSocketRequest
+	(*BindSocketResponse)(nil),        // 7: farsock.v1.BindSocketResponse
+	(*ListenSocketRequest)(nil),       // 8: farsock.v1.ListenSocketRequest
+	(*ListenSocketResponse)(nil),      // 9: farsock.v1.ListenSocketResponse
+	(*AcceptSocketRequest)(nil),       // 10: farsock.v1.AcceptSocketRequest
+	(*AcceptSocketResponse)(nil),      // 11: farsock.v1.AcceptSocketResponse
+	(*ConnectSocketRequest)(nil),      // 12: farsock.v1.ConnectSocketRequest
+	(*ConnectSocketResponse)(nil),     // 13: farsock.v1.ConnectSocketResponse
+	(*DisconnectSocketRequest)(nil),   // 14: farsock.v1.DisconnectSocketRequest
+	(*DisconnectSocketResponse)(nil),  // 15: farsock.v1.DisconnectSocketResponse
+	(*WriteSocketRequest)(nil),        // 16: farsock.v1.WriteSocketRequest
+	(*Slices)(nil),                    // 17: farsock.v1.Slices
+	(*WriteSocketResponse)(nil),       // 18: farsock.v1.WriteSocketResponse
+	(*Datagram)(nil),                  // 19: farsock.v1.Datagram
+	(*SendDatagramsRequest)(nil),      // 20: farsock.v1.SendDatagramsRequest
+	(*SendDatagramsResponse)(nil),     // 21: farsock.v1.SendDatagramsResponse
+	(*ReceiveSocketRequest)(nil),      // 22: farsock.v1.ReceiveSocketRequest
+	(*ReceiveSocketResponse)(nil),     // 23: farsock.v1.ReceiveSocketResponse
+	(*FlushSocketRequest)(nil),        // 24: farsock.v1.FlushSocketRequest
+	(*FlushSocketResponse)(nil),       // 25: farsock.v1.FlushSocketResponse
+	(*ShutdownSocketRequest)(nil),     // 26: farsock.v1.ShutdownSocketRequest
+	(*ShutdownSocketResponse)(nil),    // 27: farsock.v1.ShutdownSocketResponse
+	(*CloseSocketRequest)(nil),        // 28: farsock.v1.CloseSocketRequest
+	(*CloseSocketResponse)(nil),       // 29: farsock.v1.CloseSocketResponse
+	(*AbortSocketRequest)(nil),        // 30: farsock.v1.AbortSocketRequest
+	(*AbortSocketResponse)(nil),       // 31: farsock.v1.AbortSocketResponse
+	(*SetSocketDeliveryRequest)(nil),  // 32: farsock.v1.SetSocketDeliveryRequest
+	(*SetSocketDeliveryResponse)(nil), // 33: farsock.v1.SetSocketDeliveryResponse
+	(*SetSocketOptionsRequest)(nil),   // 34: farsock.v1.SetSocketOptionsRequest
+	(*SetSocketOptionsResponse)(nil),  // 35: farsock.v1.SetSocketOptionsResponse
+	(*JoinGroupRequest)(nil),          // 36: farsock.v1.JoinGroupRequest
+	(*JoinGroupResponse)(nil),         // 37: farsock.v1.JoinGroupResponse
+	(*LeaveGroupRequest)(nil),         // 38: farsock.v1.LeaveGroupRequest
+	(*LeaveGroupResponse)(nil),        // 39: farsock.v1.LeaveGroupResponse
+	(*BlockSourceRequest)(nil),        // 40: farsock.v1.BlockSourceRequest
+	(*BlockSourceResponse)(nil),       // 41: farsock.v1.BlockSourceResponse
+	(*UnblockSourceRequest)(nil),      // 42: farsock.v1.UnblockSourceRequest
+	(*UnblockSourceResponse)(nil),     // 43: farsock.v1.UnblockSourceResponse
+	(*SetSourceFilterRequest)(nil),    // 44: farsock.v1.SetSourceFilterRequest
+	(*SetSourceFilterResponse)(nil),   // 45: farsock.v1.SetSourceFilterResponse
+	(*GetSourceFilterRequest)(nil),    // 46: farsock.v1.GetSourceFilterRequest
+	(*GetSourceFilterResponse)(nil),   // 47: farsock.v1.GetSourceFilterResponse
+	(*GetSocketOptionsRequest)(nil),   // 48: farsock.v1.GetSocketOptionsRequest
+	(*GetSocketOptionsResponse)(nil),  // 49: farsock.v1.GetSocketOptionsResponse
+	(*GetSocketRequest)(nil),          // 50: farsock.v1.GetSocketRequest
+	(*GetSocketResponse)(nil),         // 51: farsock.v1.GetSocketResponse
+	(*ListSocketsRequest)(nil),        // 52: farsock.v1.ListSocketsRequest
+	(*ListSocketsResponse)(nil),       // 53: farsock.v1.ListSocketsResponse
+	(*CallRecord)(nil),                // 54: farsock.v1.CallRecord
+	(*GetCallRequest)(nil),            // 55: farsock.v1.GetCallRequest
+	(*GetCallResponse)(nil),           // 56: farsock.v1.GetCallResponse
+	(*CancelCallRequest)(nil),         // 57: farsock.v1.CancelCallRequest
+	(*CancelCallResponse)(nil),        // 58: farsock.v1.CancelCallResponse
+	nil,                               // 59: farsock.v1.CreateSocketRequest.LabelsEntry
+	nil,                               // 60: farsock.v1.SocketSpec.LabelsEntry
+	nil,                               // 61: farsock.v1.ListSocketsRequest.LabelsEntry
+	(*TcpSocketSpec)(nil),             // 62: farsock.v1.TcpSocketSpec
+	(*UdpSocketSpec)(nil),             // 63: farsock.v1.UdpSocketSpec
+	(*Call)(nil),                      // 64: farsock.v1.Call
+	(*Socket)(nil),                    // 65: farsock.v1.Socket
+	(*OptionResult)(nil),              // 66: farsock.v1.OptionResult
+	(*Report)(nil),                    // 67: farsock.v1.Report
+	(*SocketError)(nil),               // 68: farsock.v1.SocketError
+	(*BindRetry)(nil),                 // 69: farsock.v1.BindRetry
+	(*durationpb.Duration)(nil),       // 70: google.protobuf.Duration
+	(*ConnectRetry)(nil),              // 71: farsock.v1.ConnectRetry
+	(*Payload)(nil),                   // 72: farsock.v1.Payload
+	(*PayloadView)(nil),               // 73: farsock.v1.PayloadView
+	(*Endpoint)(nil),                  // 74: farsock.v1.Endpoint
+	(*timestamppb.Timestamp)(nil),     // 75: google.protobuf.Timestamp
+	(ShutdownHow)(0),                  // 76: farsock.v1.ShutdownHow
+	(*Delivery)(nil),                  // 77: farsock.v1.Delivery
+	(*SocketOption)(nil),              // 78: farsock.v1.SocketOption
+	(*GroupResult)(nil),               // 79: farsock.v1.GroupResult
+	(FilterMode)(0),                   // 80: farsock.v1.FilterMode
+	(*SourceFilterResult)(nil),        // 81: farsock.v1.SourceFilterResult
+	(*TcpInfo)(nil),                   // 82: farsock.v1.TcpInfo
+	(*SocketMemory)(nil),              // 83: farsock.v1.SocketMemory
+	(CallState)(0),                    // 84: farsock.v1.CallState
+	(*anypb.Any)(nil),                 // 85: google.protobuf.Any
+	(*TransferSocketRequest)(nil),     // 86: farsock.v1.TransferSocketRequest
+	(*TransferSocketResponse)(nil),    // 87: farsock.v1.TransferSocketResponse
 }
 var file_farsock_v1_socket_service_proto_depIdxs = []int32{
-	57,  // 0: farsock.v1.CreateSocketRequest.tcp:type_name -> farsock.v1.TcpSocketSpec
-	58,  // 1: farsock.v1.CreateSocketRequest.udp:type_name -> farsock.v1.UdpSocketSpec
-	55,  // 2: farsock.v1.CreateSocketRequest.labels:type_name -> farsock.v1.CreateSocketRequest.LabelsEntry
-	59,  // 3: farsock.v1.CreateSocketRequest.call:type_name -> farsock.v1.Call
-	60,  // 4: farsock.v1.CreateSocketResponse.socket:type_name -> farsock.v1.Socket
-	61,  // 5: farsock.v1.CreateSocketResponse.options:type_name -> farsock.v1.OptionResult
-	62,  // 6: farsock.v1.CreateSocketResponse.report:type_name -> farsock.v1.Report
-	63,  // 7: farsock.v1.BindSocketRequest.retry:type_name -> farsock.v1.BindRetry
-	59,  // 8: farsock.v1.BindSocketRequest.call:type_name -> farsock.v1.Call
-	60,  // 9: farsock.v1.BindSocketResponse.socket:type_name -> farsock.v1.Socket
-	62,  // 10: farsock.v1.BindSocketResponse.report:type_name -> farsock.v1.Report
-	59,  // 11: farsock.v1.ListenSocketRequest.call:type_name -> farsock.v1.Call
-	60,  // 12: farsock.v1.ListenSocketResponse.socket:type_name -> farsock.v1.Socket
-	62,  // 13: farsock.v1.ListenSocketResponse.report:type_name -> farsock.v1.Report
-	59,  // 14: farsock.v1.AcceptSocketRequest.call:type_name -> farsock.v1.Call
-	60,  // 15: farsock.v1.AcceptSocketResponse.socket:type_name -> farsock.v1.Socket
-	62,  // 16: farsock.v1.AcceptSocketResponse.report:type_name -> farsock.v1.Report
-	64,  // 17: farsock.v1.ConnectSocketRequest.attempt_timeout:type_name -> google.protobuf.Duration
-	65,  // 18: farsock.v1.ConnectSocketRequest.retry:type_name -> farsock.v1.ConnectRetry
-	59,  // 19: farsock.v1.ConnectSocketRequest.call:type_name -> farsock.v1.Call
-	60,  // 20: farsock.v1.ConnectSocketResponse.socket:type_name -> farsock.v1.Socket
-	62,  // 21: farsock.v1.ConnectSocketResponse.report:type_name -> farsock.v1.Report
-	59,  // 22: farsock.v1.DisconnectSocketRequest.call:type_name -> farsock.v1.Call
-	60,  // 23: farsock.v1.DisconnectSocketResponse.socket:type_name -> farsock.v1.Socket
-	62,  // 24: farsock.v1.DisconnectSocketResponse.report:type_name -> farsock.v1.Report
-	66,  // 25: farsock.v1.WriteSocketRequest.payload:type_name -> farsock.v1.Payload
-	13,  // 26: farsock.v1.WriteSocketRequest.slices:type_name -> farsock.v1.Slices
-	59,  // 27: farsock.v1.WriteSocketRequest.call:type_name -> farsock.v1.Call
-	64,  // 28: farsock.v1.Slices.interval:type_name -> google.protobuf.Duration
-	62,  // 29: farsock.v1.WriteSocketResponse.report:type_name -> farsock.v1.Report
-	66,  // 30: farsock.v1.Datagram.payload:type_name -> farsock.v1.Payload
-	15,  // 31: farsock.v1.SendDatagramsRequest.datagrams:type_name -> farsock.v1.Datagram
-	64,  // 32: farsock.v1.SendDatagramsRequest.interval:type_name -> google.protobuf.Duration
-	59,  // 33: farsock.v1.SendDatagramsRequest.call:type_name -> farsock.v1.Call
-	60,  // 34: farsock.v1.SendDatagramsResponse.socket:type_name -> farsock.v1.Socket
-	62,  // 35: farsock.v1.SendDatagramsResponse.report:type_name -> farsock.v1.Report
-	67,  // 36: farsock.v1.ReceiveSocketRequest.view:type_name -> farsock.v1.PayloadView
-	59,  // 37: farsock.v1.ReceiveSocketRequest.call:type_name -> farsock.v1.Call
-	66,  // 38: farsock.v1.ReceiveSocketResponse.payload:type_name -> farsock.v1.Payload
-	68,  // 39: farsock.v1.ReceiveSocketResponse.source:type_name -> farsock.v1.Endpoint
-	68,  // 40: farsock.v1.ReceiveSocketResponse.destination:type_name -> farsock.v1.Endpoint
-	69,  // 41: farsock.v1.ReceiveSocketResponse.receive_time:type_name -> google.protobuf.Timestamp
-	62,  // 42: farsock.v1.ReceiveSocketResponse.report:type_name -> farsock.v1.Report
-	59,  // 43: farsock.v1.FlushSocketRequest.call:type_name -> farsock.v1.Call
-	60,  // 44: farsock.v1.FlushSocketResponse.socket:type_name -> farsock.v1.Socket
-	62,  // 45: farsock.v1.FlushSocketResponse.report:type_name -> farsock.v1.Report
-	70,  // 46: farsock.v1.ShutdownSocketRequest.how:type_name -> farsock.v1.ShutdownHow
-	59,  // 47: farsock.v1.ShutdownSocketRequest.call:type_name -> farsock.v1.Call
-	60,  // 48: farsock.v1.ShutdownSocketResponse.socket:type_name -> farsock.v1.Socket
-	62,  // 49: farsock.v1.ShutdownSocketResponse.report:type_name -> farsock.v1.Report
-	64,  // 50: farsock.v1.CloseSocketRequest.linger:type_name -> google.protobuf.Duration
-	59,  // 51: farsock.v1.CloseSocketRequest.call:type_name -> farsock.v1.Call
-	60,  // 52: farsock.v1.CloseSocketResponse.socket:type_name -> farsock.v1.Socket
-	62,  // 53: farsock.v1.CloseSocketResponse.report:type_name -> farsock.v1.Report
-	59,  // 54: farsock.v1.AbortSocketRequest.call:type_name -> farsock.v1.Call
-	60,  // 55: farsock.v1.AbortSocketResponse.socket:type_name -> farsock.v1.Socket
-	62,  // 56: farsock.v1.AbortSocketResponse.report:type_name -> farsock.v1.Report
-	71,  // 57: farsock.v1.SetSocketDeliveryRequest.delivery:type_name -> farsock.v1.Delivery
-	59,  // 58: farsock.v1.SetSocketDeliveryRequest.call:type_name -> farsock.v1.Call
-	60,  // 59: farsock.v1.SetSocketDeliveryResponse.socket:type_name -> farsock.v1.Socket
-	62,  // 60: farsock.v1.SetSocketDeliveryResponse.report:type_name -> farsock.v1.Report
-	72,  // 61: farsock.v1.SetSocketOptionsRequest.options:type_name -> farsock.v1.SocketOption
-	59,  // 62: farsock.v1.SetSocketOptionsRequest.call:type_name -> farsock.v1.Call
-	61,  // 63: farsock.v1.SetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
-	62,  // 64: farsock.v1.SetSocketOptionsResponse.report:type_name -> farsock.v1.Report
-	59,  // 65: farsock.v1.JoinGroupRequest.call:type_name -> farsock.v1.Call
-	60,  // 66: farsock.v1.JoinGroupResponse.socket:type_name -> farsock.v1.Socket
-	73,  // 67: farsock.v1.JoinGroupResponse.groups:type_name -> farsock.v1.GroupResult
-	62,  // 68: farsock.v1.JoinGroupResponse.report:type_name -> farsock.v1.Report
-	59,  // 69: farsock.v1.LeaveGroupRequest.call:type_name -> farsock.v1.Call
-	60,  // 70: farsock.v1.LeaveGroupResponse.socket:type_name -> farsock.v1.Socket
-	73,  // 71: farsock.v1.LeaveGroupResponse.groups:type_name -> farsock.v1.GroupResult
-	62,  // 72: farsock.v1.LeaveGroupResponse.report:type_name -> farsock.v1.Report
-	59,  // 73: farsock.v1.BlockSourceRequest.call:type_name -> farsock.v1.Call
-	60,  // 74: farsock.v1.BlockSourceResponse.socket:type_name -> farsock.v1.Socket
-	73,  // 75: farsock.v1.BlockSourceResponse.groups:type_name -> farsock.v1.GroupResult
-	62,  // 76: farsock.v1.BlockSourceResponse.report:type_name -> farsock.v1.Report
-	59,  // 77: farsock.v1.UnblockSourceRequest.call:type_name -> farsock.v1.Call
-	60,  // 78: farsock.v1.UnblockSourceResponse.socket:type_name -> farsock.v1.Socket
-	73,  // 79: farsock.v1.UnblockSourceResponse.groups:type_name -> farsock.v1.GroupResult
-	62,  // 80: farsock.v1.UnblockSourceResponse.report:type_name -> farsock.v1.Report
-	74,  // 81: farsock.v1.SetSourceFilterRequest.mode:type_name -> farsock.v1.FilterMode
-	59,  // 82: farsock.v1.SetSourceFilterRequest.call:type_name -> farsock.v1.Call
-	60,  // 83: farsock.v1.SetSourceFilterResponse.socket:type_name -> farsock.v1.Socket
-	75,  // 84: farsock.v1.SetSourceFilterResponse.filters:type_name -> farsock.v1.SourceFilterResult
-	62,  // 85: farsock.v1.SetSourceFilterResponse.report:type_name -> farsock.v1.Report
-	75,  // 86: farsock.v1.GetSourceFilterResponse.filters:type_name -> farsock.v1.SourceFilterResult
-	61,  // 87: farsock.v1.GetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
-	60,  // 88: farsock.v1.GetSocketResponse.socket:type_name -> farsock.v1.Socket
-	76,  // 89: farsock.v1.GetSocketResponse.tcp_info:type_name -> farsock.v1.TcpInfo
-	77,  // 90: farsock.v1.GetSocketResponse.memory:type_name -> farsock.v1.SocketMemory
-	56,  // 91: farsock.v1.ListSocketsRequest.labels:type_name -> farsock.v1.ListSocketsRequest.LabelsEntry
-	60,  // 92: farsock.v1.ListSocketsResponse.sockets:type_name -> farsock.v1.Socket
-	78,  // 93: farsock.v1.CallRecord.state:type_name -> farsock.v1.CallState
-	79,  // 94: farsock.v1.CallRecord.response:type_name -> google.protobuf.Any
-	50,  // 95: farsock.v1.GetCallResponse.call:type_name -> farsock.v1.CallRecord
-	50,  // 96: farsock.v1.CancelCallResponse.call:type_name -> farsock.v1.CallRecord
-	0,   // 97: farsock.v1.SocketService.CreateSocket:input_type -> farsock.v1.CreateSocketRequest
-	2,   // 98: farsock.v1.SocketService.BindSocket:input_type -> farsock.v1.BindSocketRequest
-	4,   // 99: farsock.v1.SocketService.ListenSocket:input_type -> farsock.v1.ListenSocketRequest
-	6,   // 100: farsock.v1.SocketService.AcceptSocket:input_type -> farsock.v1.AcceptSocketRequest
-	8,   // 101: farsock.v1.SocketService.ConnectSocket:input_type -> farsock.v1.ConnectSocketRequest
-	10,  // 102: farsock.v1.SocketService.DisconnectSocket:input_type -> farsock.v1.DisconnectSocketRequest
-	12,  // 103: farsock.v1.SocketService.WriteSocket:input_type -> farsock.v1.WriteSocketRequest
-	16,  // 104: farsock.v1.SocketService.SendDatagrams:input_type -> farsock.v1.SendDatagramsRequest
-	18,  // 105: farsock.v1.SocketService.ReceiveSocket:input_type -> farsock.v1.ReceiveSocketRequest
-	80,  // 106: farsock.v1.SocketService.TransferSocket:input_type -> farsock.v1.TransferSocketRequest
-	20,  // 107: farsock.v1.SocketService.FlushSocket:input_type -> farsock.v1.FlushSocketRequest
-	22,  // 108: farsock.v1.SocketService.ShutdownSocket:input_type -> farsock.v1.ShutdownSocketRequest
-	24,  // 109: farsock.v1.SocketService.CloseSocket:input_type -> farsock.v1.CloseSocketRequest
-	26,  // 110: farsock.v1.SocketService.AbortSocket:input_type -> farsock.v1.AbortSocketRequest
-	28,  // 111: farsock.v1.SocketService.SetSocketDelivery:input_type -> farsock.v1.SetSocketDeliveryRequest
-	30,  // 112: farsock.v1.SocketService.SetSocketOptions:input_type -> farsock.v1.SetSocketOptionsRequest
-	44,  // 113: farsock.v1.SocketService.GetSocketOptions:input_type -> farsock.v1.GetSocketOptionsRequest
-	32,  // 114: farsock.v1.SocketService.JoinGroup:input_type -> farsock.v1.JoinGroupRequest
-	34,  // 115: farsock.v1.SocketService.LeaveGroup:input_type -> farsock.v1.LeaveGroupRequest
-	36,  // 116: farsock.v1.SocketService.BlockSource:input_type -> farsock.v1.BlockSourceRequest
-	38,  // 117: farsock.v1.SocketService.UnblockSource:input_type -> farsock.v1.UnblockSourceRequest
-	40,  // 118: farsock.v1.SocketService.SetSourceFilter:input_type -> farsock.v1.SetSourceFilterRequest
-	42,  // 119: farsock.v1.SocketService.GetSourceFilter:input_type -> farsock.v1.GetSourceFilterRequest
-	46,  // 120: farsock.v1.SocketService.GetSocket:input_type -> farsock.v1.GetSocketRequest
-	48,  // 121: farsock.v1.SocketService.ListSockets:input_type -> farsock.v1.ListSocketsRequest
-	51,  // 122: farsock.v1.SocketService.GetCall:input_type -> farsock.v1.GetCallRequest
-	53,  // 123: farsock.v1.SocketService.CancelCall:input_type -> farsock.v1.CancelCallRequest
-	1,   // 124: farsock.v1.SocketService.CreateSocket:output_type -> farsock.v1.CreateSocketResponse
-	3,   // 125: farsock.v1.SocketService.BindSocket:output_type -> farsock.v1.BindSocketResponse
-	5,   // 126: farsock.v1.SocketService.ListenSocket:output_type -> farsock.v1.ListenSocketResponse
-	7,   // 127: farsock.v1.SocketService.AcceptSocket:output_type -> farsock.v1.AcceptSocketResponse
-	9,   // 128: farsock.v1.SocketService.ConnectSocket:output_type -> farsock.v1.ConnectSocketResponse
-	11,  // 129: farsock.v1.SocketService.DisconnectSocket:output_type -> farsock.v1.DisconnectSocketResponse
-	14,  // 130: farsock.v1.SocketService.WriteSocket:output_type -> farsock.v1.WriteSocketResponse
-	17,  // 131: farsock.v1.SocketService.SendDatagrams:output_type -> farsock.v1.SendDatagramsResponse
-	19,  // 132: farsock.v1.SocketService.ReceiveSocket:output_type -> farsock.v1.ReceiveSocketResponse
-	81,  // 133: farsock.v1.SocketService.TransferSocket:output_type -> farsock.v1.TransferSocketResponse
-	21,  // 134: farsock.v1.SocketService.FlushSocket:output_type -> farsock.v1.FlushSocketResponse
-	23,  // 135: farsock.v1.SocketService.ShutdownSocket:output_type -> farsock.v1.ShutdownSocketResponse
-	25,  // 136: farsock.v1.SocketService.CloseSocket:output_type -> farsock.v1.CloseSocketResponse
-	27,  // 137: farsock.v1.SocketService.AbortSocket:output_type -> farsock.v1.AbortSocketResponse
-	29,  // 138: farsock.v1.SocketService.SetSocketDelivery:output_type -> farsock.v1.SetSocketDeliveryResponse
-	31,  // 139: farsock.v1.SocketService.SetSocketOptions:output_type -> farsock.v1.SetSocketOptionsResponse
-	45,  // 140: farsock.v1.SocketService.GetSocketOptions:output_type -> farsock.v1.GetSocketOptionsResponse
-	33,  // 141: farsock.v1.SocketService.JoinGroup:output_type -> farsock.v1.JoinGroupResponse
-	35,  // 142: farsock.v1.SocketService.LeaveGroup:output_type -> farsock.v1.LeaveGroupResponse
-	37,  // 143: farsock.v1.SocketService.BlockSource:output_type -> farsock.v1.BlockSourceResponse
-	39,  // 144: farsock.v1.SocketService.UnblockSource:output_type -> farsock.v1.UnblockSourceResponse
-	41,  // 145: farsock.v1.SocketService.SetSourceFilter:output_type -> farsock.v1.SetSourceFilterResponse
-	43,  // 146: farsock.v1.SocketService.GetSourceFilter:output_type -> farsock.v1.GetSourceFilterResponse
-	47,  // 147: farsock.v1.SocketService.GetSocket:output_type -> farsock.v1.GetSocketResponse
-	49,  // 148: farsock.v1.SocketService.ListSockets:output_type -> farsock.v1.ListSocketsResponse
-	52,  // 149: farsock.v1.SocketService.GetCall:output_type -> farsock.v1.GetCallResponse
-	54,  // 150: farsock.v1.SocketService.CancelCall:output_type -> farsock.v1.CancelCallResponse
-	124, // [124:151] is the sub-list for method output_type
-	97,  // [97:124] is the sub-list for method input_type
-	97,  // [97:97] is the sub-list for extension type_name
-	97,  // [97:97] is the sub-list for extension extendee
-	0,   // [0:97] is the sub-list for field type_name
+	62,  // 0: farsock.v1.CreateSocketRequest.tcp:type_name -> farsock.v1.TcpSocketSpec
+	63,  // 1: farsock.v1.CreateSocketRequest.udp:type_name -> farsock.v1.UdpSocketSpec
+	59,  // 2: farsock.v1.CreateSocketRequest.labels:type_name -> farsock.v1.CreateSocketRequest.LabelsEntry
+	64,  // 3: farsock.v1.CreateSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 4: farsock.v1.CreateSocketResponse.socket:type_name -> farsock.v1.Socket
+	66,  // 5: farsock.v1.CreateSocketResponse.options:type_name -> farsock.v1.OptionResult
+	67,  // 6: farsock.v1.CreateSocketResponse.report:type_name -> farsock.v1.Report
+	62,  // 7: farsock.v1.SocketSpec.tcp:type_name -> farsock.v1.TcpSocketSpec
+	63,  // 8: farsock.v1.SocketSpec.udp:type_name -> farsock.v1.UdpSocketSpec
+	60,  // 9: farsock.v1.SocketSpec.labels:type_name -> farsock.v1.SocketSpec.LabelsEntry
+	2,   // 10: farsock.v1.CreateSocketsRequest.sockets:type_name -> farsock.v1.SocketSpec
+	64,  // 11: farsock.v1.CreateSocketsRequest.call:type_name -> farsock.v1.Call
+	65,  // 12: farsock.v1.SocketResult.socket:type_name -> farsock.v1.Socket
+	66,  // 13: farsock.v1.SocketResult.options:type_name -> farsock.v1.OptionResult
+	68,  // 14: farsock.v1.SocketResult.error:type_name -> farsock.v1.SocketError
+	4,   // 15: farsock.v1.CreateSocketsResponse.sockets:type_name -> farsock.v1.SocketResult
+	67,  // 16: farsock.v1.CreateSocketsResponse.report:type_name -> farsock.v1.Report
+	69,  // 17: farsock.v1.BindSocketRequest.retry:type_name -> farsock.v1.BindRetry
+	64,  // 18: farsock.v1.BindSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 19: farsock.v1.BindSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 20: farsock.v1.BindSocketResponse.report:type_name -> farsock.v1.Report
+	64,  // 21: farsock.v1.ListenSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 22: farsock.v1.ListenSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 23: farsock.v1.ListenSocketResponse.report:type_name -> farsock.v1.Report
+	64,  // 24: farsock.v1.AcceptSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 25: farsock.v1.AcceptSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 26: farsock.v1.AcceptSocketResponse.report:type_name -> farsock.v1.Report
+	70,  // 27: farsock.v1.ConnectSocketRequest.attempt_timeout:type_name -> google.protobuf.Duration
+	71,  // 28: farsock.v1.ConnectSocketRequest.retry:type_name -> farsock.v1.ConnectRetry
+	64,  // 29: farsock.v1.ConnectSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 30: farsock.v1.ConnectSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 31: farsock.v1.ConnectSocketResponse.report:type_name -> farsock.v1.Report
+	64,  // 32: farsock.v1.DisconnectSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 33: farsock.v1.DisconnectSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 34: farsock.v1.DisconnectSocketResponse.report:type_name -> farsock.v1.Report
+	72,  // 35: farsock.v1.WriteSocketRequest.payload:type_name -> farsock.v1.Payload
+	17,  // 36: farsock.v1.WriteSocketRequest.slices:type_name -> farsock.v1.Slices
+	64,  // 37: farsock.v1.WriteSocketRequest.call:type_name -> farsock.v1.Call
+	70,  // 38: farsock.v1.Slices.interval:type_name -> google.protobuf.Duration
+	67,  // 39: farsock.v1.WriteSocketResponse.report:type_name -> farsock.v1.Report
+	72,  // 40: farsock.v1.Datagram.payload:type_name -> farsock.v1.Payload
+	19,  // 41: farsock.v1.SendDatagramsRequest.datagrams:type_name -> farsock.v1.Datagram
+	70,  // 42: farsock.v1.SendDatagramsRequest.interval:type_name -> google.protobuf.Duration
+	64,  // 43: farsock.v1.SendDatagramsRequest.call:type_name -> farsock.v1.Call
+	65,  // 44: farsock.v1.SendDatagramsResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 45: farsock.v1.SendDatagramsResponse.report:type_name -> farsock.v1.Report
+	73,  // 46: farsock.v1.ReceiveSocketRequest.view:type_name -> farsock.v1.PayloadView
+	64,  // 47: farsock.v1.ReceiveSocketRequest.call:type_name -> farsock.v1.Call
+	72,  // 48: farsock.v1.ReceiveSocketResponse.payload:type_name -> farsock.v1.Payload
+	74,  // 49: farsock.v1.ReceiveSocketResponse.source:type_name -> farsock.v1.Endpoint
+	74,  // 50: farsock.v1.ReceiveSocketResponse.destination:type_name -> farsock.v1.Endpoint
+	75,  // 51: farsock.v1.ReceiveSocketResponse.receive_time:type_name -> google.protobuf.Timestamp
+	67,  // 52: farsock.v1.ReceiveSocketResponse.report:type_name -> farsock.v1.Report
+	64,  // 53: farsock.v1.FlushSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 54: farsock.v1.FlushSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 55: farsock.v1.FlushSocketResponse.report:type_name -> farsock.v1.Report
+	76,  // 56: farsock.v1.ShutdownSocketRequest.how:type_name -> farsock.v1.ShutdownHow
+	64,  // 57: farsock.v1.ShutdownSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 58: farsock.v1.ShutdownSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 59: farsock.v1.ShutdownSocketResponse.report:type_name -> farsock.v1.Report
+	70,  // 60: farsock.v1.CloseSocketRequest.linger:type_name -> google.protobuf.Duration
+	64,  // 61: farsock.v1.CloseSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 62: farsock.v1.CloseSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 63: farsock.v1.CloseSocketResponse.report:type_name -> farsock.v1.Report
+	64,  // 64: farsock.v1.AbortSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 65: farsock.v1.AbortSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 66: farsock.v1.AbortSocketResponse.report:type_name -> farsock.v1.Report
+	77,  // 67: farsock.v1.SetSocketDeliveryRequest.delivery:type_name -> farsock.v1.Delivery
+	64,  // 68: farsock.v1.SetSocketDeliveryRequest.call:type_name -> farsock.v1.Call
+	65,  // 69: farsock.v1.SetSocketDeliveryResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 70: farsock.v1.SetSocketDeliveryResponse.report:type_name -> farsock.v1.Report
+	78,  // 71: farsock.v1.SetSocketOptionsRequest.options:type_name -> farsock.v1.SocketOption
+	64,  // 72: farsock.v1.SetSocketOptionsRequest.call:type_name -> farsock.v1.Call
+	66,  // 73: farsock.v1.SetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
+	67,  // 74: farsock.v1.SetSocketOptionsResponse.report:type_name -> farsock.v1.Report
+	64,  // 75: farsock.v1.JoinGroupRequest.call:type_name -> farsock.v1.Call
+	65,  // 76: farsock.v1.JoinGroupResponse.socket:type_name -> farsock.v1.Socket
+	79,  // 77: farsock.v1.JoinGroupResponse.groups:type_name -> farsock.v1.GroupResult
+	67,  // 78: farsock.v1.JoinGroupResponse.report:type_name -> farsock.v1.Report
+	64,  // 79: farsock.v1.LeaveGroupRequest.call:type_name -> farsock.v1.Call
+	65,  // 80: farsock.v1.LeaveGroupResponse.socket:type_name -> farsock.v1.Socket
+	79,  // 81: farsock.v1.LeaveGroupResponse.groups:type_name -> farsock.v1.GroupResult
+	67,  // 82: farsock.v1.LeaveGroupResponse.report:type_name -> farsock.v1.Report
+	64,  // 83: farsock.v1.BlockSourceRequest.call:type_name -> farsock.v1.Call
+	65,  // 84: farsock.v1.BlockSourceResponse.socket:type_name -> farsock.v1.Socket
+	79,  // 85: farsock.v1.BlockSourceResponse.groups:type_name -> farsock.v1.GroupResult
+	67,  // 86: farsock.v1.BlockSourceResponse.report:type_name -> farsock.v1.Report
+	64,  // 87: farsock.v1.UnblockSourceRequest.call:type_name -> farsock.v1.Call
+	65,  // 88: farsock.v1.UnblockSourceResponse.socket:type_name -> farsock.v1.Socket
+	79,  // 89: farsock.v1.UnblockSourceResponse.groups:type_name -> farsock.v1.GroupResult
+	67,  // 90: farsock.v1.UnblockSourceResponse.report:type_name -> farsock.v1.Report
+	80,  // 91: farsock.v1.SetSourceFilterRequest.mode:type_name -> farsock.v1.FilterMode
+	64,  // 92: farsock.v1.SetSourceFilterRequest.call:type_name -> farsock.v1.Call
+	65,  // 93: farsock.v1.SetSourceFilterResponse.socket:type_name -> farsock.v1.Socket
+	81,  // 94: farsock.v1.SetSourceFilterResponse.filters:type_name -> farsock.v1.SourceFilterResult
+	67,  // 95: farsock.v1.SetSourceFilterResponse.report:type_name -> farsock.v1.Report
+	81,  // 96: farsock.v1.GetSourceFilterResponse.filters:type_name -> farsock.v1.SourceFilterResult
+	66,  // 97: farsock.v1.GetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
+	65,  // 98: farsock.v1.GetSocketResponse.socket:type_name -> farsock.v1.Socket
+	82,  // 99: farsock.v1.GetSocketResponse.tcp_info:type_name -> farsock.v1.TcpInfo
+	83,  // 100: farsock.v1.GetSocketResponse.memory:type_name -> farsock.v1.SocketMemory
+	61,  // 101: farsock.v1.ListSocketsRequest.labels:type_name -> farsock.v1.ListSocketsRequest.LabelsEntry
+	65,  // 102: farsock.v1.ListSocketsResponse.sockets:type_name -> farsock.v1.Socket
+	84,  // 103: farsock.v1.CallRecord.state:type_name -> farsock.v1.CallState
+	85,  // 104: farsock.v1.CallRecord.response:type_name -> google.protobuf.Any
+	54,  // 105: farsock.v1.GetCallResponse.call:type_name -> farsock.v1.CallRecord
+	54,  // 106: farsock.v1.CancelCallResponse.call:type_name -> farsock.v1.CallRecord
+	0,   // 107: farsock.v1.SocketService.CreateSocket:input_type -> farsock.v1.CreateSocketRequest
+	3,   // 108: farsock.v1.SocketService.CreateSockets:input_type -> farsock.v1.CreateSocketsRequest
+	6,   // 109: farsock.v1.SocketService.BindSocket:input_type -> farsock.v1.BindSocketRequest
+	8,   // 110: farsock.v1.SocketService.ListenSocket:input_type -> farsock.v1.ListenSocketRequest
+	10,  // 111: farsock.v1.SocketService.AcceptSocket:input_type -> farsock.v1.AcceptSocketRequest
+	12,  // 112: farsock.v1.SocketService.ConnectSocket:input_type -> farsock.v1.ConnectSocketRequest
+	14,  // 113: farsock.v1.SocketService.DisconnectSocket:input_type -> farsock.v1.DisconnectSocketRequest
+	16,  // 114: farsock.v1.SocketService.WriteSocket:input_type -> farsock.v1.WriteSocketRequest
+	20,  // 115: farsock.v1.SocketService.SendDatagrams:input_type -> farsock.v1.SendDatagramsRequest
+	22,  // 116: farsock.v1.SocketService.ReceiveSocket:input_type -> farsock.v1.ReceiveSocketRequest
+	86,  // 117: farsock.v1.SocketService.TransferSocket:input_type -> farsock.v1.TransferSocketRequest
+	24,  // 118: farsock.v1.SocketService.FlushSocket:input_type -> farsock.v1.FlushSocketRequest
+	26,  // 119: farsock.v1.SocketService.ShutdownSocket:input_type -> farsock.v1.ShutdownSocketRequest
+	28,  // 120: farsock.v1.SocketService.CloseSocket:input_type -> farsock.v1.CloseSocketRequest
+	30,  // 121: farsock.v1.SocketService.AbortSocket:input_type -> farsock.v1.AbortSocketRequest
+	32,  // 122: farsock.v1.SocketService.SetSocketDelivery:input_type -> farsock.v1.SetSocketDeliveryRequest
+	34,  // 123: farsock.v1.SocketService.SetSocketOptions:input_type -> farsock.v1.SetSocketOptionsRequest
+	48,  // 124: farsock.v1.SocketService.GetSocketOptions:input_type -> farsock.v1.GetSocketOptionsRequest
+	36,  // 125: farsock.v1.SocketService.JoinGroup:input_type -> farsock.v1.JoinGroupRequest
+	38,  // 126: farsock.v1.SocketService.LeaveGroup:input_type -> farsock.v1.LeaveGroupRequest
+	40,  // 127: farsock.v1.SocketService.BlockSource:input_type -> farsock.v1.BlockSourceRequest
+	42,  // 128: farsock.v1.SocketService.UnblockSource:input_type -> farsock.v1.UnblockSourceRequest
+	44,  // 129: farsock.v1.SocketService.SetSourceFilter:input_type -> farsock.v1.SetSourceFilterRequest
+	46,  // 130: farsock.v1.SocketService.GetSourceFilter:input_type -> farsock.v1.GetSourceFilterRequest
+	50,  // 131: farsock.v1.SocketService.GetSocket:input_type -> farsock.v1.GetSocketRequest
+	52,  // 132: farsock.v1.SocketService.ListSockets:input_type -> farsock.v1.ListSocketsRequest
+	55,  // 133: farsock.v1.SocketService.GetCall:input_type -> farsock.v1.GetCallRequest
+	57,  // 134: farsock.v1.SocketService.CancelCall:input_type -> farsock.v1.CancelCallRequest
+	1,   // 135: farsock.v1.SocketService.CreateSocket:output_type -> farsock.v1.CreateSocketResponse
+	5,   // 136: farsock.v1.SocketService.CreateSockets:output_type -> farsock.v1.CreateSocketsResponse
+	7,   // 137: farsock.v1.SocketService.BindSocket:output_type -> farsock.v1.BindSocketResponse
+	9,   // 138: farsock.v1.SocketService.ListenSocket:output_type -> farsock.v1.ListenSocketResponse
+	11,  // 139: farsock.v1.SocketService.AcceptSocket:output_type -> farsock.v1.AcceptSocketResponse
+	13,  // 140: farsock.v1.SocketService.ConnectSocket:output_type -> farsock.v1.ConnectSocketResponse
+	15,  // 141: farsock.v1.SocketService.DisconnectSocket:output_type -> farsock.v1.DisconnectSocketResponse
+	18,  // 142: farsock.v1.SocketService.WriteSocket:output_type -> farsock.v1.WriteSocketResponse
+	21,  // 143: farsock.v1.SocketService.SendDatagrams:output_type -> farsock.v1.SendDatagramsResponse
+	23,  // 144: farsock.v1.SocketService.ReceiveSocket:output_type -> farsock.v1.ReceiveSocketResponse
+	87,  // 145: farsock.v1.SocketService.TransferSocket:output_type -> farsock.v1.TransferSocketResponse
+	25,  // 146: farsock.v1.SocketService.FlushSocket:output_type -> farsock.v1.FlushSocketResponse
+	27,  // 147: farsock.v1.SocketService.ShutdownSocket:output_type -> farsock.v1.ShutdownSocketResponse
+	29,  // 148: farsock.v1.SocketService.CloseSocket:output_type -> farsock.v1.CloseSocketResponse
+	31,  // 149: farsock.v1.SocketService.AbortSocket:output_type -> farsock.v1.AbortSocketResponse
+	33,  // 150: farsock.v1.SocketService.SetSocketDelivery:output_type -> farsock.v1.SetSocketDeliveryResponse
+	35,  // 151: farsock.v1.SocketService.SetSocketOptions:output_type -> farsock.v1.SetSocketOptionsResponse
+	49,  // 152: farsock.v1.SocketService.GetSocketOptions:output_type -> farsock.v1.GetSocketOptionsResponse
+	37,  // 153: farsock.v1.SocketService.JoinGroup:output_type -> farsock.v1.JoinGroupResponse
+	39,  // 154: farsock.v1.SocketService.LeaveGroup:output_type -> farsock.v1.LeaveGroupResponse
+	41,  // 155: farsock.v1.SocketService.BlockSource:output_type -> farsock.v1.BlockSourceResponse
+	43,  // 156: farsock.v1.SocketService.UnblockSource:output_type -> farsock.v1.UnblockSourceResponse
+	45,  // 157: farsock.v1.SocketService.SetSourceFilter:output_type -> farsock.v1.SetSourceFilterResponse
+	47,  // 158: farsock.v1.SocketService.GetSourceFilter:output_type -> farsock.v1.GetSourceFilterResponse
+	51,  // 159: farsock.v1.SocketService.GetSocket:output_type -> farsock.v1.GetSocketResponse
+	53,  // 160: farsock.v1.SocketService.ListSockets:output_type -> farsock.v1.ListSocketsResponse
+	56,  // 161: farsock.v1.SocketService.GetCall:output_type -> farsock.v1.GetCallResponse
+	58,  // 162: farsock.v1.SocketService.CancelCall:output_type -> farsock.v1.CancelCallResponse
+	135, // [135:163] is the sub-list for method output_type
+	107, // [107:135] is the sub-list for method input_type
+	107, // [107:107] is the sub-list for extension type_name
+	107, // [107:107] is the sub-list for extension extendee
+	0,   // [0:107] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_socket_service_proto_init() }
@@ -4841,20 +5267,23 @@ func file_farsock_v1_socket_service_proto_init() {
 		(*CreateSocketRequest_Tcp)(nil),
 		(*CreateSocketRequest_Udp)(nil),
 	}
-	file_farsock_v1_socket_service_proto_msgTypes[2].OneofWrappers = []any{}
-	file_farsock_v1_socket_service_proto_msgTypes[4].OneofWrappers = []any{}
+	file_farsock_v1_socket_service_proto_msgTypes[2].OneofWrappers = []any{
+		(*SocketSpec_Tcp)(nil),
+		(*SocketSpec_Udp)(nil),
+	}
+	file_farsock_v1_socket_service_proto_msgTypes[5].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[6].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[8].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[10].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[12].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[14].OneofWrappers = []any{}
-	file_farsock_v1_socket_service_proto_msgTypes[15].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[16].OneofWrappers = []any{}
-	file_farsock_v1_socket_service_proto_msgTypes[17].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[18].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[19].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[20].OneofWrappers = []any{}
+	file_farsock_v1_socket_service_proto_msgTypes[21].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[22].OneofWrappers = []any{}
+	file_farsock_v1_socket_service_proto_msgTypes[23].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[24].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[26].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[28].OneofWrappers = []any{}
@@ -4864,13 +5293,15 @@ func file_farsock_v1_socket_service_proto_init() {
 	file_farsock_v1_socket_service_proto_msgTypes[36].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[38].OneofWrappers = []any{}
 	file_farsock_v1_socket_service_proto_msgTypes[40].OneofWrappers = []any{}
+	file_farsock_v1_socket_service_proto_msgTypes[42].OneofWrappers = []any{}
+	file_farsock_v1_socket_service_proto_msgTypes[44].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_socket_service_proto_rawDesc), len(file_farsock_v1_socket_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   57,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	SocketService_CreateSocket_FullMethodName      = "/farsock.v1.SocketService/CreateSocket"
+	SocketService_CreateSockets_FullMethodName     = "/farsock.v1.SocketService/CreateSockets"
 	SocketService_BindSocket_FullMethodName        = "/farsock.v1.SocketService/BindSocket"
 	SocketService_ListenSocket_FullMethodName      = "/farsock.v1.SocketService/ListenSocket"
 	SocketService_AcceptSocket_FullMethodName      = "/farsock.v1.SocketService/AcceptSocket"
@@ -89,6 +90,17 @@ type SocketServiceClient interface {
 	// EADDRNOTAVAIL it is not of this host; EACCES the port is below 1024 and the agent lacks CAP_NET_BIND_SERVICE; EMFILE too many
 	// descriptors; EAI_NONAME no such host; and those of ConnectSocket.
 	CreateSocket(ctx context.Context, in *CreateSocketRequest, opts ...grpc.CallOption) (*CreateSocketResponse, error)
+	// Make many sockets by one request, each as CreateSocket makes one, and tell what became of each:
+	//
+	//	b CreateSockets '{"sockets":[{"socketId":"line","count":50,"tcp":{"connect":"10.0.0.1:8888"}}]}'
+	//
+	// They are made side by side, in no order that one could count on, and share `call`: its timeout is that of each of them. A request that is
+	// malformed, that names a socket twice or one that there is, or that is for more sockets than `limits.sockets` leaves room for, is refused
+	// before any socket is made. What the agent refuses later (the policy, other limits) is refused of that socket alone, and stands in its
+	// result; where not a single one was let through, the request is refused as CreateSocket would be, for the first reason.
+	//
+	// Typical errors: as in CreateSocket; INVALID_ARGUMENT more than `limits.sockets_per_call`.
+	CreateSockets(ctx context.Context, in *CreateSocketsRequest, opts ...grpc.CallOption) (*CreateSocketsResponse, error)
 	// Give a socket its local address. POSIX: bind(2). Port 0 lets the kernel choose; the reply has the real port.
 	//
 	// Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket; `timed_out` with
@@ -259,6 +271,16 @@ func (c *socketServiceClient) CreateSocket(ctx context.Context, in *CreateSocket
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateSocketResponse)
 	err := c.cc.Invoke(ctx, SocketService_CreateSocket_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *socketServiceClient) CreateSockets(ctx context.Context, in *CreateSocketsRequest, opts ...grpc.CallOption) (*CreateSocketsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateSocketsResponse)
+	err := c.cc.Invoke(ctx, SocketService_CreateSockets_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -569,6 +591,17 @@ type SocketServiceServer interface {
 	// EADDRNOTAVAIL it is not of this host; EACCES the port is below 1024 and the agent lacks CAP_NET_BIND_SERVICE; EMFILE too many
 	// descriptors; EAI_NONAME no such host; and those of ConnectSocket.
 	CreateSocket(context.Context, *CreateSocketRequest) (*CreateSocketResponse, error)
+	// Make many sockets by one request, each as CreateSocket makes one, and tell what became of each:
+	//
+	//	b CreateSockets '{"sockets":[{"socketId":"line","count":50,"tcp":{"connect":"10.0.0.1:8888"}}]}'
+	//
+	// They are made side by side, in no order that one could count on, and share `call`: its timeout is that of each of them. A request that is
+	// malformed, that names a socket twice or one that there is, or that is for more sockets than `limits.sockets` leaves room for, is refused
+	// before any socket is made. What the agent refuses later (the policy, other limits) is refused of that socket alone, and stands in its
+	// result; where not a single one was let through, the request is refused as CreateSocket would be, for the first reason.
+	//
+	// Typical errors: as in CreateSocket; INVALID_ARGUMENT more than `limits.sockets_per_call`.
+	CreateSockets(context.Context, *CreateSocketsRequest) (*CreateSocketsResponse, error)
 	// Give a socket its local address. POSIX: bind(2). Port 0 lets the kernel choose; the reply has the real port.
 	//
 	// Typical errors, in the report: EINVAL it is bound already; EADDRINUSE, EADDRNOTAVAIL, EACCES as in CreateSocket; `timed_out` with
@@ -738,6 +771,9 @@ type UnimplementedSocketServiceServer struct{}
 func (UnimplementedSocketServiceServer) CreateSocket(context.Context, *CreateSocketRequest) (*CreateSocketResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateSocket not implemented")
 }
+func (UnimplementedSocketServiceServer) CreateSockets(context.Context, *CreateSocketsRequest) (*CreateSocketsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateSockets not implemented")
+}
 func (UnimplementedSocketServiceServer) BindSocket(context.Context, *BindSocketRequest) (*BindSocketResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BindSocket not implemented")
 }
@@ -851,6 +887,24 @@ func _SocketService_CreateSocket_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SocketServiceServer).CreateSocket(ctx, req.(*CreateSocketRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SocketService_CreateSockets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateSocketsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SocketServiceServer).CreateSockets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SocketService_CreateSockets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SocketServiceServer).CreateSockets(ctx, req.(*CreateSocketsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1322,6 +1376,10 @@ var SocketService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateSocket",
 			Handler:    _SocketService_CreateSocket_Handler,
+		},
+		{
+			MethodName: "CreateSockets",
+			Handler:    _SocketService_CreateSockets_Handler,
 		},
 		{
 			MethodName: "BindSocket",

@@ -58,6 +58,7 @@ rpcs! {
     }
     SocketService {
         CreateSocket Use,
+        CreateSockets Use,
         BindSocket Use,
         ListenSocket Use,
         AcceptSocket Use,

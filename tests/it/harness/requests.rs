@@ -56,6 +56,7 @@ requests! {
     ResetSessionRequest => sessions.reset_session,
     DeleteSessionRequest => sessions.delete_session,
     CreateSocketRequest => sockets.create_socket,
+    CreateSocketsRequest => sockets.create_sockets,
     BindSocketRequest => sockets.bind_socket,
     ListenSocketRequest => sockets.listen_socket,
     AcceptSocketRequest => sockets.accept_socket,

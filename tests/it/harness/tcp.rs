@@ -27,6 +27,7 @@ macro_rules! rpcs {
 
 rpcs! {
     create_socket CreateSocketRequest CreateSocketResponse;
+    create_sockets CreateSocketsRequest CreateSocketsResponse;
     bind_socket BindSocketRequest BindSocketResponse;
     listen_socket ListenSocketRequest ListenSocketResponse;
     accept_socket AcceptSocketRequest AcceptSocketResponse;

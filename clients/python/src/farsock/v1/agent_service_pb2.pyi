@@ -233,6 +233,7 @@ class Limits(_message.Message):
     RESERVED_DESCRIPTORS_FIELD_NUMBER: _builtins.int
     LOG_BYTES_TOTAL_FIELD_NUMBER: _builtins.int
     PENDING_WRITE_BYTES_TOTAL_FIELD_NUMBER: _builtins.int
+    SOCKETS_PER_CALL_FIELD_NUMBER: _builtins.int
     sockets: _builtins.int
     """Open sockets of a session."""
     sessions: _builtins.int
@@ -300,6 +301,8 @@ class Limits(_message.Message):
     and `transfer_bytes` of each TransferSocket, which are set aside for it. What would be more is refused, and so is what would give a
     session more than it leaves to the others: alone, one has up to half.
     """
+    sockets_per_call: _builtins.int
+    """Sockets of one CreateSockets."""
     def __init__(
         self,
         *,
@@ -332,10 +335,11 @@ class Limits(_message.Message):
         reserved_descriptors: _builtins.int = ...,
         log_bytes_total: _builtins.int = ...,
         pending_write_bytes_total: _builtins.int = ...,
+        sockets_per_call: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "listeners", b"listeners", "log_bytes", b"log_bytes", "log_bytes_total", b"log_bytes_total", "log_events", b"log_events", "log_final_events", b"log_final_events", "logins", b"logins", "logins_per_source", b"logins_per_source", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "pending_write_bytes_total", b"pending_write_bytes_total", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "reserved_descriptors", b"reserved_descriptors", "sessions", b"sessions", "sockets", b"sockets", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "listeners", b"listeners", "log_bytes", b"log_bytes", "log_bytes_total", b"log_bytes_total", "log_events", b"log_events", "log_final_events", b"log_final_events", "logins", b"logins", "logins_per_source", b"logins_per_source", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "pending_write_bytes_total", b"pending_write_bytes_total", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "reserved_descriptors", b"reserved_descriptors", "sessions", b"sessions", "sockets", b"sockets", "sockets_per_call", b"sockets_per_call", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -141,6 +141,226 @@ class CreateSocketResponse(_message.Message):
 Global___CreateSocketResponse: _TypeAlias = CreateSocketResponse  # noqa: Y015
 
 @_typing.final
+class SocketSpec(_message.Message):
+    """Sockets that are to be made: one, or several of a kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SOCKET_ID_FIELD_NUMBER: _builtins.int
+    TCP_FIELD_NUMBER: _builtins.int
+    UDP_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    socket_id: _builtins.str
+    """Its name, as in CreateSocket. With `count`, what the names begin with: `line` makes `line-1`, `line-2`, … Empty: the agent mints names."""
+    count: _builtins.int
+    """So many of them, 1 to `limits.sockets_per_call`. Absent: one, with the name as it is."""
+    @_builtins.property
+    def tcp(self) -> _socket_pb2.TcpSocketSpec:
+        """A TCP socket."""
+
+    @_builtins.property
+    def udp(self) -> _socket_pb2.UdpSocketSpec:
+        """A UDP socket."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The caller's own words about it, as in CreateSocket. ListSockets finds all sockets of a request by a label that they share."""
+
+    def __init__(
+        self,
+        *,
+        socket_id: _builtins.str = ...,
+        tcp: _socket_pb2.TcpSocketSpec | None = ...,
+        udp: _socket_pb2.UdpSocketSpec | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        count: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "kind", b"kind", "tcp", b"tcp", "udp", b"udp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "kind", b"kind", "labels", b"labels", "socket_id", b"socket_id", "tcp", b"tcp", "udp", b"udp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
+    _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["tcp", "udp"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__count) -> _WhichOneofReturnType__count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___SocketSpec: _TypeAlias = SocketSpec  # noqa: Y015
+
+@_typing.final
+class CreateSocketsRequest(_message.Message):
+    """What CreateSockets takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SOCKETS_FIELD_NUMBER: _builtins.int
+    CALL_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session that will own them. Empty: the caller's `default` session."""
+    @_builtins.property
+    def sockets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SocketSpec]:
+        """The sockets: 1 to `limits.sockets_per_call` in all."""
+
+    @_builtins.property
+    def call(self) -> _call_pb2.Call:
+        """How to carry it out."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        sockets: _abc.Iterable[Global___SocketSpec] | None = ...,
+        call: _call_pb2.Call | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "session_id", b"session_id", "sockets", b"sockets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateSocketsRequest: _TypeAlias = CreateSocketsRequest  # noqa: Y015
+
+@_typing.final
+class SocketResult(_message.Message):
+    """What became of one socket of CreateSockets: what CreateSocket would have answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOCKET_ID_FIELD_NUMBER: _builtins.int
+    SOCKET_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    TIMED_OUT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    REFUSAL_REASON_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    socket_id: _builtins.str
+    """Its name. Empty when it could not be made, and the request gave it none."""
+    timed_out: _builtins.bool
+    """It was not done within the timeout."""
+    refusal_reason: _builtins.str
+    """Why the agent refused it: the reason that ErrorInfo would have, `POLICY_DENIED`. Empty: it did not."""
+    refusal: _builtins.str
+    """The same in one line. Empty: it did not refuse it."""
+    @_builtins.property
+    def socket(self) -> _socket_pb2.Socket:
+        """The socket. Absent when it could not be made."""
+
+    @_builtins.property
+    def options(self) -> _containers.RepeatedCompositeFieldContainer[_option_pb2.OptionResult]:
+        """What became of each option, as far as it got."""
+
+    @_builtins.property
+    def error(self) -> _call_pb2.SocketError:
+        """What the kernel, the resolver or the network objected to. `holder` is told of the first error of a request alone. Absent: nothing."""
+
+    def __init__(
+        self,
+        *,
+        socket_id: _builtins.str = ...,
+        socket: _socket_pb2.Socket | None = ...,
+        options: _abc.Iterable[_option_pb2.OptionResult] | None = ...,
+        timed_out: _builtins.bool = ...,
+        error: _call_pb2.SocketError | None = ...,
+        refusal_reason: _builtins.str = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "socket", b"socket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "options", b"options", "refusal", b"refusal", "refusal_reason", b"refusal_reason", "socket", b"socket", "socket_id", b"socket_id", "timed_out", b"timed_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SocketResult: _TypeAlias = SocketResult  # noqa: Y015
+
+@_typing.final
+class CreateSocketsResponse(_message.Message):
+    """What CreateSockets answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOCKETS_FIELD_NUMBER: _builtins.int
+    DONE_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    TIMED_OUT_COUNT_FIELD_NUMBER: _builtins.int
+    REFUSED_COUNT_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    done_count: _builtins.int
+    """How many are there and have done all that was asked of them. Absent when detached."""
+    failed_count: _builtins.int
+    """How many have met an error. Absent when detached."""
+    timed_out_count: _builtins.int
+    """How many were not done in time. Absent when detached."""
+    refused_count: _builtins.int
+    """How many the agent has refused. Absent when detached."""
+    @_builtins.property
+    def sockets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SocketResult]:
+        """What became of each, in the order of the request. Empty when detached."""
+
+    @_builtins.property
+    def report(self) -> _call_pb2.Report:
+        """How it went. The error is the first of theirs; where there is none, `timed_out` tells that one was not done in time. With
+        `call.fail_on_error`, a refusal of one of them is a failure, too; what was made stays.
+        """
+
+    def __init__(
+        self,
+        *,
+        sockets: _abc.Iterable[Global___SocketResult] | None = ...,
+        done_count: _builtins.int | None = ...,
+        failed_count: _builtins.int | None = ...,
+        timed_out_count: _builtins.int | None = ...,
+        refused_count: _builtins.int | None = ...,
+        report: _call_pb2.Report | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_done_count", b"_done_count", "_failed_count", b"_failed_count", "_refused_count", b"_refused_count", "_timed_out_count", b"_timed_out_count", "done_count", b"done_count", "failed_count", b"failed_count", "refused_count", b"refused_count", "report", b"report", "timed_out_count", b"timed_out_count"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_done_count", b"_done_count", "_failed_count", b"_failed_count", "_refused_count", b"_refused_count", "_timed_out_count", b"_timed_out_count", "done_count", b"done_count", "failed_count", b"failed_count", "refused_count", b"refused_count", "report", b"report", "sockets", b"sockets", "timed_out_count", b"timed_out_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__done_count: _TypeAlias = _typing.Literal["done_count"]  # noqa: Y015
+    _WhichOneofArgType__done_count: _TypeAlias = _typing.Literal["_done_count", b"_done_count"]  # noqa: Y015
+    _WhichOneofReturnType__failed_count: _TypeAlias = _typing.Literal["failed_count"]  # noqa: Y015
+    _WhichOneofArgType__failed_count: _TypeAlias = _typing.Literal["_failed_count", b"_failed_count"]  # noqa: Y015
+    _WhichOneofReturnType__refused_count: _TypeAlias = _typing.Literal["refused_count"]  # noqa: Y015
+    _WhichOneofArgType__refused_count: _TypeAlias = _typing.Literal["_refused_count", b"_refused_count"]  # noqa: Y015
+    _WhichOneofReturnType__timed_out_count: _TypeAlias = _typing.Literal["timed_out_count"]  # noqa: Y015
+    _WhichOneofArgType__timed_out_count: _TypeAlias = _typing.Literal["_timed_out_count", b"_timed_out_count"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__done_count) -> _WhichOneofReturnType__done_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failed_count) -> _WhichOneofReturnType__failed_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refused_count) -> _WhichOneofReturnType__refused_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timed_out_count) -> _WhichOneofReturnType__timed_out_count | None: ...
+
+Global___CreateSocketsResponse: _TypeAlias = CreateSocketsResponse  # noqa: Y015
+
+@_typing.final
 class BindSocketRequest(_message.Message):
     """What BindSocket takes."""
 

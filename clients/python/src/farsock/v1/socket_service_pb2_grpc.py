@@ -68,6 +68,11 @@ class SocketServiceStub(object):
                 request_serializer=farsock_dot_v1_dot_socket__service__pb2.CreateSocketRequest.SerializeToString,
                 response_deserializer=farsock_dot_v1_dot_socket__service__pb2.CreateSocketResponse.FromString,
                 _registered_method=True)
+        self.CreateSockets = channel.unary_unary(
+                '/farsock.v1.SocketService/CreateSockets',
+                request_serializer=farsock_dot_v1_dot_socket__service__pb2.CreateSocketsRequest.SerializeToString,
+                response_deserializer=farsock_dot_v1_dot_socket__service__pb2.CreateSocketsResponse.FromString,
+                _registered_method=True)
         self.BindSocket = channel.unary_unary(
                 '/farsock.v1.SocketService/BindSocket',
                 request_serializer=farsock_dot_v1_dot_socket__service__pb2.BindSocketRequest.SerializeToString,
@@ -239,6 +244,22 @@ class SocketServiceServicer(object):
         Typical errors: ALREADY_EXISTS (SOCKET_EXISTS) the name is taken by an open socket. In the report: EADDRINUSE the address is taken;
         EADDRNOTAVAIL it is not of this host; EACCES the port is below 1024 and the agent lacks CAP_NET_BIND_SERVICE; EMFILE too many
         descriptors; EAI_NONAME no such host; and those of ConnectSocket.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateSockets(self, request, context):
+        """Make many sockets by one request, each as CreateSocket makes one, and tell what became of each:
+
+        b CreateSockets '{"sockets":[{"socketId":"line","count":50,"tcp":{"connect":"10.0.0.1:8888"}}]}'
+
+        They are made side by side, in no order that one could count on, and share `call`: its timeout is that of each of them. A request that is
+        malformed, that names a socket twice or one that there is, or that is for more sockets than `limits.sockets` leaves room for, is refused
+        before any socket is made. What the agent refuses later (the policy, other limits) is refused of that socket alone, and stands in its
+        result; where not a single one was let through, the request is refused as CreateSocket would be, for the first reason.
+
+        Typical errors: as in CreateSocket; INVALID_ARGUMENT more than `limits.sockets_per_call`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -538,6 +559,11 @@ def add_SocketServiceServicer_to_server(servicer, server):
                     request_deserializer=farsock_dot_v1_dot_socket__service__pb2.CreateSocketRequest.FromString,
                     response_serializer=farsock_dot_v1_dot_socket__service__pb2.CreateSocketResponse.SerializeToString,
             ),
+            'CreateSockets': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateSockets,
+                    request_deserializer=farsock_dot_v1_dot_socket__service__pb2.CreateSocketsRequest.FromString,
+                    response_serializer=farsock_dot_v1_dot_socket__service__pb2.CreateSocketsResponse.SerializeToString,
+            ),
             'BindSocket': grpc.unary_unary_rpc_method_handler(
                     servicer.BindSocket,
                     request_deserializer=farsock_dot_v1_dot_socket__service__pb2.BindSocketRequest.FromString,
@@ -724,6 +750,33 @@ class SocketService(object):
             '/farsock.v1.SocketService/CreateSocket',
             farsock_dot_v1_dot_socket__service__pb2.CreateSocketRequest.SerializeToString,
             farsock_dot_v1_dot_socket__service__pb2.CreateSocketResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSockets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farsock.v1.SocketService/CreateSockets',
+            farsock_dot_v1_dot_socket__service__pb2.CreateSocketsRequest.SerializeToString,
+            farsock_dot_v1_dot_socket__service__pb2.CreateSocketsResponse.FromString,
             options,
             channel_credentials,
             insecure,

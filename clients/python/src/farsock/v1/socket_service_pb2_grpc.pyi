@@ -71,6 +71,18 @@ class SocketServiceStub:
     EADDRNOTAVAIL it is not of this host; EACCES the port is below 1024 and the agent lacks CAP_NET_BIND_SERVICE; EMFILE too many
     descriptors; EAI_NONAME no such host; and those of ConnectSocket.
     """
+    CreateSockets: _grpc.UnaryUnaryMultiCallable[_socket_service_pb2.CreateSocketsRequest, _socket_service_pb2.CreateSocketsResponse]
+    """Make many sockets by one request, each as CreateSocket makes one, and tell what became of each:
+
+        b CreateSockets '{"sockets":[{"socketId":"line","count":50,"tcp":{"connect":"10.0.0.1:8888"}}]}'
+
+    They are made side by side, in no order that one could count on, and share `call`: its timeout is that of each of them. A request that is
+    malformed, that names a socket twice or one that there is, or that is for more sockets than `limits.sockets` leaves room for, is refused
+    before any socket is made. What the agent refuses later (the policy, other limits) is refused of that socket alone, and stands in its
+    result; where not a single one was let through, the request is refused as CreateSocket would be, for the first reason.
+
+    Typical errors: as in CreateSocket; INVALID_ARGUMENT more than `limits.sockets_per_call`.
+    """
     BindSocket: _grpc.UnaryUnaryMultiCallable[_socket_service_pb2.BindSocketRequest, _socket_service_pb2.BindSocketResponse]
     """Give a socket its local address. POSIX: bind(2). Port 0 lets the kernel choose; the reply has the real port.
 
@@ -292,6 +304,18 @@ class SocketServiceAsyncStub(SocketServiceStub):
     Typical errors: ALREADY_EXISTS (SOCKET_EXISTS) the name is taken by an open socket. In the report: EADDRINUSE the address is taken;
     EADDRNOTAVAIL it is not of this host; EACCES the port is below 1024 and the agent lacks CAP_NET_BIND_SERVICE; EMFILE too many
     descriptors; EAI_NONAME no such host; and those of ConnectSocket.
+    """
+    CreateSockets: _aio.UnaryUnaryMultiCallable[_socket_service_pb2.CreateSocketsRequest, _socket_service_pb2.CreateSocketsResponse]  # type: ignore[assignment]
+    """Make many sockets by one request, each as CreateSocket makes one, and tell what became of each:
+
+        b CreateSockets '{"sockets":[{"socketId":"line","count":50,"tcp":{"connect":"10.0.0.1:8888"}}]}'
+
+    They are made side by side, in no order that one could count on, and share `call`: its timeout is that of each of them. A request that is
+    malformed, that names a socket twice or one that there is, or that is for more sockets than `limits.sockets` leaves room for, is refused
+    before any socket is made. What the agent refuses later (the policy, other limits) is refused of that socket alone, and stands in its
+    result; where not a single one was let through, the request is refused as CreateSocket would be, for the first reason.
+
+    Typical errors: as in CreateSocket; INVALID_ARGUMENT more than `limits.sockets_per_call`.
     """
     BindSocket: _aio.UnaryUnaryMultiCallable[_socket_service_pb2.BindSocketRequest, _socket_service_pb2.BindSocketResponse]  # type: ignore[assignment]
     """Give a socket its local address. POSIX: bind(2). Port 0 lets the kernel choose; the reply has the real port.
@@ -517,6 +541,24 @@ class SocketServiceServicer(metaclass=_abc_1.ABCMeta):
         Typical errors: ALREADY_EXISTS (SOCKET_EXISTS) the name is taken by an open socket. In the report: EADDRINUSE the address is taken;
         EADDRNOTAVAIL it is not of this host; EACCES the port is below 1024 and the agent lacks CAP_NET_BIND_SERVICE; EMFILE too many
         descriptors; EAI_NONAME no such host; and those of ConnectSocket.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateSockets(
+        self,
+        request: _socket_service_pb2.CreateSocketsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_socket_service_pb2.CreateSocketsResponse, _abc.Awaitable[_socket_service_pb2.CreateSocketsResponse]]:
+        """Make many sockets by one request, each as CreateSocket makes one, and tell what became of each:
+
+            b CreateSockets '{"sockets":[{"socketId":"line","count":50,"tcp":{"connect":"10.0.0.1:8888"}}]}'
+
+        They are made side by side, in no order that one could count on, and share `call`: its timeout is that of each of them. A request that is
+        malformed, that names a socket twice or one that there is, or that is for more sockets than `limits.sockets` leaves room for, is refused
+        before any socket is made. What the agent refuses later (the policy, other limits) is refused of that socket alone, and stands in its
+        result; where not a single one was let through, the request is refused as CreateSocket would be, for the first reason.
+
+        Typical errors: as in CreateSocket; INVALID_ARGUMENT more than `limits.sockets_per_call`.
         """
 
     @_abc_1.abstractmethod

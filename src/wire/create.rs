@@ -1,0 +1,165 @@
+//! Sockets to be made, one or many by one request, and what became of the many.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::model::bulk::{RefusalText, SocketOutcome};
+use crate::model::id::SocketId;
+use crate::model::operation::{Outcome, Yield};
+use crate::model::payload::PayloadView;
+use crate::model::refusal::Violation;
+use crate::model::spec::SocketSpec;
+use crate::wire::outgoing::write_kind;
+use crate::wire::pb::create_socket_request::Kind;
+use crate::wire::response::Answer;
+use crate::wire::socket::Bounds;
+use crate::wire::{address, call, option, pb, socket};
+
+// === In ===
+
+/// A name that the caller has chosen, if there is one.
+pub(super) fn name(text: &str) -> Result<Option<SocketId>, Violation> {
+    match text {
+        "" => Ok(None),
+        name => {
+            SocketId::parse_new(name).map(Some).map_err(|problem| Violation { field: "socket_id".to_owned(), problem })
+        }
+    }
+}
+
+/// What kind of socket is asked for.
+pub(super) fn spec(
+    kind: Option<&Kind>,
+    labels: &BTreeMap<String, String>,
+    bounds: Bounds<'_>,
+) -> Result<SocketSpec, Violation> {
+    let spec = match kind {
+        Some(Kind::Tcp(tcp)) => socket::tcp_spec(tcp, bounds).map_err(|violation| violation.within("tcp"))?,
+        Some(Kind::Udp(udp)) => socket::udp_spec(udp, bounds).map_err(|violation| violation.within("udp"))?,
+        None => return Err(Violation::new("kind", "one of `tcp` and `udp` is needed, such as \"tcp\":{}")),
+    };
+    Ok(SocketSpec { labels: socket::labels(labels)?, ..spec })
+}
+
+/// All sockets of a request, each by itself.
+pub(super) fn sockets(
+    sent: Vec<pb::SocketSpec>,
+    bounds: Bounds<'_>,
+) -> Result<Vec<(Option<SocketId>, SocketSpec)>, Violation> {
+    let limit = bounds.limits.sockets_per_call;
+    let asked: u64 = sent.iter().map(|spec| u64::from(spec.count.unwrap_or(1))).sum();
+    if sent.is_empty() {
+        return Err(Violation::new("sockets", "at least one socket is needed, such as {\"tcp\":{}}"));
+    }
+    let mut sockets = Vec::new();
+    let mut names = HashSet::new();
+    for (at, sent) in sent.into_iter().enumerate() {
+        let within = |violation: Violation| violation.within(&format!("sockets[{at}]"));
+        let count = sent.count.map(|count| socket::in_range("count", count, limit)).transpose().map_err(within)?;
+        if asked > limit.into() {
+            let problem = format!("{asked} are more than limits.sockets_per_call of this agent, {limit}");
+            return Err(Violation::new("sockets", problem));
+        }
+        let chosen = name(&sent.socket_id).map_err(within)?;
+        let kind = sent.kind.map(Kind::from);
+        let spec = spec(kind.as_ref(), &sent.labels, bounds).map_err(within)?;
+        for number in 1..=count.unwrap_or(1) {
+            let id = match (&chosen, count) {
+                (Some(chosen), Some(_)) => name(&format!("{chosen}-{number}")).map_err(within)?,
+                (chosen, _) => chosen.clone(),
+            };
+            if let Some(twice) = id.as_ref().filter(|id| !names.insert((*id).clone())) {
+                return Err(within(Violation::new("socket_id", format!("`{twice}` is another one's in this request"))));
+            }
+            sockets.push((id, spec.clone()));
+        }
+    }
+    Ok(sockets)
+}
+
+impl From<pb::socket_spec::Kind> for Kind {
+    fn from(kind: pb::socket_spec::Kind) -> Self {
+        match kind {
+            pb::socket_spec::Kind::Tcp(tcp) => Self::Tcp(tcp),
+            pb::socket_spec::Kind::Udp(udp) => Self::Udp(udp),
+        }
+    }
+}
+
+impl From<Kind> for pb::socket_spec::Kind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Tcp(tcp) => Self::Tcp(tcp),
+            Kind::Udp(udp) => Self::Udp(udp),
+        }
+    }
+}
+
+/// The same as a client sends it.
+pub(super) fn write_sockets(sockets: &[(Option<SocketId>, SocketSpec)]) -> Vec<pb::SocketSpec> {
+    let write = |(id, spec): &(Option<SocketId>, SocketSpec)| pb::SocketSpec {
+        socket_id: id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        labels: socket::write_labels(&spec.labels),
+        count: None,
+        kind: Some(write_kind(spec).into()),
+    };
+    sockets.iter().map(write).collect()
+}
+
+// === Out ===
+
+impl Answer for pb::CreateSocketsResponse {
+    fn show(outcome: &Outcome, _: &PayloadView) -> Self {
+        let report = Some((&outcome.report).into());
+        let Yield::Sockets(sockets) = &outcome.yielded else { return Self { report, ..Self::default() } };
+        let count = |is: fn(&SocketOutcome) -> bool| {
+            Some(u32::try_from(sockets.iter().filter(|outcome| is(outcome)).count()).unwrap_or(u32::MAX))
+        };
+        Self {
+            sockets: sockets.iter().map(pb::SocketResult::from).collect(),
+            done_count: count(SocketOutcome::is_done),
+            failed_count: count(|outcome| outcome.error.is_some()),
+            timed_out_count: count(|outcome| outcome.timed_out),
+            refused_count: count(|outcome| outcome.refusal.is_some()),
+            report,
+        }
+    }
+}
+
+impl From<&SocketOutcome> for pb::SocketResult {
+    fn from(outcome: &SocketOutcome) -> Self {
+        let text = |part: fn(&RefusalText) -> &str| outcome.refusal.as_ref().map(part).unwrap_or_default().to_owned();
+        let options = outcome.made.iter().flat_map(|(_, options)| options);
+        Self {
+            socket_id: outcome.id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            socket: outcome.made.as_ref().map(|(socket, _)| pb::Socket::from(&**socket)),
+            options: options.map(pb::OptionResult::from).collect(),
+            timed_out: outcome.timed_out,
+            error: outcome.error.as_ref().map(call::error),
+            refusal_reason: text(|refusal| &refusal.reason),
+            refusal: text(|refusal| &refusal.message),
+        }
+    }
+}
+
+// === In, for clients ===
+
+/// What became of one socket, as an agent sent it.
+pub(super) fn read_result(sent: &pb::SocketResult) -> Option<SocketOutcome> {
+    let made = match &sent.socket {
+        None => None,
+        Some(socket) => {
+            let options = sent.options.iter().filter_map(option::read_result).collect();
+            Some((Box::new(socket::read(socket)?), options))
+        }
+    };
+    Some(SocketOutcome {
+        id: address::socket_id(&sent.socket_id).ok(),
+        made,
+        timed_out: sent.timed_out,
+        error: sent.error.as_ref().and_then(call::read_error),
+        refusal: (!sent.refusal.is_empty()).then(|| RefusalText {
+            reason: sent.refusal_reason.as_str().into(),
+            message: sent.refusal.as_str().into(),
+        }),
+    })
+}
