@@ -19,6 +19,7 @@ use crate::model::refusal::{Refusal, Violation};
 use crate::model::time::Timestamp;
 use crate::service::access::Access;
 use crate::service::{next_page, page_size, page_token, refused};
+use crate::socket::{Vacancy, Wish};
 use crate::sys::clock;
 use crate::wire::pb::agent_service_server::AgentService;
 use crate::wire::pb::resolve_request::Query;
@@ -159,6 +160,29 @@ impl AgentService for AgentRpcs {
         Ok(Response::new(response))
     }
 
+    async fn check_port(
+        &self,
+        request: Request<pb::CheckPortRequest>,
+    ) -> Result<Response<pb::CheckPortResponse>, Status> {
+        let (caller, request) = self.access.admit(request)?;
+        let wish = wish(&request).map_err(status::invalid)?;
+        let timeout = call::optional_duration("timeout", request.timeout.as_ref()).map_err(status::invalid)?;
+        let sockets = &self.access.sockets;
+        let deadline = Instant::now() + timeout.unwrap_or_else(|| sockets.defaults().wait_timeout);
+        let vacancy = sockets.vacancy(&caller.who, &wish, deadline).await.map_err(refused)?;
+        Ok(Response::new(match vacancy {
+            Vacancy::Free(local) => {
+                pb::CheckPortResponse { available: true, local: address::endpoint(Some(&local)), ..Default::default() }
+            }
+            Vacancy::Taken(error) => pb::CheckPortResponse {
+                local: address::endpoint(error.local.as_ref()),
+                error: Some(call::error(&error)),
+                ..Default::default()
+            },
+            Vacancy::TimedOut => pb::CheckPortResponse { timed_out: true, ..Default::default() },
+        }))
+    }
+
     async fn get_kernel_counters(
         &self,
         request: Request<pb::GetKernelCountersRequest>,
@@ -195,6 +219,21 @@ impl AgentService for AgentRpcs {
             since_mark: since.map(|mark| call::span(time.since(mark.time))),
         }))
     }
+}
+
+/// Which port somebody asks about.
+fn wish(request: &pb::CheckPortRequest) -> Result<Wish, Violation> {
+    let transport = address::transport("transport", request.transport)?.unwrap_or(Transport::Tcp);
+    if transport == Transport::Udp && request.reuse_address == Some(true) {
+        let problem = "it is for TCP: UDP sockets that share a port take datagrams from each other";
+        return Err(Violation::new("reuse_address", problem));
+    }
+    Ok(Wish {
+        local: address::address("local", &request.local)?,
+        transport,
+        family: address::family("family", request.family)?,
+        reuse_address: request.reuse_address.unwrap_or(transport == Transport::Tcp),
+    })
 }
 
 /// What is to be looked up.

@@ -23,13 +23,13 @@ use crate::sys::process;
 
 /// An address that could not be had.
 #[derive(Debug, Clone, Copy)]
-struct Missed {
-    transport: Transport,
-    local: Claim,
+pub(super) struct Missed {
+    pub(super) transport: Transport,
+    pub(super) local: Claim,
     /// The address was free, and the connection to this one was not.
-    remote: Option<SocketAddr>,
+    pub(super) remote: Option<SocketAddr>,
     /// The number on this host of the socket that missed it.
-    cookie: u64,
+    pub(super) cookie: u64,
 }
 
 impl Sockets {
@@ -58,6 +58,11 @@ impl Sockets {
         error: &SocketError,
     ) -> Option<Box<Holder>> {
         let missed = session.find(&view.id).ok().and_then(|cell| missed(&cell, error))?;
+        self.holder_of(principal, missed).await
+    }
+
+    /// Who has an address that could not be had.
+    pub(super) async fn holder_of(&self, principal: &Principal, missed: Missed) -> Option<Box<Holder>> {
         let holder = match self.holder_here(principal, &missed) {
             Some(holder) => Some(holder),
             // Netlink and /proc are read by a thread that may wait. If it cannot be had, nobody is named.

@@ -42,6 +42,7 @@ mod tenure;
 mod transfer;
 mod udp;
 mod usage;
+mod vacancy;
 mod watch;
 mod write;
 
@@ -50,4 +51,5 @@ pub use link::{Arriving, Inflow, Leaving, Outflow, Outlet, link};
 pub use sockets::{Config, Sockets};
 pub use transfer::{Claim, not_opened};
 pub use usage::Refusals;
+pub use vacancy::{Vacancy, Wish};
 pub use watch::Watch;

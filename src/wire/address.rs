@@ -63,7 +63,8 @@ impl From<&Endpoint> for pb::Endpoint {
     }
 }
 
-pub(super) fn endpoint(endpoint: Option<&Endpoint>) -> Option<pb::Endpoint> {
+/// An endpoint, where there is one.
+pub fn endpoint(endpoint: Option<&Endpoint>) -> Option<pb::Endpoint> {
     endpoint.map(pb::Endpoint::from)
 }
 
@@ -78,7 +79,7 @@ pub(super) fn read_endpoint(sent: &pb::Endpoint) -> Option<Endpoint> {
 // === Address text ===
 
 /// An address with a port, as a request has it.
-pub(super) fn address(field: &str, text: &str) -> Result<AddressText, Violation> {
+pub fn address(field: &str, text: &str) -> Result<AddressText, Violation> {
     AddressText::parse_with_port(text).map_err(|problem| Violation { field: field.to_owned(), problem })
 }
 

@@ -43,6 +43,7 @@ scoped! {
     GetRoute GetRouteRequest;
     ParseAddress ParseAddressRequest;
     Resolve ResolveRequest;
+    CheckPort CheckPortRequest;
     GetKernelCounters GetKernelCountersRequest;
     CreateSession CreateSessionRequest;
     RenewSession RenewSessionRequest session_id;

@@ -74,6 +74,7 @@ impl AgentService for Other {
         get_route GetRouteRequest GetRouteResponse;
         parse_address ParseAddressRequest ParseAddressResponse;
         resolve ResolveRequest ResolveResponse;
+        check_port CheckPortRequest CheckPortResponse;
         get_kernel_counters GetKernelCountersRequest GetKernelCountersResponse;
     }
 }

@@ -11,6 +11,7 @@ mod agent_drain;
 mod agent_info;
 mod agent_leaks;
 mod agent_limits;
+mod agent_ports;
 mod agent_privilege;
 mod agent_quotas;
 mod agent_reflection;

@@ -58,6 +58,9 @@ const FIELDS: &[(&str, Takes)] = &[
     ("Call.start_delay", Time(0, YEAR)),
     ("Call.start_time", Moment),
     ("Call.timeout", Time(0, YEAR)),
+    ("CheckPortRequest.family", Value(None)),
+    ("CheckPortRequest.timeout", Time(0, YEAR)),
+    ("CheckPortRequest.transport", Value(None)),
     ("CloseSocketRequest.linger", Seconds(65_535)),
     ("CloseSocketRequest.socket_uid", Anything),
     ("ConnectRetry.attempts", Range(0, 1000)),
@@ -352,6 +355,10 @@ fn usual(message: &str) -> Vec<u8> {
         "SetSourceFilterRequest" => {
             let (group, mode) = ("239.77.9.9".into(), pb::FilterMode::Exclude.into());
             pb::SetSourceFilterRequest { socket_id, group, mode, ..Default::default() }.encode_to_vec()
+        }
+        "CheckPortRequest" => {
+            let local = ":9".to_owned();
+            pb::CheckPortRequest { local, ..Default::default() }.encode_to_vec()
         }
         "ResolveRequest" => {
             let query = Some(pb::resolve_request::Query::Port(7));

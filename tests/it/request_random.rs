@@ -418,7 +418,15 @@ impl Dice {
         let page_token = self.one(&["", "", "0", "1", "7", "18446744073709551615", "-1", "x"]).to_owned();
         let (page_size, after_event_seq) = (self.number(), self.maybe(Self::big));
         let request_id = self.one(&["one", "two", "three", "@1", "@5", "", "no name"]).to_owned();
-        match self.below(17) {
+        match self.below(18) {
+            17 => pb::CheckPortRequest {
+                local: self.address(),
+                transport: self.value(),
+                family: self.value(),
+                reuse_address: self.maybe(Self::flag),
+                timeout: self.maybe(Self::span),
+            }
+            .into(),
             0 => pb::GetAgentRequest {}.into(),
             1 => pb::ListInterfacesRequest { page_size, page_token }.into(),
             2 => pb::GetRouteRequest {

@@ -1786,6 +1786,163 @@ func (x *ResolveResponse) GetElapsed() *durationpb.Duration {
 	return nil
 }
 
+// What CheckPort takes.
+type CheckPortRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The local address, in the form of Endpoint, with a port from 1 on. Without a host: the lab address, or the wildcard address where the agent
+	// has none.
+	Local string `protobuf:"bytes,1,opt,name=local,proto3" json:"local,omitempty"`
+	// The transport. Absent: TCP.
+	Transport Transport `protobuf:"varint,2,opt,name=transport,proto3,enum=farsock.v1.Transport" json:"transport,omitempty"`
+	// The IP version, where `local` leaves that open. Absent: as CreateSocket would have it.
+	Family Family `protobuf:"varint,3,opt,name=family,proto3,enum=farsock.v1.Family" json:"family,omitempty"`
+	// Try it with SO_REUSEADDR, which passes over connections in TIME_WAIT. Absent: with it, as a listener of CreateSocket has it. For TCP
+	// alone: UDP sockets that share a port take datagrams from each other.
+	ReuseAddress *bool `protobuf:"varint,4,opt,name=reuse_address,json=reuseAddress,proto3,oneof" json:"reuse_address,omitempty"`
+	// How long to wait for a name. Absent: `defaults.wait_timeout` of GetAgent.
+	Timeout       *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckPortRequest) Reset() {
+	*x = CheckPortRequest{}
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckPortRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckPortRequest) ProtoMessage() {}
+
+func (x *CheckPortRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckPortRequest.ProtoReflect.Descriptor instead.
+func (*CheckPortRequest) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CheckPortRequest) GetLocal() string {
+	if x != nil {
+		return x.Local
+	}
+	return ""
+}
+
+func (x *CheckPortRequest) GetTransport() Transport {
+	if x != nil {
+		return x.Transport
+	}
+	return Transport_TRANSPORT_UNSPECIFIED
+}
+
+func (x *CheckPortRequest) GetFamily() Family {
+	if x != nil {
+		return x.Family
+	}
+	return Family_FAMILY_UNSPECIFIED
+}
+
+func (x *CheckPortRequest) GetReuseAddress() bool {
+	if x != nil && x.ReuseAddress != nil {
+		return *x.ReuseAddress
+	}
+	return false
+}
+
+func (x *CheckPortRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+// What CheckPort answers.
+type CheckPortResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It could be bound to.
+	Available bool `protobuf:"varint,1,opt,name=available,proto3" json:"available,omitempty"`
+	// What was tried. Absent when the name was not found.
+	Local *Endpoint `protobuf:"bytes,2,opt,name=local,proto3" json:"local,omitempty"`
+	// Why not: what bind(2) or the resolver said. Absent: it could.
+	Error *SocketError `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// The resolver did not answer in time.
+	TimedOut      bool `protobuf:"varint,4,opt,name=timed_out,json=timedOut,proto3" json:"timed_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckPortResponse) Reset() {
+	*x = CheckPortResponse{}
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckPortResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckPortResponse) ProtoMessage() {}
+
+func (x *CheckPortResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckPortResponse.ProtoReflect.Descriptor instead.
+func (*CheckPortResponse) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CheckPortResponse) GetAvailable() bool {
+	if x != nil {
+		return x.Available
+	}
+	return false
+}
+
+func (x *CheckPortResponse) GetLocal() *Endpoint {
+	if x != nil {
+		return x.Local
+	}
+	return nil
+}
+
+func (x *CheckPortResponse) GetError() *SocketError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *CheckPortResponse) GetTimedOut() bool {
+	if x != nil {
+		return x.TimedOut
+	}
+	return false
+}
+
 // What GetKernelCounters takes.
 type GetKernelCountersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1801,7 +1958,7 @@ type GetKernelCountersRequest struct {
 
 func (x *GetKernelCountersRequest) Reset() {
 	*x = GetKernelCountersRequest{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +1970,7 @@ func (x *GetKernelCountersRequest) String() string {
 func (*GetKernelCountersRequest) ProtoMessage() {}
 
 func (x *GetKernelCountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +1983,7 @@ func (x *GetKernelCountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKernelCountersRequest.ProtoReflect.Descriptor instead.
 func (*GetKernelCountersRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{19}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetKernelCountersRequest) GetNames() []string {
@@ -1863,7 +2020,7 @@ type KernelCounter struct {
 
 func (x *KernelCounter) Reset() {
 	*x = KernelCounter{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +2032,7 @@ func (x *KernelCounter) String() string {
 func (*KernelCounter) ProtoMessage() {}
 
 func (x *KernelCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +2045,7 @@ func (x *KernelCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KernelCounter.ProtoReflect.Descriptor instead.
 func (*KernelCounter) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{20}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *KernelCounter) GetName() string {
@@ -1920,7 +2077,7 @@ type GetKernelCountersResponse struct {
 
 func (x *GetKernelCountersResponse) Reset() {
 	*x = GetKernelCountersResponse{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[21]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2089,7 @@ func (x *GetKernelCountersResponse) String() string {
 func (*GetKernelCountersResponse) ProtoMessage() {}
 
 func (x *GetKernelCountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[21]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2102,7 @@ func (x *GetKernelCountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKernelCountersResponse.ProtoReflect.Descriptor instead.
 func (*GetKernelCountersResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{21}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetKernelCountersResponse) GetCounters() []*KernelCounter {
@@ -2119,7 +2276,19 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\x04port\x18\x04 \x01(\rR\x04port\x12-\n" +
 	"\x05error\x18\x05 \x01(\v2\x17.farsock.v1.SocketErrorR\x05error\x12\x1b\n" +
 	"\ttimed_out\x18\x06 \x01(\bR\btimedOut\x123\n" +
-	"\aelapsed\x18\a \x01(\v2\x19.google.protobuf.DurationR\aelapsed\"Z\n" +
+	"\aelapsed\x18\a \x01(\v2\x19.google.protobuf.DurationR\aelapsed\"\xfa\x01\n" +
+	"\x10CheckPortRequest\x12\x14\n" +
+	"\x05local\x18\x01 \x01(\tR\x05local\x123\n" +
+	"\ttransport\x18\x02 \x01(\x0e2\x15.farsock.v1.TransportR\ttransport\x12*\n" +
+	"\x06family\x18\x03 \x01(\x0e2\x12.farsock.v1.FamilyR\x06family\x12(\n" +
+	"\rreuse_address\x18\x04 \x01(\bH\x00R\freuseAddress\x88\x01\x01\x123\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeoutB\x10\n" +
+	"\x0e_reuse_address\"\xa9\x01\n" +
+	"\x11CheckPortResponse\x12\x1c\n" +
+	"\tavailable\x18\x01 \x01(\bR\tavailable\x12*\n" +
+	"\x05local\x18\x02 \x01(\v2\x14.farsock.v1.EndpointR\x05local\x12-\n" +
+	"\x05error\x18\x03 \x01(\v2\x17.farsock.v1.SocketErrorR\x05error\x12\x1b\n" +
+	"\ttimed_out\x18\x04 \x01(\bR\btimedOut\"Z\n" +
 	"\x18GetKernelCountersRequest\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\x12\x12\n" +
 	"\x04mark\x18\x02 \x01(\tR\x04mark\x12\x14\n" +
@@ -2131,14 +2300,15 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\bcounters\x18\x01 \x03(\v2\x19.farsock.v1.KernelCounterR\bcounters\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x128\n" +
 	"\n" +
-	"since_mark\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tsinceMark2\xb5\x04\n" +
+	"since_mark\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tsinceMark2\xff\x04\n" +
 	"\fAgentService\x12E\n" +
 	"\bGetAgent\x12\x1b.farsock.v1.GetAgentRequest\x1a\x1c.farsock.v1.GetAgentResponse\x12E\n" +
 	"\bGetClock\x12\x1b.farsock.v1.GetClockRequest\x1a\x1c.farsock.v1.GetClockResponse\x12W\n" +
 	"\x0eListInterfaces\x12!.farsock.v1.ListInterfacesRequest\x1a\".farsock.v1.ListInterfacesResponse\x12E\n" +
 	"\bGetRoute\x12\x1b.farsock.v1.GetRouteRequest\x1a\x1c.farsock.v1.GetRouteResponse\x12Q\n" +
 	"\fParseAddress\x12\x1f.farsock.v1.ParseAddressRequest\x1a .farsock.v1.ParseAddressResponse\x12B\n" +
-	"\aResolve\x12\x1a.farsock.v1.ResolveRequest\x1a\x1b.farsock.v1.ResolveResponse\x12`\n" +
+	"\aResolve\x12\x1a.farsock.v1.ResolveRequest\x1a\x1b.farsock.v1.ResolveResponse\x12H\n" +
+	"\tCheckPort\x12\x1c.farsock.v1.CheckPortRequest\x1a\x1d.farsock.v1.CheckPortResponse\x12`\n" +
 	"\x11GetKernelCounters\x12$.farsock.v1.GetKernelCountersRequest\x1a%.farsock.v1.GetKernelCountersResponseB\x9d\x01\n" +
 	"\x0ecom.farsock.v1B\x11AgentServiceProtoP\x01Z/github.com/farsock/farsock/clients/go/farsockpb\xa2\x02\x03FXX\xaa\x02\n" +
 	"Farsock.V1\xca\x02\n" +
@@ -2156,7 +2326,7 @@ func file_farsock_v1_agent_service_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_agent_service_proto_rawDescData
 }
 
-var file_farsock_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_farsock_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_farsock_v1_agent_service_proto_goTypes = []any{
 	(*GetAgentRequest)(nil),           // 0: farsock.v1.GetAgentRequest
 	(*GetAgentResponse)(nil),          // 1: farsock.v1.GetAgentResponse
@@ -2177,67 +2347,77 @@ var file_farsock_v1_agent_service_proto_goTypes = []any{
 	(*ParseAddressResponse)(nil),      // 16: farsock.v1.ParseAddressResponse
 	(*ResolveRequest)(nil),            // 17: farsock.v1.ResolveRequest
 	(*ResolveResponse)(nil),           // 18: farsock.v1.ResolveResponse
-	(*GetKernelCountersRequest)(nil),  // 19: farsock.v1.GetKernelCountersRequest
-	(*KernelCounter)(nil),             // 20: farsock.v1.KernelCounter
-	(*GetKernelCountersResponse)(nil), // 21: farsock.v1.GetKernelCountersResponse
-	(*OptionSpec)(nil),                // 22: farsock.v1.OptionSpec
-	(*timestamppb.Timestamp)(nil),     // 23: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 24: google.protobuf.Duration
-	(Family)(0),                       // 25: farsock.v1.Family
-	(*SocketError)(nil),               // 26: farsock.v1.SocketError
-	(Transport)(0),                    // 27: farsock.v1.Transport
+	(*CheckPortRequest)(nil),          // 19: farsock.v1.CheckPortRequest
+	(*CheckPortResponse)(nil),         // 20: farsock.v1.CheckPortResponse
+	(*GetKernelCountersRequest)(nil),  // 21: farsock.v1.GetKernelCountersRequest
+	(*KernelCounter)(nil),             // 22: farsock.v1.KernelCounter
+	(*GetKernelCountersResponse)(nil), // 23: farsock.v1.GetKernelCountersResponse
+	(*OptionSpec)(nil),                // 24: farsock.v1.OptionSpec
+	(*timestamppb.Timestamp)(nil),     // 25: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 26: google.protobuf.Duration
+	(Family)(0),                       // 27: farsock.v1.Family
+	(*SocketError)(nil),               // 28: farsock.v1.SocketError
+	(Transport)(0),                    // 29: farsock.v1.Transport
+	(*Endpoint)(nil),                  // 30: farsock.v1.Endpoint
 }
 var file_farsock_v1_agent_service_proto_depIdxs = []int32{
 	2,  // 0: farsock.v1.GetAgentResponse.agent:type_name -> farsock.v1.Agent
 	4,  // 1: farsock.v1.Agent.limits:type_name -> farsock.v1.Limits
 	5,  // 2: farsock.v1.Agent.defaults:type_name -> farsock.v1.Defaults
-	22, // 3: farsock.v1.Agent.options:type_name -> farsock.v1.OptionSpec
-	23, // 4: farsock.v1.Agent.start_time:type_name -> google.protobuf.Timestamp
+	24, // 3: farsock.v1.Agent.options:type_name -> farsock.v1.OptionSpec
+	25, // 4: farsock.v1.Agent.start_time:type_name -> google.protobuf.Timestamp
 	3,  // 5: farsock.v1.Agent.usage:type_name -> farsock.v1.LimitUsage
-	24, // 6: farsock.v1.Defaults.connect_timeout:type_name -> google.protobuf.Duration
-	24, // 7: farsock.v1.Defaults.wait_timeout:type_name -> google.protobuf.Duration
-	24, // 8: farsock.v1.Defaults.start_tolerance:type_name -> google.protobuf.Duration
-	24, // 9: farsock.v1.Defaults.heartbeat_interval:type_name -> google.protobuf.Duration
-	24, // 10: farsock.v1.Defaults.lease_ttl:type_name -> google.protobuf.Duration
-	24, // 11: farsock.v1.Defaults.expired_log:type_name -> google.protobuf.Duration
-	24, // 12: farsock.v1.Defaults.default_session_idle:type_name -> google.protobuf.Duration
-	23, // 13: farsock.v1.GetClockResponse.receive_time:type_name -> google.protobuf.Timestamp
-	23, // 14: farsock.v1.GetClockResponse.transmit_time:type_name -> google.protobuf.Timestamp
-	23, // 15: farsock.v1.GetClockResponse.system_time:type_name -> google.protobuf.Timestamp
-	24, // 16: farsock.v1.GetClockResponse.since_boot:type_name -> google.protobuf.Duration
+	26, // 6: farsock.v1.Defaults.connect_timeout:type_name -> google.protobuf.Duration
+	26, // 7: farsock.v1.Defaults.wait_timeout:type_name -> google.protobuf.Duration
+	26, // 8: farsock.v1.Defaults.start_tolerance:type_name -> google.protobuf.Duration
+	26, // 9: farsock.v1.Defaults.heartbeat_interval:type_name -> google.protobuf.Duration
+	26, // 10: farsock.v1.Defaults.lease_ttl:type_name -> google.protobuf.Duration
+	26, // 11: farsock.v1.Defaults.expired_log:type_name -> google.protobuf.Duration
+	26, // 12: farsock.v1.Defaults.default_session_idle:type_name -> google.protobuf.Duration
+	25, // 13: farsock.v1.GetClockResponse.receive_time:type_name -> google.protobuf.Timestamp
+	25, // 14: farsock.v1.GetClockResponse.transmit_time:type_name -> google.protobuf.Timestamp
+	25, // 15: farsock.v1.GetClockResponse.system_time:type_name -> google.protobuf.Timestamp
+	26, // 16: farsock.v1.GetClockResponse.since_boot:type_name -> google.protobuf.Duration
 	9,  // 17: farsock.v1.Interface.addresses:type_name -> farsock.v1.InterfaceAddress
-	25, // 18: farsock.v1.InterfaceAddress.family:type_name -> farsock.v1.Family
+	27, // 18: farsock.v1.InterfaceAddress.family:type_name -> farsock.v1.Family
 	8,  // 19: farsock.v1.ListInterfacesResponse.interfaces:type_name -> farsock.v1.Interface
 	13, // 20: farsock.v1.GetRouteResponse.route:type_name -> farsock.v1.Route
-	26, // 21: farsock.v1.GetRouteResponse.error:type_name -> farsock.v1.SocketError
-	25, // 22: farsock.v1.ParseAddressResponse.family:type_name -> farsock.v1.Family
-	27, // 23: farsock.v1.ResolveRequest.transport:type_name -> farsock.v1.Transport
-	25, // 24: farsock.v1.ResolveRequest.family:type_name -> farsock.v1.Family
-	24, // 25: farsock.v1.ResolveRequest.timeout:type_name -> google.protobuf.Duration
-	26, // 26: farsock.v1.ResolveResponse.error:type_name -> farsock.v1.SocketError
-	24, // 27: farsock.v1.ResolveResponse.elapsed:type_name -> google.protobuf.Duration
-	20, // 28: farsock.v1.GetKernelCountersResponse.counters:type_name -> farsock.v1.KernelCounter
-	23, // 29: farsock.v1.GetKernelCountersResponse.time:type_name -> google.protobuf.Timestamp
-	24, // 30: farsock.v1.GetKernelCountersResponse.since_mark:type_name -> google.protobuf.Duration
-	0,  // 31: farsock.v1.AgentService.GetAgent:input_type -> farsock.v1.GetAgentRequest
-	6,  // 32: farsock.v1.AgentService.GetClock:input_type -> farsock.v1.GetClockRequest
-	10, // 33: farsock.v1.AgentService.ListInterfaces:input_type -> farsock.v1.ListInterfacesRequest
-	12, // 34: farsock.v1.AgentService.GetRoute:input_type -> farsock.v1.GetRouteRequest
-	15, // 35: farsock.v1.AgentService.ParseAddress:input_type -> farsock.v1.ParseAddressRequest
-	17, // 36: farsock.v1.AgentService.Resolve:input_type -> farsock.v1.ResolveRequest
-	19, // 37: farsock.v1.AgentService.GetKernelCounters:input_type -> farsock.v1.GetKernelCountersRequest
-	1,  // 38: farsock.v1.AgentService.GetAgent:output_type -> farsock.v1.GetAgentResponse
-	7,  // 39: farsock.v1.AgentService.GetClock:output_type -> farsock.v1.GetClockResponse
-	11, // 40: farsock.v1.AgentService.ListInterfaces:output_type -> farsock.v1.ListInterfacesResponse
-	14, // 41: farsock.v1.AgentService.GetRoute:output_type -> farsock.v1.GetRouteResponse
-	16, // 42: farsock.v1.AgentService.ParseAddress:output_type -> farsock.v1.ParseAddressResponse
-	18, // 43: farsock.v1.AgentService.Resolve:output_type -> farsock.v1.ResolveResponse
-	21, // 44: farsock.v1.AgentService.GetKernelCounters:output_type -> farsock.v1.GetKernelCountersResponse
-	38, // [38:45] is the sub-list for method output_type
-	31, // [31:38] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	28, // 21: farsock.v1.GetRouteResponse.error:type_name -> farsock.v1.SocketError
+	27, // 22: farsock.v1.ParseAddressResponse.family:type_name -> farsock.v1.Family
+	29, // 23: farsock.v1.ResolveRequest.transport:type_name -> farsock.v1.Transport
+	27, // 24: farsock.v1.ResolveRequest.family:type_name -> farsock.v1.Family
+	26, // 25: farsock.v1.ResolveRequest.timeout:type_name -> google.protobuf.Duration
+	28, // 26: farsock.v1.ResolveResponse.error:type_name -> farsock.v1.SocketError
+	26, // 27: farsock.v1.ResolveResponse.elapsed:type_name -> google.protobuf.Duration
+	29, // 28: farsock.v1.CheckPortRequest.transport:type_name -> farsock.v1.Transport
+	27, // 29: farsock.v1.CheckPortRequest.family:type_name -> farsock.v1.Family
+	26, // 30: farsock.v1.CheckPortRequest.timeout:type_name -> google.protobuf.Duration
+	30, // 31: farsock.v1.CheckPortResponse.local:type_name -> farsock.v1.Endpoint
+	28, // 32: farsock.v1.CheckPortResponse.error:type_name -> farsock.v1.SocketError
+	22, // 33: farsock.v1.GetKernelCountersResponse.counters:type_name -> farsock.v1.KernelCounter
+	25, // 34: farsock.v1.GetKernelCountersResponse.time:type_name -> google.protobuf.Timestamp
+	26, // 35: farsock.v1.GetKernelCountersResponse.since_mark:type_name -> google.protobuf.Duration
+	0,  // 36: farsock.v1.AgentService.GetAgent:input_type -> farsock.v1.GetAgentRequest
+	6,  // 37: farsock.v1.AgentService.GetClock:input_type -> farsock.v1.GetClockRequest
+	10, // 38: farsock.v1.AgentService.ListInterfaces:input_type -> farsock.v1.ListInterfacesRequest
+	12, // 39: farsock.v1.AgentService.GetRoute:input_type -> farsock.v1.GetRouteRequest
+	15, // 40: farsock.v1.AgentService.ParseAddress:input_type -> farsock.v1.ParseAddressRequest
+	17, // 41: farsock.v1.AgentService.Resolve:input_type -> farsock.v1.ResolveRequest
+	19, // 42: farsock.v1.AgentService.CheckPort:input_type -> farsock.v1.CheckPortRequest
+	21, // 43: farsock.v1.AgentService.GetKernelCounters:input_type -> farsock.v1.GetKernelCountersRequest
+	1,  // 44: farsock.v1.AgentService.GetAgent:output_type -> farsock.v1.GetAgentResponse
+	7,  // 45: farsock.v1.AgentService.GetClock:output_type -> farsock.v1.GetClockResponse
+	11, // 46: farsock.v1.AgentService.ListInterfaces:output_type -> farsock.v1.ListInterfacesResponse
+	14, // 47: farsock.v1.AgentService.GetRoute:output_type -> farsock.v1.GetRouteResponse
+	16, // 48: farsock.v1.AgentService.ParseAddress:output_type -> farsock.v1.ParseAddressResponse
+	18, // 49: farsock.v1.AgentService.Resolve:output_type -> farsock.v1.ResolveResponse
+	20, // 50: farsock.v1.AgentService.CheckPort:output_type -> farsock.v1.CheckPortResponse
+	23, // 51: farsock.v1.AgentService.GetKernelCounters:output_type -> farsock.v1.GetKernelCountersResponse
+	44, // [44:52] is the sub-list for method output_type
+	36, // [36:44] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_agent_service_proto_init() }
@@ -2254,13 +2434,14 @@ func file_farsock_v1_agent_service_proto_init() {
 		(*ResolveRequest_Service)(nil),
 		(*ResolveRequest_Port)(nil),
 	}
+	file_farsock_v1_agent_service_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_agent_service_proto_rawDesc), len(file_farsock_v1_agent_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

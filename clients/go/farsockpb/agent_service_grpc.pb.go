@@ -25,6 +25,7 @@ const (
 	AgentService_GetRoute_FullMethodName          = "/farsock.v1.AgentService/GetRoute"
 	AgentService_ParseAddress_FullMethodName      = "/farsock.v1.AgentService/ParseAddress"
 	AgentService_Resolve_FullMethodName           = "/farsock.v1.AgentService/Resolve"
+	AgentService_CheckPort_FullMethodName         = "/farsock.v1.AgentService/CheckPort"
 	AgentService_GetKernelCounters_FullMethodName = "/farsock.v1.AgentService/GetKernelCounters"
 )
 
@@ -52,6 +53,15 @@ type AgentServiceClient interface {
 	//
 	// Typical errors, in `error`: EAI_NONAME no such name; EAI_AGAIN the resolver does not answer, try again; EAI_SERVICE no such service.
 	Resolve(ctx context.Context, in *ResolveRequest, opts ...grpc.CallOption) (*ResolveResponse, error)
+	// Whether a port can be had now, and who has it if not. bind(2), tried by a socket that is closed at once: it never listens, and nothing of it
+	// stays. Whoever wants the same port in that moment meets it; and what is free now may be taken by the time it is bound.
+	//
+	//	a CheckPort '{"local":"0.0.0.0:8888"}'
+	//
+	// Typical errors: PERMISSION_DENIED (POLICY_DENIED) the agent's policy does not let the caller bind there. In `error`: EADDRINUSE it is
+	// taken, and `holder` says by whom; EADDRNOTAVAIL the address is not of this host; EACCES the port is below 1024 and the agent lacks
+	// CAP_NET_BIND_SERVICE; EAI_NONAME no such host.
+	CheckPort(ctx context.Context, in *CheckPortRequest, opts ...grpc.CallOption) (*CheckPortResponse, error)
 	// The kernel's network counters by the names of nstat(8), all of them or the difference to an earlier reading:
 	//
 	//	a GetKernelCounters '{"mark":"before"}'
@@ -129,6 +139,16 @@ func (c *agentServiceClient) Resolve(ctx context.Context, in *ResolveRequest, op
 	return out, nil
 }
 
+func (c *agentServiceClient) CheckPort(ctx context.Context, in *CheckPortRequest, opts ...grpc.CallOption) (*CheckPortResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckPortResponse)
+	err := c.cc.Invoke(ctx, AgentService_CheckPort_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentServiceClient) GetKernelCounters(ctx context.Context, in *GetKernelCountersRequest, opts ...grpc.CallOption) (*GetKernelCountersResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetKernelCountersResponse)
@@ -163,6 +183,15 @@ type AgentServiceServer interface {
 	//
 	// Typical errors, in `error`: EAI_NONAME no such name; EAI_AGAIN the resolver does not answer, try again; EAI_SERVICE no such service.
 	Resolve(context.Context, *ResolveRequest) (*ResolveResponse, error)
+	// Whether a port can be had now, and who has it if not. bind(2), tried by a socket that is closed at once: it never listens, and nothing of it
+	// stays. Whoever wants the same port in that moment meets it; and what is free now may be taken by the time it is bound.
+	//
+	//	a CheckPort '{"local":"0.0.0.0:8888"}'
+	//
+	// Typical errors: PERMISSION_DENIED (POLICY_DENIED) the agent's policy does not let the caller bind there. In `error`: EADDRINUSE it is
+	// taken, and `holder` says by whom; EADDRNOTAVAIL the address is not of this host; EACCES the port is below 1024 and the agent lacks
+	// CAP_NET_BIND_SERVICE; EAI_NONAME no such host.
+	CheckPort(context.Context, *CheckPortRequest) (*CheckPortResponse, error)
 	// The kernel's network counters by the names of nstat(8), all of them or the difference to an earlier reading:
 	//
 	//	a GetKernelCounters '{"mark":"before"}'
@@ -197,6 +226,9 @@ func (UnimplementedAgentServiceServer) ParseAddress(context.Context, *ParseAddre
 }
 func (UnimplementedAgentServiceServer) Resolve(context.Context, *ResolveRequest) (*ResolveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resolve not implemented")
+}
+func (UnimplementedAgentServiceServer) CheckPort(context.Context, *CheckPortRequest) (*CheckPortResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckPort not implemented")
 }
 func (UnimplementedAgentServiceServer) GetKernelCounters(context.Context, *GetKernelCountersRequest) (*GetKernelCountersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetKernelCounters not implemented")
@@ -330,6 +362,24 @@ func _AgentService_Resolve_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_CheckPort_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckPortRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).CheckPort(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_CheckPort_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).CheckPort(ctx, req.(*CheckPortRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AgentService_GetKernelCounters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetKernelCountersRequest)
 	if err := dec(in); err != nil {
@@ -378,6 +428,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Resolve",
 			Handler:    _AgentService_Resolve_Handler,
+		},
+		{
+			MethodName: "CheckPort",
+			Handler:    _AgentService_CheckPort_Handler,
 		},
 		{
 			MethodName: "GetKernelCounters",

@@ -46,6 +46,7 @@ rpcs! {
         GetRoute Resolve,
         ParseAddress Look,
         Resolve Resolve,
+        CheckPort Use,
         GetKernelCounters Look,
     }
     SessionService {

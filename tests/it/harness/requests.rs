@@ -48,6 +48,7 @@ requests! {
     GetRouteRequest => agent.get_route,
     ParseAddressRequest => agent.parse_address,
     ResolveRequest => agent.resolve,
+    CheckPortRequest => agent.check_port,
     GetKernelCountersRequest => agent.get_kernel_counters,
     CreateSessionRequest => sessions.create_session,
     RenewSessionRequest => sessions.renew_session,

@@ -889,6 +889,90 @@ class ResolveResponse(_message.Message):
 Global___ResolveResponse: _TypeAlias = ResolveResponse  # noqa: Y015
 
 @_typing.final
+class CheckPortRequest(_message.Message):
+    """What CheckPort takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCAL_FIELD_NUMBER: _builtins.int
+    TRANSPORT_FIELD_NUMBER: _builtins.int
+    FAMILY_FIELD_NUMBER: _builtins.int
+    REUSE_ADDRESS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    local: _builtins.str
+    """The local address, in the form of Endpoint, with a port from 1 on. Without a host: the lab address, or the wildcard address where the agent
+    has none.
+    """
+    transport: _address_pb2.Transport.ValueType
+    """The transport. Absent: TCP."""
+    family: _address_pb2.Family.ValueType
+    """The IP version, where `local` leaves that open. Absent: as CreateSocket would have it."""
+    reuse_address: _builtins.bool
+    """Try it with SO_REUSEADDR, which passes over connections in TIME_WAIT. Absent: with it, as a listener of CreateSocket has it. For TCP
+    alone: UDP sockets that share a port take datagrams from each other.
+    """
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long to wait for a name. Absent: `defaults.wait_timeout` of GetAgent."""
+
+    def __init__(
+        self,
+        *,
+        local: _builtins.str = ...,
+        transport: _address_pb2.Transport.ValueType = ...,
+        family: _address_pb2.Family.ValueType = ...,
+        reuse_address: _builtins.bool | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reuse_address", b"_reuse_address", "reuse_address", b"reuse_address", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reuse_address", b"_reuse_address", "family", b"family", "local", b"local", "reuse_address", b"reuse_address", "timeout", b"timeout", "transport", b"transport"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reuse_address: _TypeAlias = _typing.Literal["reuse_address"]  # noqa: Y015
+    _WhichOneofArgType__reuse_address: _TypeAlias = _typing.Literal["_reuse_address", b"_reuse_address"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reuse_address) -> _WhichOneofReturnType__reuse_address | None: ...
+
+Global___CheckPortRequest: _TypeAlias = CheckPortRequest  # noqa: Y015
+
+@_typing.final
+class CheckPortResponse(_message.Message):
+    """What CheckPort answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    LOCAL_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    TIMED_OUT_FIELD_NUMBER: _builtins.int
+    available: _builtins.bool
+    """It could be bound to."""
+    timed_out: _builtins.bool
+    """The resolver did not answer in time."""
+    @_builtins.property
+    def local(self) -> _address_pb2.Endpoint:
+        """What was tried. Absent when the name was not found."""
+
+    @_builtins.property
+    def error(self) -> _call_pb2.SocketError:
+        """Why not: what bind(2) or the resolver said. Absent: it could."""
+
+    def __init__(
+        self,
+        *,
+        available: _builtins.bool = ...,
+        local: _address_pb2.Endpoint | None = ...,
+        error: _call_pb2.SocketError | None = ...,
+        timed_out: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "local", b"local"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "error", b"error", "local", b"local", "timed_out", b"timed_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckPortResponse: _TypeAlias = CheckPortResponse  # noqa: Y015
+
+@_typing.final
 class GetKernelCountersRequest(_message.Message):
     """What GetKernelCounters takes."""
 

@@ -65,6 +65,11 @@ class AgentServiceStub(object):
                 request_serializer=farsock_dot_v1_dot_agent__service__pb2.ResolveRequest.SerializeToString,
                 response_deserializer=farsock_dot_v1_dot_agent__service__pb2.ResolveResponse.FromString,
                 _registered_method=True)
+        self.CheckPort = channel.unary_unary(
+                '/farsock.v1.AgentService/CheckPort',
+                request_serializer=farsock_dot_v1_dot_agent__service__pb2.CheckPortRequest.SerializeToString,
+                response_deserializer=farsock_dot_v1_dot_agent__service__pb2.CheckPortResponse.FromString,
+                _registered_method=True)
         self.GetKernelCounters = channel.unary_unary(
                 '/farsock.v1.AgentService/GetKernelCounters',
                 request_serializer=farsock_dot_v1_dot_agent__service__pb2.GetKernelCountersRequest.SerializeToString,
@@ -124,6 +129,20 @@ class AgentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckPort(self, request, context):
+        """Whether a port can be had now, and who has it if not. bind(2), tried by a socket that is closed at once: it never listens, and nothing of it
+        stays. Whoever wants the same port in that moment meets it; and what is free now may be taken by the time it is bound.
+
+        a CheckPort '{"local":"0.0.0.0:8888"}'
+
+        Typical errors: PERMISSION_DENIED (POLICY_DENIED) the agent's policy does not let the caller bind there. In `error`: EADDRINUSE it is
+        taken, and `holder` says by whom; EADDRNOTAVAIL the address is not of this host; EACCES the port is below 1024 and the agent lacks
+        CAP_NET_BIND_SERVICE; EAI_NONAME no such host.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetKernelCounters(self, request, context):
         """The kernel's network counters by the names of nstat(8), all of them or the difference to an earlier reading:
 
@@ -168,6 +187,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.Resolve,
                     request_deserializer=farsock_dot_v1_dot_agent__service__pb2.ResolveRequest.FromString,
                     response_serializer=farsock_dot_v1_dot_agent__service__pb2.ResolveResponse.SerializeToString,
+            ),
+            'CheckPort': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckPort,
+                    request_deserializer=farsock_dot_v1_dot_agent__service__pb2.CheckPortRequest.FromString,
+                    response_serializer=farsock_dot_v1_dot_agent__service__pb2.CheckPortResponse.SerializeToString,
             ),
             'GetKernelCounters': grpc.unary_unary_rpc_method_handler(
                     servicer.GetKernelCounters,
@@ -338,6 +362,33 @@ class AgentService(object):
             '/farsock.v1.AgentService/Resolve',
             farsock_dot_v1_dot_agent__service__pb2.ResolveRequest.SerializeToString,
             farsock_dot_v1_dot_agent__service__pb2.ResolveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckPort(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farsock.v1.AgentService/CheckPort',
+            farsock_dot_v1_dot_agent__service__pb2.CheckPortRequest.SerializeToString,
+            farsock_dot_v1_dot_agent__service__pb2.CheckPortResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,16 @@ class AgentServiceStub:
 
     Typical errors, in `error`: EAI_NONAME no such name; EAI_AGAIN the resolver does not answer, try again; EAI_SERVICE no such service.
     """
+    CheckPort: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CheckPortRequest, _agent_service_pb2.CheckPortResponse]
+    """Whether a port can be had now, and who has it if not. bind(2), tried by a socket that is closed at once: it never listens, and nothing of it
+    stays. Whoever wants the same port in that moment meets it; and what is free now may be taken by the time it is bound.
+
+        a CheckPort '{"local":"0.0.0.0:8888"}'
+
+    Typical errors: PERMISSION_DENIED (POLICY_DENIED) the agent's policy does not let the caller bind there. In `error`: EADDRINUSE it is
+    taken, and `holder` says by whom; EADDRNOTAVAIL the address is not of this host; EACCES the port is below 1024 and the agent lacks
+    CAP_NET_BIND_SERVICE; EAI_NONAME no such host.
+    """
     GetKernelCounters: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetKernelCountersRequest, _agent_service_pb2.GetKernelCountersResponse]
     """The kernel's network counters by the names of nstat(8), all of them or the difference to an earlier reading:
 
@@ -90,6 +100,16 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Look up a host name, an address, a service or a port, as the agent's host sees them. getaddrinfo(3), getnameinfo(3).
 
     Typical errors, in `error`: EAI_NONAME no such name; EAI_AGAIN the resolver does not answer, try again; EAI_SERVICE no such service.
+    """
+    CheckPort: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CheckPortRequest, _agent_service_pb2.CheckPortResponse]  # type: ignore[assignment]
+    """Whether a port can be had now, and who has it if not. bind(2), tried by a socket that is closed at once: it never listens, and nothing of it
+    stays. Whoever wants the same port in that moment meets it; and what is free now may be taken by the time it is bound.
+
+        a CheckPort '{"local":"0.0.0.0:8888"}'
+
+    Typical errors: PERMISSION_DENIED (POLICY_DENIED) the agent's policy does not let the caller bind there. In `error`: EADDRINUSE it is
+    taken, and `holder` says by whom; EADDRNOTAVAIL the address is not of this host; EACCES the port is below 1024 and the agent lacks
+    CAP_NET_BIND_SERVICE; EAI_NONAME no such host.
     """
     GetKernelCounters: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetKernelCountersRequest, _agent_service_pb2.GetKernelCountersResponse]  # type: ignore[assignment]
     """The kernel's network counters by the names of nstat(8), all of them or the difference to an earlier reading:
@@ -159,6 +179,22 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Look up a host name, an address, a service or a port, as the agent's host sees them. getaddrinfo(3), getnameinfo(3).
 
         Typical errors, in `error`: EAI_NONAME no such name; EAI_AGAIN the resolver does not answer, try again; EAI_SERVICE no such service.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckPort(
+        self,
+        request: _agent_service_pb2.CheckPortRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.CheckPortResponse, _abc.Awaitable[_agent_service_pb2.CheckPortResponse]]:
+        """Whether a port can be had now, and who has it if not. bind(2), tried by a socket that is closed at once: it never listens, and nothing of it
+        stays. Whoever wants the same port in that moment meets it; and what is free now may be taken by the time it is bound.
+
+            a CheckPort '{"local":"0.0.0.0:8888"}'
+
+        Typical errors: PERMISSION_DENIED (POLICY_DENIED) the agent's policy does not let the caller bind there. In `error`: EADDRINUSE it is
+        taken, and `holder` says by whom; EADDRNOTAVAIL the address is not of this host; EACCES the port is below 1024 and the agent lacks
+        CAP_NET_BIND_SERVICE; EAI_NONAME no such host.
         """
 
     @_abc_1.abstractmethod
