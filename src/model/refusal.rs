@@ -128,6 +128,15 @@ pub enum Refusal {
     },
     /// The agent's policy does not let the caller do it.
     PolicyDenied(Box<Denied>),
+    /// It does not let the caller go on with it: another policy than the one that it began under.
+    PolicyDeniedMidway {
+        /// What it does not allow.
+        denied: Box<Denied>,
+        /// Datagrams that were sent before.
+        datagrams: u32,
+        /// How many bytes they had.
+        bytes: u32,
+    },
     /// A limit is reached.
     QuotaExceeded(Quota),
     /// Lab sockets have all descriptors that they may have.
@@ -264,7 +273,7 @@ impl Refusal {
             Self::WrongDirection { .. } => "WRONG_DIRECTION",
             Self::WrongState { .. } => "WRONG_STATE",
             Self::AddressDenied { .. } => "ADDRESS_DENIED",
-            Self::PolicyDenied(_) => "POLICY_DENIED",
+            Self::PolicyDenied(_) | Self::PolicyDeniedMidway { .. } => "POLICY_DENIED",
             Self::QuotaExceeded(_)
             | Self::OutOfDescriptors { .. }
             | Self::PendingWritesFull { .. }
@@ -337,6 +346,9 @@ impl fmt::Display for Refusal {
                 write!(f, "{socket} has no connections with {address}, by `deny` or `allow` of its creation")
             }
             Self::PolicyDenied(denied) => denied.fmt(f),
+            Self::PolicyDeniedMidway { denied, datagrams, bytes } => {
+                write!(f, "{denied}; datagrams sent before: {datagrams}, of {bytes} bytes")
+            }
             Self::QuotaExceeded(Quota { limit, value }) => {
                 let name = limit.trim_start_matches("limits.");
                 write!(

@@ -12,6 +12,7 @@ use crate::model::delivery::DeliveryMode;
 use crate::model::errno::Errno;
 use crate::model::event::{Datagram, Event};
 use crate::model::operation::{Operation, Taken};
+use crate::model::refusal::Refusal;
 use crate::socket::buffer::with_burst;
 use crate::socket::command::{Brought, Ending, ReadyDatagram, Ticket};
 use crate::socket::driver::{BYTES_PER_TURN, CALLS_PER_ROUND, Driver, Flow, PendingReceive, Role};
@@ -74,15 +75,29 @@ impl PendingSend {
     }
 
     fn brought(&self) -> Brought {
-        Brought::Sent {
-            datagrams: u32::try_from(self.sent).unwrap_or(u32::MAX),
-            bytes: u32::try_from(self.bytes).unwrap_or(u32::MAX),
-        }
+        let (datagrams, bytes) = self.counts();
+        Brought::Sent { datagrams, bytes }
+    }
+
+    /// How many datagrams were sent, and how many bytes they had.
+    fn counts(&self) -> (u32, u32) {
+        (u32::try_from(self.sent).unwrap_or(u32::MAX), u32::try_from(self.bytes).unwrap_or(u32::MAX))
     }
 
     fn finish(self, ending: Ending) {
         let brought = self.brought();
         self.ticket.finish(ending, brought);
+    }
+
+    /// Answers that the rest may not go, and how much has.
+    fn refuse(self, refusal: Refusal) {
+        let refusal = match (refusal, self.counts()) {
+            (Refusal::PolicyDenied(denied), (datagrams @ 1.., bytes)) => {
+                Refusal::PolicyDeniedMidway { denied, datagrams, bytes }
+            }
+            (refusal, _) => refusal,
+        };
+        self.ticket.refuse(refusal);
     }
 }
 
@@ -125,7 +140,7 @@ impl Driver {
                     return Flow::Enough;
                 }
                 // Another policy than the one that it came in under.
-                Err(Hindrance::Denied(refusal)) => send.ticket.refuse(refusal),
+                Err(Hindrance::Denied(refusal)) => send.refuse(refusal),
                 Err(Hindrance::Errno(errno)) if errno.would_block() => {
                     self.sends.push_front(send);
                     return Flow::Drained;

@@ -119,7 +119,9 @@ const fn code(refusal: &Refusal) -> Code {
         | Refusal::PendingWritesFull { .. }
         | Refusal::MessageTooLong { .. }
         | Refusal::LogFull { .. } => Code::ResourceExhausted,
-        Refusal::PolicyDenied(_) | Refusal::RoleDenied { .. } => Code::PermissionDenied,
+        Refusal::PolicyDenied(_) | Refusal::PolicyDeniedMidway { .. } | Refusal::RoleDenied { .. } => {
+            Code::PermissionDenied
+        }
         Refusal::OffsetMismatch { .. } => Code::Aborted,
         Refusal::FutureEvent { .. } => Code::OutOfRange,
         Refusal::Unauthenticated(_) => Code::Unauthenticated,
@@ -142,6 +144,10 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         | Refusal::WrongState { socket, .. } => vec![("socketId", socket.to_string())],
         Refusal::AddressDenied { address, .. } => vec![("address", address.to_string())],
         Refusal::PolicyDenied(denied) => policy_metadata(denied),
+        Refusal::PolicyDeniedMidway { denied, datagrams, bytes } => {
+            let sent = [("datagramsSent", datagrams.to_string()), ("bytesSent", bytes.to_string())];
+            policy_metadata(denied).into_iter().chain(sent).collect()
+        }
         Refusal::SessionNotFound(id) | Refusal::SessionExists(id) | Refusal::LeaseExpired(id) => {
             vec![("sessionId", id.to_string())]
         }

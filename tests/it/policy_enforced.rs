@@ -501,3 +501,44 @@ async fn each_principal_has_his_own_rules_and_strangers_have_none() {
     }
     agent.stop().await;
 }
+
+/// Another policy comes in while datagrams are being sent: the refusal counts those that have gone.
+#[tokio::test]
+async fn a_send_that_is_denied_in_between_tells_how_much_has_gone() {
+    let addresses = "addresses: [127.0.0.2, \"::1\"]";
+    for address in ["127.0.0.2:0", "[::1]:0"] {
+        let folder = TempDir::new().unwrap();
+        let agent = agent(&folder, &format!("  - {{ allow: [bind, send], {addresses} }}\n")).await;
+        let peer = UdpSocket::bind(address).unwrap().local_addr().unwrap().to_string();
+        agent.create_udp("s", pb::UdpSocketSpec { bind: address.into(), ..Default::default() }).await.unwrap();
+        let request = pb::SendDatagramsRequest {
+            socket_id: "s".into(),
+            datagrams: vec![datagram(&peer, "hola"); 200],
+            interval: crate::harness::millis(40),
+            ..Default::default()
+        };
+        let mut sockets = agent.sockets();
+        let sending = tokio::spawn(async move { sockets.send_datagrams(request).await });
+        agent.event("s", "sent").await;
+        let narrow =
+            format!("policy: Narrow\nprincipals: {{ owner: student }}\nrules:\n  - {{ allow: bind, {addresses} }}\n");
+        fs::write(folder.path().join("policy.yaml"), narrow).unwrap();
+        agent.reload().await;
+        let refused = sending.await.unwrap().unwrap_err();
+        let info = refused.get_details_error_info().unwrap();
+        assert_eq!((refused.code(), info.reason.as_str()), (Code::PermissionDenied, "POLICY_DENIED"));
+        let sent = agent.listed("s", "sent").await.len();
+        let told = [&info.metadata["datagramsSent"], &info.metadata["bytesSent"], &info.metadata["operation"]];
+        assert_eq!(told, [&sent.to_string(), &(4 * sent).to_string(), "send"]);
+        let says = format!("; datagrams sent before: {sent}, of {} bytes", 4 * sent);
+        assert!(sent > 0 && refused.message().ends_with(&says), "{}", refused.message());
+        // Before the first one there is nothing to count, and the socket goes on.
+        let request = pb::SendDatagramsRequest {
+            socket_id: "s".into(),
+            datagrams: vec![datagram(&peer, "hola")],
+            ..Default::default()
+        };
+        let refused = agent.send_datagrams(request).await.unwrap_err();
+        assert!(refused.reason == "POLICY_DENIED" && !refused.message.contains("sent before"), "{}", refused.message);
+    }
+}

@@ -144,7 +144,9 @@ type SocketServiceClient interface {
 	// `reply_to_event` is not in the log any more; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) too many bytes wait to be sent in all,
 	// `limits.pending_write_bytes_total`. In the report: EDESTADDRREQ no destination was given and it has no remote
 	// address; EMSGSIZE the datagram is too large; ECONNREFUSED an earlier datagram to the remote address was answered by ICMP port
-	// unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it.
+	// unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it. PERMISSION_DENIED
+	// (POLICY_DENIED) before the first is sent, or in between, when the policy was read anew: then the message and ErrorInfo (`datagramsSent`,
+	// `bytesSent`) tell how much has gone.
 	SendDatagrams(ctx context.Context, in *SendDatagramsRequest, opts ...grpc.CallOption) (*SendDatagramsResponse, error)
 	// Take the next payload that nobody has taken yet, or wait for one. POSIX: recv(2), recvmsg(2). With EVENTS delivery it comes from
 	// the log, also when it arrived long ago and also after the socket was closed; with PULL it is read from the kernel now.
@@ -645,7 +647,9 @@ type SocketServiceServer interface {
 	// `reply_to_event` is not in the log any more; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) too many bytes wait to be sent in all,
 	// `limits.pending_write_bytes_total`. In the report: EDESTADDRREQ no destination was given and it has no remote
 	// address; EMSGSIZE the datagram is too large; ECONNREFUSED an earlier datagram to the remote address was answered by ICMP port
-	// unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it.
+	// unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it. PERMISSION_DENIED
+	// (POLICY_DENIED) before the first is sent, or in between, when the policy was read anew: then the message and ErrorInfo (`datagramsSent`,
+	// `bytesSent`) tell how much has gone.
 	SendDatagrams(context.Context, *SendDatagramsRequest) (*SendDatagramsResponse, error)
 	// Take the next payload that nobody has taken yet, or wait for one. POSIX: recv(2), recvmsg(2). With EVENTS delivery it comes from
 	// the log, also when it arrived long ago and also after the socket was closed; with PULL it is read from the kernel now.

@@ -339,7 +339,9 @@ class SocketServiceServicer(object):
         `reply_to_event` is not in the log any more; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) too many bytes wait to be sent in all,
         `limits.pending_write_bytes_total`. In the report: EDESTADDRREQ no destination was given and it has no remote
         address; EMSGSIZE the datagram is too large; ECONNREFUSED an earlier datagram to the remote address was answered by ICMP port
-        unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it.
+        unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it. PERMISSION_DENIED
+        (POLICY_DENIED) before the first is sent, or in between, when the policy was read anew: then the message and ErrorInfo (`datagramsSent`,
+        `bytesSent`) tell how much has gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -133,7 +133,9 @@ class SocketServiceStub:
     `reply_to_event` is not in the log any more; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) too many bytes wait to be sent in all,
     `limits.pending_write_bytes_total`. In the report: EDESTADDRREQ no destination was given and it has no remote
     address; EMSGSIZE the datagram is too large; ECONNREFUSED an earlier datagram to the remote address was answered by ICMP port
-    unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it.
+    unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it. PERMISSION_DENIED
+    (POLICY_DENIED) before the first is sent, or in between, when the policy was read anew: then the message and ErrorInfo (`datagramsSent`,
+    `bytesSent`) tell how much has gone.
     """
     ReceiveSocket: _grpc.UnaryUnaryMultiCallable[_socket_service_pb2.ReceiveSocketRequest, _socket_service_pb2.ReceiveSocketResponse]
     """Take the next payload that nobody has taken yet, or wait for one. POSIX: recv(2), recvmsg(2). With EVENTS delivery it comes from
@@ -367,7 +369,9 @@ class SocketServiceAsyncStub(SocketServiceStub):
     `reply_to_event` is not in the log any more; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) too many bytes wait to be sent in all,
     `limits.pending_write_bytes_total`. In the report: EDESTADDRREQ no destination was given and it has no remote
     address; EMSGSIZE the datagram is too large; ECONNREFUSED an earlier datagram to the remote address was answered by ICMP port
-    unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it.
+    unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it. PERMISSION_DENIED
+    (POLICY_DENIED) before the first is sent, or in between, when the policy was read anew: then the message and ErrorInfo (`datagramsSent`,
+    `bytesSent`) tell how much has gone.
     """
     ReceiveSocket: _aio.UnaryUnaryMultiCallable[_socket_service_pb2.ReceiveSocketRequest, _socket_service_pb2.ReceiveSocketResponse]  # type: ignore[assignment]
     """Take the next payload that nobody has taken yet, or wait for one. POSIX: recv(2), recvmsg(2). With EVENTS delivery it comes from
@@ -652,7 +656,9 @@ class SocketServiceServicer(metaclass=_abc_1.ABCMeta):
         `reply_to_event` is not in the log any more; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) too many bytes wait to be sent in all,
         `limits.pending_write_bytes_total`. In the report: EDESTADDRREQ no destination was given and it has no remote
         address; EMSGSIZE the datagram is too large; ECONNREFUSED an earlier datagram to the remote address was answered by ICMP port
-        unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it.
+        unreachable; EACCES a broadcast without SO_BROADCAST; ENETUNREACH no way to it; EPERM a local firewall forbids it. PERMISSION_DENIED
+        (POLICY_DENIED) before the first is sent, or in between, when the policy was read anew: then the message and ErrorInfo (`datagramsSent`,
+        `bytesSent`) tell how much has gone.
         """
 
     @_abc_1.abstractmethod
