@@ -6,3 +6,4 @@ pub mod counters;
 mod netlink;
 pub mod network;
 pub mod resolver;
+mod resolver_files;

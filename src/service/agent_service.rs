@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
@@ -27,6 +28,9 @@ use crate::wire::{address, call, pb, status};
 
 /// The longest text that ParseAddress looks at.
 const ADDRESS_TEXT: usize = 1024;
+
+/// How long the resolver's files may take to be read: they are small, and may lie on a file system that hangs.
+const FILES_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What an agent says of itself.
 #[derive(Debug, Clone)]
@@ -145,6 +149,7 @@ impl AgentService for AgentRpcs {
         let (_, request) = self.access.admit(request)?;
         let question = Question::check(&request).map_err(status::invalid)?;
         let timeout = call::optional_duration("timeout", request.timeout.as_ref()).map_err(status::invalid)?;
+        let resolver = self.access.sockets.resolver();
         let started = Instant::now();
         let deadline = started + timeout.unwrap_or_else(|| self.access.sockets.defaults().wait_timeout);
         let mut response = match timeout_at(deadline, self.answer(&question)).await {
@@ -157,6 +162,10 @@ impl AgentService for AgentRpcs {
             Err(_) => pb::ResolveResponse { timed_out: true, ..Default::default() },
         };
         response.elapsed = Some(call::span(started.elapsed()));
+        if let Question::Host(..) | Question::Address(_) = &question {
+            let view = timeout_at(Instant::now() + FILES_PATIENCE, resolver.view(&question.name())).await;
+            response.resolver = view.ok().and_then(Result::ok).map(pb::ResolverView::from);
+        }
         Ok(Response::new(response))
     }
 

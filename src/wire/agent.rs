@@ -3,6 +3,7 @@
 use crate::model::address::Family;
 use crate::model::host::{Interface, InterfaceAddress, Route};
 use crate::model::limits::{Defaults, Limits, Usage};
+use crate::model::lookup::ResolverView;
 use crate::wire::{call, pb};
 
 impl From<&Limits> for pb::Limits {
@@ -124,6 +125,13 @@ impl From<&InterfaceAddress> for pb::InterfaceAddress {
             family: pb::Family::from(Family::of(address.ip)).into(),
             broadcast: address.broadcast.map(|ip| ip.to_string()).unwrap_or_default(),
         }
+    }
+}
+
+impl From<ResolverView> for pb::ResolverView {
+    fn from(view: ResolverView) -> Self {
+        let ResolverView { sources, name_servers, search_domains, options, hosts_file_entries } = view;
+        Self { sources, name_servers, search_domains, options, hosts_file_entries }
     }
 }
 

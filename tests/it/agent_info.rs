@@ -299,6 +299,45 @@ async fn the_resolver_of_the_host_is_asked() {
     }
 }
 
+/// By what the host's resolver goes, as this test reads it from the same files.
+#[tokio::test]
+async fn the_view_of_the_resolver_is_told() {
+    let agent = Agent::start().await;
+    let resolve = async |query| {
+        let request = pb::ResolveRequest { query: Some(query), ..Default::default() };
+        agent.agent().resolve(request).await.unwrap().into_inner()
+    };
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let servers: Vec<String> = read("/etc/resolv.conf")
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| words.first() == Some(&"nameserver") && words.len() > 1)
+        .map(|words| words[1].to_owned())
+        .collect();
+    let hosts = read("/etc/hosts");
+    let listed = |address: &str| hosts.lines().any(|line| line.split_whitespace().next() == Some(address));
+    for ip in LOOPBACKS.map(|ip| ip.to_string()) {
+        let view = resolve(Query::Address(ip.clone())).await.resolver.unwrap();
+        assert_eq!(view.name_servers, servers);
+        assert_eq!(view.hosts_file_entries.is_empty(), !listed(&ip), "{view:?}");
+    }
+    let view = resolve(Query::Host("localhost".into())).await.resolver.unwrap();
+    assert!(view.hosts_file_entries.iter().all(|address| listed(address)), "{view:?}");
+    assert_eq!(
+        view.sources.is_empty(),
+        !read("/etc/nsswitch.conf").contains(
+            "
+hosts:"
+        ),
+        "{view:?}"
+    );
+    let nowhere = resolve(Query::Host("no-such-host.invalid".into())).await;
+    assert!(nowhere.error.is_some() && nowhere.resolver.unwrap().hosts_file_entries.is_empty());
+    for query in [Query::Service("http".into()), Query::Port(80)] {
+        assert_eq!(resolve(query).await.resolver, None, "services are looked up elsewhere");
+    }
+}
+
 /// Nobody hangs on a resolver that does not answer: not a question, and not an operation with a name in it.
 #[tokio::test]
 async fn a_resolver_that_does_not_answer_times_out() {

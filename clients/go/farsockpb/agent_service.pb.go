@@ -1702,7 +1702,9 @@ type ResolveResponse struct {
 	// The resolver did not answer in time.
 	TimedOut bool `protobuf:"varint,6,opt,name=timed_out,json=timedOut,proto3" json:"timed_out,omitempty"`
 	// How long it took.
-	Elapsed       *durationpb.Duration `protobuf:"bytes,7,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
+	Elapsed *durationpb.Duration `protobuf:"bytes,7,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
+	// By what the host's resolver goes, of a host or an address. Absent of services and ports.
+	Resolver      *ResolverView `protobuf:"bytes,8,opt,name=resolver,proto3" json:"resolver,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1786,6 +1788,98 @@ func (x *ResolveResponse) GetElapsed() *durationpb.Duration {
 	return nil
 }
 
+func (x *ResolveResponse) GetResolver() *ResolverView {
+	if x != nil {
+		return x.Resolver
+	}
+	return nil
+}
+
+// By what the C library's resolver of the agent's host goes, as its files say when the question is asked: whom it asks, in which order. A
+// file that is not there says nothing. It is how an answer comes to differ from that of another host.
+type ResolverView struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where host names are looked for, in this order, with what is to be done in between: `files`, `mdns4_minimal`, `[NOTFOUND=return]`, `dns`.
+	// nsswitch.conf(5): `hosts`. Empty: nothing says it, and the library has an order of its own, mostly `files` before `dns`.
+	Sources []string `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	// The name servers that `dns` asks, in this order. resolv.conf(5): `nameserver`. Empty: nothing says it, and it is one on this host.
+	NameServers []string `protobuf:"bytes,2,rep,name=name_servers,json=nameServers,proto3" json:"name_servers,omitempty"`
+	// What is put behind a short name. resolv.conf(5): `search`, `domain`. Empty: nothing.
+	SearchDomains []string `protobuf:"bytes,3,rep,name=search_domains,json=searchDomains,proto3" json:"search_domains,omitempty"`
+	// resolv.conf(5): `options`: `ndots:2`, `timeout:1`. Empty: as usual.
+	Options []string `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	// What the host's own file, to which `files` goes, has for the question: addresses of the name, or names of the address. hosts(5).
+	// Empty: it is not in there, so the answer came from elsewhere.
+	HostsFileEntries []string `protobuf:"bytes,5,rep,name=hosts_file_entries,json=hostsFileEntries,proto3" json:"hosts_file_entries,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ResolverView) Reset() {
+	*x = ResolverView{}
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolverView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolverView) ProtoMessage() {}
+
+func (x *ResolverView) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolverView.ProtoReflect.Descriptor instead.
+func (*ResolverView) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ResolverView) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *ResolverView) GetNameServers() []string {
+	if x != nil {
+		return x.NameServers
+	}
+	return nil
+}
+
+func (x *ResolverView) GetSearchDomains() []string {
+	if x != nil {
+		return x.SearchDomains
+	}
+	return nil
+}
+
+func (x *ResolverView) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *ResolverView) GetHostsFileEntries() []string {
+	if x != nil {
+		return x.HostsFileEntries
+	}
+	return nil
+}
+
 // What CheckPort takes.
 type CheckPortRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1807,7 +1901,7 @@ type CheckPortRequest struct {
 
 func (x *CheckPortRequest) Reset() {
 	*x = CheckPortRequest{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +1913,7 @@ func (x *CheckPortRequest) String() string {
 func (*CheckPortRequest) ProtoMessage() {}
 
 func (x *CheckPortRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[19]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +1926,7 @@ func (x *CheckPortRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPortRequest.ProtoReflect.Descriptor instead.
 func (*CheckPortRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{19}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CheckPortRequest) GetLocal() string {
@@ -1887,7 +1981,7 @@ type CheckPortResponse struct {
 
 func (x *CheckPortResponse) Reset() {
 	*x = CheckPortResponse{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1993,7 @@ func (x *CheckPortResponse) String() string {
 func (*CheckPortResponse) ProtoMessage() {}
 
 func (x *CheckPortResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[20]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2006,7 @@ func (x *CheckPortResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPortResponse.ProtoReflect.Descriptor instead.
 func (*CheckPortResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{20}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CheckPortResponse) GetAvailable() bool {
@@ -1958,7 +2052,7 @@ type GetKernelCountersRequest struct {
 
 func (x *GetKernelCountersRequest) Reset() {
 	*x = GetKernelCountersRequest{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[21]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2064,7 @@ func (x *GetKernelCountersRequest) String() string {
 func (*GetKernelCountersRequest) ProtoMessage() {}
 
 func (x *GetKernelCountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[21]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2077,7 @@ func (x *GetKernelCountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKernelCountersRequest.ProtoReflect.Descriptor instead.
 func (*GetKernelCountersRequest) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{21}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetKernelCountersRequest) GetNames() []string {
@@ -2020,7 +2114,7 @@ type KernelCounter struct {
 
 func (x *KernelCounter) Reset() {
 	*x = KernelCounter{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[22]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2126,7 @@ func (x *KernelCounter) String() string {
 func (*KernelCounter) ProtoMessage() {}
 
 func (x *KernelCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[22]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2139,7 @@ func (x *KernelCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KernelCounter.ProtoReflect.Descriptor instead.
 func (*KernelCounter) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{22}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *KernelCounter) GetName() string {
@@ -2077,7 +2171,7 @@ type GetKernelCountersResponse struct {
 
 func (x *GetKernelCountersResponse) Reset() {
 	*x = GetKernelCountersResponse{}
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[23]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2089,7 +2183,7 @@ func (x *GetKernelCountersResponse) String() string {
 func (*GetKernelCountersResponse) ProtoMessage() {}
 
 func (x *GetKernelCountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_agent_service_proto_msgTypes[23]
+	mi := &file_farsock_v1_agent_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2102,7 +2196,7 @@ func (x *GetKernelCountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKernelCountersResponse.ProtoReflect.Descriptor instead.
 func (*GetKernelCountersResponse) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{23}
+	return file_farsock_v1_agent_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetKernelCountersResponse) GetCounters() []*KernelCounter {
@@ -2268,7 +2362,7 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\ttransport\x18\x05 \x01(\x0e2\x15.farsock.v1.TransportR\ttransport\x12*\n" +
 	"\x06family\x18\x06 \x01(\x0e2\x12.farsock.v1.FamilyR\x06family\x123\n" +
 	"\atimeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\atimeoutB\a\n" +
-	"\x05query\"\xf2\x01\n" +
+	"\x05query\"\xa8\x02\n" +
 	"\x0fResolveResponse\x12\x1c\n" +
 	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x18\n" +
@@ -2276,7 +2370,14 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\x04port\x18\x04 \x01(\rR\x04port\x12-\n" +
 	"\x05error\x18\x05 \x01(\v2\x17.farsock.v1.SocketErrorR\x05error\x12\x1b\n" +
 	"\ttimed_out\x18\x06 \x01(\bR\btimedOut\x123\n" +
-	"\aelapsed\x18\a \x01(\v2\x19.google.protobuf.DurationR\aelapsed\"\xfa\x01\n" +
+	"\aelapsed\x18\a \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x124\n" +
+	"\bresolver\x18\b \x01(\v2\x18.farsock.v1.ResolverViewR\bresolver\"\xba\x01\n" +
+	"\fResolverView\x12\x18\n" +
+	"\asources\x18\x01 \x03(\tR\asources\x12!\n" +
+	"\fname_servers\x18\x02 \x03(\tR\vnameServers\x12%\n" +
+	"\x0esearch_domains\x18\x03 \x03(\tR\rsearchDomains\x12\x18\n" +
+	"\aoptions\x18\x04 \x03(\tR\aoptions\x12,\n" +
+	"\x12hosts_file_entries\x18\x05 \x03(\tR\x10hostsFileEntries\"\xfa\x01\n" +
 	"\x10CheckPortRequest\x12\x14\n" +
 	"\x05local\x18\x01 \x01(\tR\x05local\x123\n" +
 	"\ttransport\x18\x02 \x01(\x0e2\x15.farsock.v1.TransportR\ttransport\x12*\n" +
@@ -2326,7 +2427,7 @@ func file_farsock_v1_agent_service_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_agent_service_proto_rawDescData
 }
 
-var file_farsock_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_farsock_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_farsock_v1_agent_service_proto_goTypes = []any{
 	(*GetAgentRequest)(nil),           // 0: farsock.v1.GetAgentRequest
 	(*GetAgentResponse)(nil),          // 1: farsock.v1.GetAgentResponse
@@ -2347,77 +2448,79 @@ var file_farsock_v1_agent_service_proto_goTypes = []any{
 	(*ParseAddressResponse)(nil),      // 16: farsock.v1.ParseAddressResponse
 	(*ResolveRequest)(nil),            // 17: farsock.v1.ResolveRequest
 	(*ResolveResponse)(nil),           // 18: farsock.v1.ResolveResponse
-	(*CheckPortRequest)(nil),          // 19: farsock.v1.CheckPortRequest
-	(*CheckPortResponse)(nil),         // 20: farsock.v1.CheckPortResponse
-	(*GetKernelCountersRequest)(nil),  // 21: farsock.v1.GetKernelCountersRequest
-	(*KernelCounter)(nil),             // 22: farsock.v1.KernelCounter
-	(*GetKernelCountersResponse)(nil), // 23: farsock.v1.GetKernelCountersResponse
-	(*OptionSpec)(nil),                // 24: farsock.v1.OptionSpec
-	(*timestamppb.Timestamp)(nil),     // 25: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 26: google.protobuf.Duration
-	(Family)(0),                       // 27: farsock.v1.Family
-	(*SocketError)(nil),               // 28: farsock.v1.SocketError
-	(Transport)(0),                    // 29: farsock.v1.Transport
-	(*Endpoint)(nil),                  // 30: farsock.v1.Endpoint
+	(*ResolverView)(nil),              // 19: farsock.v1.ResolverView
+	(*CheckPortRequest)(nil),          // 20: farsock.v1.CheckPortRequest
+	(*CheckPortResponse)(nil),         // 21: farsock.v1.CheckPortResponse
+	(*GetKernelCountersRequest)(nil),  // 22: farsock.v1.GetKernelCountersRequest
+	(*KernelCounter)(nil),             // 23: farsock.v1.KernelCounter
+	(*GetKernelCountersResponse)(nil), // 24: farsock.v1.GetKernelCountersResponse
+	(*OptionSpec)(nil),                // 25: farsock.v1.OptionSpec
+	(*timestamppb.Timestamp)(nil),     // 26: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 27: google.protobuf.Duration
+	(Family)(0),                       // 28: farsock.v1.Family
+	(*SocketError)(nil),               // 29: farsock.v1.SocketError
+	(Transport)(0),                    // 30: farsock.v1.Transport
+	(*Endpoint)(nil),                  // 31: farsock.v1.Endpoint
 }
 var file_farsock_v1_agent_service_proto_depIdxs = []int32{
 	2,  // 0: farsock.v1.GetAgentResponse.agent:type_name -> farsock.v1.Agent
 	4,  // 1: farsock.v1.Agent.limits:type_name -> farsock.v1.Limits
 	5,  // 2: farsock.v1.Agent.defaults:type_name -> farsock.v1.Defaults
-	24, // 3: farsock.v1.Agent.options:type_name -> farsock.v1.OptionSpec
-	25, // 4: farsock.v1.Agent.start_time:type_name -> google.protobuf.Timestamp
+	25, // 3: farsock.v1.Agent.options:type_name -> farsock.v1.OptionSpec
+	26, // 4: farsock.v1.Agent.start_time:type_name -> google.protobuf.Timestamp
 	3,  // 5: farsock.v1.Agent.usage:type_name -> farsock.v1.LimitUsage
-	26, // 6: farsock.v1.Defaults.connect_timeout:type_name -> google.protobuf.Duration
-	26, // 7: farsock.v1.Defaults.wait_timeout:type_name -> google.protobuf.Duration
-	26, // 8: farsock.v1.Defaults.start_tolerance:type_name -> google.protobuf.Duration
-	26, // 9: farsock.v1.Defaults.heartbeat_interval:type_name -> google.protobuf.Duration
-	26, // 10: farsock.v1.Defaults.lease_ttl:type_name -> google.protobuf.Duration
-	26, // 11: farsock.v1.Defaults.expired_log:type_name -> google.protobuf.Duration
-	26, // 12: farsock.v1.Defaults.default_session_idle:type_name -> google.protobuf.Duration
-	25, // 13: farsock.v1.GetClockResponse.receive_time:type_name -> google.protobuf.Timestamp
-	25, // 14: farsock.v1.GetClockResponse.transmit_time:type_name -> google.protobuf.Timestamp
-	25, // 15: farsock.v1.GetClockResponse.system_time:type_name -> google.protobuf.Timestamp
-	26, // 16: farsock.v1.GetClockResponse.since_boot:type_name -> google.protobuf.Duration
+	27, // 6: farsock.v1.Defaults.connect_timeout:type_name -> google.protobuf.Duration
+	27, // 7: farsock.v1.Defaults.wait_timeout:type_name -> google.protobuf.Duration
+	27, // 8: farsock.v1.Defaults.start_tolerance:type_name -> google.protobuf.Duration
+	27, // 9: farsock.v1.Defaults.heartbeat_interval:type_name -> google.protobuf.Duration
+	27, // 10: farsock.v1.Defaults.lease_ttl:type_name -> google.protobuf.Duration
+	27, // 11: farsock.v1.Defaults.expired_log:type_name -> google.protobuf.Duration
+	27, // 12: farsock.v1.Defaults.default_session_idle:type_name -> google.protobuf.Duration
+	26, // 13: farsock.v1.GetClockResponse.receive_time:type_name -> google.protobuf.Timestamp
+	26, // 14: farsock.v1.GetClockResponse.transmit_time:type_name -> google.protobuf.Timestamp
+	26, // 15: farsock.v1.GetClockResponse.system_time:type_name -> google.protobuf.Timestamp
+	27, // 16: farsock.v1.GetClockResponse.since_boot:type_name -> google.protobuf.Duration
 	9,  // 17: farsock.v1.Interface.addresses:type_name -> farsock.v1.InterfaceAddress
-	27, // 18: farsock.v1.InterfaceAddress.family:type_name -> farsock.v1.Family
+	28, // 18: farsock.v1.InterfaceAddress.family:type_name -> farsock.v1.Family
 	8,  // 19: farsock.v1.ListInterfacesResponse.interfaces:type_name -> farsock.v1.Interface
 	13, // 20: farsock.v1.GetRouteResponse.route:type_name -> farsock.v1.Route
-	28, // 21: farsock.v1.GetRouteResponse.error:type_name -> farsock.v1.SocketError
-	27, // 22: farsock.v1.ParseAddressResponse.family:type_name -> farsock.v1.Family
-	29, // 23: farsock.v1.ResolveRequest.transport:type_name -> farsock.v1.Transport
-	27, // 24: farsock.v1.ResolveRequest.family:type_name -> farsock.v1.Family
-	26, // 25: farsock.v1.ResolveRequest.timeout:type_name -> google.protobuf.Duration
-	28, // 26: farsock.v1.ResolveResponse.error:type_name -> farsock.v1.SocketError
-	26, // 27: farsock.v1.ResolveResponse.elapsed:type_name -> google.protobuf.Duration
-	29, // 28: farsock.v1.CheckPortRequest.transport:type_name -> farsock.v1.Transport
-	27, // 29: farsock.v1.CheckPortRequest.family:type_name -> farsock.v1.Family
-	26, // 30: farsock.v1.CheckPortRequest.timeout:type_name -> google.protobuf.Duration
-	30, // 31: farsock.v1.CheckPortResponse.local:type_name -> farsock.v1.Endpoint
-	28, // 32: farsock.v1.CheckPortResponse.error:type_name -> farsock.v1.SocketError
-	22, // 33: farsock.v1.GetKernelCountersResponse.counters:type_name -> farsock.v1.KernelCounter
-	25, // 34: farsock.v1.GetKernelCountersResponse.time:type_name -> google.protobuf.Timestamp
-	26, // 35: farsock.v1.GetKernelCountersResponse.since_mark:type_name -> google.protobuf.Duration
-	0,  // 36: farsock.v1.AgentService.GetAgent:input_type -> farsock.v1.GetAgentRequest
-	6,  // 37: farsock.v1.AgentService.GetClock:input_type -> farsock.v1.GetClockRequest
-	10, // 38: farsock.v1.AgentService.ListInterfaces:input_type -> farsock.v1.ListInterfacesRequest
-	12, // 39: farsock.v1.AgentService.GetRoute:input_type -> farsock.v1.GetRouteRequest
-	15, // 40: farsock.v1.AgentService.ParseAddress:input_type -> farsock.v1.ParseAddressRequest
-	17, // 41: farsock.v1.AgentService.Resolve:input_type -> farsock.v1.ResolveRequest
-	19, // 42: farsock.v1.AgentService.CheckPort:input_type -> farsock.v1.CheckPortRequest
-	21, // 43: farsock.v1.AgentService.GetKernelCounters:input_type -> farsock.v1.GetKernelCountersRequest
-	1,  // 44: farsock.v1.AgentService.GetAgent:output_type -> farsock.v1.GetAgentResponse
-	7,  // 45: farsock.v1.AgentService.GetClock:output_type -> farsock.v1.GetClockResponse
-	11, // 46: farsock.v1.AgentService.ListInterfaces:output_type -> farsock.v1.ListInterfacesResponse
-	14, // 47: farsock.v1.AgentService.GetRoute:output_type -> farsock.v1.GetRouteResponse
-	16, // 48: farsock.v1.AgentService.ParseAddress:output_type -> farsock.v1.ParseAddressResponse
-	18, // 49: farsock.v1.AgentService.Resolve:output_type -> farsock.v1.ResolveResponse
-	20, // 50: farsock.v1.AgentService.CheckPort:output_type -> farsock.v1.CheckPortResponse
-	23, // 51: farsock.v1.AgentService.GetKernelCounters:output_type -> farsock.v1.GetKernelCountersResponse
-	44, // [44:52] is the sub-list for method output_type
-	36, // [36:44] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	29, // 21: farsock.v1.GetRouteResponse.error:type_name -> farsock.v1.SocketError
+	28, // 22: farsock.v1.ParseAddressResponse.family:type_name -> farsock.v1.Family
+	30, // 23: farsock.v1.ResolveRequest.transport:type_name -> farsock.v1.Transport
+	28, // 24: farsock.v1.ResolveRequest.family:type_name -> farsock.v1.Family
+	27, // 25: farsock.v1.ResolveRequest.timeout:type_name -> google.protobuf.Duration
+	29, // 26: farsock.v1.ResolveResponse.error:type_name -> farsock.v1.SocketError
+	27, // 27: farsock.v1.ResolveResponse.elapsed:type_name -> google.protobuf.Duration
+	19, // 28: farsock.v1.ResolveResponse.resolver:type_name -> farsock.v1.ResolverView
+	30, // 29: farsock.v1.CheckPortRequest.transport:type_name -> farsock.v1.Transport
+	28, // 30: farsock.v1.CheckPortRequest.family:type_name -> farsock.v1.Family
+	27, // 31: farsock.v1.CheckPortRequest.timeout:type_name -> google.protobuf.Duration
+	31, // 32: farsock.v1.CheckPortResponse.local:type_name -> farsock.v1.Endpoint
+	29, // 33: farsock.v1.CheckPortResponse.error:type_name -> farsock.v1.SocketError
+	23, // 34: farsock.v1.GetKernelCountersResponse.counters:type_name -> farsock.v1.KernelCounter
+	26, // 35: farsock.v1.GetKernelCountersResponse.time:type_name -> google.protobuf.Timestamp
+	27, // 36: farsock.v1.GetKernelCountersResponse.since_mark:type_name -> google.protobuf.Duration
+	0,  // 37: farsock.v1.AgentService.GetAgent:input_type -> farsock.v1.GetAgentRequest
+	6,  // 38: farsock.v1.AgentService.GetClock:input_type -> farsock.v1.GetClockRequest
+	10, // 39: farsock.v1.AgentService.ListInterfaces:input_type -> farsock.v1.ListInterfacesRequest
+	12, // 40: farsock.v1.AgentService.GetRoute:input_type -> farsock.v1.GetRouteRequest
+	15, // 41: farsock.v1.AgentService.ParseAddress:input_type -> farsock.v1.ParseAddressRequest
+	17, // 42: farsock.v1.AgentService.Resolve:input_type -> farsock.v1.ResolveRequest
+	20, // 43: farsock.v1.AgentService.CheckPort:input_type -> farsock.v1.CheckPortRequest
+	22, // 44: farsock.v1.AgentService.GetKernelCounters:input_type -> farsock.v1.GetKernelCountersRequest
+	1,  // 45: farsock.v1.AgentService.GetAgent:output_type -> farsock.v1.GetAgentResponse
+	7,  // 46: farsock.v1.AgentService.GetClock:output_type -> farsock.v1.GetClockResponse
+	11, // 47: farsock.v1.AgentService.ListInterfaces:output_type -> farsock.v1.ListInterfacesResponse
+	14, // 48: farsock.v1.AgentService.GetRoute:output_type -> farsock.v1.GetRouteResponse
+	16, // 49: farsock.v1.AgentService.ParseAddress:output_type -> farsock.v1.ParseAddressResponse
+	18, // 50: farsock.v1.AgentService.Resolve:output_type -> farsock.v1.ResolveResponse
+	21, // 51: farsock.v1.AgentService.CheckPort:output_type -> farsock.v1.CheckPortResponse
+	24, // 52: farsock.v1.AgentService.GetKernelCounters:output_type -> farsock.v1.GetKernelCountersResponse
+	45, // [45:53] is the sub-list for method output_type
+	37, // [37:45] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_agent_service_proto_init() }
@@ -2434,14 +2537,14 @@ func file_farsock_v1_agent_service_proto_init() {
 		(*ResolveRequest_Service)(nil),
 		(*ResolveRequest_Port)(nil),
 	}
-	file_farsock_v1_agent_service_proto_msgTypes[19].OneofWrappers = []any{}
+	file_farsock_v1_agent_service_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_agent_service_proto_rawDesc), len(file_farsock_v1_agent_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

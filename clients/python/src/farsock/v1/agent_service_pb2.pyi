@@ -849,6 +849,7 @@ class ResolveResponse(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     TIMED_OUT_FIELD_NUMBER: _builtins.int
     ELAPSED_FIELD_NUMBER: _builtins.int
+    RESOLVER_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """The host's canonical name, or the name of the address."""
     service: _builtins.str
@@ -869,6 +870,10 @@ class ResolveResponse(_message.Message):
     def elapsed(self) -> _duration_pb2.Duration:
         """How long it took."""
 
+    @_builtins.property
+    def resolver(self) -> Global___ResolverView:
+        """By what the host's resolver goes, of a host or an address. Absent of services and ports."""
+
     def __init__(
         self,
         *,
@@ -879,14 +884,69 @@ class ResolveResponse(_message.Message):
         error: _call_pb2.SocketError | None = ...,
         timed_out: _builtins.bool = ...,
         elapsed: _duration_pb2.Duration | None = ...,
+        resolver: Global___ResolverView | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "error", b"error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "error", b"error", "resolver", b"resolver"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "elapsed", b"elapsed", "error", b"error", "host", b"host", "port", b"port", "service", b"service", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "elapsed", b"elapsed", "error", b"error", "host", b"host", "port", b"port", "resolver", b"resolver", "service", b"service", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResolveResponse: _TypeAlias = ResolveResponse  # noqa: Y015
+
+@_typing.final
+class ResolverView(_message.Message):
+    """By what the C library's resolver of the agent's host goes, as its files say when the question is asked: whom it asks, in which order. A
+    file that is not there says nothing. It is how an answer comes to differ from that of another host.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    NAME_SERVERS_FIELD_NUMBER: _builtins.int
+    SEARCH_DOMAINS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    HOSTS_FILE_ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where host names are looked for, in this order, with what is to be done in between: `files`, `mdns4_minimal`, `[NOTFOUND=return]`, `dns`.
+        nsswitch.conf(5): `hosts`. Empty: nothing says it, and the library has an order of its own, mostly `files` before `dns`.
+        """
+
+    @_builtins.property
+    def name_servers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The name servers that `dns` asks, in this order. resolv.conf(5): `nameserver`. Empty: nothing says it, and it is one on this host."""
+
+    @_builtins.property
+    def search_domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is put behind a short name. resolv.conf(5): `search`, `domain`. Empty: nothing."""
+
+    @_builtins.property
+    def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """resolv.conf(5): `options`: `ndots:2`, `timeout:1`. Empty: as usual."""
+
+    @_builtins.property
+    def hosts_file_entries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the host's own file, to which `files` goes, has for the question: addresses of the name, or names of the address. hosts(5).
+        Empty: it is not in there, so the answer came from elsewhere.
+        """
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        name_servers: _abc.Iterable[_builtins.str] | None = ...,
+        search_domains: _abc.Iterable[_builtins.str] | None = ...,
+        options: _abc.Iterable[_builtins.str] | None = ...,
+        hosts_file_entries: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts_file_entries", b"hosts_file_entries", "name_servers", b"name_servers", "options", b"options", "search_domains", b"search_domains", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolverView: _TypeAlias = ResolverView  # noqa: Y015
 
 @_typing.final
 class CheckPortRequest(_message.Message):
