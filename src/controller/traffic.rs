@@ -301,6 +301,7 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
             read_delay: plan.read_delay,
             close_delay: plan.close_delay,
             watermarks: plan.watermarks,
+            write_timeout: plan.write_timeout,
         },
         verify: plan.verify.clone().map(Arc::new),
         options: plan.options.clone(),

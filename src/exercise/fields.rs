@@ -241,6 +241,8 @@ step_file! {
     write_high_watermark: Number,
     /// Tell `writable` when no more of them wait.
     write_low_watermark: Number,
+    /// Whether the connection is closed when a write has not ended in time (`within`).
+    close_on_write_timeout: Switch,
     /// The silence that is announced.
     idle_timeout: Time,
     /// How many connections are accepted at all.

@@ -194,5 +194,6 @@ fn reason(reason: CloseReason) -> &'static str {
         CloseReason::AgentDraining => ", the agent stopping",
         CloseReason::Internal => " by a fault of the agent",
         CloseReason::Policy => " by the agent's policy",
+        CloseReason::WriteTimedOut => " because a write took too long",
     }
 }

@@ -13,7 +13,7 @@ use crate::exercise::inventory::Player;
 use crate::exercise::networks::Networks;
 use crate::exercise::template::Template;
 use crate::model::address::{Family, Transport};
-use crate::model::delivery::{DeliveryChange, Slices, Watermarks};
+use crate::model::delivery::{DeliveryChange, Slices, Watermarks, WriteTimeout};
 use crate::model::encoding::TextEncoding;
 use crate::model::group::GroupChange;
 use crate::model::labels::Labels;
@@ -377,6 +377,8 @@ pub struct SocketPlan {
     pub close_delay: Duration,
     /// When writers are told to stop, and to go on.
     pub watermarks: Watermarks,
+    /// How long writes may take.
+    pub write_timeout: WriteTimeout,
     /// The multicast group that a UDP socket joins as it is made.
     pub membership: Option<Membership>,
     /// How long and how often a connect is tried.

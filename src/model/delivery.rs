@@ -111,6 +111,15 @@ pub struct Watermarks {
     pub low: u32,
 }
 
+/// How long writes may take, and what it leads to when one takes longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct WriteTimeout {
+    /// How long one may take that has no timeout of its own; zero: as long as any other waiting.
+    pub usual: Duration,
+    /// The connection is closed.
+    pub closes: bool,
+}
+
 /// How a write is cut up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slices {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::model::address::Endpoint;
-use crate::model::delivery::{Delivery, Watermarks};
+use crate::model::delivery::{Delivery, Watermarks, WriteTimeout};
 use crate::model::event::Event;
 use crate::model::group::Memberships;
 use crate::model::operation::ShutdownHow;
@@ -96,6 +96,8 @@ pub struct Conduct {
     pub close_delay: Duration,
     /// When writers are told to stop, and to go on. TCP only.
     pub watermarks: Watermarks,
+    /// How long writes may take. TCP only.
+    pub write_timeout: WriteTimeout,
 }
 
 impl Conduct {
@@ -130,11 +132,13 @@ pub enum CloseReason {
     LeaseExpired,
     /// The policy has changed, and does not allow it.
     Policy,
+    /// A write has taken too long, and it is to end then.
+    WriteTimedOut,
 }
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Closed,
         Self::Aborted,
         Self::Ended,
@@ -146,6 +150,7 @@ impl CloseReason {
         Self::Internal,
         Self::LeaseExpired,
         Self::Policy,
+        Self::WriteTimedOut,
     ];
 
     /// Its name, as files and JSON spell it.
@@ -162,13 +167,14 @@ impl CloseReason {
             Self::Internal => "internal",
             Self::LeaseExpired => "lease_expired",
             Self::Policy => "policy",
+            Self::WriteTimedOut => "write_timed_out",
         }
     }
 
     /// Whether it is about this socket, and not about its session or the whole agent.
     pub const fn is_of_socket(self) -> bool {
         match self {
-            Self::Closed | Self::Aborted | Self::Ended | Self::PeerReset | Self::Failed => true,
+            Self::Closed | Self::Aborted | Self::Ended | Self::PeerReset | Self::Failed | Self::WriteTimedOut => true,
             Self::SessionReset | Self::SessionDeleted | Self::AgentDraining => false,
             Self::Internal | Self::LeaseExpired | Self::Policy => false,
         }
@@ -189,6 +195,7 @@ impl fmt::Display for CloseReason {
             Self::Internal => "of a fault of the agent, see the agent's log",
             Self::LeaseExpired => "the lease of its session has expired",
             Self::Policy => "the agent's policy does not allow it any more",
+            Self::WriteTimedOut => "a write has ended at its timeout (`close_on_write_timeout`)",
         })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::address::{AddressText, Family, Transport};
-use crate::model::delivery::{Delivery, Watermarks};
+use crate::model::delivery::{Delivery, Watermarks, WriteTimeout};
 use crate::model::group::GroupAsked;
 use crate::model::labels::Labels;
 use crate::model::limits::{Defaults, READ_SIZE};
@@ -136,6 +136,7 @@ impl SocketSpec {
                 read_delay: Duration::ZERO,
                 close_delay: Duration::ZERO,
                 watermarks: Watermarks::default(),
+                write_timeout: WriteTimeout::default(),
             },
             verify: None,
             options: Vec::new(),

@@ -34,6 +34,8 @@ pub(super) struct CallHandle {
     pub(super) request: RequestId,
     /// Who asked for it, where that is not whose session it is.
     pub(super) asker: Option<Principal>,
+    /// How long it may take, where its caller says that.
+    pub(super) timeout: Option<Duration>,
     method: Method,
     socket: Option<SocketId>,
     stage: watch::Sender<Stage>,
@@ -112,6 +114,7 @@ impl Sockets {
                 Arc::new(CallHandle {
                     request,
                     asker: options.asker.clone(),
+                    timeout: options.timeout,
                     method: action.method(),
                     socket: action.socket().cloned(),
                     stage: watch::Sender::new(Stage::Scheduled),

@@ -159,6 +159,9 @@ impl<'a> Run<'a> {
             Err(stop) => return Performed::stopped(stop, Yield::Nothing),
         };
         check_fit(&cell, &action)?;
+        if matches!(action, SocketAction::Write { .. }) {
+            self.wait_as_written(&cell);
+        }
         let is_accept = matches!(action, SocketAction::Accept);
         let order = match action {
             SocketAction::Bind { local, retry } => return self.bind(&cell, &local, retry).await,
@@ -190,6 +193,14 @@ impl<'a> Run<'a> {
             _ => view(&cell),
         };
         Ok(Performed::of(yielded, done))
+    }
+
+    /// A write waits as long as its socket says, where the request does not say it.
+    fn wait_as_written(&mut self, cell: &Cell) {
+        let usual = cell.conduct().write_timeout.usual;
+        if self.handle.timeout.is_none() && !usual.is_zero() {
+            self.deadline = Instant::now() + usual;
+        }
     }
 
     // === Targets ===

@@ -293,7 +293,12 @@ impl Driver {
             (0..self.outgoing.len()).filter(|at| self.outgoing[*at].ticket().is_some_and(&which)).collect();
         for at in ended.into_iter().rev() {
             match self.outgoing.remove(at) {
-                Some(Outgoing::Write(write)) => self.end_write(write, for_operation(&ending, Operation::Write)),
+                Some(Outgoing::Write(write)) => {
+                    self.end_write(write, for_operation(&ending, Operation::Write));
+                    if matches!(ending, Ending::TimedOut) && self.cell.conduct().write_timeout.closes {
+                        self.end.get_or_insert_with(|| End::because(CloseReason::WriteTimedOut));
+                    }
+                }
                 Some(Outgoing::Shutdown { ticket: Some(ticket), .. }) => {
                     ticket.finish(for_operation(&ending, Operation::Shutdown), Brought::Nothing);
                 }

@@ -203,7 +203,8 @@ fn write_call(options: &CallOptions) -> pb::Call {
 }
 
 pub(super) fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
-    let Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay, watermarks } = spec.conduct;
+    let Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay, watermarks, write_timeout } =
+        spec.conduct;
     let bind = spec.bind.as_ref().map(ToString::to_string).unwrap_or_default();
     let delivery = Some(delivery::shown(delivery, delivery.hash));
     let options = write_options(&spec.options);
@@ -260,6 +261,8 @@ pub(super) fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
             accept_delay: delay(tcp.accept_delay),
             read_delay: delay(read_delay),
             close_delay: delay(close_delay),
+            write_timeout: delay(write_timeout.usual),
+            close_on_write_timeout: write_timeout.closes,
             write_high_watermark: (watermarks.high > 0).then_some(watermarks.high),
             write_low_watermark: (watermarks.low > 0).then_some(watermarks.low),
             deny: socket::write_rules(&tcp.peers.deny),
@@ -299,7 +302,7 @@ mod tests {
 
     use super::*;
     use crate::model::address::{AddressText, Family};
-    use crate::model::delivery::{Delivery, DeliveryChange, DeliveryMode, Watermarks};
+    use crate::model::delivery::{Delivery, DeliveryChange, DeliveryMode, Watermarks, WriteTimeout};
     use crate::model::group::{GroupAsked, InterfaceText};
     use crate::model::id::{InstanceId, RequestId, SessionId, SocketId, SocketUid};
     use crate::model::labels::Labels;
@@ -433,8 +436,17 @@ mod tests {
                     let read_delay = idle_timeout / 2;
                     let close_delay = if half_open == HalfOpenPolicy::AutoEnd { idle_timeout } else { Duration::ZERO };
                     let watermarks = if tcp { watermarks } else { Watermarks::default() };
-                    let conduct =
-                        Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay, watermarks };
+                    let write_timeout = WriteTimeout { usual: idle_timeout * 2, closes: tcp && watermarks.high > 4 };
+                    let conduct = Conduct {
+                        delivery,
+                        direction,
+                        half_open,
+                        idle_timeout,
+                        read_delay,
+                        close_delay,
+                        watermarks,
+                        write_timeout,
+                    };
                     let bind = bind.filter(|_| !bound_already);
                     SocketSpec { kind, family, bind, bind_retry, conduct, verify, options, labels }
                 },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::delivery::{Delivery, Watermarks};
+use crate::model::delivery::{Delivery, Watermarks, WriteTimeout};
 use crate::model::id::{SessionId, SocketId, SocketUid};
 use crate::model::labels::{self, Labels, MAX_LABELS};
 use crate::model::limits::{Defaults, Limits};
@@ -57,6 +57,10 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
         read_delay: delay("read_delay", spec.read_delay.as_ref())?,
         close_delay,
         watermarks: watermarks(spec, bounds)?,
+        write_timeout: WriteTimeout {
+            usual: delay("write_timeout", spec.write_timeout.as_ref())?,
+            closes: spec.close_on_write_timeout,
+        },
         ..conduct(spec.delivery.as_ref(), spec.direction, bounds)?
     };
     let accept = match known("accept", spec.accept)? {
@@ -166,6 +170,7 @@ fn conduct(delivery: Option<&pb::Delivery>, direction: i32, bounds: Bounds<'_>) 
         read_delay: Duration::ZERO,
         close_delay: Duration::ZERO,
         watermarks: Watermarks::default(),
+        write_timeout: WriteTimeout::default(),
     })
 }
 
@@ -403,6 +408,7 @@ impl From<CloseReason> for pb::CloseReason {
             CloseReason::Internal => Self::Internal,
             CloseReason::LeaseExpired => Self::LeaseExpired,
             CloseReason::Policy => Self::Policy,
+            CloseReason::WriteTimedOut => Self::WriteTimedOut,
         }
     }
 }
@@ -424,6 +430,7 @@ pub(super) fn read_closing(sent: &pb::SocketClosed) -> Option<Closing> {
             pb::CloseReason::Internal => CloseReason::Internal,
             pb::CloseReason::LeaseExpired => CloseReason::LeaseExpired,
             pb::CloseReason::Policy => CloseReason::Policy,
+            pb::CloseReason::WriteTimedOut => CloseReason::WriteTimedOut,
         },
         had_error: sent.had_error,
         totals: Totals {
@@ -468,6 +475,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             read_delay: Duration::ZERO,
             close_delay: Duration::ZERO,
             watermarks: Watermarks::default(),
+            write_timeout: WriteTimeout::default(),
         },
         status: SocketStatus {
             state: read_state(sent.state())?,

@@ -135,6 +135,7 @@ const FIELDS: &[(&str, Takes)] = &[
     ("TcpSocketSpec.write_high_watermark", Range(0, (4 << 20) - 1)),
     // Up to the usual high watermark.
     ("TcpSocketSpec.write_low_watermark", Range(0, 1000)),
+    ("TcpSocketSpec.write_timeout", Time(0, YEAR)),
     // What comes after the first frame: wire/transfer.rs, tcp_transfer.rs, and clients/vectors/.
     ("TransferClose.timeout", Elsewhere),
     ("TransferOpen.socket_uid", Anything),

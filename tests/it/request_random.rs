@@ -205,6 +205,8 @@ impl Dice {
             accept_delay: self.maybe(Self::span),
             read_delay: self.maybe(Self::span),
             close_delay: self.maybe(Self::span),
+            write_timeout: self.maybe(Self::span),
+            close_on_write_timeout: self.flag(),
             attempt_timeout: self.maybe(Self::span),
             retry: self.maybe(Self::retry),
             write_high_watermark: self.maybe(Self::number),

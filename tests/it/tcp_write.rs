@@ -3,9 +3,10 @@
 use farsock::wire::pb;
 
 use crate::harness::tcp::{
-    Reported, between, detached, millis, pattern, pattern_bytes, timeout, unread_by_the_test, unread_with, went,
+    Reported, any_port, between, detached, millis, pattern, pattern_bytes, timeout, unread_by_the_test, unread_with,
+    went,
 };
-use crate::harness::{Agent, LOOPBACKS, TcpPeer, text};
+use crate::harness::{Agent, LOOPBACKS, TcpPeer, text, within};
 
 fn sliced(id: &str, payload: Option<pb::Payload>, size: u32, interval: i64) -> pb::WriteSocketRequest {
     let slices = Some(pb::Slices { size, interval: millis(interval) });
@@ -173,4 +174,76 @@ async fn slices_and_watermarks_that_make_no_sense_are_refused() {
 
 fn write(id: &str, payload: Option<pb::Payload>) -> pb::WriteSocketRequest {
     pb::WriteSocketRequest { socket_id: id.into(), payload, ..Default::default() }
+}
+
+/// Erlang's send_timeout: a write that nobody has given a time ends after that of its socket. Its accepted connections have it, too.
+#[tokio::test]
+async fn a_socket_may_say_how_long_its_writes_take() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let hurried = || pb::TcpSocketSpec { write_timeout: millis(200), ..Default::default() };
+        let write = async |id: &str, size: usize, call: Option<pb::Call>| {
+            let request =
+                pb::WriteSocketRequest { socket_id: id.into(), payload: pattern(size, 7), call, ..Default::default() };
+            agent.write_socket(request).await.unwrap()
+        };
+        let (_peer, size) = unread_with(&agent, ip, "line", hurried()).await;
+        let small = pb::SocketOption { name: "SO_SNDBUF".into(), value: Some(pb::socket_option::Value::Number(4096)) };
+        let door =
+            agent.listen_with("door", &any_port(ip), pb::TcpSocketSpec { options: vec![small], ..hurried() }).await;
+        let near = narrow_stream(&door).await;
+        agent.event("door.1", "created").await;
+        for id in ["line", "door.1"] {
+            let answer = write(id, size, None).await;
+            assert_eq!(answer.went(), "timed out", "{id}");
+            assert!((answer.bytes_written() as usize) < size);
+            let elapsed = answer.report.unwrap().elapsed.unwrap();
+            assert!(elapsed.seconds < 5 && (elapsed.seconds > 0 || elapsed.nanos >= 200_000_000), "{elapsed:?}");
+            assert_eq!(agent.socket(id).await.state(), pb::SocketState::Connected, "nothing else happens");
+        }
+        // What the request says counts more.
+        let answer = write("line", size, timeout(20)).await;
+        let elapsed = answer.report.clone().unwrap().elapsed.unwrap();
+        assert!(answer.went() == "timed out" && elapsed.seconds == 0 && elapsed.nanos >= 20_000_000, "{elapsed:?}");
+        drop(near);
+    }
+}
+
+/// Erlang's send_timeout_close: a stream in which bytes are missing is of no use to anybody.
+#[tokio::test]
+async fn a_write_that_takes_too_long_may_end_the_connection() {
+    for ip in LOOPBACKS {
+        for (spec, call) in [
+            (pb::TcpSocketSpec { write_timeout: millis(100), ..Default::default() }, None),
+            (pb::TcpSocketSpec::default(), timeout(100)),
+        ] {
+            let agent = Agent::start().await;
+            let spec = pb::TcpSocketSpec { close_on_write_timeout: true, ..spec };
+            let (mut peer, size) = unread_with(&agent, ip, "line", spec).await;
+            let request = |call| pb::WriteSocketRequest {
+                socket_id: "line".into(),
+                payload: pattern(size, 7),
+                call,
+                ..Default::default()
+            };
+            let answer = agent.write_socket(request(call)).await.unwrap();
+            assert_eq!(answer.went(), "timed out");
+            let closed = agent.closed("line").await;
+            assert_eq!((closed.reason(), closed.had_error), (pb::CloseReason::WriteTimedOut, false));
+            let written = answer.bytes_written() as usize;
+            assert_eq!(closed.bytes_written(), u64::from(answer.bytes_written()));
+            assert_eq!(went(&agent.write_socket(request(None)).await), "SOCKET_CLOSED");
+            // What the kernel has got comes, and then the end.
+            assert_eq!(peer.read_to_end().await.unwrap(), pattern_bytes(size, 7)[..written]);
+        }
+    }
+}
+
+/// A connection to there with little room for what is not read.
+async fn narrow_stream(address: &str) -> tokio::net::TcpStream {
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() };
+    let socket = socket.unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    within("a connection", socket.connect(address)).await.unwrap()
 }

@@ -410,6 +410,8 @@ const (
 	// The agent's policy was read anew, and does not allow any more what the socket holds: its address, its peer, a group, an option. A TCP
 	// connection is reset.
 	CloseReason_CLOSE_REASON_POLICY CloseReason = 11
+	// A write has ended at its timeout, and `close_on_write_timeout` says that the connection ends with it.
+	CloseReason_CLOSE_REASON_WRITE_TIMED_OUT CloseReason = 12
 )
 
 // Enum value maps for CloseReason.
@@ -427,6 +429,7 @@ var (
 		9:  "CLOSE_REASON_INTERNAL",
 		10: "CLOSE_REASON_LEASE_EXPIRED",
 		11: "CLOSE_REASON_POLICY",
+		12: "CLOSE_REASON_WRITE_TIMED_OUT",
 	}
 	CloseReason_value = map[string]int32{
 		"CLOSE_REASON_UNSPECIFIED":     0,
@@ -441,6 +444,7 @@ var (
 		"CLOSE_REASON_INTERNAL":        9,
 		"CLOSE_REASON_LEASE_EXPIRED":   10,
 		"CLOSE_REASON_POLICY":          11,
+		"CLOSE_REASON_WRITE_TIMED_OUT": 12,
 	}
 )
 
@@ -642,9 +646,16 @@ type TcpSocketSpec struct {
 	// read by copying also with COUNT. Absent: nothing is compared.
 	Verify *Pattern `protobuf:"bytes,23,opt,name=verify,proto3" json:"verify,omitempty"`
 	// With a local address: try again while somebody else has it. Absent: it is tried once.
-	BindRetry     *BindRetry `protobuf:"bytes,24,opt,name=bind_retry,json=bindRetry,proto3" json:"bind_retry,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BindRetry *BindRetry `protobuf:"bytes,24,opt,name=bind_retry,json=bindRetry,proto3" json:"bind_retry,omitempty"`
+	// How long a WriteSocket that has no `call.timeout` may take until the kernel has all of its bytes. Erlang: `send_timeout`. Accepted
+	// connections take it from their listener. Absent or zero: `defaults.wait_timeout` of GetAgent.
+	WriteTimeout *durationpb.Duration `protobuf:"bytes,25,opt,name=write_timeout,json=writeTimeout,proto3" json:"write_timeout,omitempty"`
+	// Close the connection when a WriteSocket has ended at its timeout, whichever that was: bytes are missing in the stream, and what is written
+	// next would be taken for them. What the kernel has got by then is still sent. Erlang: `send_timeout_close`. Accepted connections take it
+	// from their listener. Not while a TransferSocket has the connection, whose bytes have no timeout.
+	CloseOnWriteTimeout bool `protobuf:"varint,26,opt,name=close_on_write_timeout,json=closeOnWriteTimeout,proto3" json:"close_on_write_timeout,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *TcpSocketSpec) Reset() {
@@ -854,6 +865,20 @@ func (x *TcpSocketSpec) GetBindRetry() *BindRetry {
 		return x.BindRetry
 	}
 	return nil
+}
+
+func (x *TcpSocketSpec) GetWriteTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.WriteTimeout
+	}
+	return nil
+}
+
+func (x *TcpSocketSpec) GetCloseOnWriteTimeout() bool {
+	if x != nil {
+		return x.CloseOnWriteTimeout
+	}
+	return false
 }
 
 type isTcpSocketSpec_Role interface {
@@ -2113,7 +2138,8 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\n" +
 	"_read_sizeB\a\n" +
 	"\x05_hashB\t\n" +
-	"\a_credit\"\xc6\t\n" +
+	"\a_credit\"\xbb\n" +
+	"\n" +
 	"\rTcpSocketSpec\x12\x12\n" +
 	"\x04bind\x18\x01 \x01(\tR\x04bind\x12\x18\n" +
 	"\x06listen\x18\x02 \x01(\tH\x00R\x06listen\x12\x1a\n" +
@@ -2143,7 +2169,9 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x05allow\x18\x16 \x03(\tR\x05allow\x12+\n" +
 	"\x06verify\x18\x17 \x01(\v2\x13.farsock.v1.PatternR\x06verify\x124\n" +
 	"\n" +
-	"bind_retry\x18\x18 \x01(\v2\x15.farsock.v1.BindRetryR\tbindRetryB\x06\n" +
+	"bind_retry\x18\x18 \x01(\v2\x15.farsock.v1.BindRetryR\tbindRetry\x12>\n" +
+	"\rwrite_timeout\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\fwriteTimeout\x123\n" +
+	"\x16close_on_write_timeout\x18\x1a \x01(\bR\x13closeOnWriteTimeoutB\x06\n" +
 	"\x04roleB\n" +
 	"\n" +
 	"\b_backlogB\x12\n" +
@@ -2317,7 +2345,7 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x1dREAD_PAUSE_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17READ_PAUSE_REASON_ASKED\x10\x01\x12\x1c\n" +
 	"\x18READ_PAUSE_REASON_CREDIT\x10\x02\x12\x1e\n" +
-	"\x1aREAD_PAUSE_REASON_LOG_FULL\x10\x03*\xe3\x02\n" +
+	"\x1aREAD_PAUSE_REASON_LOG_FULL\x10\x03*\x85\x03\n" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13CLOSE_REASON_CLOSED\x10\x01\x12\x18\n" +
@@ -2331,7 +2359,8 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x15CLOSE_REASON_INTERNAL\x10\t\x12\x1e\n" +
 	"\x1aCLOSE_REASON_LEASE_EXPIRED\x10\n" +
 	"\x12\x17\n" +
-	"\x13CLOSE_REASON_POLICY\x10\vB\x97\x01\n" +
+	"\x13CLOSE_REASON_POLICY\x10\v\x12 \n" +
+	"\x1cCLOSE_REASON_WRITE_TIMED_OUT\x10\fB\x97\x01\n" +
 	"\x0ecom.farsock.v1B\vSocketProtoP\x01Z/github.com/farsock/farsock/clients/go/farsockpb\xa2\x02\x03FXX\xaa\x02\n" +
 	"Farsock.V1\xca\x02\n" +
 	"Farsock\\V1\xe2\x02\x16Farsock\\V1\\GPBMetadata\xea\x02\vFarsock::V1b\x06proto3"
@@ -2400,41 +2429,42 @@ var file_farsock_v1_socket_proto_depIdxs = []int32{
 	9,  // 13: farsock.v1.TcpSocketSpec.retry:type_name -> farsock.v1.ConnectRetry
 	24, // 14: farsock.v1.TcpSocketSpec.verify:type_name -> farsock.v1.Pattern
 	10, // 15: farsock.v1.TcpSocketSpec.bind_retry:type_name -> farsock.v1.BindRetry
-	21, // 16: farsock.v1.ConnectRetry.interval:type_name -> google.protobuf.Duration
-	21, // 17: farsock.v1.BindRetry.interval:type_name -> google.protobuf.Duration
-	7,  // 18: farsock.v1.UdpSocketSpec.delivery:type_name -> farsock.v1.Delivery
-	22, // 19: farsock.v1.UdpSocketSpec.options:type_name -> farsock.v1.SocketOption
-	23, // 20: farsock.v1.UdpSocketSpec.family:type_name -> farsock.v1.Family
-	3,  // 21: farsock.v1.UdpSocketSpec.direction:type_name -> farsock.v1.Direction
-	25, // 22: farsock.v1.UdpSocketSpec.groups:type_name -> farsock.v1.GroupSpec
-	24, // 23: farsock.v1.UdpSocketSpec.verify:type_name -> farsock.v1.Pattern
-	10, // 24: farsock.v1.UdpSocketSpec.bind_retry:type_name -> farsock.v1.BindRetry
-	26, // 25: farsock.v1.Socket.transport:type_name -> farsock.v1.Transport
-	23, // 26: farsock.v1.Socket.family:type_name -> farsock.v1.Family
-	0,  // 27: farsock.v1.Socket.state:type_name -> farsock.v1.SocketState
-	27, // 28: farsock.v1.Socket.local:type_name -> farsock.v1.Endpoint
-	27, // 29: farsock.v1.Socket.remote:type_name -> farsock.v1.Endpoint
-	28, // 30: farsock.v1.Socket.create_time:type_name -> google.protobuf.Timestamp
-	3,  // 31: farsock.v1.Socket.direction:type_name -> farsock.v1.Direction
-	7,  // 32: farsock.v1.Socket.delivery:type_name -> farsock.v1.Delivery
-	1,  // 33: farsock.v1.Socket.half_open:type_name -> farsock.v1.HalfOpenPolicy
-	15, // 34: farsock.v1.Socket.queues:type_name -> farsock.v1.SocketQueues
-	17, // 35: farsock.v1.Socket.readiness:type_name -> farsock.v1.Readiness
-	18, // 36: farsock.v1.Socket.listener:type_name -> farsock.v1.Listener
-	19, // 37: farsock.v1.Socket.closed:type_name -> farsock.v1.SocketClosed
-	21, // 38: farsock.v1.Socket.idle_timeout:type_name -> google.protobuf.Duration
-	29, // 39: farsock.v1.Socket.groups:type_name -> farsock.v1.GroupMembership
-	30, // 40: farsock.v1.Socket.tcp_state:type_name -> farsock.v1.TcpState
-	20, // 41: farsock.v1.Socket.labels:type_name -> farsock.v1.Socket.LabelsEntry
-	13, // 42: farsock.v1.Socket.verification:type_name -> farsock.v1.Verification
-	14, // 43: farsock.v1.Verification.first_difference:type_name -> farsock.v1.PatternDifference
-	2,  // 44: farsock.v1.Listener.accept:type_name -> farsock.v1.AcceptPolicy
-	6,  // 45: farsock.v1.SocketClosed.reason:type_name -> farsock.v1.CloseReason
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	21, // 16: farsock.v1.TcpSocketSpec.write_timeout:type_name -> google.protobuf.Duration
+	21, // 17: farsock.v1.ConnectRetry.interval:type_name -> google.protobuf.Duration
+	21, // 18: farsock.v1.BindRetry.interval:type_name -> google.protobuf.Duration
+	7,  // 19: farsock.v1.UdpSocketSpec.delivery:type_name -> farsock.v1.Delivery
+	22, // 20: farsock.v1.UdpSocketSpec.options:type_name -> farsock.v1.SocketOption
+	23, // 21: farsock.v1.UdpSocketSpec.family:type_name -> farsock.v1.Family
+	3,  // 22: farsock.v1.UdpSocketSpec.direction:type_name -> farsock.v1.Direction
+	25, // 23: farsock.v1.UdpSocketSpec.groups:type_name -> farsock.v1.GroupSpec
+	24, // 24: farsock.v1.UdpSocketSpec.verify:type_name -> farsock.v1.Pattern
+	10, // 25: farsock.v1.UdpSocketSpec.bind_retry:type_name -> farsock.v1.BindRetry
+	26, // 26: farsock.v1.Socket.transport:type_name -> farsock.v1.Transport
+	23, // 27: farsock.v1.Socket.family:type_name -> farsock.v1.Family
+	0,  // 28: farsock.v1.Socket.state:type_name -> farsock.v1.SocketState
+	27, // 29: farsock.v1.Socket.local:type_name -> farsock.v1.Endpoint
+	27, // 30: farsock.v1.Socket.remote:type_name -> farsock.v1.Endpoint
+	28, // 31: farsock.v1.Socket.create_time:type_name -> google.protobuf.Timestamp
+	3,  // 32: farsock.v1.Socket.direction:type_name -> farsock.v1.Direction
+	7,  // 33: farsock.v1.Socket.delivery:type_name -> farsock.v1.Delivery
+	1,  // 34: farsock.v1.Socket.half_open:type_name -> farsock.v1.HalfOpenPolicy
+	15, // 35: farsock.v1.Socket.queues:type_name -> farsock.v1.SocketQueues
+	17, // 36: farsock.v1.Socket.readiness:type_name -> farsock.v1.Readiness
+	18, // 37: farsock.v1.Socket.listener:type_name -> farsock.v1.Listener
+	19, // 38: farsock.v1.Socket.closed:type_name -> farsock.v1.SocketClosed
+	21, // 39: farsock.v1.Socket.idle_timeout:type_name -> google.protobuf.Duration
+	29, // 40: farsock.v1.Socket.groups:type_name -> farsock.v1.GroupMembership
+	30, // 41: farsock.v1.Socket.tcp_state:type_name -> farsock.v1.TcpState
+	20, // 42: farsock.v1.Socket.labels:type_name -> farsock.v1.Socket.LabelsEntry
+	13, // 43: farsock.v1.Socket.verification:type_name -> farsock.v1.Verification
+	14, // 44: farsock.v1.Verification.first_difference:type_name -> farsock.v1.PatternDifference
+	2,  // 45: farsock.v1.Listener.accept:type_name -> farsock.v1.AcceptPolicy
+	6,  // 46: farsock.v1.SocketClosed.reason:type_name -> farsock.v1.CloseReason
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_socket_proto_init() }

@@ -77,7 +77,7 @@ pub(in crate::exercise) fn verbs() -> String {
 }
 
 /// What goes with every verb that makes a TCP socket.
-pub(super) const TCP_SOCKET: [&str; 29] = [
+pub(super) const TCP_SOCKET: [&str; 30] = [
     "r#as",
     "local",
     "bind_retry",
@@ -103,6 +103,7 @@ pub(super) const TCP_SOCKET: [&str; 29] = [
     "pattern_start",
     "write_high_watermark",
     "write_low_watermark",
+    "close_on_write_timeout",
     "idle_timeout",
     "read_delay",
     "close_delay",

@@ -100,6 +100,7 @@ impl Words<'_, '_> {
             read_delay: self.checker.duration(file.read_delay.as_deref()).unwrap_or_default(),
             close_delay: self.checker.duration(file.close_delay.as_deref()).unwrap_or_default(),
             watermarks: self.watermarks(),
+            write_timeout: self.write_timeout(),
             membership: self.membership(),
             attempts: self.attempts(),
             verify: self.verify(),

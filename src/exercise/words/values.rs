@@ -12,7 +12,7 @@ use crate::exercise::template::Template;
 use crate::exercise::words::Words;
 use crate::exercise::words::grammar::{DELIVERIES, FILTER_MODES};
 use crate::model::address::AddressText;
-use crate::model::delivery::{DeliveryChange, Slices, Watermarks};
+use crate::model::delivery::{DeliveryChange, Slices, Watermarks, WriteTimeout};
 use crate::model::encoding::TextEncoding;
 use crate::model::group::GroupAsked;
 use crate::model::labels::{self, Labels, MAX_LABELS};
@@ -371,6 +371,13 @@ impl Words<'_, '_> {
             self.checker.wrong(span(&typed.referenced), "`write_low_watermark` goes up to `write_high_watermark`");
         }
         marks
+    }
+
+    pub(super) fn write_timeout(&mut self) -> WriteTimeout {
+        let file = self.file;
+        let closes = self.switch("close_on_write_timeout", file.close_on_write_timeout.as_deref());
+        // Each step says by `within` how long it may take.
+        WriteTimeout { usual: Duration::ZERO, closes: closes.unwrap_or_default() }
     }
 
     /// A membership of a multicast group, checked as far as it is known; nothing where none is named.

@@ -262,6 +262,8 @@ class _CloseReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CloseReas
     """The agent's policy was read anew, and does not allow any more what the socket holds: its address, its peer, a group, an option. A TCP
     connection is reset.
     """
+    CLOSE_REASON_WRITE_TIMED_OUT: _CloseReason.ValueType  # 12
+    """A write has ended at its timeout, and `close_on_write_timeout` says that the connection ends with it."""
 
 class CloseReason(_CloseReason, metaclass=_CloseReasonEnumTypeWrapper):
     """Why a socket was closed."""
@@ -292,6 +294,8 @@ CLOSE_REASON_POLICY: CloseReason.ValueType  # 11
 """The agent's policy was read anew, and does not allow any more what the socket holds: its address, its peer, a group, an option. A TCP
 connection is reset.
 """
+CLOSE_REASON_WRITE_TIMED_OUT: CloseReason.ValueType  # 12
+"""A write has ended at its timeout, and `close_on_write_timeout` says that the connection ends with it."""
 Global___CloseReason: _TypeAlias = CloseReason  # noqa: Y015
 
 @_typing.final
@@ -399,6 +403,8 @@ class TcpSocketSpec(_message.Message):
     ALLOW_FIELD_NUMBER: _builtins.int
     VERIFY_FIELD_NUMBER: _builtins.int
     BIND_RETRY_FIELD_NUMBER: _builtins.int
+    WRITE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    CLOSE_ON_WRITE_TIMEOUT_FIELD_NUMBER: _builtins.int
     bind: _builtins.str
     """The local address to bind to. Absent: `listen` binds by itself, and `connect` takes the agent's lab address with any port."""
     listen: _builtins.str
@@ -437,6 +443,11 @@ class TcpSocketSpec(_message.Message):
     write_low_watermark: _builtins.int
     """Tell `writable` when no more bytes than that wait after `write_blocked`, up to `write_high_watermark`. Accepted connections take it
     from their listener. Absent: 0, as Node's `drain`.
+    """
+    close_on_write_timeout: _builtins.bool
+    """Close the connection when a WriteSocket has ended at its timeout, whichever that was: bytes are missing in the stream, and what is written
+    next would be taken for them. What the kernel has got by then is still sent. Erlang: `send_timeout_close`. Accepted connections take it
+    from their listener. Not while a TransferSocket has the connection, whose bytes have no timeout.
     """
     @_builtins.property
     def delivery(self) -> Global___Delivery:
@@ -503,6 +514,12 @@ class TcpSocketSpec(_message.Message):
     def bind_retry(self) -> Global___BindRetry:
         """With a local address: try again while somebody else has it. Absent: it is tried once."""
 
+    @_builtins.property
+    def write_timeout(self) -> _duration_pb2.Duration:
+        """How long a WriteSocket that has no `call.timeout` may take until the kernel has all of its bytes. Erlang: `send_timeout`. Accepted
+        connections take it from their listener. Absent or zero: `defaults.wait_timeout` of GetAgent.
+        """
+
     def __init__(
         self,
         *,
@@ -530,10 +547,12 @@ class TcpSocketSpec(_message.Message):
         allow: _abc.Iterable[_builtins.str] | None = ...,
         verify: _payload_pb2.Pattern | None = ...,
         bind_retry: Global___BindRetry | None = ...,
+        write_timeout: _duration_pb2.Duration | None = ...,
+        close_on_write_timeout: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept_delay", b"accept_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind_retry", b"bind_retry", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "verify", b"verify", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept_delay", b"accept_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind_retry", b"bind_retry", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "verify", b"verify", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark", "write_timeout", b"write_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept", b"accept", "accept_delay", b"accept_delay", "allow", b"allow", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind", b"bind", "bind_retry", b"bind_retry", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "deny", b"deny", "direction", b"direction", "family", b"family", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "options", b"options", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "verify", b"verify", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept", b"accept", "accept_delay", b"accept_delay", "allow", b"allow", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind", b"bind", "bind_retry", b"bind_retry", "close_delay", b"close_delay", "close_on_write_timeout", b"close_on_write_timeout", "connect", b"connect", "delivery", b"delivery", "deny", b"deny", "direction", b"direction", "family", b"family", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "options", b"options", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "verify", b"verify", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark", "write_timeout", b"write_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__backlog: _TypeAlias = _typing.Literal["backlog"]  # noqa: Y015
     _WhichOneofArgType__backlog: _TypeAlias = _typing.Literal["_backlog", b"_backlog"]  # noqa: Y015
