@@ -4,12 +4,12 @@ use prost_types::Timestamp;
 
 use crate::model::event::{Datagram, Event, EventRecord};
 use crate::model::payload::{PayloadView, Shown};
-use crate::wire::payload::encoding;
-use crate::wire::pb::event::Body;
-use crate::wire::watch::endpoint::Endpoints;
-use crate::wire::watch::field::{
+use crate::wire::endpoint::Endpoints;
+use crate::wire::field::{
     Fields, Out, bytes, flag, message, number, open, optional_bytes, optional_number, present, text,
 };
+use crate::wire::payload::encoding;
+use crate::wire::pb::event::Body;
 use crate::wire::{call, event};
 
 /// Writes events, and remembers what one has in common with the next.

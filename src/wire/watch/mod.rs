@@ -14,15 +14,13 @@ use tonic_prost::{ProstCodec, ProstDecoder};
 
 use crate::model::event::EventRecord;
 use crate::model::payload::{PayloadForm, PayloadView};
+use crate::wire::field::{Fields, Out, message, number, open};
 use crate::wire::pb;
 use crate::wire::pb::watch_events_response::Frame;
 use crate::wire::watch::event::EventWriter;
-use crate::wire::watch::field::{Fields, Out, message, number, open};
 use crate::wire::watch::run::{Part, Run, parts};
 
-mod endpoint;
 mod event;
-mod field;
 mod run;
 #[cfg(test)]
 mod samples;

@@ -11,7 +11,7 @@ use crate::model::event::{Datagram, Event, EventRecord};
 use crate::model::id::{SocketId, SocketUid};
 use crate::model::time::Timestamp;
 use crate::wire::event::read as read_event;
-use crate::wire::watch::field::{Fields, Out, bytes, message, number, open, packed};
+use crate::wire::field::{Fields, Out, bytes, message, number, open, packed};
 use crate::wire::{address, call, pb};
 
 // === Out ===
