@@ -60,6 +60,7 @@ use crate::service::event_server::EventServer;
 use crate::service::event_service::EventRpcs;
 use crate::service::session_service::SessionRpcs;
 use crate::service::socket_service::SocketRpcs;
+use crate::service::socket_server::SocketServer;
 use crate::socket::{Config, Gate, Sockets};
 use crate::sys::clock::{ClockWatch, SystemClock};
 use crate::sys::{privilege, process, readiness};
@@ -67,7 +68,7 @@ use crate::wire::FILE_DESCRIPTOR_SET;
 use crate::wire::pb::agent_service_server::{self, AgentServiceServer};
 use crate::wire::pb::event_service_server;
 use crate::wire::pb::session_service_server::{self, SessionServiceServer};
-use crate::wire::pb::socket_service_server::{self, SocketServiceServer};
+use crate::wire::pb::socket_service_server;
 
 /// HTTP/2 receive windows: room for a stream that uploads, and for a few of them at once.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -318,7 +319,7 @@ impl Agent {
         };
         let agent = AgentServiceServer::new(agent).max_decoding_message_size(limit);
         let sessions = SessionServiceServer::new(SessionRpcs(access.clone())).max_decoding_message_size(limit);
-        let sockets = SocketServiceServer::new(SocketRpcs(access.clone())).max_decoding_message_size(limit);
+        let sockets = SocketServer::new(SocketRpcs(access.clone()), limit);
         let events = EventServer::new(EventRpcs(access), limit);
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in SERVICES {

@@ -55,6 +55,19 @@ pub struct AcceptQueue {
     pub limit: u32,
 }
 
+/// What the kernel says of a socket at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reading {
+    /// What it holds for it.
+    pub queues: Queues,
+    /// What can be done with it at once.
+    pub readiness: Readiness,
+    /// Its own state of a TCP connection.
+    pub tcp_state: Option<TcpState>,
+    /// Its queue, of a listener.
+    pub accept_queue: Option<AcceptQueue>,
+}
+
 /// What a listener was told about its connections, and how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerView {

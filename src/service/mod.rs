@@ -6,6 +6,7 @@ pub mod audit;
 pub mod event_server;
 pub mod event_service;
 pub mod session_service;
+pub mod socket_server;
 pub mod socket_service;
 mod transfer;
 

@@ -7,12 +7,33 @@ use crate::model::policy::Rpc;
 use crate::service::access::{Access, end};
 use crate::service::transfer::{self, TransferStream};
 use crate::service::{carry_out, next_page, page_size, page_token, refused};
+use crate::wire::glance::Glance;
 use crate::wire::pb::socket_service_server::SocketService;
 use crate::wire::{address, call, option, pb, socket, source_filter, status};
 
 /// The sockets of an agent, as RPCs.
 #[derive(Clone)]
 pub struct SocketRpcs(pub Access);
+
+impl SocketRpcs {
+    /// A socket as it is now: what GetSocket answers.
+    pub(super) fn look(&self, request: Request<pb::GetSocketRequest>) -> Result<Response<Glance>, Status> {
+        let (caller, request) = self.0.admit(request)?;
+        let session = address::session_id(&request.session_id).map_err(status::invalid)?;
+        let socket = address::socket_id(&request.socket_id).map_err(status::invalid)?;
+        let sockets = &self.0.sockets;
+        let view = sockets.socket_view(&caller.owner, &session, &socket).map_err(refused)?;
+        let tcp_info = match request.tcp_info {
+            true => sockets.tcp_info(&caller.owner, &session, &socket).map_err(refused)?,
+            false => None,
+        };
+        let memory = match request.memory {
+            true => sockets.socket_memory(&caller.owner, &session, &socket).map_err(refused)?,
+            false => None,
+        };
+        Ok(Response::new(Glance { view, tcp_info, memory }))
+    }
+}
 
 #[tonic::async_trait]
 impl SocketService for SocketRpcs {
@@ -203,21 +224,7 @@ impl SocketService for SocketRpcs {
         &self,
         request: Request<pb::GetSocketRequest>,
     ) -> Result<Response<pb::GetSocketResponse>, Status> {
-        let (caller, request) = self.0.admit(request)?;
-        let session = address::session_id(&request.session_id).map_err(status::invalid)?;
-        let socket = address::socket_id(&request.socket_id).map_err(status::invalid)?;
-        let view = self.0.sockets.socket_view(&caller.owner, &session, &socket).map_err(refused)?;
-        let tcp_info = match request.tcp_info {
-            true => self.0.sockets.tcp_info(&caller.owner, &session, &socket).map_err(refused)?,
-            false => None,
-        };
-        let tcp_info = tcp_info.as_ref().map(pb::TcpInfo::from);
-        let memory = match request.memory {
-            true => self.0.sockets.socket_memory(&caller.owner, &session, &socket).map_err(refused)?,
-            false => None,
-        };
-        let memory = memory.map(pb::SocketMemory::from);
-        Ok(Response::new(pb::GetSocketResponse { socket: Some((&view).into()), tcp_info, memory }))
+        Ok(self.look(request)?.map(|glance| (&glance).into()))
     }
 
     async fn list_sockets(

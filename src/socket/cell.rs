@@ -27,7 +27,7 @@ use crate::model::source_filter::FilterResult;
 use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
 use crate::model::verify::{PatternDifference, Verification, Verifier};
-use crate::model::view::{ListenerView, SocketView};
+use crate::model::view::{ListenerView, Reading, SocketView};
 use crate::model::{error::SocketError, operation::Operation};
 use crate::socket::command::Command;
 use crate::socket::digest::Digests;
@@ -272,17 +272,18 @@ impl Cell {
         }
         let mut view = self.view();
         if let Some(socket) = &*socket {
-            let mut queues = socket.queues();
+            let Reading { mut queues, readiness, tcp_state, accept_queue } = socket.reading(self.transport);
             queues.pending_write_bytes = self.pending_write_bytes.load(Ordering::Acquire);
             view.queues = Some(queues);
-            view.readiness = Some(socket.readiness());
-            // The log tells it where an operation gives it; a connect that goes on, and a bind that has failed, change it, too.
-            view.status.local = socket.local().map(|addr| endpoint(socket, addr));
-            if self.transport == Transport::Tcp {
-                view.tcp_state = socket.tcp_state();
+            view.readiness = Some(readiness);
+            view.tcp_state = tcp_state;
+            // The log tells it where an operation gives it; a connect that goes on, and a bind that has failed, change it, too. That of a
+            // connection never changes.
+            if self.transport == Transport::Udp || view.status.state != SocketState::Connected {
+                view.status.local = socket.local().map(|addr| endpoint(socket, addr));
             }
             if let Some(listener) = &mut view.listener {
-                listener.queue = socket.accept_queue();
+                listener.queue = accept_queue;
             }
         }
         view

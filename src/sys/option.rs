@@ -115,15 +115,32 @@ pub(super) fn bound_interface(socket: impl AsFd) -> u32 {
     }
 }
 
-/// The queue of a listener. tcp(7): TCP_INFO, which tells it in two fields that mean something else of a connection.
-pub(super) fn accept_queue(socket: impl AsFd) -> Option<AcceptQueue> {
-    const TCP_LISTEN: u8 = 10;
+/// A TCP socket in short. tcp(7): TCP_INFO.
+pub(super) struct TcpGlance {
+    pub(super) state: Option<TcpState>,
+    /// Of a listener: TCP_INFO tells it in two fields that mean something else of a connection.
+    pub(super) accept_queue: Option<AcceptQueue>,
+    /// The peer has acknowledged all that was written, so that SIOCOUTQ would say zero. Only of a connection that is not at its end: what an
+    /// end leaves behind is not in these fields.
+    pub(super) all_acknowledged: bool,
+}
+
+/// Reads no more of TCP_INFO than it takes.
+pub(super) fn tcp_glance(socket: impl AsFd) -> Option<TcpGlance> {
     const UNACKED: usize = 24;
     const SACKED: usize = 28;
-    let mut info = [0_u8; SACKED + 4];
+    const NOTSENT_BYTES: usize = 144;
+    let mut info = [0_u8; NOTSENT_BYTES + 4];
     let length = get_raw(&socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).ok()?;
     let field = |at: usize| Some(u32::from_ne_bytes(info[..length].get(at..at + 4)?.try_into().ok()?));
-    (info[0] == TCP_LISTEN).then_some(AcceptQueue { length: field(UNACKED)?, limit: field(SACKED)? })
+    let state = TcpState::from_number(info[0]);
+    let queue = field(UNACKED).zip(field(SACKED)).filter(|_| state == Some(TcpState::Listen));
+    let is_open = matches!(state, Some(TcpState::Established | TcpState::CloseWait));
+    Some(TcpGlance {
+        state,
+        accept_queue: queue.map(|(length, limit)| AcceptQueue { length, limit }),
+        all_acknowledged: is_open && field(UNACKED) == Some(0) && field(NOTSENT_BYTES) == Some(0),
+    })
 }
 
 /// How many bytes the kernel holds that were not acknowledged (TCP) or not sent (UDP) yet. tcp(7), udp(7): SIOCOUTQ.

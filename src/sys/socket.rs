@@ -22,7 +22,7 @@ use crate::model::option::{OptionSpec, OptionValue};
 use crate::model::policy::permit::Permitted;
 use crate::model::source_filter::SourceFilter;
 use crate::model::tcp::{TcpInfo, TcpState};
-use crate::model::view::{AcceptQueue, Queues, Readiness};
+use crate::model::view::{Queues, Readiness, Reading};
 use crate::sys::control::{Ancillary, ERROR_ROOM, Marks, QueuedError};
 use crate::sys::{buffer, diag, group, option};
 
@@ -301,19 +301,35 @@ impl Socket {
         option::tcp_info(self)
     }
 
-    /// How many connections wait to be accepted, and how many may; absent where it does not listen. tcp(7): TCP_INFO.
-    pub fn accept_queue(&self) -> Option<AcceptQueue> {
-        option::accept_queue(self)
-    }
-
     /// What the kernel holds for it. tcp(7), udp(7): SIOCINQ, SIOCOUTQ.
     pub fn queues(&self) -> Queues {
-        let receive = rustix::io::ioctl_fionread(&self.0).unwrap_or(0);
-        Queues {
-            receive_bytes: u32::try_from(receive).unwrap_or(u32::MAX),
-            send_bytes: option::unsent(&self.0),
-            pending_write_bytes: 0,
+        let (receive_bytes, send_bytes) = (self.receive_bytes(), option::unsent(&self.0));
+        Queues { receive_bytes, send_bytes, pending_write_bytes: 0 }
+    }
+
+    /// All that the kernel says of it now. What one answer has in it already is not asked for a second time: what is not readable has nothing
+    /// to be read, and where the peer has acknowledged everything, nothing is left to be sent.
+    pub fn reading(&self, transport: Transport) -> Reading {
+        let readiness = self.readiness();
+        let tcp = match transport {
+            Transport::Tcp => option::tcp_glance(self),
+            Transport::Udp => None,
+        };
+        let nothing_to_read = !(readiness.readable || readiness.priority || readiness.hung_up || readiness.failed);
+        let receive_bytes = if nothing_to_read { 0 } else { self.receive_bytes() };
+        let nothing_to_send = tcp.as_ref().is_some_and(|tcp| tcp.all_acknowledged);
+        let send_bytes = if nothing_to_send { 0 } else { option::unsent(&self.0) };
+        Reading {
+            queues: Queues { receive_bytes, send_bytes, pending_write_bytes: 0 },
+            readiness,
+            tcp_state: tcp.as_ref().and_then(|tcp| tcp.state),
+            accept_queue: tcp.and_then(|tcp| tcp.accept_queue),
         }
+    }
+
+    /// How many bytes can be read; of UDP, how many the next datagram has. tcp(7), udp(7): SIOCINQ.
+    fn receive_bytes(&self) -> u32 {
+        u32::try_from(rustix::io::ioctl_fionread(&self.0).unwrap_or(0)).unwrap_or(u32::MAX)
     }
 
     /// Whether an IPv6 socket takes no IPv4. ipv6(7): IPV6_V6ONLY.
@@ -376,6 +392,71 @@ pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> Result<T, Err
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other.map_err(errno),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::view::AcceptQueue;
+
+    /// In each state in which an answer could be put together wrongly.
+    #[test]
+    fn one_reading_says_what_each_question_alone_would() {
+        let check = |socket: &Socket, transport, what: &str| {
+            let reading = socket.reading(transport);
+            assert_eq!((reading.queues, reading.readiness), (socket.queues(), socket.readiness()), "{what}");
+            let state = socket.tcp_state().filter(|_| transport == Transport::Tcp);
+            assert_eq!(reading.tcp_state, state, "{what}");
+            reading
+        };
+        for (family, any) in [(Family::Ipv4, "127.0.0.1:0"), (Family::Ipv6, "[::1]:0")] {
+            let any = Permitted::unasked(any.parse().unwrap());
+            let tcp = || Socket::new(Transport::Tcp, family).unwrap();
+            let (listener, near) = (tcp(), tcp());
+            check(&listener, Transport::Tcp, "new");
+            listener.bind(any).unwrap();
+            check(&listener, Transport::Tcp, "bound");
+            listener.listen(any, 7).unwrap();
+            assert_eq!(
+                check(&listener, Transport::Tcp, "listening").accept_queue,
+                Some(AcceptQueue { length: 0, limit: 7 })
+            );
+            let to = Permitted::unasked(listener.local().unwrap());
+            assert_eq!(near.connect(to), Err(Errno::EINPROGRESS));
+            let until = |socket: &Socket, done: &dyn Fn(Readiness) -> bool| {
+                assert!((0..1_000_000).any(|_| done(socket.readiness())));
+            };
+            until(&listener, &|ready| ready.readable);
+            assert_eq!(check(&listener, Transport::Tcp, "with a connection").accept_queue.unwrap().length, 1);
+            let (far, _) = listener.accept().unwrap();
+            assert_eq!(check(&near, Transport::Tcp, "connected").accept_queue, None);
+            // Until neither has room any more: some of it is not acknowledged.
+            while near.send(&[7; 65_536], WriteFlags::default()).is_ok() {}
+            let full = |socket: &Socket| {
+                socket.queues().send_bytes > 0 && socket.reading(Transport::Tcp).queues == socket.queues()
+            };
+            assert!((0..1_000_000).any(|_| full(&near)), "full");
+            assert!(check(&far, Transport::Tcp, "unread").queues.receive_bytes > 0);
+            far.shutdown(ShutdownHow::Send).unwrap();
+            until(&near, &|ready| ready.hung_up);
+            assert_eq!(check(&near, Transport::Tcp, "the peer has ended").tcp_state, Some(TcpState::CloseWait));
+            // Closed with bytes unread: a reset.
+            drop(far);
+            until(&near, &|ready| ready.failed);
+            check(&near, Transport::Tcp, "reset");
+
+            let [from, to] = [(); 2].map(|()| Socket::new(Transport::Udp, family).unwrap());
+            to.bind(any).unwrap();
+            for bytes in [&b""[..], b"hola"] {
+                check(&to, Transport::Udp, "without a datagram");
+                let address = Permitted::unasked(to.local().unwrap());
+                from.send_datagram(bytes, Some(address), &Marks::default(), family).unwrap();
+                until(&to, &|ready| ready.readable);
+                check(&to, Transport::Udp, "with a datagram");
+                to.receive(&mut BytesMut::new(), 10).unwrap();
+            }
         }
     }
 }

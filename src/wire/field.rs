@@ -1,11 +1,14 @@
 //! Fields of messages as protobuf writes them. protobuf.dev: "Encoding".
 
+use prost::Message;
 use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 
 /// Where fields go: into a buffer, or only into a count. So one piece of code says what is written, and how long it is.
 pub(super) trait Out {
     fn varint(&mut self, number: u64);
     fn raw(&mut self, bytes: &[u8]);
+    /// All fields of a message, as prost writes them.
+    fn all_of(&mut self, message: &impl Message);
 }
 
 impl Out for Vec<u8> {
@@ -19,6 +22,11 @@ impl Out for Vec<u8> {
     fn raw(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
+
+    fn all_of(&mut self, message: &impl Message) {
+        // It grows as it is needed, so that there is room.
+        let _ = message.encode(self);
+    }
 }
 
 impl Out for usize {
@@ -28,6 +36,10 @@ impl Out for usize {
 
     fn raw(&mut self, bytes: &[u8]) {
         *self += bytes.len();
+    }
+
+    fn all_of(&mut self, message: &impl Message) {
+        *self += message.encoded_len();
     }
 }
 

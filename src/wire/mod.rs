@@ -12,6 +12,7 @@ pub mod delivery;
 mod endpoint;
 pub mod event;
 mod field;
+pub mod glance;
 pub mod group;
 mod holder;
 pub mod json;

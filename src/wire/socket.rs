@@ -283,66 +283,74 @@ impl From<SocketMemory> for pb::SocketMemory {
 
 impl From<&SocketView> for pb::Socket {
     fn from(view: &SocketView) -> Self {
-        let SocketView { status, conduct, .. } = view;
-        let totals = status.totals;
-        let tcp = view.transport == crate::model::address::Transport::Tcp;
         Self {
             session_id: view.session.to_string(),
             socket_id: view.id.to_string(),
-            socket_uid: view.uid.0,
-            transport: pb::Transport::from(view.transport).into(),
-            family: pb::Family::from(view.family).into(),
-            state: pb::SocketState::from(status.state).into(),
-            local: address::endpoint(status.local.as_ref()),
-            remote: address::endpoint(status.remote.as_ref()),
-            parent_id: view.parent.as_ref().map(|(id, _)| id.to_string()).unwrap_or_default(),
-            parent_uid: view.parent.as_ref().map(|(_, uid)| uid.0).unwrap_or_default(),
-            create_time: Some(call::time(view.created)),
-            direction: match conduct.direction {
-                Direction::Both => pb::Direction::Both,
-                Direction::ReceiveOnly => pb::Direction::ReceiveOnly,
-                Direction::SendOnly => pb::Direction::SendOnly,
-            }
-            .into(),
-            delivery: Some(delivery::shown(conduct.delivery, tcp)),
-            received_sha256: view.hashes.map(|hashes| to_hex(&hashes.received)).unwrap_or_default(),
-            written_sha256: view.hashes.map(|hashes| to_hex(&hashes.written)).unwrap_or_default(),
-            half_open: match conduct.half_open {
-                _ if !tcp => pb::HalfOpenPolicy::Unspecified,
-                HalfOpenPolicy::Allow => pb::HalfOpenPolicy::Allow,
-                HalfOpenPolicy::AutoEnd => pb::HalfOpenPolicy::AutoEnd,
-            }
-            .into(),
-            idle_timeout: (!conduct.idle_timeout.is_zero()).then(|| call::span(conduct.idle_timeout)),
-            peer_closed: status.peer_closed,
-            shut_down: status.shut_down,
-            self_connected: status.self_connected,
-            bytes_read: Some(totals.bytes_read),
-            bytes_written: Some(totals.bytes_written),
-            datagrams_received: totals.datagrams_received,
-            datagrams_sent: totals.datagrams_sent,
-            datagrams_dropped: totals.datagrams_dropped,
-            queues: view.queues.map(|queues| pb::SocketQueues {
-                receive_bytes: Some(queues.receive_bytes),
-                send_bytes: Some(queues.send_bytes),
-                pending_write_bytes: Some(queues.pending_write_bytes),
-            }),
-            readiness: view.readiness.map(|ready| pb::Readiness {
-                readable: ready.readable,
-                writable: ready.writable,
-                priority: ready.priority,
-                hung_up: ready.hung_up,
-                failed: ready.failed,
-            }),
-            listener: listener(view),
-            groups: status.groups.0.iter().map(pb::GroupMembership::from).collect(),
-            closed: status.closed.as_ref().map(pb::SocketClosed::from),
-            tcp_state: view.tcp_state.map_or(pb::TcpState::Unspecified, pb::TcpState::from).into(),
-            labels: write_labels(&view.labels),
-            deny: write_rules(&view.peers.deny),
-            allow: write_rules(&view.peers.allow),
-            verification: view.verification.as_ref().map(verify::write),
+            local: address::endpoint(view.status.local.as_ref()),
+            remote: address::endpoint(view.status.remote.as_ref()),
+            ..rest(view)
         }
+    }
+}
+
+/// All of a socket but its names and its addresses, which [`glance`](crate::wire::glance) writes without making text of them first.
+pub(super) fn rest(view: &SocketView) -> pb::Socket {
+    let SocketView { status, conduct, .. } = view;
+    let totals = status.totals;
+    let tcp = view.transport == crate::model::address::Transport::Tcp;
+    pb::Socket {
+        socket_uid: view.uid.0,
+        transport: pb::Transport::from(view.transport).into(),
+        family: pb::Family::from(view.family).into(),
+        state: pb::SocketState::from(status.state).into(),
+        parent_id: view.parent.as_ref().map(|(id, _)| id.to_string()).unwrap_or_default(),
+        parent_uid: view.parent.as_ref().map(|(_, uid)| uid.0).unwrap_or_default(),
+        create_time: Some(call::time(view.created)),
+        direction: match conduct.direction {
+            Direction::Both => pb::Direction::Both,
+            Direction::ReceiveOnly => pb::Direction::ReceiveOnly,
+            Direction::SendOnly => pb::Direction::SendOnly,
+        }
+        .into(),
+        delivery: Some(delivery::shown(conduct.delivery, tcp)),
+        received_sha256: view.hashes.map(|hashes| to_hex(&hashes.received)).unwrap_or_default(),
+        written_sha256: view.hashes.map(|hashes| to_hex(&hashes.written)).unwrap_or_default(),
+        half_open: match conduct.half_open {
+            _ if !tcp => pb::HalfOpenPolicy::Unspecified,
+            HalfOpenPolicy::Allow => pb::HalfOpenPolicy::Allow,
+            HalfOpenPolicy::AutoEnd => pb::HalfOpenPolicy::AutoEnd,
+        }
+        .into(),
+        idle_timeout: (!conduct.idle_timeout.is_zero()).then(|| call::span(conduct.idle_timeout)),
+        peer_closed: status.peer_closed,
+        shut_down: status.shut_down,
+        self_connected: status.self_connected,
+        bytes_read: Some(totals.bytes_read),
+        bytes_written: Some(totals.bytes_written),
+        datagrams_received: totals.datagrams_received,
+        datagrams_sent: totals.datagrams_sent,
+        datagrams_dropped: totals.datagrams_dropped,
+        queues: view.queues.map(|queues| pb::SocketQueues {
+            receive_bytes: Some(queues.receive_bytes),
+            send_bytes: Some(queues.send_bytes),
+            pending_write_bytes: Some(queues.pending_write_bytes),
+        }),
+        readiness: view.readiness.map(|ready| pb::Readiness {
+            readable: ready.readable,
+            writable: ready.writable,
+            priority: ready.priority,
+            hung_up: ready.hung_up,
+            failed: ready.failed,
+        }),
+        listener: listener(view),
+        groups: status.groups.0.iter().map(pb::GroupMembership::from).collect(),
+        closed: status.closed.as_ref().map(pb::SocketClosed::from),
+        tcp_state: view.tcp_state.map_or(pb::TcpState::Unspecified, pb::TcpState::from).into(),
+        labels: write_labels(&view.labels),
+        deny: write_rules(&view.peers.deny),
+        allow: write_rules(&view.peers.allow),
+        verification: view.verification.as_ref().map(verify::write),
+        ..pb::Socket::default()
     }
 }
 
