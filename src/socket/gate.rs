@@ -74,6 +74,14 @@ impl Gate {
     /// Asks for a use of an address.
     pub(super) fn permit(&self, who: &Principal, what: &AddressUse) -> Result<Permitted<SocketAddr>, Refusal> {
         self.ask(who, |ruling| ruling.address(what))
+    /// Whether somebody has a right. Without a policy everybody may do everything with what is his own, and sees nothing else.
+    pub fn has(&self, who: &Principal, right: Right) -> bool {
+        match &*self.policy.load() {
+            Some(policy) => policy.may(who, right),
+            None => !matches!(right, Right::SeeOthers | Right::UseOthers),
+        }
+    }
+
     }
 
     /// Asks for a change of a multicast membership.

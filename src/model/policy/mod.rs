@@ -163,11 +163,18 @@ const HARMLESS: [&str; 46] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     title: String,
-    principals: HashMap<Principal, Vec<String>>,
-    /// The roles of those who are not named.
-    others: Vec<String>,
+    principals: HashMap<Principal, Standing>,
+    /// Of those who are not named.
+    others: Standing,
     roles: HashMap<String, Vec<Right>>,
     rules: Vec<Rule>,
+}
+
+/// What somebody is, and what he may do by it: put together when the policy is read, because it is asked for at each call.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Standing {
+    roles: Vec<String>,
+    rights: Vec<Right>,
 }
 
 impl Policy {
@@ -189,13 +196,16 @@ impl Policy {
 
     /// The roles of somebody; none of a stranger.
     pub fn roles(&self, who: &Principal) -> &[String] {
-        self.principals.get(who).unwrap_or(&self.others)
+        &self.standing(who).roles
     }
 
     /// Whether somebody has a right.
     pub fn may(&self, who: &Principal, right: Right) -> bool {
-        let has = |role: &String| self.roles.get(role).is_some_and(|rights| rights.contains(&right));
-        self.roles(who).iter().any(has)
+        self.standing(who).rights.contains(&right)
+    }
+
+    fn standing(&self, who: &Principal) -> &Standing {
+        self.principals.get(who).unwrap_or(&self.others)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::model::option_table::OPTIONS;
 use crate::model::policy::canonical::{SPECIAL, WORDS};
 use crate::model::policy::file::{PolicyFile, RuleFile, Words, words};
 use crate::model::policy::rule::{Rule, Whom};
-use crate::model::policy::{FILE_BYTES, Policy, ROLES, Right, Use};
+use crate::model::policy::{FILE_BYTES, Policy, ROLES, Right, Standing, Use};
 use crate::model::yaml::{self, Ordered, span};
 
 /// Whoever is not named.
@@ -88,12 +88,12 @@ impl Reader<'_> {
         &mut self,
         typed: &Ordered<Spanned<Words>>,
         roles: &Roles,
-    ) -> (HashMap<Principal, Vec<String>>, Vec<String>) {
-        let (mut principals, mut others) = (HashMap::new(), Vec::new());
+    ) -> (HashMap<Principal, Standing>, Standing) {
+        let (mut principals, mut others) = (HashMap::new(), Standing::default());
         let known = sorted(roles);
         for (name, held) in &typed.0 {
             let role = |word: &str| roles.contains_key(word).then(|| word.to_owned());
-            let held = self.each(held, "role", role, known.iter().copied());
+            let held = standing(self.each(held, "role", role, known.iter().copied()), roles);
             if name.value == OTHERS {
                 others = held;
                 continue;
@@ -254,6 +254,12 @@ impl Reader<'_> {
 /// All addresses of a family.
 fn whole(wildcard: IpAddr) -> IpNet {
     IpNet::new(wildcard, 0).unwrap_or_else(|_| wildcard.into())
+}
+
+/// What somebody who has these roles may do.
+fn standing(held: Vec<String>, roles: &Roles) -> Standing {
+    let has = |right: &&Right| held.iter().filter_map(|role| roles.get(role)).any(|rights| rights.contains(right));
+    Standing { rights: Right::ALL.iter().filter(has).copied().collect(), roles: held }
 }
 
 fn sorted(roles: &Roles) -> Vec<&str> {
