@@ -22,6 +22,7 @@ use crate::agent::paths::{make_private, make_private_parent};
 use crate::agent::tls::shown;
 use crate::model::errno::Errno;
 use crate::model::id::Principal;
+use crate::model::own_deed::{OwnDeed, Parting};
 use crate::pki::PrivateFileError;
 use crate::socket::Sockets;
 use crate::sys::process;
@@ -286,6 +287,7 @@ impl Acceptor {
             return;
         }
         tracing::warn!(principal = principal.as_str(), "a certificate has expired: its connection is ended");
+        self.sockets.note(&OwnDeed::Disconnected { who: principal.clone(), why: Parting::CertificateExpired });
         end.cancel();
         let grace = sleep_until(Instant::now() + self.sockets.defaults().lease_ttl);
         if self.closing.run_until_cancelled(grace).await.is_some() && !self.keeper.is_here(&principal) {

@@ -14,7 +14,9 @@ use crate::agent::config::{AgentConfig, StartError};
 use crate::agent::policy::read_policy;
 use crate::agent::tls::Tls;
 use crate::model::id::Principal;
-use crate::socket::{Gate, Sockets};
+use crate::model::own_deed::{OwnDeed, Parting};
+use crate::service::audit::Audit;
+use crate::socket::Sockets;
 
 /// What callers must show.
 #[derive(Default)]
@@ -55,6 +57,16 @@ pub(super) enum Shown {
     },
 }
 
+impl Shown {
+    /// Who has shown it.
+    fn principal(&self) -> Principal {
+        match self {
+            Self::Nothing | Self::Token => Principal::owner(),
+            Self::Certificate { principal, .. } => principal.clone(),
+        }
+    }
+}
+
 /// A connection's entry. It is gone when this is dropped.
 pub(super) struct Entered {
     keeper: Arc<Keeper>,
@@ -92,7 +104,8 @@ impl Keeper {
 
     /// Asks for something else from now on. Connections of those who have shown what no longer counts, or whom the policy gives no role any
     /// more, are ended; how many is told.
-    fn exchange(&self, checks: Checks, gate: &Gate) -> usize {
+    fn exchange(&self, checks: Checks, sockets: &Sockets) -> usize {
+        let gate = sockets.gate();
         let old = self.checks.swap(Arc::new(checks));
         let new = self.checks.load();
         let same_token = old.token == new.token;
@@ -106,7 +119,11 @@ impl Keeper {
         };
         let live = self.live();
         let strangers = live.values().filter(|live| !counts(&live.shown));
-        strangers.map(|live| live.end.cancel()).count()
+        let turn_out = |live: &Live| {
+            sockets.note(&OwnDeed::Disconnected { who: live.shown.principal(), why: Parting::Reload });
+            live.end.cancel();
+        };
+        strangers.map(turn_out).count()
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<u64, Live>> {
@@ -120,6 +137,7 @@ pub struct Reloader {
     pub(super) keeper: Arc<Keeper>,
     pub(super) config: Arc<AgentConfig>,
     pub(super) sockets: Sockets,
+    pub(super) audit: Option<Arc<Audit>>,
 }
 
 /// What reading them has ended.
@@ -134,8 +152,24 @@ pub struct Reloaded {
 impl Reloader {
     /// Reads the token file, the files of TLS and the policy. Whatever is wrong with one of them, everything stays as it was. Connections of
     /// those whom the new ones would not let in are ended, sockets that the new policy does not allow are closed, and how many these were is
-    /// told; no other one notices anything.
+    /// told; no other one notices anything. The file of records is opened again, too, where another program has put it aside.
     pub async fn reload(&self) -> Result<Reloaded, StartError> {
+        let reloaded = match self.audit.as_ref().map_or(Ok(()), |audit| audit.reopen()) {
+            Ok(()) => self.read_again().await,
+            Err(problem) => Err(problem.into()),
+        };
+        self.sockets.note(&match &reloaded {
+            Ok(Reloaded { connections, sockets }) => OwnDeed::Reloaded {
+                policy: self.sockets.gate().policy().map(|policy| policy.title().to_owned()),
+                connections: *connections,
+                sockets: *sockets,
+            },
+            Err(problem) => OwnDeed::NotReloaded { problem: problem.to_string() },
+        });
+        reloaded
+    }
+
+    async fn read_again(&self) -> Result<Reloaded, StartError> {
         let policy = self.config.policy_file.as_deref().map(read_policy).transpose()?;
         let token = match (&self.config.token_file, &self.keeper.checks().token) {
             (Some(path), Some(_)) => Some(Token::at(path)?),
@@ -144,7 +178,7 @@ impl Reloader {
         let tls = self.config.tls.as_ref().map(|files| Tls::load(files, self.config.open.any())).transpose()?;
         let gate = self.sockets.gate();
         let is_new = policy.map(|policy| gate.exchange(policy)).is_some();
-        let connections = self.keeper.exchange(Checks { token, tls }, gate);
+        let connections = self.keeper.exchange(Checks { token, tls }, &self.sockets);
         let sockets = if is_new { self.sockets.judge().await } else { 0 };
         Ok(Reloaded { connections, sockets })
     }

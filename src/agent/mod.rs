@@ -51,6 +51,7 @@ use crate::model::event::{Event, EventRecord};
 use crate::model::feature::Feature;
 use crate::model::id::InstanceId;
 use crate::model::lookup::Resolver;
+use crate::model::own_deed::{OwnDeed, Witness};
 use crate::model::time::Clock;
 use crate::model::transfer::DATA_SIZE;
 use crate::service::access::Access;
@@ -59,8 +60,8 @@ use crate::service::audit::Audit;
 use crate::service::event_server::EventServer;
 use crate::service::event_service::EventRpcs;
 use crate::service::session_service::SessionRpcs;
-use crate::service::socket_service::SocketRpcs;
 use crate::service::socket_server::SocketServer;
+use crate::service::socket_service::SocketRpcs;
 use crate::socket::{Config, Gate, Sockets};
 use crate::sys::clock::{ClockWatch, SystemClock};
 use crate::sys::{privilege, process, readiness};
@@ -167,6 +168,7 @@ impl Agent {
             lab_ipv4: config.lab_ipv4,
             lab_ipv6: config.lab_ipv6,
             gate: Arc::new(Gate::new(policy, control)),
+            witness: audit.clone().map(|audit| audit as Arc<dyn Witness>),
         });
         Ok(Self { config: Arc::new(config), sockets, audit, clock, doors, keeper, token_files, connector })
     }
@@ -226,7 +228,7 @@ impl Agent {
     /// Reads its credentials and its policy anew while it serves.
     pub fn reloader(&self) -> Reloader {
         let (keeper, config) = (Arc::clone(&self.keeper), Arc::clone(&self.config));
-        Reloader { keeper, config, sockets: self.sockets.clone() }
+        Reloader { keeper, config, sockets: self.sockets.clone(), audit: self.audit.clone() }
     }
 
     /// Leads to this agent from within the process.
@@ -292,6 +294,7 @@ impl Agent {
         tasks.close();
         tasks.wait().await;
         self.sockets.finished().await;
+        self.sockets.note(&OwnDeed::Stopped);
     }
 
     async fn router(

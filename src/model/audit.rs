@@ -7,6 +7,7 @@ use std::fmt::{Display, Write as _};
 use crate::model::id::{InstanceId, Principal, SocketId};
 use crate::model::operation::{Action, Outcome, SocketAction, Yield};
 use crate::model::option::SocketOption;
+use crate::model::own_deed::OwnDeed;
 use crate::model::policy::{Right, Rpc};
 use crate::model::refusal::Refusal;
 use crate::model::spec::{Kind, SocketSpec, TcpRole};
@@ -365,6 +366,62 @@ pub fn denied(now: Timestamp, who: &Principal, rpc: Rpc, right: Right) -> String
     line.text("principal", who.as_str());
     line.text("rpc", rpc.name());
     line.text("right", right.word());
+    line.end()
+}
+
+/// How many such lines of one principal there were that are in none of the lines, because they came too fast.
+pub fn denied_more(now: Timestamp, who: &Principal, count: u64) -> String {
+    let mut line = Line::new(now, "denied");
+    line.text("principal", who.as_str());
+    line.number("count", count);
+    line.end()
+}
+
+/// The line of something that the agent does by itself.
+pub fn own(now: Timestamp, deed: &OwnDeed) -> String {
+    let mut line = Line::new(now, own_word(deed));
+    match deed {
+        OwnDeed::Closed { owner, session, socket, uid, reason } => {
+            line.text("session", &format!("{owner}/{session}"));
+            line.text("socket", socket.as_str());
+            line.number("socket_uid", uid.0);
+            line.text("reason", reason.name());
+        }
+        OwnDeed::Expired { owner, session } => line.text("session", &format!("{owner}/{session}")),
+        OwnDeed::Disconnected { who, why } => {
+            line.text("principal", who.as_str());
+            line.text("reason", why.word());
+        }
+        OwnDeed::Reloaded { policy, connections, sockets } => {
+            line.text("outcome", "done");
+            policy.iter().for_each(|title| line.text("policy", title));
+            line.number("ended_connections", *connections as u64);
+            line.number("closed_sockets", *sockets as u64);
+        }
+        OwnDeed::NotReloaded { problem } => {
+            line.text("outcome", "failed");
+            line.text("message", problem);
+        }
+        OwnDeed::Draining | OwnDeed::Stopped => {}
+    }
+    line.end()
+}
+
+const fn own_word(deed: &OwnDeed) -> &'static str {
+    match deed {
+        OwnDeed::Closed { .. } => "closed",
+        OwnDeed::Expired { .. } => "expired",
+        OwnDeed::Disconnected { .. } => "disconnected",
+        OwnDeed::Reloaded { .. } | OwnDeed::NotReloaded { .. } => "reloaded",
+        OwnDeed::Draining => "draining",
+        OwnDeed::Stopped => "stopped",
+    }
+}
+
+/// How many lines there were for which there was no room while the file could not be written.
+pub fn lost(now: Timestamp, count: u64) -> String {
+    let mut line = Line::new(now, "lost");
+    line.number("count", count);
     line.end()
 }
 

@@ -26,6 +26,7 @@ pub mod mistake;
 pub mod operation;
 pub mod option;
 pub mod option_table;
+pub mod own_deed;
 pub mod payload;
 pub mod peers;
 pub mod policy;

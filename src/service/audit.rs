@@ -1,9 +1,9 @@
 //! Where it is written down what was done: a file of lines ([`crate::model::audit`]) that only its user may read.
 //!
 //! Invariants: a change is begun only when the line that says so is in the file. No line is ever half of one. What cannot be written about
-//! the end of a change is kept, and written before anything else may begin.
+//! the end of a change, or of what the agent does by itself, is kept, and written before anything else may begin.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -16,10 +16,20 @@ use thiserror::Error;
 use crate::model::audit::{self, Deed, Ended};
 use crate::model::errno::Errno;
 use crate::model::id::{InstanceId, Principal};
+use crate::model::own_deed::{OwnDeed, Witness};
 use crate::model::policy::{Right, Rpc};
 use crate::model::refusal::Refusal;
-use crate::model::time::Clock;
+use crate::model::time::{Clock, Timestamp};
 use crate::pki::{PrivateFileError, make_private_directory};
+
+/// How many lines that could not be written are kept. How many more there were is told when they are written.
+const OWED: usize = 65_536;
+/// How many denials of one principal are written down within [`DENIAL_SPAN`]. How many more there were is told in one line.
+const DENIALS: u64 = 16;
+/// The time within which they are counted, in nanoseconds.
+const DENIAL_SPAN: i64 = 1_000_000_000;
+/// How many principals are counted for at a time.
+const DENIED: usize = 1024;
 
 /// Where records go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +77,20 @@ pub struct Audit {
 struct Open {
     file: File,
     size: u64,
-    /// Lines on the ends of changes that could not be written.
+    /// Lines on what was done that could not be written.
     owed: VecDeque<String>,
+    /// How many more there were.
+    lost: u64,
+    /// The last line could not be written, and that was told.
+    failing: bool,
+    denials: Denials,
+}
+
+/// The denials of lately, so that whoever asks again and again for what he may not have does not fill the file.
+#[derive(Default)]
+struct Denials {
+    since: Timestamp,
+    counts: HashMap<Principal, u64>,
 }
 
 impl Audit {
@@ -77,9 +99,9 @@ impl Audit {
         if let Some(parent) = file.path.parent() {
             make_private_directory(parent)?;
         }
-        let open = open(&file.path)?;
+        let open = open_file(&file.path)?;
         let size = private_size(&file.path, &open)?;
-        let open = Mutex::new(Open { file: open, size, owed: VecDeque::new() });
+        let open = Mutex::new(Open::of(open, size));
         let audit = Self { file, instance, clock, next: AtomicU64::new(1), open };
         let first = audit::opened(audit.clock.now(), &audit.instance);
         let written = audit.locked().put(&first);
@@ -98,7 +120,6 @@ impl Audit {
         // Under the lock, so that numbers stand in the file in their order.
         let number = self.next.load(Ordering::Relaxed);
         self.append(&mut open, &audit::begun(self.clock.now(), number, &deed)).map_err(|error| {
-            tracing::error!(%error, path = %self.file.path.display(), "a record cannot be written: the operation is refused");
             let errno = Errno::new(error.raw_os_error().unwrap_or(libc::EIO));
             Refusal::AuditUnavailable { errno }
         })?;
@@ -108,27 +129,95 @@ impl Audit {
 
     /// Writes down that somebody has asked for what none of his roles allows. Nothing was done, so nothing depends on it.
     pub(super) fn denied(&self, who: &Principal, rpc: Rpc, right: Right) {
-        let line = audit::denied(self.clock.now(), who, rpc, right);
-        if let Err(error) = self.append(&mut self.locked(), &line) {
-            tracing::error!(%error, path = %self.file.path.display(), "a record of a denial cannot be written");
+        let now = self.clock.now();
+        let mut open = self.locked();
+        if self.tell_denials(&mut open, now).is_ok() && open.denials.counts_in(who, now) {
+            // It is told that it could not be written.
+            let _ = self.append(&mut open, &audit::denied(now, who, rpc, right));
         }
     }
 
-    fn end(&self, number: u64, deed: &Deed, ended: &Ended) {
-        let line = audit::ended(self.clock.now(), number, deed, ended);
+    /// Opens the file again where another program has put it aside: what comes from now on goes to a new one.
+    pub fn reopen(&self) -> Result<(), AuditError> {
         let mut open = self.locked();
-        if let Err(error) = self.append(&mut open, &line) {
-            tracing::error!(%error, path = %self.file.path.display(), "a record cannot be written yet: nothing else begins before it is");
+        if self.is_in_place(&open) {
+            return Ok(());
+        }
+        let file = open_file(&self.file.path)?;
+        let mut next = Open { size: private_size(&self.file.path, &file)?, ..Open::of(file, 0) };
+        let begun = next.put(&audit::opened(self.clock.now(), &self.instance));
+        begun.map_err(|error| PrivateFileError::new(&self.file.path, &error))?;
+        (open.file, open.size) = (next.file, next.size);
+        Ok(())
+    }
+
+    /// Whether the file is still where it was opened.
+    fn is_in_place(&self, open: &Open) -> bool {
+        let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let there = fs::metadata(&self.file.path).map(place);
+        there.is_ok_and(|there| open.file.metadata().is_ok_and(|ours| place(ours) == there))
+    }
+
+    fn end(&self, number: u64, deed: &Deed, ended: &Ended) {
+        self.append_or_owe(audit::ended(self.clock.now(), number, deed, ended));
+    }
+
+    /// Writes a line on what was done, now or when it can be written.
+    fn append_or_owe(&self, line: String) {
+        let mut open = self.locked();
+        if self.append(&mut open, &line).is_ok() {
+            return;
+        }
+        if open.owed.len() < OWED {
             open.owed.push_back(line);
+        } else {
+            open.lost += 1;
         }
     }
 
     fn append(&self, open: &mut Open, line: &str) -> io::Result<()> {
+        let written = self.pay(open).and_then(|()| self.put(open, line));
+        let failed = written.as_ref().err().filter(|_| !open.failing);
+        if let Some(error) = failed {
+            tracing::error!(%error, path = %self.file.path.display(), "records cannot be written: nothing is begun before they can");
+        }
+        open.failing = written.is_err();
+        written
+    }
+
+    /// Writes what was to be written before.
+    fn pay(&self, open: &mut Open) -> io::Result<()> {
         while let Some(owed) = open.owed.front().cloned() {
             self.put(open, &owed)?;
             open.owed.pop_front();
         }
-        self.put(open, line)
+        let now = self.clock.now();
+        if open.lost > 0 {
+            self.put(open, &audit::lost(now, open.lost))?;
+            open.lost = 0;
+        }
+        self.tell_denials(open, now)
+    }
+
+    /// Tells how many denials were not written down each, when their time is over.
+    fn tell_denials(&self, open: &mut Open, now: Timestamp) -> io::Result<()> {
+        if !open.denials.is_over(now) {
+            return Ok(());
+        }
+        self.tell_all_denials(open, now)
+    }
+
+    fn tell_all_denials(&self, open: &mut Open, now: Timestamp) -> io::Result<()> {
+        let more: Vec<(Principal, u64)> = open.denials.counts.drain().filter(|(_, count)| *count > DENIALS).collect();
+        let mut told = Ok(());
+        for (who, count) in more {
+            let written = self.put(open, &audit::denied_more(now, &who, count - DENIALS));
+            if written.is_err() {
+                open.lost += 1;
+                told = written;
+            }
+        }
+        told
     }
 
     fn put(&self, open: &mut Open, line: &str) -> io::Result<()> {
@@ -146,6 +235,8 @@ impl Audit {
             PathBuf::from(name)
         };
         match self.file.kept {
+            // Another program has put it aside already.
+            _ if !self.is_in_place(open) => {}
             0 => fs::remove_file(&self.file.path)?,
             kept => {
                 for number in (1..kept).rev().filter(|number| aside(*number).exists()) {
@@ -166,7 +257,37 @@ impl Audit {
     }
 }
 
+impl Witness for Audit {
+    fn see(&self, deed: &OwnDeed) {
+        if *deed == OwnDeed::Stopped {
+            // Where that fails, so does what comes next.
+            let _ = self.tell_all_denials(&mut self.locked(), self.clock.now());
+        }
+        self.append_or_owe(audit::own(self.clock.now(), deed));
+    }
+}
+
+impl Denials {
+    /// Counts one, and says whether it is to be written down.
+    fn counts_in(&mut self, who: &Principal, now: Timestamp) -> bool {
+        if self.counts.is_empty() {
+            self.since = now;
+        }
+        let count = self.counts.entry(who.clone()).or_default();
+        *count += 1;
+        *count <= DENIALS
+    }
+
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.counts.len() >= DENIED || now.nanos().saturating_sub(self.since.nanos()) >= DENIAL_SPAN
+    }
+}
+
 impl Open {
+    fn of(file: File, size: u64) -> Self {
+        Self { file, size, owed: VecDeque::new(), lost: 0, failing: false, denials: Denials::default() }
+    }
+
     /// Writes a line, or nothing.
     fn put(&mut self, line: &str) -> io::Result<()> {
         match self.file.write_all(line.as_bytes()) {
@@ -189,7 +310,7 @@ fn options() -> OpenOptions {
     options
 }
 
-fn open(path: &Path) -> Result<File, AuditError> {
+fn open_file(path: &Path) -> Result<File, AuditError> {
     let file = options().create(true).open(path).map_err(|error| PrivateFileError::new(path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -234,15 +355,18 @@ impl Drop for Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicI64;
+
     use super::*;
-    use crate::model::time::Timestamp;
     use serde_json::Value;
 
-    struct Stopped;
+    /// Goes when it is told to.
+    #[derive(Default)]
+    struct HandClock(AtomicI64);
 
-    impl Clock for Stopped {
+    impl Clock for HandClock {
         fn now(&self) -> Timestamp {
-            Timestamp::from_nanos(0)
+            Timestamp::from_nanos(self.0.load(Ordering::Relaxed))
         }
 
         fn at_realtime(&self, nanos: i64) -> Timestamp {
@@ -251,7 +375,11 @@ mod tests {
     }
 
     fn audit(file: &AuditFile) -> Result<Arc<Audit>, AuditError> {
-        Audit::open(file.clone(), InstanceId::from_random([7; 16]), Arc::new(Stopped)).map(Arc::new)
+        audit_at(file, Arc::default())
+    }
+
+    fn audit_at(file: &AuditFile, clock: Arc<HandClock>) -> Result<Arc<Audit>, AuditError> {
+        Audit::open(file.clone(), InstanceId::from_random([7; 16]), clock).map(Arc::new)
     }
 
     fn deed(session: &str) -> Deed {
@@ -289,6 +417,83 @@ mod tests {
         );
         let metadata = fs::metadata(&file.path).unwrap();
         assert_eq!(metadata.mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_flood_of_denials_is_a_few_lines_and_how_many_more_there_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = AuditFile::at(folder.path().join("audit.jsonl"));
+        let clock = Arc::new(HandClock::default());
+        let audit = audit_at(&file, Arc::clone(&clock)).unwrap();
+        let mallory = Principal::parse("mallory").unwrap();
+        let deny = |who: &Principal| audit.denied(who, Rpc::ResetSession, Right::Use);
+        (0..1000).for_each(|_| deny(&mallory));
+        // It hides neither those of others nor what is done meanwhile.
+        deny(&Principal::owner());
+        audit.begin(deed("lab")).unwrap().end(&Ended::done(Vec::new()));
+        let denied = |who: &str| {
+            let all = lines(&file.path);
+            let of_him = all.into_iter().filter(|line| line["record"] == "denied" && line["principal"] == who);
+            of_him.collect::<Vec<_>>()
+        };
+        assert_eq!((denied("mallory").len(), denied("owner").len()), (16, 1));
+        clock.0.store(DENIAL_SPAN, Ordering::Relaxed);
+        deny(&mallory);
+        let told = denied("mallory");
+        assert_eq!((&told[16]["count"], told.len()), (&984.into(), 18));
+        (0..20).for_each(|_| deny(&mallory));
+        audit.see(&OwnDeed::Stopped);
+        assert_eq!(denied("mallory").last().unwrap()["count"], 5);
+        assert_eq!(records(&file.path).last().unwrap(), "stopped null");
+        let told: u64 = denied("mallory").iter().map(|line| line["count"].as_u64().unwrap_or(1)).sum();
+        assert_eq!(told, 1021, "each is counted once");
+    }
+
+    #[test]
+    fn a_file_that_was_put_aside_is_left_when_that_is_said_or_when_it_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = AuditFile { bytes: 600, ..AuditFile::at(folder.path().join("audit.jsonl")) };
+        let audit = audit(&file).unwrap();
+        audit.reopen().unwrap();
+        assert_eq!(records(&file.path), ["opened null"], "it was where it belongs");
+        let aside = folder.path().join("by-hand");
+        fs::rename(&file.path, &aside).unwrap();
+        let entry = audit.begin(deed("lab")).unwrap();
+        audit.reopen().unwrap();
+        entry.end(&Ended::done(Vec::new()));
+        assert_eq!(records(&aside), ["opened null", "begun 1"]);
+        assert_eq!(records(&file.path), ["opened null", "ended 1done"]);
+        // Something that others may read has taken its place: it is not written to.
+        fs::rename(&file.path, &aside).unwrap();
+        fs::write(&file.path, "").unwrap();
+        assert!(matches!(audit.reopen(), Err(AuditError::File(_))));
+        audit.see(&OwnDeed::Draining);
+        assert_eq!(records(&aside).last().unwrap(), "draining null");
+        fs::remove_file(&file.path).unwrap();
+        while !file.path.exists() {
+            audit.see(&OwnDeed::Draining);
+        }
+        assert_eq!(records(&file.path), ["opened null", "draining null"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else was put aside");
+    }
+
+    /// What the agent does by itself is not held up by a record that cannot be written; how many there were is told.
+    #[test]
+    fn what_cannot_be_written_is_kept_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = AuditFile { bytes: 4096, kept: 1, ..AuditFile::at(folder.path().join("audit.jsonl")) };
+        let in_the_way = folder.path().join("audit.jsonl.1");
+        fs::create_dir_all(in_the_way.join("not empty")).unwrap();
+        let audit = audit(&file).unwrap();
+        while audit.locked().owed.is_empty() {
+            audit.see(&OwnDeed::Draining);
+        }
+        (1..OWED + 7).for_each(|_| audit.see(&OwnDeed::Draining));
+        assert!(audit.begin(deed("lab")).is_err());
+        fs::remove_dir_all(&in_the_way).unwrap();
+        audit.begin(deed("lab")).unwrap().end(&Ended::done(Vec::new()));
+        let told = [lines(&in_the_way), lines(&file.path)].concat();
+        assert_eq!(told.iter().find(|line| line["record"] == "lost").unwrap()["count"], 7);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::eventlog::hub::Hub;
 use crate::model::event::Event;
 use crate::model::id::{Principal, RequestId, SessionId, SocketId};
 use crate::model::operation::SessionView;
+use crate::model::own_deed::{OwnDeed, Witness};
 use crate::model::refusal::Refusal;
 use crate::model::socket::{CloseReason, Closing};
 use crate::model::time::{Clock, Timestamp};
@@ -33,6 +34,8 @@ pub(super) struct Session {
     /// Its bytes that wait to be written.
     pub(super) pending: Arc<Account>,
     pub(super) clock: Arc<dyn Clock>,
+    /// Who writes down what the agent does by itself.
+    pub(super) witness: Option<Arc<dyn Witness>>,
     /// What it lives by. A lease ends before `names` and `calls` are gone through for what is to end, and is looked at under their locks by
     /// whoever adds to them: so nothing is overlooked.
     pub(super) tenure: Tenure,
@@ -82,8 +85,24 @@ impl Session {
         }
     }
 
+    /// Has it written down what the agent does by itself.
+    pub(super) fn note(&self, deed: impl FnOnce(Principal, SessionId) -> OwnDeed) {
+        if let Some(witness) = &self.witness {
+            witness.see(&deed(self.owner.clone(), self.id.clone()));
+        }
+    }
+
     /// Takes leave of a socket: its name is free and its last event is there at the same moment.
     pub(super) fn close(&self, cell: &Cell, request: Option<&RequestId>, closing: Closing) -> u64 {
+        if closing.reason.is_own(request.is_some()) {
+            self.note(|owner, session| OwnDeed::Closed {
+                owner,
+                session,
+                socket: cell.id.clone(),
+                uid: cell.uid,
+                reason: closing.reason,
+            });
+        }
         let mut names = lock(&self.names);
         names.close(cell.uid);
         cell.record(request, Event::Closed(closing))

@@ -22,6 +22,7 @@ use crate::model::lookup::Resolver;
 use crate::model::memory::SocketMemory;
 use crate::model::operation::{SessionView, Target};
 use crate::model::option::{OptionResult, OptionSpec};
+use crate::model::own_deed::{OwnDeed, Witness};
 use crate::model::refusal::Refusal;
 use crate::model::session::{Retention, SessionSpec};
 use crate::model::socket::{CloseReason, Closing};
@@ -57,6 +58,8 @@ pub struct Config {
     pub lab_ipv6: Option<Ipv6Addr>,
     /// Who may do what.
     pub gate: Arc<Gate>,
+    /// Who writes down what the agent does by itself; absent: nobody.
+    pub witness: Option<Arc<dyn Witness>>,
 }
 
 /// The handle on all sockets of an agent. Cheap to clone.
@@ -263,6 +266,7 @@ impl Sockets {
             listeners: (Arc::new(Semaphore::new(limits.listeners as usize)), limits.listeners),
             pending: Account::new(&self.0.pending),
             clock: Arc::clone(&self.0.config.clock),
+            witness: self.0.config.witness.clone(),
             ended: CancellationToken::new(),
             closed: tokio::sync::Mutex::default(),
         })
@@ -375,6 +379,13 @@ impl Sockets {
 
     // === The whole agent ===
 
+    /// Has it written down what the agent does by itself.
+    pub fn note(&self, deed: &OwnDeed) {
+        if let Some(witness) = &self.0.config.witness {
+            witness.see(deed);
+        }
+    }
+
     /// Appends an event to the log of every session.
     pub fn announce(&self, event: &Event) {
         for session in lock(&self.0.roster).all() {
@@ -395,6 +406,7 @@ impl Sockets {
         if self.0.draining.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.note(&OwnDeed::Draining);
         self.announce(&Event::AgentDraining { grace });
         let sessions = lock(&self.0.roster).all();
         for session in &sessions {

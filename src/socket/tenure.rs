@@ -14,6 +14,7 @@ use crate::eventlog::hub::WatchPermit;
 use crate::model::event::Event;
 use crate::model::id::{Principal, RequestId, SessionId};
 use crate::model::operation::SessionView;
+use crate::model::own_deed::OwnDeed;
 use crate::model::refusal::Refusal;
 use crate::model::session::{LeaseSpec, LeaseView, OrphanPolicy, SessionState};
 use crate::model::socket::CloseReason;
@@ -185,6 +186,7 @@ impl Session {
 
     /// Closes everything because nobody has renewed the lease.
     async fn expire(&self, lease: &Mutex<Lease>) {
+        self.note(|owner, session| OwnDeed::Expired { owner, session });
         self.cancel_calls(None);
         let mut closed = self.closed.lock().await;
         let (cells, _) = self.close_all(CloseReason::LeaseExpired, None).await;

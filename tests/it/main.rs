@@ -19,6 +19,7 @@ mod agent_roles;
 mod agent_secrets;
 mod agent_start;
 mod agent_tls;
+mod audit_own_deeds;
 mod bind_retry;
 mod call_detach;
 mod call_fail_on_error;
