@@ -18,7 +18,7 @@ use crate::socket::cell::lock;
 use crate::socket::command::{Command, Order, Ticket};
 use crate::socket::session::Session;
 use crate::socket::sockets::Sockets;
-use crate::sys::interface;
+use crate::sys::locality::Locality;
 
 /// The policy of an agent, which can be exchanged while it serves. Without one, everybody who comes in may do everything.
 pub struct Gate {
@@ -27,15 +27,17 @@ pub struct Gate {
     exchanged: watch::Sender<()>,
     /// Where the agent is controlled by TCP.
     control: Vec<SocketAddr>,
-    /// The addresses that the host had where it is controlled, which may be another network than that of its sockets.
-    host: Vec<IpAddr>,
+    /// The network in which it is controlled, which may be another one than that of its sockets. Absent where the kernel does not tell of
+    /// it: then every address counts as its own.
+    home: Option<Locality>,
 }
 
 impl Gate {
-    /// The gate of an agent that is controlled at these addresses. To be made on a thread whose host has them.
+    /// The gate of an agent that is controlled at these addresses. To be made on a thread of the network namespace that has them.
     pub fn new(policy: Option<Policy>, control: Vec<SocketAddr>) -> Self {
         let exchanged = watch::Sender::new(());
-        Self { policy: ArcSwapOption::from_pointee(policy), exchanged, control, host: addresses() }
+        let home = Locality::here().ok();
+        Self { policy: ArcSwapOption::from_pointee(policy), exchanged, control, home }
     }
 
     /// The policy that is in force.
@@ -56,14 +58,28 @@ impl Gate {
 
     fn ask<T>(&self, who: &Principal, ask: impl FnOnce(Ruling<'_>) -> Result<T, Box<Denied>>) -> Result<T, Refusal> {
         let policy = self.policy.load();
-        let is_local = |ip| self.host.contains(&ip) || addresses().contains(&ip);
+        let is_local = |ip| self.is_local(ip);
         let place = Place { control: &self.control, is_local: &is_local };
         ask(Ruling::new(policy.as_deref(), who, place)).map_err(Refusal::PolicyDenied)
+    }
+
+    /// Whether an address is one of the network in which the agent is controlled, or of that of its sockets, now: addresses come and go.
+    fn is_local(&self, ip: IpAddr) -> bool {
+        let is_in = |place: Option<&Locality>| place.is_none_or(|place| place.is_local(ip).unwrap_or(true));
+        is_in(self.home.as_ref()) || is_in(Locality::here().ok().as_ref())
     }
 
     /// Refuses those who have no role.
     pub fn enter(&self, who: &Principal) -> Result<(), Refusal> {
         self.ask(who, |ruling| ruling.entry())
+    }
+
+    /// Whether somebody has a right. Without a policy everybody may do everything with what is his own, and sees nothing else.
+    pub fn has(&self, who: &Principal, right: Right) -> bool {
+        match &*self.policy.load() {
+            Some(policy) => policy.may(who, right),
+            None => !matches!(right, Right::SeeOthers | Right::UseOthers),
+        }
     }
 
     /// Refuses those who do not have a right.
@@ -74,14 +90,6 @@ impl Gate {
     /// Asks for a use of an address.
     pub(super) fn permit(&self, who: &Principal, what: &AddressUse) -> Result<Permitted<SocketAddr>, Refusal> {
         self.ask(who, |ruling| ruling.address(what))
-    /// Whether somebody has a right. Without a policy everybody may do everything with what is his own, and sees nothing else.
-    pub fn has(&self, who: &Principal, right: Right) -> bool {
-        match &*self.policy.load() {
-            Some(policy) => policy.may(who, right),
-            None => !matches!(right, Right::SeeOthers | Right::UseOthers),
-        }
-    }
-
     }
 
     /// Asks for a change of a multicast membership.
@@ -107,11 +115,6 @@ impl Gate {
     pub(super) fn is_kept(&self) -> bool {
         self.policy.load().is_some()
     }
-}
-
-/// The addresses of the host, as this thread sees it.
-fn addresses() -> Vec<IpAddr> {
-    interface::all().unwrap_or_default().into_iter().flat_map(|interface| interface.addresses).collect()
 }
 
 impl Sockets {

@@ -62,6 +62,7 @@ mod floors;
 mod harness;
 mod oracle;
 mod policy_check;
+mod policy_control;
 mod policy_enforced;
 mod policy_reload;
 mod policy_spellings;

@@ -45,6 +45,11 @@ impl Namespace {
         format!("/proc/{}/fd/{}", process::id(), self.0.as_raw_fd()).into()
     }
 
+    /// What a program takes as its standard input that is to enter it by itself, by /proc/self/fd/0.
+    pub fn stdio(&self) -> Stdio {
+        self.0.try_clone().unwrap().into()
+    }
+
     /// Changes settings of it. sysctl(8).
     pub fn set(&self, settings: &[(&str, &str)]) {
         self.enter(|| {
