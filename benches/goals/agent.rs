@@ -181,11 +181,11 @@ impl GetSocket {
         pb::GetSocketRequest { socket_id: self.id.to_owned(), ..pb::GetSocketRequest::default() }
     }
 
-    /// How many bytes the question and its answer have.
-    pub(crate) async fn sizes(&mut self) -> (usize, usize) {
+    /// How many bytes the question has, and what of the answer is about the socket, as protobuf has it.
+    pub(crate) async fn sample(&mut self) -> (usize, Vec<u8>) {
         let request = self.request();
         let asked = request.encoded_len();
-        (asked, self.sockets.get_socket(request).await.unwrap().into_inner().encoded_len())
+        (asked, self.sockets.get_socket(request).await.unwrap().into_inner().socket.unwrap().encode_to_vec())
     }
 }
 

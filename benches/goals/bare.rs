@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use farsock::wire::pb;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::net::{TcpListener, UnixListener};
 use tonic::body::Body;
@@ -219,11 +220,28 @@ impl BareClient {
     }
 }
 
-impl Caller for BareClient {
-    async fn call(&mut self) {
+impl BareClient {
+    /// One call, whose answer is read as this message.
+    async fn call_for<M: prost::Message + Default + 'static>(&mut self) {
         self.grpc.ready().await.unwrap();
         let path = http::uri::PathAndQuery::from_static("/bench.Bare/Call");
-        let codec = ProstCodec::<Ask, Answer>::default();
+        let codec = ProstCodec::<Ask, M>::default();
         self.grpc.unary(Request::new(self.ask.clone()), path, codec).await.unwrap();
+    }
+}
+
+impl Caller for BareClient {
+    async fn call(&mut self) {
+        self.call_for::<Answer>().await;
+    }
+}
+
+/// The same client, which reads the answer as what GetSocket answers. The bytes of an [`Answer`] are such a message where they are a socket.
+#[derive(Clone)]
+pub(crate) struct ReadyMade(pub(crate) BareClient);
+
+impl Caller for ReadyMade {
+    async fn call(&mut self) {
+        self.0.call_for::<pb::GetSocketResponse>().await;
     }
 }

@@ -1,7 +1,6 @@
 //! G7: fan-out. What each further watcher of the same small events costs the agent, beside the first one, in whose part receiving and logging
 //! are; and how many events all of them get.
 
-use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +12,8 @@ use farsock::model::event::Event;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::agent::{Sockets, TestAgent, begin_session, create_udp, end_session};
-use crate::rounds::{Figure, quick, rate, repeat};
-use crate::side::{Kind, Side};
+use crate::rounds::{Figure, quick, rate, repeat, short};
+use crate::side::{Kind, Side, time_of};
 use crate::small_events::{DATAGRAM, LARGE_BUFFER, per_second};
 
 const KIND: Kind = Kind::OneWorker;
@@ -78,10 +77,10 @@ async fn fan_out(mut calls: Sockets, clients: Vec<AgentClient>) -> Fan {
         let seen = if watches.is_empty() { Arc::clone(&seen) } else { Arc::default() };
         watches.spawn(see(watch, count, seen));
     }
-    let (before, start) = (agent_time(), Instant::now());
+    let (before, start) = (time_of("agent"), Instant::now());
     let sender = spawn_blocking(move || send(ear, count, &seen));
     watches.join_all().await;
-    let (after, took) = (agent_time(), start.elapsed());
+    let (after, took) = (time_of("agent"), start.elapsed());
     sender.await.unwrap();
     end_session(&clients[0], session).await;
     let cost = before.zip(after).map(|(before, after)| (after - before) / per_second(count, Duration::from_secs(1)));
@@ -113,26 +112,7 @@ fn send(to: SocketAddr, count: u64, seen: &AtomicU64) {
     }
 }
 
-/// How long the agent's threads have run, in seconds, as the scheduler counts it: the first number of proc(5)'s schedstat.
-fn agent_time() -> Option<f64> {
-    let mut nanos = 0_u64;
-    for task in fs::read_dir("/proc/self/task").ok()?.flatten() {
-        let read = |name| fs::read_to_string(task.path().join(name)).ok();
-        // A thread that has ended meanwhile was none that had much to do.
-        if read("comm").is_some_and(|name| name.trim() == "agent") {
-            let Some(times) = read("schedstat") else { continue };
-            nanos += times.split(' ').next()?.parse::<u64>().ok()?;
-        }
-    }
-    (nanos > 0).then(|| Duration::from_nanos(nanos).as_secs_f64())
-}
-
 /// How many watchers there are beside the first.
 fn further_ones(count: usize) -> f64 {
     f64::from(u32::try_from(count - 1).unwrap())
-}
-
-/// So long.
-fn short(seconds: f64) -> String {
-    format!("{:.2} µs", seconds * 1e6)
 }

@@ -14,6 +14,8 @@ pub(crate) trait Caller: Clone + Send + 'static {
 /// How calls went.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Calls {
+    /// How many.
+    pub(crate) count: f64,
     /// How many a second.
     pub(crate) rate: f64,
     /// The median of the times that they took, in seconds.
@@ -47,6 +49,6 @@ pub(crate) fn summarize(mut times: Vec<Duration>, span: Duration) -> Calls {
     times.sort_unstable();
     let at = |percent: usize| times.get(times.len() * percent / 100).map_or(0.0, Duration::as_secs_f64);
     #[allow(clippy::cast_precision_loss, reason = "counts of calls are small")]
-    let rate = times.len() as f64 / span.as_secs_f64();
-    Calls { rate, p50: at(50), p99: at(99) }
+    let count = times.len() as f64;
+    Calls { count, rate: count / span.as_secs_f64(), p50: at(50), p99: at(99) }
 }

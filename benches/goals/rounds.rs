@@ -93,3 +93,8 @@ pub(crate) fn time(seconds: f64) -> String {
         s => format!("{:.0} µs", s * 1e6),
     }
 }
+
+/// The same, of what takes no longer than a few microseconds.
+pub(crate) fn short(seconds: f64) -> String {
+    format!("{:.2} µs", seconds * 1e6)
+}

@@ -1,8 +1,10 @@
 //! Threads with a runtime of their own: every server, client and peer of a bench is one of these, on whichever side it stands.
 
+use std::fs;
 use std::future::Future;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
@@ -75,4 +77,18 @@ impl Drop for Side {
         drop(self.stop.take());
         let _ = self.thread.take().map(JoinHandle::join);
     }
+}
+
+/// How long the threads of a side have run, in seconds, as the scheduler counts it: the first number of proc(5)'s schedstat.
+pub(crate) fn time_of(side: &str) -> Option<f64> {
+    let mut nanos = 0_u64;
+    for task in fs::read_dir("/proc/self/task").ok()?.flatten() {
+        let read = |name| fs::read_to_string(task.path().join(name)).ok();
+        // A thread that has ended meanwhile was none that had much to do.
+        if read("comm").is_some_and(|name| name.trim() == side) {
+            let Some(times) = read("schedstat") else { continue };
+            nanos += times.split(' ').next()?.parse::<u64>().ok()?;
+        }
+    }
+    (nanos > 0).then(|| Duration::from_nanos(nanos).as_secs_f64())
 }
