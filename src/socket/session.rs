@@ -17,7 +17,7 @@ use crate::session::calls::Calls;
 use crate::session::names::{Found, Names};
 use crate::socket::calls::CallHandle;
 use crate::socket::cell::{Cell, lock};
-use crate::socket::pending::Account;
+use crate::socket::pool::Account;
 use crate::socket::tenure::Tenure;
 
 /// Sockets that share names and a log.

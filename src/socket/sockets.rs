@@ -34,7 +34,7 @@ use crate::session::names::Names;
 use crate::session::roster::Roster;
 use crate::socket::cell::{Cell, lock};
 use crate::socket::gate::Gate;
-use crate::socket::pending::{Account, Pool};
+use crate::socket::pool::{Account, Pool};
 use crate::socket::session::{Session, closed};
 use crate::socket::tenure::Tenure;
 use crate::socket::usage::{Refusals, has_log_room, share_logs};

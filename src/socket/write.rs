@@ -15,7 +15,7 @@ use crate::model::refusal::{Quota, Refusal};
 use crate::model::socket::CloseReason;
 use crate::socket::command::{Brought, Ending, Ticket};
 use crate::socket::driver::{Driver, End, Flow, Role};
-use crate::socket::pending::Allowance;
+use crate::socket::pool::Allowance;
 
 /// What goes out, in order.
 pub(super) enum Outgoing {
