@@ -24,6 +24,7 @@ use crate::model::errno::Errno;
 use crate::model::id::Principal;
 use crate::model::own_deed::{OwnDeed, Parting};
 use crate::pki::PrivateFileError;
+use crate::service::agent_service::Reading;
 use crate::socket::Sockets;
 use crate::sys::process;
 
@@ -177,10 +178,22 @@ impl Acceptor {
         }
     }
 
+    /// Tells how many connections there are, by the names of their limits, of which `most` is that of all.
+    pub(super) fn reading(&self, most: u32) -> Reading {
+        let (permits, logins) = (Arc::clone(&self.permits), self.logins.clone());
+        Arc::new(move |name| match name {
+            "connections" => Some(u64::from(most).saturating_sub(permits.available_permits() as u64)),
+            "logins" => Some(logins.count().0.into()),
+            "logins_per_source" => Some(logins.count().1.into()),
+            _ => None,
+        })
+    }
+
     /// Hands one connection to the server, at once or when it has shaken hands; says whether there still is a server.
     async fn admit(&self, stream: Stream) -> bool {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             tracing::warn!("limits.connections is reached: a connection is turned away");
+            self.sockets.refusals().add("limits.connections");
             return true;
         };
         match stream {
@@ -219,6 +232,7 @@ impl Acceptor {
             Ok(login) => Some((stream, login)),
             Err(limit) => {
                 tracing::warn!(%from, "{limit} is reached: a connection is turned away");
+                self.sockets.refusals().add(limit);
                 None
             }
         }

@@ -182,15 +182,14 @@ fn settle((refusals, caught): Settled) -> Answer {
         // The panic's own message has gone to the log by the panic hook.
         Ok(status::refused(&Refusal::Internal("a request has made it panic")).into_http())
     });
-    match status::too_long(response.headers()) {
-        Some(refusal) => Ok(status::refused(&refusal).into_http()),
-        None => {
-            if let Some(limit) = status::exhausted(response.headers()) {
-                refusals.add(&limit);
-            }
-            Ok(response)
-        }
+    let response = match status::too_long(response.headers()) {
+        Some(refusal) => status::refused(&refusal).into_http(),
+        None => response,
+    };
+    if let Some(limit) = status::exhausted(response.headers()) {
+        refusals.add(&limit);
     }
+    Ok(response)
 }
 
 #[cfg(test)]

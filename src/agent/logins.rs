@@ -30,6 +30,12 @@ impl Logins {
         Self { most, most_of_source, counts: Arc::default() }
     }
 
+    /// How many there are now: in all, and from the source that most come from.
+    pub(super) fn count(&self) -> (u32, u32) {
+        let counts = lock(&self.counts);
+        (counts.all, counts.by_source.values().copied().max().unwrap_or(0))
+    }
+
     /// A place for a connection from there, or the limit that keeps it out.
     pub(super) fn take(&self, from: IpAddr) -> Result<Login, &'static str> {
         let source = source(from);

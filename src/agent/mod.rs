@@ -55,7 +55,7 @@ use crate::model::own_deed::{OwnDeed, Witness};
 use crate::model::time::Clock;
 use crate::model::transfer::DATA_SIZE;
 use crate::service::access::Access;
-use crate::service::agent_service::{AgentFacts, AgentRpcs};
+use crate::service::agent_service::{AgentFacts, AgentRpcs, Reading};
 use crate::service::audit::Audit;
 use crate::service::event_server::EventServer;
 use crate::service::event_service::EventRpcs;
@@ -194,7 +194,10 @@ impl Agent {
         let limits = &config.limits;
         let [logs, connections] = [limits.most_logs(), limits.connections.into()];
         let sockets = limits.lab_descriptors(process::descriptor_limit());
-        let watchers = (logs * u64::from(limits.watchers)).min(connections * u64::from(STREAMS));
+        let all_streams = connections * u64::from(STREAMS);
+        let watchers = (logs * u64::from(limits.watchers)).min(limits.watchers_total.into()).min(all_streams);
+        // Each has so much set aside.
+        let streams = u64::from(limits.pending_write_bytes_total / limits.transfer_bytes).min(sockets).min(all_streams);
         let events = u64::from(limits.log_events) + u64::from(limits.log_final_events);
         let mut parts = vec![
             ("payloads in logs", limits.log_bytes_total.into()),
@@ -203,7 +206,7 @@ impl Agent {
             ("connections of controllers", connections * u64::from(CONNECTION_WINDOW)),
             ("watchers that do not read", watchers * STALLED_WATCHER),
             ("writes that wait", limits.pending_write_bytes_total.into()),
-            ("streams that do not read", sockets.min(connections * u64::from(STREAMS)) * STALLED_STREAM),
+            ("streams that do not read", streams * STALLED_STREAM),
         ];
         parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         parts
@@ -260,7 +263,8 @@ impl Agent {
             sockets: self.sockets.clone(),
         };
         let control_addresses = self.listens().iter().map(ToString::to_string).collect();
-        let (mut health, router) = self.router(control_addresses).await;
+        let doors = acceptor.reading(self.config.limits.connections);
+        let (mut health, router) = self.router(control_addresses, doors).await;
         for door in self.doors {
             tasks.spawn(acceptor.clone().run(door));
         }
@@ -300,6 +304,7 @@ impl Agent {
     async fn router(
         &self,
         control_addresses: Vec<String>,
+        doors: Reading,
     ) -> (tonic_health::server::HealthReporter, Router<Stack<AuthLayer, Identity>>) {
         let limit = self.config.limits.message_bytes as usize;
         let mut capabilities = vec!["tcp", "udp", "ipv4"];
@@ -319,6 +324,7 @@ impl Agent {
             access: access.clone(),
             facts: Arc::new(facts),
             marks: Arc::new(Marks::new(self.config.limits.marks)),
+            doors,
         };
         let agent = AgentServiceServer::new(agent).max_decoding_message_size(limit);
         let sessions = SessionServiceServer::new(SessionRpcs(access.clone())).max_decoding_message_size(limit);

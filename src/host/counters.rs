@@ -97,6 +97,12 @@ impl Marks {
         }
     }
 
+    /// How many the principal has that has most of them.
+    pub fn most_of_one(&self) -> u64 {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.values().map(|marks| marks.len() as u64).max().unwrap_or(0)
+    }
+
     /// The reading with this mark.
     pub fn get(&self, principal: &Principal, name: &str) -> Option<Mark> {
         let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,5 +145,6 @@ mod tests {
         assert!(
             marks.get(&owner, "b").is_none() && marks.get(&owner, "a").is_some() && marks.get(&owner, "c").is_some()
         );
+        assert_eq!((marks.most_of_one(), Marks::new(2).most_of_one()), (2, 0));
     }
 }

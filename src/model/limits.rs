@@ -63,6 +63,8 @@ limits! {
     expired_sessions: 8, 0..=1 << 16;
     /// Watchers of a session. One that has stopped reading costs two batches of events: at most 1.5 MiB.
     watchers: 128, 1..=1 << 16;
+    /// Watchers of all sessions. A session has no more of them than it leaves to the others.
+    watchers_total: 512, 1..=u32::MAX;
     /// Operations of a session that run or are scheduled. Each costs a task.
     calls: 1024, 1..=1 << 20;
     /// Operations of a session that are remembered after they have ended.
@@ -119,16 +121,25 @@ limits! {
 const LEAST_LOG_BYTES: u32 = 4 << 20;
 
 /// What a caller can use up: for each of these, GetAgent tells how much is in use and how often more was asked for.
-pub const QUOTAS: [&str; 9] = [
+pub const QUOTAS: [&str; 18] = [
     "sockets",
     "listeners",
     "sessions",
     "calls",
     "watchers",
+    "watchers_total",
+    "groups",
+    "log_events",
     "log_bytes",
     "log_bytes_total",
+    "pending_write_bytes",
     "pending_write_bytes_total",
     "reserved_descriptors",
+    "marks",
+    "message_bytes",
+    "connections",
+    "logins",
+    "logins_per_source",
 ];
 
 /// How much of a quota is in use.

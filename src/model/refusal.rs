@@ -153,6 +153,13 @@ pub enum Refusal {
         /// How many do.
         taken: u64,
     },
+    /// Watchers leave no room for one more.
+    WatchersFull {
+        /// How many there may be, of all sessions together.
+        total: u64,
+        /// How many there are.
+        taken: u64,
+    },
     /// The request's message is longer than one may be.
     MessageTooLong {
         /// How long one may be, in bytes.
@@ -250,6 +257,7 @@ impl Refusal {
             Self::PendingWritesFull { total, .. } => {
                 Some(Quota { limit: "limits.pending_write_bytes_total", value: *total })
             }
+            Self::WatchersFull { total, .. } => Some(Quota { limit: "limits.watchers_total", value: *total }),
             Self::MessageTooLong { limit } => Some(Quota { limit: "limits.message_bytes", value: *limit as u64 }),
             Self::LogFull { held } => Some(Quota { limit: "limits.log_events", value: *held }),
             _ => None,
@@ -277,6 +285,7 @@ impl Refusal {
             Self::QuotaExceeded(_)
             | Self::OutOfDescriptors { .. }
             | Self::PendingWritesFull { .. }
+            | Self::WatchersFull { .. }
             | Self::MessageTooLong { .. } => "QUOTA_EXCEEDED",
             Self::InstanceChanged { .. } => "INSTANCE_CHANGED",
             Self::StartTimePassed { .. } => "START_TIME_PASSED",
@@ -363,6 +372,10 @@ impl fmt::Display for Refusal {
             Self::PendingWritesFull { total, taken } => write!(
                 f,
                 "{taken} bytes wait to be written, and limits.pending_write_bytes_total, {total}, leaves this session no room for more: wait until some have gone, close or cancel what does not get on, or start the agent with `--limit pending_write_bytes_total=NUMBER` above that"
+            ),
+            Self::WatchersFull { total, taken } => write!(
+                f,
+                "{taken} watchers read events of this agent, and limits.watchers_total, {total}, leaves this session no room for one more: end some, or start the agent with `--limit watchers_total=NUMBER` above that"
             ),
             Self::MessageTooLong { limit } => write!(
                 f,

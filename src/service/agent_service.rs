@@ -49,6 +49,9 @@ pub struct AgentFacts {
     pub start_time: Timestamp,
 }
 
+/// Tells how much is in use of a quota that neither sessions nor these RPCs know of: of connections and logins.
+pub type Reading = Arc<dyn Fn(&'static str) -> Option<u64> + Send + Sync>;
+
 /// An agent and its host, as RPCs.
 #[derive(Clone)]
 pub struct AgentRpcs {
@@ -58,6 +61,8 @@ pub struct AgentRpcs {
     pub facts: Arc<AgentFacts>,
     /// Readings of counters that callers have marked.
     pub marks: Arc<counters::Marks>,
+    /// How much of its doors is in use.
+    pub doors: Reading,
 }
 
 /// Runs what may block for a moment where it hurts nobody.
@@ -69,6 +74,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 impl AgentService for AgentRpcs {
     async fn get_agent(&self, request: Request<pb::GetAgentRequest>) -> Result<Response<pb::GetAgentResponse>, Status> {
         self.access.admit(request)?;
+        let elsewhere = |name| if name == "marks" { Some(self.marks.most_of_one()) } else { (self.doors)(name) };
         let lab = [Family::Ipv4, Family::Ipv6].map(|family| self.access.sockets.lab_address(family));
         let agent = pb::Agent {
             instance_id: self.access.sockets.instance().to_string(),
@@ -83,7 +89,7 @@ impl AgentService for AgentRpcs {
             start_time: Some(call::time(self.facts.start_time)),
             kernel_release: self.facts.kernel_release.clone(),
             congestion_controls: self.facts.congestion_controls.clone(),
-            usage: self.access.sockets.usage().into_iter().map(pb::LimitUsage::from).collect(),
+            usage: self.access.sockets.usage(elsewhere).into_iter().map(pb::LimitUsage::from).collect(),
         };
         Ok(Response::new(pb::GetAgentResponse { agent: Some(agent) }))
     }

@@ -33,6 +33,8 @@ pub(super) struct Session {
     pub(super) listeners: (Arc<Semaphore>, u32),
     /// Its bytes that wait to be written.
     pub(super) pending: Arc<Account>,
+    /// Its watchers.
+    pub(super) watchers: Arc<Account>,
     pub(super) clock: Arc<dyn Clock>,
     /// Who writes down what the agent does by itself.
     pub(super) witness: Option<Arc<dyn Witness>>,

@@ -76,6 +76,8 @@ struct Shared {
     refusals: Arc<Refusals>,
     /// Bytes that wait to be written.
     pending: Arc<Pool>,
+    /// Watchers.
+    watchers: Arc<Pool>,
     hasher: RandomState,
 }
 
@@ -88,7 +90,11 @@ impl Sockets {
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             refusals: Arc::default(),
-            pending: Pool::new(config.limits.pending_write_bytes_total),
+            pending: Pool::new(config.limits.pending_write_bytes_total, |total, taken| Refusal::PendingWritesFull {
+                total,
+                taken,
+            }),
+            watchers: Pool::new(config.limits.watchers_total, |total, taken| Refusal::WatchersFull { total, taken }),
             hasher: RandomState::new(),
             config,
         }))
@@ -144,6 +150,10 @@ impl Sockets {
 
     pub(super) fn roster(&self) -> &Mutex<Roster<Arc<Session>>> {
         &self.0.roster
+    }
+
+    pub(super) fn watchers(&self) -> &Pool {
+        &self.0.watchers
     }
 
     pub(super) fn pending(&self) -> &Pool {
@@ -265,6 +275,7 @@ impl Sockets {
             calls: Mutex::new(Calls::new(calls)),
             listeners: (Arc::new(Semaphore::new(limits.listeners as usize)), limits.listeners),
             pending: Account::new(&self.0.pending),
+            watchers: Account::new(&self.0.watchers),
             clock: Arc::clone(&self.0.config.clock),
             witness: self.0.config.witness.clone(),
             ended: CancellationToken::new(),

@@ -22,6 +22,7 @@ use crate::model::time::Timestamp;
 use crate::session::lease::{Due, Lease};
 use crate::socket::cell::{Cell, lock};
 use crate::socket::command::{Command, EventRange, Order, Ticket};
+use crate::socket::pool::Allowance;
 use crate::socket::session::Session;
 use crate::socket::sockets::Sockets;
 
@@ -49,6 +50,7 @@ pub(super) enum Tenure {
 pub(super) struct Presence {
     session: Arc<Session>,
     _permit: WatchPermit,
+    _allowance: Allowance,
 }
 
 impl Tenure {
@@ -62,8 +64,11 @@ impl Tenure {
 }
 
 impl Presence {
-    pub(super) fn new(session: Arc<Session>, permit: WatchPermit) -> Self {
-        Self { session, _permit: permit }
+    /// Counts one more watcher in, of which the session may have so many.
+    pub(super) fn begin(session: Arc<Session>, limit: u32) -> Result<Self, Refusal> {
+        let permit = session.hub.watch(limit)?;
+        let allowance = session.watchers.take(1)?;
+        Ok(Self { session, _permit: permit, _allowance: allowance })
     }
 
     pub(super) fn session(&self) -> &Session {

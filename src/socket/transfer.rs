@@ -170,8 +170,10 @@ impl Driver {
         let peer_over = stream.peer_closed || self.receive_shut;
         let conduct = self.cell.conduct();
         let receive_only = conduct.direction == Direction::ReceiveOnly;
-        let window = if receive_only { 0 } else { self.sockets.limits().transfer_bytes.into() };
-        let allowance = match self.session.pending.take(window) {
+        // As much is set aside where the client may not write: it bounds the streams, and so what those of them cost that nobody reads.
+        let aside = self.sockets.limits().transfer_bytes.into();
+        let window = if receive_only { 0 } else { aside };
+        let allowance = match self.session.pending.take(aside) {
             Ok(allowance) => allowance,
             Err(refusal) => return ticket.refuse(refusal),
         };

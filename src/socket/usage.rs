@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::model::limits::{Limits, QUOTAS, Usage};
 use crate::model::refusal::{Quota, Refusal};
 use crate::session::roster::Roster;
-use crate::socket::cell::lock;
+use crate::socket::cell::{Cell, lock};
 use crate::socket::session::Session;
 use crate::socket::sockets::Sockets;
 use crate::sys::process;
@@ -86,8 +86,8 @@ impl Sockets {
         Err(Refusal::OutOfDescriptors { sockets, reserved: self.limits().reserved_descriptors })
     }
 
-    /// How much is in use of what callers can use up.
-    pub fn usage(&self) -> Vec<Usage> {
+    /// How much is in use of what callers can use up. `elsewhere` tells it of what sockets and sessions know nothing of.
+    pub fn usage(&self, elsewhere: impl Fn(&'static str) -> Option<u64>) -> Vec<Usage> {
         let limits = self.limits();
         let (sessions, most_sessions) = {
             let roster = lock(self.roster());
@@ -95,6 +95,10 @@ impl Sockets {
         };
         let most = |count: fn(&Session) -> u64| sessions.iter().map(|session| count(session)).max().unwrap_or(0);
         let payload = |session: &Arc<Session>| session.hub.payload().0;
+        let most_of_socket = |count: fn(&Cell) -> u64| {
+            let of = |session: &Arc<Session>| lock(&session.names).open_sockets().iter().map(|cell| count(cell)).max();
+            sessions.iter().filter_map(of).max().unwrap_or(0)
+        };
         let usage = |name: &'static str| {
             let limit = limits.get(name).unwrap_or(0).into();
             match name {
@@ -103,15 +107,21 @@ impl Sockets {
                 "sessions" => (limit, most_sessions as u64),
                 "calls" => (limit, most(|session| lock(&session.calls).running_count() as u64)),
                 "watchers" => (limit, most(|session| session.hub.watcher_count().into())),
+                "watchers_total" => (limit, self.watchers().taken()),
+                "groups" => (limit, most_of_socket(|cell| cell.status().groups.len() as u64)),
+                "log_events" => (limit, most(|session| session.hub.held().events)),
                 "log_bytes" => {
                     let share = limits.log_share(sessions.len() as u64).unwrap_or(limit);
                     (share, sessions.iter().map(payload).max().unwrap_or(0))
                 }
                 "log_bytes_total" => (limit, sessions.iter().map(payload).sum()),
+                "pending_write_bytes" => {
+                    (limit, most_of_socket(|cell| cell.pending_write_bytes.load(Ordering::Acquire).into()))
+                }
                 "pending_write_bytes_total" => (limit, self.pending().taken()),
                 "reserved_descriptors" => (limits.lab_descriptors(process::descriptor_limit()), open_count()),
-                // A quota without a reading: its test finds that nothing of it is ever in use.
-                _ => (limit, 0),
+                // What bounds each request by itself is never in use. Of any other quota without a reading its test finds that.
+                _ => (limit, elsewhere(name).unwrap_or(0)),
             }
         };
         let counted = QUOTAS.into_iter().zip(self.refusals().counts());

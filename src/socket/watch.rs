@@ -1,5 +1,6 @@
 //! Places to read a session's log from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::eventlog::cursor::Cursor;
@@ -49,9 +50,8 @@ impl Sockets {
     ) -> Result<Watch, Refusal> {
         self.check_draining()?;
         let session = self.session(principal, id)?;
-        let permit = session.hub.watch(self.limits().watchers)?;
-        let cursor = session.hub.cursor(from, filter)?;
-        Ok(Watch { cursor, presence: Presence::new(session, permit) })
+        let presence = Presence::begin(Arc::clone(&session), self.limits().watchers)?;
+        Ok(Watch { cursor: session.hub.cursor(from, filter)?, presence })
     }
 
     /// A place to read a session's log from, together with all its sockets as they are right there.
@@ -63,13 +63,13 @@ impl Sockets {
     ) -> Result<(Watch, u64, Vec<SocketView>), Refusal> {
         self.check_draining()?;
         let session = self.session(principal, id)?;
-        let permit = session.hub.watch(self.limits().watchers)?;
+        let presence = Presence::begin(Arc::clone(&session), self.limits().watchers)?;
         let (at, sockets) = {
             let names = lock(&session.names);
             session.hub.append(|log| (log.head(), names.open_sockets().iter().map(|cell| cell.view()).collect()))
         };
         let cursor = session.hub.cursor(From::After(at), filter)?;
-        Ok((Watch { cursor, presence: Presence::new(session, permit) }, at, sockets))
+        Ok((Watch { cursor, presence }, at, sockets))
     }
 
     /// Lets a watcher hold what it does not acknowledge, to the end of the session. Answers through where it has, if it has.

@@ -37,6 +37,7 @@ pub fn refused(refusal: &Refusal) -> Status {
         Refusal::QuotaExceeded(_)
         | Refusal::OutOfDescriptors { .. }
         | Refusal::PendingWritesFull { .. }
+        | Refusal::WatchersFull { .. }
         | Refusal::LogFull { .. }
         | Refusal::AuditUnavailable { .. } => {
             details.set_retry_info(Some(RETRY_DELAY));
@@ -117,6 +118,7 @@ const fn code(refusal: &Refusal) -> Code {
         | Refusal::AuditUnavailable { .. }
         | Refusal::OutOfDescriptors { .. }
         | Refusal::PendingWritesFull { .. }
+        | Refusal::WatchersFull { .. }
         | Refusal::MessageTooLong { .. }
         | Refusal::LogFull { .. } => Code::ResourceExhausted,
         Refusal::PolicyDenied(_) | Refusal::PolicyDeniedMidway { .. } | Refusal::RoleDenied { .. } => {
@@ -165,6 +167,11 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::PendingWritesFull { total, taken } => {
             let mut pairs = limit_metadata("limits.pending_write_bytes_total", *total);
             pairs.push(("takenBytes", taken.to_string()));
+            pairs
+        }
+        Refusal::WatchersFull { total, taken } => {
+            let mut pairs = limit_metadata("limits.watchers_total", *total);
+            pairs.push(("takenWatchers", taken.to_string()));
             pairs
         }
         Refusal::MessageTooLong { limit } => limit_metadata("limits.message_bytes", u64::from(*limit)),

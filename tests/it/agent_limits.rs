@@ -315,6 +315,9 @@ async fn connections_above_the_limit_are_turned_away_until_others_have_gone() {
     assert!(login().await.is_err(), "the third one is turned away");
     let mut stranger = TcpPeer(TcpStream::connect(&address).await.unwrap());
     assert!(stranger.read_to_end().await.unwrap_or_default().is_empty());
+    let told = second.clone().get_agent(with_token(QUESTION, &door.token)).await.unwrap().into_inner().agent.unwrap();
+    let usage = told.usage.iter().find(|usage| usage.name == "connections").unwrap();
+    assert!((usage.limit, usage.used) == (2, 2) && usage.refused >= 2, "{usage:?}");
     drop(first);
     becomes("room for another one", || async { login().await.is_ok() }).await;
     drop(second);

@@ -6,6 +6,7 @@ use farsock::model::limits::{Limits, QUOTAS};
 use farsock::wire::pb;
 use pb::create_socket_request::Kind;
 use pb::transfer_socket_request::Frame;
+use rustix::process::Resource::Nofile;
 use tempfile::TempDir;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -14,6 +15,7 @@ use crate::harness::tcp::{any_port, connecting_to, listening_on, pattern, unread
 use crate::harness::transfer;
 use crate::harness::{
     Agent, AgentProcess, LOOPBACKS, QUESTION, TcpPeer, detached, farsock_with_descriptors, filter, millis, run_farsock,
+    text,
 };
 
 /// An agent with few descriptors, and these limits.
@@ -68,7 +70,7 @@ async fn later(agent: &Agent, name: &str) -> Result<(), Status> {
 /// Uses a quota of two up and asks for one more. Answers the refusal.
 async fn exceed(agent: &Agent, quota: &str) -> Status {
     let [ip, _] = LOOPBACKS;
-    let mut watches = Vec::new();
+    let (mut watches, mut peers) = (Vec::new(), Vec::new());
     for round in 0..=256 {
         let done = match quota {
             "sockets" | "reserved_descriptors" => udp(agent).await,
@@ -83,7 +85,8 @@ async fn exceed(agent: &Agent, quota: &str) -> Status {
                 let request = pb::ReceiveSocketRequest { socket_id: "quiet".into(), call, ..Default::default() };
                 agent.sockets().receive_socket(request).await.map(|_| ())
             }
-            "watchers" => match agent.events().watch_events(pb::WatchEventsRequest::default()).await {
+            "watchers" | "watchers_total" => match agent.events().watch_events(pb::WatchEventsRequest::default()).await
+            {
                 Ok(watch) => {
                     watches.push(watch);
                     Ok(())
@@ -91,18 +94,60 @@ async fn exceed(agent: &Agent, quota: &str) -> Status {
                 Err(status) => Err(status),
             },
             "pending_write_bytes_total" => later(agent, &format!("later-{round}")).await,
+            "groups" => {
+                let (socket_id, group) = ("quiet".into(), format!("239.1.2.{round}"));
+                let request = pb::JoinGroupRequest { socket_id, group, interface: "lo".into(), ..Default::default() };
+                agent.sockets().join_group(request).await.map(|_| ())
+            }
+            "log_events" => {
+                if round == 0 {
+                    watches.push(hold_everything(agent, "lab").await);
+                }
+                create(agent, "lab", Kind::Udp(pb::UdpSocketSpec::default())).await
+            }
+            "pending_write_bytes" => {
+                let write = |size, call| {
+                    let (socket_id, payload) = ("line".into(), pattern(size, 1));
+                    pb::WriteSocketRequest { socket_id, payload, call: Some(call), ..Default::default() }
+                };
+                if round == 0 {
+                    let (peer, size) = unread_by_the_test(agent, ip, "line").await;
+                    peers.push(peer);
+                    let patient = pb::Call { timeout: millis(60_000), ..detached("first") };
+                    agent.sockets().write_socket(write(size, patient)).await.unwrap();
+                }
+                agent.sockets().write_socket(write(200_000, pb::Call::default())).await.map(|_| ())
+            }
+            "message_bytes" => {
+                let (socket_id, payload) = ("quiet".into(), text(&"x".repeat(4096)));
+                let request = pb::WriteSocketRequest { socket_id, payload, ..Default::default() };
+                agent.sockets().write_socket(request).await.map(|_| ())
+            }
             other => panic!("how is `{other}` used up? Each quota needs a line here"),
         };
         if let Err(status) = done {
             let (limit, used, refused) = usage(agent, quota).await;
-            // Logs are refused for what they might hold.
-            assert!((used > 0) != (quota == "log_bytes_total"), "{quota}: {used} of {limit}");
+            // Logs are refused for what they might hold, and a message is refused for itself.
+            let unused = ["log_bytes_total", "message_bytes"].contains(&quota);
+            assert!((used > 0) != unused, "{quota}: {used} of {limit}");
             assert!(refused == 1 && used <= limit, "{quota}: {used} of {limit}, {refused} refused");
             return status;
         }
     }
     panic!("nothing refuses `{quota}`");
 }
+
+/// A session whose log holds everything that happens, for a watcher that takes nothing.
+async fn hold_everything(agent: &Agent, id: &str) -> tonic::Response<tonic::Streaming<pb::WatchEventsResponse>> {
+    let retention = pb::Retention::Lossless.into();
+    let request = pb::CreateSessionRequest { session_id: id.into(), retention, ..Default::default() };
+    agent.sessions().create_session(request).await.unwrap();
+    let request = pb::WatchEventsRequest { session_id: id.into(), watcher_id: "desk".into(), ..Default::default() };
+    agent.events().watch_events(request).await.unwrap()
+}
+
+/// The quotas that refuse no request: what is brought waits, the oldest goes, or a connection is turned away. Each has a test of its own.
+const WITHOUT_A_REFUSAL: [&str; 5] = ["log_bytes", "marks", "connections", "logins", "logins_per_source"];
 
 /// The list of quotas is walked: one that lacks its name, default, reading or refusal fails here.
 #[tokio::test]
@@ -113,14 +158,15 @@ async fn every_quota_has_a_name_a_default_a_reading_and_a_refusal() {
     plain.stop().await;
     for quota in QUOTAS {
         assert!(Limits::NAMES.contains(&quota) && Limits::default().get(quota).unwrap() > 0, "{quota}");
-        if quota == "log_bytes" {
-            // It has no refusal: who brings too much waits. See below.
+        if WITHOUT_A_REFUSAL.contains(&quota) {
             continue;
         }
         let small = match quota {
             "reserved_descriptors" => 200,
             "log_bytes_total" => 8 << 20,
+            "pending_write_bytes" => 400_000,
             "pending_write_bytes_total" => 100_000,
+            "message_bytes" => 4096,
             _ => 2,
         };
         let process = agent_with(&[(quota, small)]).await;
@@ -130,7 +176,8 @@ async fn every_quota_has_a_name_a_default_a_reading_and_a_refusal() {
         agent.create_udp("quiet", pb::UdpSocketSpec::default()).await.unwrap();
         let status = exceed(&agent, quota).await;
         assert_eq!(status.code(), Code::ResourceExhausted, "{quota}: {status:?}");
-        assert_eq!(status.get_details_error_info().unwrap().reason, "QUOTA_EXCEEDED");
+        let reason = if quota == "log_events" { "LOG_FULL" } else { "QUOTA_EXCEEDED" };
+        assert_eq!(status.get_details_error_info().unwrap().reason, reason);
         let failure = status.get_details_quota_failure().expect("a QuotaFailure");
         assert_eq!(failure.violations[0].subject, format!("limits.{quota}"));
         assert!(status.message().contains(&format!("limits.{quota}")), "{status:?}");
@@ -185,6 +232,60 @@ async fn a_log_that_is_full_of_bytes_is_read_no_further() {
     assert!(limit == 256 << 10 && used > limit / 2 && used <= limit && refused == 0, "{used} of {limit}");
     assert_eq!(usage(&agent, "log_bytes_total").await.1, used);
     drop(peer);
+    process.stop().await;
+}
+
+/// Marks refuse nobody: the oldest one goes.
+#[tokio::test]
+async fn one_mark_too_many_pushes_the_oldest_out() {
+    let process = agent_with(&[("marks", 2)]).await;
+    let agent = process.agent();
+    let read = async |mark: &str, since: &str| {
+        let request = pb::GetKernelCountersRequest { mark: mark.into(), since: since.into(), ..Default::default() };
+        agent.agent().get_kernel_counters(request).await
+    };
+    for (mark, used) in [("a", 1), ("b", 2), ("c", 2)] {
+        read(mark, "").await.unwrap();
+        assert_eq!(usage(&agent, "marks").await, (2, used, 0));
+    }
+    assert_eq!(read("", "a").await.unwrap_err().code(), Code::NotFound);
+    read("", "b").await.unwrap();
+    process.stop().await;
+}
+
+/// However many sessions somebody has: all their watchers together stay within a total, and leave others as much as they have.
+#[tokio::test]
+async fn watchers_leave_room_for_those_of_other_sessions() {
+    let process = agent_with(&[("watchers_total", 8)]).await;
+    let agent = process.agent();
+    let watch = async |session: &str| {
+        let request = pb::WatchEventsRequest { session_id: session.into(), ..Default::default() };
+        agent.events().watch_events(request).await
+    };
+    let mut watches = Vec::new();
+    for (id, most) in [("", 4), ("a", 2), ("b", 1)] {
+        if !id.is_empty() {
+            session(&agent, id).await.unwrap();
+        }
+        for _ in 0..most {
+            watches.push(watch(id).await.unwrap());
+        }
+        let refused = watch(id).await.unwrap_err();
+        assert_eq!(refused.get_details_quota_failure().unwrap().violations[0].subject, "limits.watchers_total");
+        let said =
+            format!("{} watchers read events of this agent, and limits.watchers_total, 8, leaves", watches.len());
+        assert!(refused.message().starts_with(&said), "{refused:?}");
+        let waited = agent.wait(pb::WaitEventRequest { session_id: id.into(), ..Default::default() }).await;
+        assert_eq!(waited.unwrap_err().code, Code::ResourceExhausted, "whoever waits is one, too");
+    }
+    assert_eq!(usage(&agent, "watchers_total").await, (8, 7, 6));
+    assert_eq!(usage(&agent, "watchers").await.1, 4);
+    // Who goes makes room for whoever has less than that.
+    session(&agent, "c").await.unwrap();
+    assert!(watch("c").await.is_err() && watch("").await.is_err());
+    drop(watches.remove(0));
+    crate::harness::frames::becomes("one watcher less", async || usage(&agent, "watchers_total").await.1 == 6).await;
+    watches.push(watch("c").await.unwrap_or_else(|refused| panic!("{refused:?}")));
     process.stop().await;
 }
 
@@ -309,9 +410,13 @@ async fn the_sum_of_all_limits_is_told() {
     assert!(said.starts_with("  memory: the largest limits add up to "), "{said}");
     assert!(said.contains("payloads in logs 512 MiB") && said.contains("connections of controllers 1.0 GiB"), "{said}");
     assert!(said.contains("writes that wait 1.0 GiB"), "{said}");
-    assert!(said.contains("watchers that do not read 24.0 GiB"), "128 of each of 128 sessions, 1.5 MiB each: {said}");
+    assert!(said.contains("watchers that do not read 768 MiB"), "512 of all sessions, 1.5 MiB each: {said}");
     process.stop().await;
     let checked = run_farsock(&["agent", "--check", "--limit", "log_bytes_total=1048576"]).await;
     let said = line(&checked.out).expect("--check tells it");
     assert!(said.contains("payloads in logs 1 MiB"), "{said}");
+    // However many descriptors there are: each stream has 512 KiB set aside, so there are no more than 2048.
+    let few =
+        said.contains("streams that do not read 2.0 GiB") || rustix::process::getrlimit(Nofile).maximum < Some(4096);
+    assert!(few, "{said}");
 }

@@ -330,6 +330,10 @@ async fn handshakes_are_bounded_and_those_who_are_in_do_not_count() {
     waiting.push(from("127.0.0.3").await);
     waiting.push(from("127.0.0.4").await);
     assert!(ended(from("127.0.0.5").await).await, "a sixth one of all");
+    let told = agent.agent().get_agent(QUESTION).await.unwrap().into_inner().agent.unwrap();
+    let usage = told.usage.into_iter().filter(|usage| usage.name.starts_with("logins"));
+    let usage: Vec<_> = usage.map(|usage| (usage.name, usage.limit, usage.used, usage.refused)).collect();
+    assert_eq!(usage, [("logins".to_owned(), 5, 5, 1), ("logins_per_source".to_owned(), 3, 3, 1)]);
     for client in &inside {
         client.info().await.unwrap();
     }

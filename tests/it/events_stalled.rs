@@ -27,10 +27,13 @@ fn request() -> pb::WatchEventsRequest {
 #[tokio::test]
 async fn a_live_watcher_goes_on_beside_those_that_have_stopped_reading() {
     let (count, size) = if long() { (1000, 16 << 20) } else { (100, 8 << 20) };
-    let limits = [format!("log_bytes={LOG_BYTES}"), "watchers=1024".to_owned()];
-    let agent = AgentProcess::start_with(&["--limit", &limits[0], "--limit", &limits[1]]).await;
+    let log = format!("log_bytes={LOG_BYTES}");
+    let limits = ["--limit", &log, "--limit", "watchers=1024", "--limit", "watchers_total=4096"];
+    let agent = AgentProcess::start_with(&limits).await;
     let client = agent.agent();
-    let before = agent.memory();
+    client.create_udp("first", pb::UdpSocketSpec::default()).await.unwrap();
+    client.close("first").await;
+    let (before, descriptors) = (agent.memory(), agent.descriptors());
     let mut stalled: Vec<Watcher> = Vec::new();
     let mut connections = Vec::new();
     while stalled.len() < count {
@@ -89,6 +92,9 @@ async fn a_live_watcher_goes_on_beside_those_that_have_stopped_reading() {
         session.session.unwrap().watcher_count == 1
     })
     .await;
-    drop((client, live));
+    drop(live);
+    client.reset("").await;
+    agent.has_again(descriptors).await;
+    drop(client);
     agent.stop().await;
 }

@@ -136,8 +136,9 @@ type Agent struct {
 	KernelRelease string `protobuf:"bytes,11,opt,name=kernel_release,json=kernelRelease,proto3" json:"kernel_release,omitempty"`
 	// The congestion controls that TCP_CONGESTION takes: net.ipv4.tcp_available_congestion_control.
 	CongestionControls []string `protobuf:"bytes,12,rep,name=congestion_controls,json=congestionControls,proto3" json:"congestion_controls,omitempty"`
-	// How much is in use of what callers can use up, one entry each: `sockets`, `listeners`, `sessions`, `calls`, `watchers`, `log_bytes`,
-	// `log_bytes_total`, `pending_write_bytes_total`, `reserved_descriptors`. Of all callers together: it names nobody.
+	// How much is in use of what callers can use up, one entry each: `sockets`, `listeners`, `sessions`, `calls`, `watchers`, `watchers_total`,
+	// `groups`, `log_events`, `log_bytes`, `log_bytes_total`, `pending_write_bytes`, `pending_write_bytes_total`, `reserved_descriptors`,
+	// `marks`, `message_bytes`, `connections`, `logins`, `logins_per_source`. Of all callers together: it names nobody.
 	Usage         []*LimitUsage `protobuf:"bytes,13,rep,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -272,10 +273,12 @@ type LimitUsage struct {
 	// How much there may be: the limit. Of `log_bytes`, less where many sessions share `log_bytes_total`; of `reserved_descriptors`, how many
 	// descriptors lab sockets may have, which is all but those.
 	Limit uint64 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
-	// How much is in use now, of what the limit counts: where it counts for each session or each caller, in the one that uses most.
+	// How much is in use now, of what the limit counts: where it counts for each session, socket, caller or source, in the one that uses most.
+	// Of `log_events`, those that are held (`retention` LOSSLESS). Of `message_bytes` always 0: it bounds each request by itself.
 	Used uint64 `protobuf:"varint,3,opt,name=used,proto3" json:"used,omitempty"`
-	// How many requests this limit has refused since the agent was started. `log_bytes` refuses none: reading pauses (`read_paused`), or the
-	// oldest events go.
+	// How many requests this limit has refused since the agent was started; of `connections` and of logins, how many connections, which are
+	// ended without a word. `log_bytes` refuses none: reading pauses (`read_paused`), or the oldest events go. Nor does `marks`: the oldest
+	// one goes.
 	Refused       uint64 `protobuf:"varint,4,opt,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -409,8 +412,11 @@ type Limits struct {
 	PendingWriteBytesTotal uint32 `protobuf:"varint,37,opt,name=pending_write_bytes_total,json=pendingWriteBytesTotal,proto3" json:"pending_write_bytes_total,omitempty"`
 	// Sockets of one CreateSockets.
 	SocketsPerCall uint32 `protobuf:"varint,38,opt,name=sockets_per_call,json=socketsPerCall,proto3" json:"sockets_per_call,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Watchers of all sessions, and WaitEvent while it waits. What would be more is refused, and so is what would give a session more than it
+	// leaves to the others: alone, one has up to half.
+	WatchersTotal uint32 `protobuf:"varint,39,opt,name=watchers_total,json=watchersTotal,proto3" json:"watchers_total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -649,6 +655,13 @@ func (x *Limits) GetPendingWriteBytesTotal() uint32 {
 func (x *Limits) GetSocketsPerCall() uint32 {
 	if x != nil {
 		return x.SocketsPerCall
+	}
+	return 0
+}
+
+func (x *Limits) GetWatchersTotal() uint32 {
+	if x != nil {
+		return x.WatchersTotal
 	}
 	return 0
 }
@@ -2251,7 +2264,7 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x04R\x05limit\x12\x12\n" +
 	"\x04used\x18\x03 \x01(\x04R\x04used\x12\x18\n" +
-	"\arefused\x18\x04 \x01(\x04R\arefused\"\xbd\b\n" +
+	"\arefused\x18\x04 \x01(\x04R\arefused\"\xe4\b\n" +
 	"\x06Limits\x12\x18\n" +
 	"\asockets\x18\x01 \x01(\rR\asockets\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\rR\bsessions\x12\x1a\n" +
@@ -2284,7 +2297,8 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\x14reserved_descriptors\x18# \x01(\rR\x13reservedDescriptors\x12&\n" +
 	"\x0flog_bytes_total\x18$ \x01(\rR\rlogBytesTotal\x129\n" +
 	"\x19pending_write_bytes_total\x18% \x01(\rR\x16pendingWriteBytesTotal\x12(\n" +
-	"\x10sockets_per_call\x18& \x01(\rR\x0esocketsPerCall\"\xf5\x03\n" +
+	"\x10sockets_per_call\x18& \x01(\rR\x0esocketsPerCall\x12%\n" +
+	"\x0ewatchers_total\x18' \x01(\rR\rwatchersTotal\"\xf5\x03\n" +
 	"\bDefaults\x12B\n" +
 	"\x0fconnect_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0econnectTimeout\x12<\n" +
 	"\fwait_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vwaitTimeout\x12B\n" +

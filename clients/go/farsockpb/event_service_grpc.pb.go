@@ -46,8 +46,8 @@ type EventServiceClient interface {
 	// One that has stopped reading costs the agent two batches, and nothing more: at most 0.75 MiB with payloads as data, 1.5 MiB in hex.
 	//
 	// Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
-	// the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`; PERMISSION_DENIED (ROLE_DENIED), as the end of
-	// the stream, too: when the agent's policy was read anew and its reader may look no longer.
+	// the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`, `limits.watchers_total`; PERMISSION_DENIED
+	// (ROLE_DENIED), as the end of the stream, too: when the agent's policy was read anew and its reader may look no longer.
 	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
 	// Wait for one event, which may have happened already, or make sure that none happens:
 	//
@@ -55,8 +55,8 @@ type EventServiceClient interface {
 	//
 	// Nothing within the timeout is an answer, not an error: `timed_out`.
 	//
-	// Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`:
-	// whoever waits counts as a watcher.
+	// Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`,
+	// `limits.watchers_total`: whoever waits counts as a watcher.
 	WaitEvent(ctx context.Context, in *WaitEventRequest, opts ...grpc.CallOption) (*WaitEventResponse, error)
 	// Read events that have happened, page by page.
 	//
@@ -148,8 +148,8 @@ type EventServiceServer interface {
 	// One that has stopped reading costs the agent two batches, and nothing more: at most 0.75 MiB with payloads as data, 1.5 MiB in hex.
 	//
 	// Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
-	// the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`; PERMISSION_DENIED (ROLE_DENIED), as the end of
-	// the stream, too: when the agent's policy was read anew and its reader may look no longer.
+	// the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`, `limits.watchers_total`; PERMISSION_DENIED
+	// (ROLE_DENIED), as the end of the stream, too: when the agent's policy was read anew and its reader may look no longer.
 	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error
 	// Wait for one event, which may have happened already, or make sure that none happens:
 	//
@@ -157,8 +157,8 @@ type EventServiceServer interface {
 	//
 	// Nothing within the timeout is an answer, not an error: `timed_out`.
 	//
-	// Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`:
-	// whoever waits counts as a watcher.
+	// Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`,
+	// `limits.watchers_total`: whoever waits counts as a watcher.
 	WaitEvent(context.Context, *WaitEventRequest) (*WaitEventResponse, error)
 	// Read events that have happened, page by page.
 	//

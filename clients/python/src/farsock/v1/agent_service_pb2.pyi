@@ -129,8 +129,9 @@ class Agent(_message.Message):
 
     @_builtins.property
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitUsage]:
-        """How much is in use of what callers can use up, one entry each: `sockets`, `listeners`, `sessions`, `calls`, `watchers`, `log_bytes`,
-        `log_bytes_total`, `pending_write_bytes_total`, `reserved_descriptors`. Of all callers together: it names nobody.
+        """How much is in use of what callers can use up, one entry each: `sockets`, `listeners`, `sessions`, `calls`, `watchers`, `watchers_total`,
+        `groups`, `log_events`, `log_bytes`, `log_bytes_total`, `pending_write_bytes`, `pending_write_bytes_total`, `reserved_descriptors`,
+        `marks`, `message_bytes`, `connections`, `logins`, `logins_per_source`. Of all callers together: it names nobody.
         """
 
     def __init__(
@@ -175,10 +176,13 @@ class LimitUsage(_message.Message):
     descriptors lab sockets may have, which is all but those.
     """
     used: _builtins.int
-    """How much is in use now, of what the limit counts: where it counts for each session or each caller, in the one that uses most."""
+    """How much is in use now, of what the limit counts: where it counts for each session, socket, caller or source, in the one that uses most.
+    Of `log_events`, those that are held (`retention` LOSSLESS). Of `message_bytes` always 0: it bounds each request by itself.
+    """
     refused: _builtins.int
-    """How many requests this limit has refused since the agent was started. `log_bytes` refuses none: reading pauses (`read_paused`), or the
-    oldest events go.
+    """How many requests this limit has refused since the agent was started; of `connections` and of logins, how many connections, which are
+    ended without a word. `log_bytes` refuses none: reading pauses (`read_paused`), or the oldest events go. Nor does `marks`: the oldest
+    one goes.
     """
     def __init__(
         self,
@@ -234,6 +238,7 @@ class Limits(_message.Message):
     LOG_BYTES_TOTAL_FIELD_NUMBER: _builtins.int
     PENDING_WRITE_BYTES_TOTAL_FIELD_NUMBER: _builtins.int
     SOCKETS_PER_CALL_FIELD_NUMBER: _builtins.int
+    WATCHERS_TOTAL_FIELD_NUMBER: _builtins.int
     sockets: _builtins.int
     """Open sockets of a session."""
     sessions: _builtins.int
@@ -303,6 +308,10 @@ class Limits(_message.Message):
     """
     sockets_per_call: _builtins.int
     """Sockets of one CreateSockets."""
+    watchers_total: _builtins.int
+    """Watchers of all sessions, and WaitEvent while it waits. What would be more is refused, and so is what would give a session more than it
+    leaves to the others: alone, one has up to half.
+    """
     def __init__(
         self,
         *,
@@ -336,10 +345,11 @@ class Limits(_message.Message):
         log_bytes_total: _builtins.int = ...,
         pending_write_bytes_total: _builtins.int = ...,
         sockets_per_call: _builtins.int = ...,
+        watchers_total: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "listeners", b"listeners", "log_bytes", b"log_bytes", "log_bytes_total", b"log_bytes_total", "log_events", b"log_events", "log_final_events", b"log_final_events", "logins", b"logins", "logins_per_source", b"logins_per_source", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "pending_write_bytes_total", b"pending_write_bytes_total", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "reserved_descriptors", b"reserved_descriptors", "sessions", b"sessions", "sockets", b"sockets", "sockets_per_call", b"sockets_per_call", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "listeners", b"listeners", "log_bytes", b"log_bytes", "log_bytes_total", b"log_bytes_total", "log_events", b"log_events", "log_final_events", b"log_final_events", "logins", b"logins", "logins_per_source", b"logins_per_source", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "pending_write_bytes_total", b"pending_write_bytes_total", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "reserved_descriptors", b"reserved_descriptors", "sessions", b"sessions", "sockets", b"sockets", "sockets_per_call", b"sockets_per_call", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers", "watchers_total", b"watchers_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

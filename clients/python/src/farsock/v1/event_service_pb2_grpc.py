@@ -81,8 +81,8 @@ class EventServiceServicer(object):
         One that has stopped reading costs the agent two batches, and nothing more: at most 0.75 MiB with payloads as data, 1.5 MiB in hex.
 
         Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
-        the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`; PERMISSION_DENIED (ROLE_DENIED), as the end of
-        the stream, too: when the agent's policy was read anew and its reader may look no longer.
+        the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`, `limits.watchers_total`; PERMISSION_DENIED
+        (ROLE_DENIED), as the end of the stream, too: when the agent's policy was read anew and its reader may look no longer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,8 +95,8 @@ class EventServiceServicer(object):
 
         Nothing within the timeout is an answer, not an error: `timed_out`.
 
-        Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`:
-        whoever waits counts as a watcher.
+        Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`,
+        `limits.watchers_total`: whoever waits counts as a watcher.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

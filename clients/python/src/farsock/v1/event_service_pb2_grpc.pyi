@@ -50,8 +50,8 @@ class EventServiceStub:
     One that has stopped reading costs the agent two batches, and nothing more: at most 0.75 MiB with payloads as data, 1.5 MiB in hex.
 
     Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
-    the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`; PERMISSION_DENIED (ROLE_DENIED), as the end of
-    the stream, too: when the agent's policy was read anew and its reader may look no longer.
+    the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`, `limits.watchers_total`; PERMISSION_DENIED
+    (ROLE_DENIED), as the end of the stream, too: when the agent's policy was read anew and its reader may look no longer.
     """
     WaitEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.WaitEventRequest, _event_service_pb2.WaitEventResponse]
     """Wait for one event, which may have happened already, or make sure that none happens:
@@ -60,8 +60,8 @@ class EventServiceStub:
 
     Nothing within the timeout is an answer, not an error: `timed_out`.
 
-    Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`:
-    whoever waits counts as a watcher.
+    Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`,
+    `limits.watchers_total`: whoever waits counts as a watcher.
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]
     """Read events that have happened, page by page.
@@ -98,8 +98,8 @@ class EventServiceAsyncStub(EventServiceStub):
     One that has stopped reading costs the agent two batches, and nothing more: at most 0.75 MiB with payloads as data, 1.5 MiB in hex.
 
     Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
-    the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`; PERMISSION_DENIED (ROLE_DENIED), as the end of
-    the stream, too: when the agent's policy was read anew and its reader may look no longer.
+    the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`, `limits.watchers_total`; PERMISSION_DENIED
+    (ROLE_DENIED), as the end of the stream, too: when the agent's policy was read anew and its reader may look no longer.
     """
     WaitEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.WaitEventRequest, _event_service_pb2.WaitEventResponse]  # type: ignore[assignment]
     """Wait for one event, which may have happened already, or make sure that none happens:
@@ -108,8 +108,8 @@ class EventServiceAsyncStub(EventServiceStub):
 
     Nothing within the timeout is an answer, not an error: `timed_out`.
 
-    Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`:
-    whoever waits counts as a watcher.
+    Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`,
+    `limits.watchers_total`: whoever waits counts as a watcher.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Read events that have happened, page by page.
@@ -149,8 +149,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         One that has stopped reading costs the agent two batches, and nothing more: at most 0.75 MiB with payloads as data, 1.5 MiB in hex.
 
         Typical errors: FAILED_PRECONDITION (INSTANCE_CHANGED) the agent was restarted, its numbers began anew; OUT_OF_RANGE (FUTURE_EVENT)
-        the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`; PERMISSION_DENIED (ROLE_DENIED), as the end of
-        the stream, too: when the agent's policy was read anew and its reader may look no longer.
+        the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`, `limits.watchers_total`; PERMISSION_DENIED
+        (ROLE_DENIED), as the end of the stream, too: when the agent's policy was read anew and its reader may look no longer.
         """
 
     @_abc_1.abstractmethod
@@ -165,8 +165,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Nothing within the timeout is an answer, not an error: `timed_out`.
 
-        Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`:
-        whoever waits counts as a watcher.
+        Typical errors: OUT_OF_RANGE (FUTURE_EVENT) the number has not been given yet; RESOURCE_EXHAUSTED (QUOTA_EXCEEDED) `limits.watchers`,
+        `limits.watchers_total`: whoever waits counts as a watcher.
         """
 
     @_abc_1.abstractmethod
