@@ -12,6 +12,7 @@ use crate::client::AgentClient;
 use crate::controller::{Found, survey};
 use crate::exercise::inventory::{Inventory, Listed, Wanted, wanted};
 use crate::exercise::report::text::clock;
+use crate::model::feature::difference;
 
 /// Which agents a command is about.
 #[derive(Debug, Args)]
@@ -180,6 +181,13 @@ fn table(targets: &[Target], found: &[Result<Found, String>]) -> String {
         rows.push([target.name.clone(), target.agent.clone(), info.version.clone(), clock(*offset), lab, control, can]);
     }
     let mut text = if rows.len() > 1 { columns(&rows) } else { String::new() };
+    for (target, found) in targets.iter().zip(found) {
+        let Ok(Found { info, .. }) = found else { continue };
+        if let Some(words) = difference(&info.version, &info.capabilities) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "! {}", of_target(target, &words));
+        }
+    }
     let away: Vec<(&Target, &String)> =
         targets.iter().zip(found).filter_map(|(target, found)| Some((target, found.as_ref().err()?))).collect();
     for (target, problem) in &away {

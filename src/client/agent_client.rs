@@ -34,6 +34,7 @@ use crate::wire::pb::agent_service_client::AgentServiceClient;
 use crate::wire::pb::event_service_client::EventServiceClient;
 use crate::wire::pb::session_service_client::SessionServiceClient;
 use crate::wire::pb::socket_service_client::SocketServiceClient;
+use crate::wire::unknown::{optional, unknown_value};
 use crate::wire::{address, call, pb, session, socket, tcp};
 
 /// The largest message that is taken: a batch of events with their payloads, and then some.
@@ -234,8 +235,8 @@ impl AgentClient {
         };
         let response = SocketServiceClient::new(self.calls.clone()).get_socket(request).await?.into_inner();
         let view = response.socket.as_ref().and_then(socket::read);
-        let view =
-            view.ok_or_else(|| ClientError::protocol("a socket is described in a way that is not known here"))?;
+        let unknown = || unknown_value(&response, "GetSocketResponse");
+        let view = view.ok_or_else(|| ClientError::not_understood("a socket", unknown()))?;
         let memory = response.memory.as_ref().map(SocketMemory::from);
         Ok((view, response.tcp_info.as_ref().map(tcp::read_info), memory))
     }
@@ -245,7 +246,7 @@ impl AgentClient {
         let request = pb::GetSessionRequest { session_id: id.to_string() };
         let response = SessionServiceClient::new(self.calls.clone()).get_session(request).await?.into_inner();
         let view = response.session.as_ref().and_then(session::read);
-        view.ok_or_else(|| ClientError::protocol("a session is described in a way that is not known here"))
+        view.ok_or_else(|| ClientError::not_understood("a session", unknown_value(&response, "GetSessionResponse")))
     }
 
     /// All sessions that the caller has there.
@@ -255,7 +256,11 @@ impl AgentClient {
         loop {
             let request = pb::ListSessionsRequest { page_token, ..Default::default() };
             let page = client.list_sessions(request).await?.into_inner();
-            sessions.extend(page.sessions.iter().filter_map(session::read));
+            for sent in &page.sessions {
+                // What is left out would be taken for a session that is not there.
+                let unknown = || ClientError::not_understood("a session", unknown_value(sent, "Session"));
+                sessions.push(session::read(sent).ok_or_else(unknown)?);
+            }
             if page.next_page_token.is_empty() {
                 return Ok(sessions);
             }
@@ -341,12 +346,14 @@ impl AgentClient {
             timeout: timeout.map(call::span),
         };
         let sent = self.agent().resolve(request).await?.into_inner();
+        let error = optional(sent.error.as_ref(), call::read_error)
+            .ok_or_else(|| ClientError::not_understood("an answer", unknown_value(&sent, "ResolveResponse")))?;
         Ok(LookupAnswer {
             addresses: sent.addresses,
             host: sent.host,
             service: sent.service,
             port: (sent.port > 0).then_some(sent.port),
-            error: sent.error.as_ref().and_then(call::read_error),
+            error,
             timed_out: sent.timed_out,
         })
     }
@@ -383,6 +390,6 @@ impl Renewer {
 }
 
 fn read(response: Response<impl ReadAnswer>) -> Result<Outcome, ClientError> {
-    let outcome = response.into_inner().read();
-    outcome.ok_or_else(|| ClientError::protocol("an answer is of a kind that is not known here"))
+    let sent = response.into_inner();
+    sent.read().ok_or_else(|| ClientError::not_understood("an answer", sent.unknown()))
 }

@@ -13,6 +13,7 @@ use crate::model::error::{Cause, SocketError};
 use crate::model::feature::{Feature, VERSION};
 use crate::model::id::SessionId;
 use crate::wire::status;
+use crate::wire::unknown::UnknownValue;
 
 /// Why a call did not bring an outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -78,6 +79,14 @@ impl ClientError {
         let message =
             format!("{reason}: is an agent running there? `farsock agent` starts one, and says where it is reached");
         Self::Unreachable { message, nobody, sent }
+    }
+
+    /// Something that an agent has said is not understood: because of this value, if that is known.
+    pub(super) fn not_understood(what: &str, value: Option<UnknownValue>) -> Self {
+        Self::protocol(&match value {
+            Some(value) => format!("{what} has {value}, which is not known here"),
+            None => format!("{what} is not understood here"),
+        })
     }
 
     pub(super) fn protocol(what: &str) -> Self {

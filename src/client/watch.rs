@@ -133,7 +133,7 @@ impl Watch {
             Frame::Batch(batch) => {
                 self.tell(batch.from_seq, batch.through_seq)?;
                 let through_seq = batch.through_seq;
-                let records = read(batch).ok_or_else(|| ClientError::protocol("a run of datagrams does not add up"))?;
+                let records = read(batch).ok_or_else(|| ClientError::protocol("a batch of events does not add up"))?;
                 if records.iter().any(|record| matches!(record.event, Event::AgentDraining { .. })) {
                     self.place.drains();
                 }

@@ -13,7 +13,12 @@ use crate::model::verify::PatternDifference;
 /// What happened, without whose socket it was.
 pub fn describe(event: &Event) -> String {
     match event {
-        Event::Unknown { kind } => format!("`{kind}`, of which this version knows nothing: the agent is newer"),
+        Event::Unknown { kind, value: None } => {
+            format!("`{kind}`, of which this version knows nothing: the agent is newer")
+        }
+        Event::Unknown { kind, value: Some((field, number)) } => {
+            format!("`{kind}`, in which `{field}` is {number}, which this version does not know: the agent is newer")
+        }
         Event::Created { remote: None, transport, .. } => format!("{transport} socket made"),
         Event::Created { remote: Some(remote), .. } => format!("connection of {remote} taken"),
         Event::Bound { local } => format!("bound to {local}"),

@@ -269,8 +269,8 @@ pub(super) fn look(event: &Event) -> Option<Look> {
             look(Tone::Trouble, &format!("{} failed", error.operation), error.cause.name())
         }
         Event::AcceptPaused { .. } => look(Tone::Trouble, "accepts no more", String::new()),
-        Event::Unknown { .. }
-        | Event::ClockStepped { .. }
+        Event::Unknown { .. } => look(Tone::Plain, event.kind(), "of a newer agent".to_owned()),
+        Event::ClockStepped { .. }
         | Event::AgentDraining { .. }
         | Event::SessionReset { .. }
         | Event::LeaseExpiring { .. }

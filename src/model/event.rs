@@ -109,8 +109,9 @@ macro_rules! kinds {
         #[allow(missing_docs, reason = "the fields are those of the messages in event.proto")]
         pub enum Event {
             $($(#[$meta])* $variant $({ $($field: $type),* })? $(($tuple))?,)*
-            /// Something that this version does not know. Agents that are newer tell of it, and this one never does.
-            Unknown { kind: Arc<str> },
+            /// Something that this version does not know, or in a way that it does not know: the path of a field, and the number in it. Agents
+            /// that are newer tell of it, and this one never does.
+            Unknown { kind: Arc<str>, value: Option<(Arc<str>, i32)> },
         }
 
         impl Event {
@@ -121,7 +122,7 @@ macro_rules! kinds {
             pub fn kind(&self) -> &str {
                 match self {
                     $(Self::$variant { .. } => $kind,)*
-                    Self::Unknown { kind } => kind,
+                    Self::Unknown { kind, .. } => kind,
                 }
             }
 

@@ -1,35 +1,46 @@
 //! Answers to changing requests as a client reads them: the other direction of [`response`](crate::wire::response).
 
 use crate::model::operation::{Outcome, Taken, Yield};
+use crate::wire::unknown::{UnknownValue, optional, unknown_value};
 use crate::wire::{address, call, create, group, option, payload, pb, session, socket, source_filter};
 
 /// An answer that a client can read.
 pub trait ReadAnswer {
     /// What the operation brought and how it went; absent when the answer makes no sense to this version.
-    fn read(self) -> Option<Outcome>;
+    fn read(&self) -> Option<Outcome>;
+
+    /// What it says that is not known here, if that is why.
+    fn unknown(&self) -> Option<UnknownValue>;
 }
 
-fn outcome(yielded: Yield, report: Option<pb::Report>) -> Option<Outcome> {
-    Some(Outcome { yielded, report: call::read_report(&report?)? })
+fn outcome(yielded: Yield, report: Option<&pb::Report>) -> Option<Outcome> {
+    Some(Outcome { yielded, report: call::read_report(report?)? })
 }
 
-fn with_socket(sent: Option<&pb::Socket>, options: &[pb::OptionResult], report: Option<pb::Report>) -> Option<Outcome> {
+/// Reads each, or none: what was left out would be as if it were not there.
+fn read_each<S, T>(sent: &[S], read: impl Fn(&S) -> Option<T>) -> Option<Vec<T>> {
+    sent.iter().map(read).collect()
+}
+
+fn with_socket(
+    sent: Option<&pb::Socket>,
+    options: &[pb::OptionResult],
+    report: Option<&pb::Report>,
+) -> Option<Outcome> {
     let yielded = match sent {
         None => Yield::Nothing,
         Some(sent) => {
-            let options = options.iter().filter_map(option::read_result).collect();
+            let options = read_each(options, option::read_result)?;
             Yield::Socket(Box::new(socket::read(sent)?), options)
         }
     };
     outcome(yielded, report)
 }
 
-fn with_groups(sent: Option<&pb::Socket>, groups: &[pb::GroupResult], report: Option<pb::Report>) -> Option<Outcome> {
+fn with_groups(sent: Option<&pb::Socket>, groups: &[pb::GroupResult], report: Option<&pb::Report>) -> Option<Outcome> {
     let yielded = match sent {
         None => Yield::Nothing,
-        Some(sent) => {
-            Yield::Groups(Box::new(socket::read(sent)?), groups.iter().filter_map(group::read_result).collect())
-        }
+        Some(sent) => Yield::Groups(Box::new(socket::read(sent)?), read_each(groups, group::read_result)?),
     };
     outcome(yielded, report)
 }
@@ -37,22 +48,19 @@ fn with_groups(sent: Option<&pb::Socket>, groups: &[pb::GroupResult], report: Op
 fn with_filters(
     sent: Option<&pb::Socket>,
     filters: &[pb::SourceFilterResult],
-    report: Option<pb::Report>,
+    report: Option<&pb::Report>,
 ) -> Option<Outcome> {
     let yielded = match sent {
         None => Yield::Nothing,
-        Some(sent) => {
-            let filters = filters.iter().filter_map(source_filter::read_result).collect();
-            Yield::Filters(Box::new(socket::read(sent)?), filters)
-        }
+        Some(sent) => Yield::Filters(Box::new(socket::read(sent)?), read_each(filters, source_filter::read_result)?),
     };
     outcome(yielded, report)
 }
 
-fn with_session(sent: Option<&pb::Session>, closed: &[pb::Socket], report: Option<pb::Report>) -> Option<Outcome> {
+fn with_session(sent: Option<&pb::Session>, closed: &[pb::Socket], report: Option<&pb::Report>) -> Option<Outcome> {
     let yielded = match sent {
         None => Yield::Nothing,
-        Some(sent) => Yield::Session(session::read(sent)?, closed.iter().filter_map(socket::read).collect()),
+        Some(sent) => Yield::Session(session::read(sent)?, read_each(closed, socket::read)?),
     };
     outcome(yielded, report)
 }
@@ -60,50 +68,54 @@ fn with_session(sent: Option<&pb::Session>, closed: &[pb::Socket], report: Optio
 macro_rules! answers {
     ($($message:ident, |$sent:ident| $read:expr;)*) => {
         $(impl ReadAnswer for pb::$message {
-            fn read(self) -> Option<Outcome> {
+            fn read(&self) -> Option<Outcome> {
                 let $sent = self;
                 $read
+            }
+
+            fn unknown(&self) -> Option<UnknownValue> {
+                unknown_value(self, stringify!($message))
             }
         })*
     };
 }
 
 answers! {
-    CreateSessionResponse, |sent| with_session(sent.session.as_ref(), &[], sent.report);
-    ResetSessionResponse, |sent| with_session(sent.session.as_ref(), &sent.closed_sockets, sent.report);
-    DeleteSessionResponse, |sent| with_session(sent.session.as_ref(), &sent.closed_sockets, sent.report);
-    CreateSocketResponse, |sent| with_socket(sent.socket.as_ref(), &sent.options, sent.report);
+    CreateSessionResponse, |sent| with_session(sent.session.as_ref(), &[], sent.report.as_ref());
+    ResetSessionResponse, |sent| with_session(sent.session.as_ref(), &sent.closed_sockets, sent.report.as_ref());
+    DeleteSessionResponse, |sent| with_session(sent.session.as_ref(), &sent.closed_sockets, sent.report.as_ref());
+    CreateSocketResponse, |sent| with_socket(sent.socket.as_ref(), &sent.options, sent.report.as_ref());
     CreateSocketsResponse, |sent| {
         let yielded = match sent.done_count {
             None => Yield::Nothing,
-            Some(_) => Yield::Sockets(sent.sockets.iter().map(create::read_result).collect::<Option<_>>()?),
+            Some(_) => Yield::Sockets(read_each(&sent.sockets, create::read_result)?),
         };
-        outcome(yielded, sent.report)
+        outcome(yielded, sent.report.as_ref())
     };
-    BindSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    ListenSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    AcceptSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    ConnectSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    DisconnectSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    FlushSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    ShutdownSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    CloseSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    AbortSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    SetSocketDeliveryResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report);
-    JoinGroupResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
-    LeaveGroupResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
-    BlockSourceResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
-    UnblockSourceResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report);
-    SetSourceFilterResponse, |sent| with_filters(sent.socket.as_ref(), &sent.filters, sent.report);
+    BindSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report.as_ref());
+    ListenSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report.as_ref());
+    AcceptSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report.as_ref());
+    ConnectSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report.as_ref());
+    DisconnectSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report.as_ref());
+    FlushSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report.as_ref());
+    ShutdownSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report.as_ref());
+    CloseSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report.as_ref());
+    AbortSocketResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report.as_ref());
+    SetSocketDeliveryResponse, |sent| with_socket(sent.socket.as_ref(), &[], sent.report.as_ref());
+    JoinGroupResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report.as_ref());
+    LeaveGroupResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report.as_ref());
+    BlockSourceResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report.as_ref());
+    UnblockSourceResponse, |sent| with_groups(sent.socket.as_ref(), &sent.groups, sent.report.as_ref());
+    SetSourceFilterResponse, |sent| with_filters(sent.socket.as_ref(), &sent.filters, sent.report.as_ref());
     SetSocketOptionsResponse, |sent| {
-        outcome(Yield::Options(sent.options.iter().filter_map(option::read_result).collect()), sent.report)
+        outcome(Yield::Options(read_each(&sent.options, option::read_result)?), sent.report.as_ref())
     };
     WriteSocketResponse, |sent| {
         let written = sent.bytes_written.zip(sent.offset);
-        outcome(written.map_or(Yield::Nothing, |(size, offset)| Yield::Written { size, offset }), sent.report)
+        outcome(written.map_or(Yield::Nothing, |(size, offset)| Yield::Written { size, offset }), sent.report.as_ref())
     };
     SendDatagramsResponse, |sent| {
-        let yielded = match sent.socket.as_ref().and_then(socket::read) {
+        let yielded = match optional(sent.socket.as_ref(), socket::read)? {
             None => Yield::Nothing,
             Some(socket) => Yield::Sent {
                 socket: Box::new(socket),
@@ -111,14 +123,14 @@ answers! {
                 bytes: sent.bytes_sent(),
             },
         };
-        outcome(yielded, sent.report)
+        outcome(yielded, sent.report.as_ref())
     };
     ReceiveSocketResponse, |sent| read_taken(sent);
 }
 
-fn read_taken(sent: pb::ReceiveSocketResponse) -> Option<Outcome> {
+fn read_taken(sent: &pb::ReceiveSocketResponse) -> Option<Outcome> {
     let nothing = sent.size.is_none() && !sent.end;
-    let report = sent.report.clone();
+    let report = sent.report.as_ref();
     if nothing {
         return outcome(Yield::Nothing, report);
     }
@@ -135,7 +147,7 @@ fn read_taken(sent: pb::ReceiveSocketResponse) -> Option<Outcome> {
         end: sent.end,
         event_seq: (sent.event_seq > 0).then_some(sent.event_seq),
         lost_bytes: sent.lost_bytes,
-        payload: payload::read_data(sent.payload),
+        payload: payload::read_data(sent.payload.as_ref()),
     };
     outcome(Yield::Taken(socket, taken), report)
 }

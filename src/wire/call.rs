@@ -8,6 +8,7 @@ use crate::model::id::{InstanceId, RequestId};
 use crate::model::operation::{CallOptions, Operation, Report, ShutdownHow, Start};
 use crate::model::refusal::Violation;
 use crate::model::time::Timestamp;
+use crate::wire::unknown::optional;
 use crate::wire::{address, holder, known, pb};
 
 /// The longest time that a request may state: beyond it lies only overflow.
@@ -151,7 +152,7 @@ pub fn read_report(sent: &pb::Report) -> Option<Report> {
         started: read_time(sent.actual_start_time.as_ref()),
         elapsed: read_span(sent.elapsed.as_ref()),
         timed_out: sent.timed_out,
-        error: sent.error.as_ref().and_then(read_error),
+        error: optional(sent.error.as_ref(), read_error)?,
         events: (sent.first_event_seq > 0).then_some((sent.first_event_seq, sent.last_event_seq)),
         request_id: RequestId::parse_known(&sent.request_id).ok()?,
     })
@@ -171,7 +172,7 @@ pub fn read_error(sent: &pb::SocketError) -> Option<SocketError> {
         remote: sent.remote.as_ref().and_then(address::read_endpoint),
         subject: (!sent.subject.is_empty()).then(|| sent.subject.as_str().into()),
         path_mtu: sent.path_mtu,
-        holder: sent.holder.as_ref().and_then(holder::read).map(Box::new),
+        holder: optional(sent.holder.as_ref(), holder::read)?.map(Box::new),
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::model::delivery::{Delivery, DeliveryChange, DeliveryMode, ReadPause};
 use crate::model::refusal::Violation;
 use crate::wire::socket::Bounds;
+use crate::wire::unknown::known_value;
 use crate::wire::{call, known, pb, socket};
 
 // === In ===
@@ -73,9 +74,9 @@ pub(super) fn pause(reason: ReadPause) -> pb::ReadPauseReason {
 
 // === In again: what an agent sent ===
 
-pub(super) fn read(sent: &pb::Delivery) -> Delivery {
-    Delivery {
-        mode: match sent.mode() {
+pub(super) fn read(sent: &pb::Delivery) -> Option<Delivery> {
+    Some(Delivery {
+        mode: match known_value(sent.mode)? {
             pb::DeliveryMode::Pull => DeliveryMode::Pull,
             pb::DeliveryMode::Transfer => DeliveryMode::Transfer,
             pb::DeliveryMode::Count => DeliveryMode::Count,
@@ -86,7 +87,7 @@ pub(super) fn read(sent: &pb::Delivery) -> Delivery {
         hash: sent.hash(),
         credit: sent.credit,
         read_interval: call::read_span(sent.read_interval.as_ref()),
-    }
+    })
 }
 
 pub(super) fn read_pause(reason: pb::ReadPauseReason) -> ReadPause {

@@ -11,6 +11,7 @@ use crate::model::id::{RequestId, SocketId, SocketUid, shorten};
 use crate::model::operation::ShutdownHow;
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
+use crate::wire::unknown::{known_value, optional, unknown_value};
 use crate::wire::{address, call, delivery, group, option, payload, pb, socket, source_filter, verify};
 
 // === Filter ===
@@ -249,7 +250,7 @@ fn show_datagram(datagram: &Datagram, view: &PayloadView) -> pb::DatagramReceive
 
 /// An event as an agent sent it, with payloads as data. Of what this version does not understand, the name of its kind is kept. Absent where
 /// not even that can be made of it.
-pub fn read(sent: pb::Event) -> Option<EventRecord> {
+pub fn read(sent: &pb::Event) -> Option<EventRecord> {
     let socket = match sent.socket_id.as_str() {
         "" => None,
         id => Some((SocketId::parse(id).ok()?, SocketUid(sent.socket_uid))),
@@ -263,55 +264,69 @@ pub fn read(sent: pb::Event) -> Option<EventRecord> {
         time: call::read_time(sent.time.as_ref()),
         socket,
         request,
-        event: sent.body.and_then(read_body).unwrap_or_else(|| Event::Unknown { kind: shorten(&sent.kind).into() }),
+        event: read_event(sent),
     })
 }
 
-fn read_body(body: pb::event::Body) -> Option<Event> {
+fn read_event(sent: &pb::Event) -> Event {
+    sent.body.as_ref().and_then(read_body).unwrap_or_else(|| {
+        let value = unknown_value(sent, "Event").map(|value| (value.field, value.number));
+        Event::Unknown { kind: shorten(&sent.kind).into(), value }
+    })
+}
+
+fn read_body(body: &pb::event::Body) -> Option<Event> {
     use pb::event::Body;
 
-    let endpoint = |sent: Option<pb::Endpoint>| sent.as_ref().and_then(address::read_endpoint);
-    let error = |sent: Option<pb::SocketError>| sent.as_ref().and_then(call::read_error);
-    let membership = |sent: Option<pb::GroupMembership>| group::read(sent.as_ref()).map(Box::new);
+    let endpoint = |sent: Option<&pb::Endpoint>| sent.and_then(address::read_endpoint);
+    let error = |sent: Option<&pb::SocketError>| sent.and_then(call::read_error);
+    let optional_error = |sent: Option<&pb::SocketError>| optional(sent, call::read_error);
+    let membership = |sent: Option<&pb::GroupMembership>| group::read(sent).map(Box::new);
     Some(match body {
         Body::Created(e) => Event::Created {
             transport: address::transport("", e.transport).ok()??,
             family: address::family("", e.family).ok()??,
             parent: SocketId::parse(&e.parent_id).ok().map(|id| (id, SocketUid(e.parent_uid))),
-            local: endpoint(e.local),
-            remote: endpoint(e.remote),
+            local: endpoint(e.local.as_ref()),
+            remote: endpoint(e.remote.as_ref()),
         },
-        Body::Bound(e) => Event::Bound { local: endpoint(e.local)? },
-        Body::Listening(e) => Event::Listening { local: endpoint(e.local)?, backlog: e.backlog },
-        Body::LookedUp(e) => Event::LookedUp { host: e.host.into(), addresses: e.addresses, error: error(e.error) },
-        Body::ConnectStarted(e) => Event::ConnectStarted { remote: endpoint(e.remote)? },
+        Body::Bound(e) => Event::Bound { local: endpoint(e.local.as_ref())? },
+        Body::Listening(e) => Event::Listening { local: endpoint(e.local.as_ref())?, backlog: e.backlog },
+        Body::LookedUp(e) => Event::LookedUp {
+            host: e.host.as_str().into(),
+            addresses: e.addresses.clone(),
+            error: optional_error(e.error.as_ref())?,
+        },
+        Body::ConnectStarted(e) => Event::ConnectStarted { remote: endpoint(e.remote.as_ref())? },
         Body::Connected(e) => Event::Connected {
-            local: endpoint(e.local)?,
-            remote: endpoint(e.remote)?,
+            local: endpoint(e.local.as_ref())?,
+            remote: endpoint(e.remote.as_ref())?,
             self_connected: e.self_connected,
         },
-        Body::Disconnected(e) => Event::Disconnected { local: endpoint(e.local) },
-        Body::ConnectFailed(e) => {
-            Event::ConnectFailed { remote: endpoint(e.remote)?, local: endpoint(e.local), error: error(e.error) }
-        }
+        Body::Disconnected(e) => Event::Disconnected { local: endpoint(e.local.as_ref()) },
+        Body::ConnectFailed(e) => Event::ConnectFailed {
+            remote: endpoint(e.remote.as_ref())?,
+            local: endpoint(e.local.as_ref()),
+            error: optional_error(e.error.as_ref())?,
+        },
         Body::Accepted(e) => Event::Accepted {
             id: SocketId::parse(&e.accepted_id).ok()?,
             uid: SocketUid(e.accepted_uid),
-            local: endpoint(e.local)?,
-            remote: endpoint(e.remote)?,
+            local: endpoint(e.local.as_ref())?,
+            remote: endpoint(e.remote.as_ref())?,
         },
         Body::ConnectionDropped(e) => Event::ConnectionDropped {
-            reason: match e.reason() {
+            reason: match known_value(e.reason)? {
                 pb::ConnectionDropReason::Unspecified | pb::ConnectionDropReason::TooMany => DropReason::TooMany,
                 pb::ConnectionDropReason::Denied => DropReason::Denied,
                 pb::ConnectionDropReason::Gone => DropReason::Gone,
                 pb::ConnectionDropReason::Policy => DropReason::Policy,
             },
-            local: endpoint(e.local),
-            remote: endpoint(e.remote),
+            local: endpoint(e.local.as_ref()),
+            remote: endpoint(e.remote.as_ref()),
         },
         Body::AcceptPaused(e) => Event::AcceptPaused {
-            reason: match e.reason() {
+            reason: match known_value(e.reason)? {
                 pb::AcceptPauseReason::SocketLimit => AcceptPause::SocketLimit,
                 pb::AcceptPauseReason::AcceptLimit => AcceptPause::AcceptLimit,
                 pb::AcceptPauseReason::LogFull => AcceptPause::LogFull,
@@ -320,50 +335,52 @@ fn read_body(body: pb::event::Body) -> Option<Event> {
                     AcceptPause::OutOfResources
                 }
             },
-            error: error(e.error),
+            error: optional_error(e.error.as_ref())?,
         },
-        Body::AcceptFailed(e) => Event::AcceptFailed { error: error(e.error)? },
-        Body::Received(e) => Event::Received { offset: e.offset(), payload: payload::read_data(e.payload) },
+        Body::AcceptFailed(e) => Event::AcceptFailed { error: error(e.error.as_ref())? },
+        Body::Received(e) => Event::Received { offset: e.offset(), payload: payload::read_data(e.payload.as_ref()) },
         Body::DatagramReceived(e) => Event::DatagramReceived(Box::new(read_datagram(e))),
         Body::DatagramsDropped(e) => Event::DatagramsDropped { count: e.count, total: e.total },
-        Body::IcmpReceived(e) => Event::IcmpReceived(Box::new(read_icmp(&e)?)),
+        Body::IcmpReceived(e) => Event::IcmpReceived(Box::new(read_icmp(e)?)),
         Body::Written(e) => Event::Written { offset: e.offset(), size: e.size, asked_size: e.asked_size },
-        Body::Sent(e) => {
-            Event::Sent { size: e.size(), destination: endpoint(e.destination), reply_to_event: e.reply_to_event }
-        }
+        Body::Sent(e) => Event::Sent {
+            size: e.size(),
+            destination: endpoint(e.destination.as_ref()),
+            reply_to_event: e.reply_to_event,
+        },
         Body::UrgentReceived(e) => {
             Event::UrgentReceived { offset: e.offset(), byte: e.byte.and_then(|byte| u8::try_from(byte).ok()) }
         }
-        Body::PatternBroken(e) => Event::PatternBroken(verify::read_difference(e)),
+        Body::PatternBroken(e) => Event::PatternBroken(verify::read_difference(*e)),
         Body::UrgentLost(e) => Event::UrgentLost { offset: e.offset(), size: e.size },
         Body::WriteBlocked(e) => Event::WriteBlocked { pending_bytes: e.pending_bytes },
         Body::Writable(_) => Event::Writable,
         Body::ShutDown(e) => Event::ShutDown {
-            how: match e.how() {
+            how: match known_value(e.how)? {
                 pb::ShutdownHow::Unspecified | pb::ShutdownHow::Send => ShutdownHow::Send,
                 pb::ShutdownHow::Receive => ShutdownHow::Receive,
                 pb::ShutdownHow::Both => ShutdownHow::Both,
             },
         },
         Body::PeerClosed(e) => Event::PeerClosed { bytes_read: e.bytes_read() },
-        Body::PeerReset(e) => Event::PeerReset { error: error(e.error)? },
-        Body::PeerGone(e) => Event::PeerGone { error: error(e.error) },
+        Body::PeerReset(e) => Event::PeerReset { error: error(e.error.as_ref())? },
+        Body::PeerGone(e) => Event::PeerGone { error: optional_error(e.error.as_ref())? },
         Body::IdleTimedOut(e) => Event::IdleTimedOut { idle: call::read_span(e.idle.as_ref()) },
-        Body::ReadPaused(e) => Event::ReadPaused { reason: delivery::read_pause(e.reason()) },
+        Body::ReadPaused(e) => Event::ReadPaused { reason: delivery::read_pause(known_value(e.reason)?) },
         Body::ReadResumed(_) => Event::ReadResumed,
-        Body::OptionSet(e) => Event::OptionSet(Box::new(option::read_result(&e.result?)?)),
-        Body::GroupJoined(e) => Event::GroupJoined(membership(e.membership)?),
-        Body::GroupLeft(e) => Event::GroupLeft(membership(e.membership)?),
-        Body::SourceBlocked(e) => Event::SourceBlocked(membership(e.membership)?),
-        Body::SourceUnblocked(e) => Event::SourceUnblocked(membership(e.membership)?),
-        Body::SourceFilterSet(e) => Event::SourceFilterSet(Box::new(source_filter::read(&e.filter?)?)),
-        Body::Failed(e) => Event::Failed { error: error(e.error)? },
+        Body::OptionSet(e) => Event::OptionSet(Box::new(option::read_result(e.result.as_ref()?)?)),
+        Body::GroupJoined(e) => Event::GroupJoined(membership(e.membership.as_ref())?),
+        Body::GroupLeft(e) => Event::GroupLeft(membership(e.membership.as_ref())?),
+        Body::SourceBlocked(e) => Event::SourceBlocked(membership(e.membership.as_ref())?),
+        Body::SourceUnblocked(e) => Event::SourceUnblocked(membership(e.membership.as_ref())?),
+        Body::SourceFilterSet(e) => Event::SourceFilterSet(Box::new(source_filter::read(e.filter.as_ref()?)?)),
+        Body::Failed(e) => Event::Failed { error: error(e.error.as_ref())? },
         Body::Aborted(_) => Event::Aborted,
         Body::Attached(_) => Event::Attached,
         Body::Detached(e) => {
             Event::Detached { to_client: e.bytes_to_client(), from_client: e.bytes_from_client(), lost: e.bytes_lost }
         }
-        Body::Closed(e) => Event::Closed(socket::read_closing(&e)?),
+        Body::Closed(e) => Event::Closed(socket::read_closing(e)?),
         Body::ClockStepped(e) => {
             let ahead = e.ahead.unwrap_or_default();
             let nanos = ahead.seconds.saturating_mul(1_000_000_000).saturating_add(ahead.nanos.into());
@@ -390,7 +407,7 @@ fn read_icmp(sent: &pb::IcmpReceivedEvent) -> Option<IcmpMessage> {
     })
 }
 
-fn read_datagram(sent: pb::DatagramReceivedEvent) -> Datagram {
+fn read_datagram(sent: &pb::DatagramReceivedEvent) -> Datagram {
     let byte = |number: Option<u32>| number.and_then(|n| u8::try_from(n).ok());
     Datagram {
         source: sent.source.as_ref().and_then(address::read_endpoint),
@@ -398,7 +415,7 @@ fn read_datagram(sent: pb::DatagramReceivedEvent) -> Datagram {
         answer_from: None,
         interface: (!sent.interface.is_empty()).then(|| Arc::from(sent.interface.as_str())),
         size: sent.size(),
-        payload: payload::read_data(sent.payload),
+        payload: payload::read_data(sent.payload.as_ref()),
         hop_limit: byte(sent.hop_limit),
         traffic_class: byte(sent.traffic_class),
         received: sent.receive_time.as_ref().map(|time| call::read_time(Some(time))),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::model::group::{GroupAsked, GroupChange, GroupResult, InterfaceId, Joined, Membership, Memberships};
 use crate::model::refusal::Violation;
+use crate::wire::unknown::optional;
 use crate::wire::{call, pb};
 
 // === In ===
@@ -97,7 +98,7 @@ pub(super) fn read_all(sent: &[pb::GroupMembership]) -> Memberships {
 pub(super) fn read_result(sent: &pb::GroupResult) -> Option<GroupResult> {
     Some(GroupResult {
         membership: read(sent.membership.as_ref())?,
-        error: sent.error.as_ref().and_then(call::read_error),
+        error: optional(sent.error.as_ref(), call::read_error)?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use crate::model::holder::{Holder, Owner};
 use crate::model::id::{SessionId, SocketId, SocketUid};
+use crate::wire::unknown::known_value;
 use crate::wire::{address, call, pb, tcp};
 
 impl From<&Holder> for pb::AddressHolder {
@@ -43,7 +44,7 @@ pub(super) fn read(sent: &pb::AddressHolder) -> Option<Holder> {
         owner,
         local: sent.local.as_ref().and_then(address::read_endpoint),
         remote: sent.remote.as_ref().and_then(address::read_endpoint),
-        tcp_state: tcp::read_state(sent.tcp_state()),
+        tcp_state: tcp::read_state(known_value(sent.tcp_state)?),
         time_left: sent.time_left.as_ref().map(|left| call::read_span(Some(left))),
     })
 }

@@ -12,7 +12,8 @@ use serde_json::{Map, json};
 use crate::wire::FILE_DESCRIPTOR_SET;
 use crate::wire::outgoing::Request;
 
-static POOL: LazyLock<DescriptorPool> =
+/// All that the proto describes.
+pub(super) static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap_or_default());
 
 /// A request's method, with its service, and what it says.

@@ -28,6 +28,7 @@ pub mod source_filter;
 pub mod status;
 pub mod tcp;
 pub mod transfer;
+pub mod unknown;
 mod verify;
 pub mod watch;
 

@@ -2,6 +2,7 @@
 
 use crate::model::option::{Access, OptionResult, OptionSpec, OptionType, OptionValue, SocketOption};
 use crate::model::refusal::Violation;
+use crate::wire::unknown::optional;
 use crate::wire::{call, pb};
 
 // === In ===
@@ -78,7 +79,7 @@ pub(super) fn read_result(sent: &pb::OptionResult) -> Option<OptionResult> {
         spec: OptionSpec::find(name).ok()?,
         asked: read(sent.asked.as_ref()),
         effective: read(sent.effective.as_ref()),
-        error: sent.error.as_ref().and_then(call::read_error),
+        error: optional(sent.error.as_ref(), call::read_error)?,
     })
 }
 

@@ -142,11 +142,11 @@ pub(super) fn encoding(view: &PayloadView) -> String {
 }
 
 /// The bytes of a payload that was asked for as data, as a client of ours does.
-pub(super) fn read_data(payload: Option<pb::Payload>) -> Bytes {
-    match payload.and_then(|payload| payload.content) {
-        Some(pb::payload::Content::Data(data)) => data,
-        Some(pb::payload::Content::Text(text)) => text.into(),
-        Some(pb::payload::Content::Hex(hex)) => parse_hex(&hex).unwrap_or_default(),
+pub(super) fn read_data(payload: Option<&pb::Payload>) -> Bytes {
+    match payload.and_then(|payload| payload.content.as_ref()) {
+        Some(pb::payload::Content::Data(data)) => data.clone(),
+        Some(pb::payload::Content::Text(text)) => text.clone().into(),
+        Some(pb::payload::Content::Hex(hex)) => parse_hex(hex).unwrap_or_default(),
         Some(pb::payload::Content::Pattern(_)) | None => Bytes::new(),
     }
 }

@@ -4,6 +4,7 @@ use crate::model::id::{Principal, WatcherId};
 use crate::model::operation::SessionView;
 use crate::model::refusal::Violation;
 use crate::model::session::{LEASE_TTL, LeaseSpec, LeaseView, OrphanPolicy, Retention, SessionSpec, SessionState};
+use crate::wire::unknown::known_value;
 use crate::wire::{address, call, known, pb};
 
 pub(super) fn spec(request: &pb::CreateSessionRequest) -> Result<SessionSpec, Violation> {
@@ -85,13 +86,14 @@ fn read_watcher(sent: &pb::NamedWatcher) -> Option<(WatcherId, u64)> {
 
 /// A session as an agent sent it. An agent that knows no leases has only sessions that can be used.
 pub fn read(sent: &pb::Session) -> Option<SessionView> {
+    let orphans = match known_value(sent.orphan_policy)? {
+        pb::OrphanPolicy::Unspecified | pb::OrphanPolicy::Close => OrphanPolicy::Close,
+        pb::OrphanPolicy::Abort => OrphanPolicy::Abort,
+    };
     let lease = sent.lease_ttl.as_ref().map(|ttl| LeaseView {
         ttl: call::read_span(Some(ttl)),
         left: call::read_span(sent.lease_left.as_ref()),
-        orphans: match sent.orphan_policy() {
-            pb::OrphanPolicy::Unspecified | pb::OrphanPolicy::Close => OrphanPolicy::Close,
-            pb::OrphanPolicy::Abort => OrphanPolicy::Abort,
-        },
+        orphans,
     });
     Some(SessionView {
         id: address::session_id(&sent.session_id).ok()?,
@@ -102,12 +104,12 @@ pub fn read(sent: &pb::Session) -> Option<SessionView> {
         oldest_seq: sent.oldest_event_seq,
         watcher_count: sent.watcher_count,
         lease,
-        state: match sent.state() {
+        state: match known_value(sent.state)? {
             pb::SessionState::Unspecified | pb::SessionState::Active => SessionState::Active,
             pb::SessionState::Expiring => SessionState::Expiring,
             pb::SessionState::Expired => SessionState::Expired,
         },
-        retention: match sent.retention() {
+        retention: match known_value(sent.retention)? {
             pb::Retention::Lossless => Retention::Lossless,
             pb::Retention::Unspecified | pb::Retention::Ring => Retention::Ring,
         },

@@ -18,6 +18,7 @@ use crate::model::socket::{
 };
 use crate::model::spec::{Attempts, Kind, Retry, SocketSpec, TcpRole, TcpSpec, UdpSpec};
 use crate::model::view::{AcceptQueue, Hashes, ListenerView, Queues, Readiness, SocketView};
+use crate::wire::unknown::{known_value, optional};
 use crate::wire::{address, call, delivery, group, known, option, payload, pb, tcp, verify};
 
 /// What a request is measured against.
@@ -425,7 +426,7 @@ impl From<CloseReason> for pb::CloseReason {
 
 pub(super) fn read_closing(sent: &pb::SocketClosed) -> Option<Closing> {
     Some(Closing {
-        reason: match sent.reason() {
+        reason: match known_value(sent.reason)? {
             pb::CloseReason::Unspecified => return None,
             pb::CloseReason::Closed => CloseReason::Closed,
             pb::CloseReason::Aborted => CloseReason::Aborted,
@@ -471,8 +472,8 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             allow: peer_rules("allow", &sent.allow).ok()?,
         }),
         conduct: Conduct {
-            delivery: delivery::read(&sent.delivery.unwrap_or_default()),
-            direction: match sent.direction() {
+            delivery: delivery::read(&sent.delivery.unwrap_or_default())?,
+            direction: match known_value(sent.direction)? {
                 pb::Direction::Unspecified | pb::Direction::Both => Direction::Both,
                 pb::Direction::ReceiveOnly => Direction::ReceiveOnly,
                 pb::Direction::SendOnly => Direction::SendOnly,
@@ -486,7 +487,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             write_timeout: WriteTimeout::default(),
         },
         status: SocketStatus {
-            state: read_state(sent.state())?,
+            state: read_state(known_value(sent.state)?)?,
             local: endpoint(&sent.local),
             remote: endpoint(&sent.remote),
             peer_closed: sent.peer_closed,
@@ -506,17 +507,9 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
                 dropped_total: listener.dropped_total(),
             }),
             groups: group::read_all(&sent.groups),
-            closed: sent.closed.as_ref().and_then(read_closing),
+            closed: optional(sent.closed.as_ref(), read_closing)?,
         },
-        listener: listener.map(|listener| ListenerView {
-            accept: match listener.accept() {
-                pb::AcceptPolicy::Manual => AcceptPolicy::Manual,
-                pb::AcceptPolicy::Auto | pb::AcceptPolicy::Unspecified => AcceptPolicy::Auto,
-            },
-            max_connections: listener.max_connections,
-            connection_count: listener.connection_count(),
-            queue: listener.queue_length.zip(listener.queue_limit).map(|(length, limit)| AcceptQueue { length, limit }),
-        }),
+        listener: optional(listener, read_listener)?,
         hashes: read_hash(&sent.received_sha256)
             .zip(read_hash(&sent.written_sha256))
             .map(|(received, written)| Hashes { received, written }),
@@ -533,7 +526,19 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             hung_up: ready.hung_up,
             failed: ready.failed,
         }),
-        tcp_state: tcp::read_state(sent.tcp_state()),
+        tcp_state: tcp::read_state(known_value(sent.tcp_state)?),
+    })
+}
+
+fn read_listener(sent: &pb::Listener) -> Option<ListenerView> {
+    Some(ListenerView {
+        accept: match known_value(sent.accept)? {
+            pb::AcceptPolicy::Manual => AcceptPolicy::Manual,
+            pb::AcceptPolicy::Auto | pb::AcceptPolicy::Unspecified => AcceptPolicy::Auto,
+        },
+        max_connections: sent.max_connections,
+        connection_count: sent.connection_count(),
+        queue: sent.queue_length.zip(sent.queue_limit).map(|(length, limit)| AcceptQueue { length, limit }),
     })
 }
 

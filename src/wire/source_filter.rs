@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::model::group::{GroupAsked, InterfaceId, InterfaceText};
 use crate::model::refusal::Violation;
 use crate::model::source_filter::{FilterAsked, FilterMode, FilterResult, GroupFilter, SourceFilter};
+use crate::wire::unknown::{known_value, optional};
 use crate::wire::{call, known, pb};
 
 // === In ===
@@ -81,12 +82,12 @@ pub(super) fn read(sent: &pb::SourceFilter) -> Option<GroupFilter> {
 
 /// What became of a filter, as an agent sent it.
 pub(super) fn read_result(sent: &pb::SourceFilterResult) -> Option<FilterResult> {
-    let error = sent.error.as_ref().and_then(call::read_error);
+    let error = optional(sent.error.as_ref(), call::read_error)?;
     Some(FilterResult { error, ..read_one(sent.filter.as_ref()?)? })
 }
 
 fn read_one(sent: &pb::SourceFilter) -> Option<FilterResult> {
-    let mode = match sent.mode() {
+    let mode = match known_value(sent.mode)? {
         pb::FilterMode::Unspecified => None,
         pb::FilterMode::Include => Some(FilterMode::Include),
         pb::FilterMode::Exclude => Some(FilterMode::Exclude),

@@ -187,34 +187,53 @@ async fn what_a_newer_agent_tells_is_shown_and_ends_nothing() {
         ..Default::default()
     };
     let created = pb::CreatedEvent { transport: 77, family: pb::Family::Ipv4.into(), ..Default::default() };
+    let dropped = pb::ConnectionDroppedEvent { reason: 9, ..Default::default() };
     let events = vec![
         socket(1, "teleported", None),
         socket(2, "aborted", Some(pb::event::Body::Aborted(pb::AbortedEvent {}))),
         // A kind that is known, in a way that is not.
         socket(3, "created", Some(pb::event::Body::Created(created))),
+        // It is not taken for the first reason that is known.
+        socket(4, "connection_dropped", Some(pb::event::Body::ConnectionDropped(dropped))),
     ];
     let batch = |from_seq, through_seq, events| {
         Frame::Batch(pb::EventBatch { from_seq, through_seq, events, datagram_runs: vec![] })
     };
-    let after = socket(4, "writable", Some(pb::event::Body::Writable(pb::WritableEvent {})));
+    let after = socket(5, "writable", Some(pb::event::Body::Writable(pb::WritableEvent {})));
     let newer = Other {
         version: "9.0.0",
         capabilities: &["tcp", "leases", "lossless", "transfer", "teleport"],
-        frames: vec![batch(1, 3, events), batch(4, 4, vec![after])],
+        frames: vec![batch(1, 4, events), batch(5, 5, vec![after])],
     };
     let client = newer.client();
     let mut watch = within("a watch", client.watch(&lab())).await.unwrap();
     let mut told = Vec::new();
-    while told.len() < 4 {
+    while told.len() < 5 {
         match within("news", watch.next()).await.unwrap() {
             Some(WatchItem::Events { records, .. }) => told.extend(records.into_iter().map(|record| record.event)),
             other => panic!("{other:?}"),
         }
     }
-    let unknown = |kind: &str| Event::Unknown { kind: kind.into() };
-    assert_eq!(told, [unknown("teleported"), Event::Aborted, unknown("created"), Event::Writable]);
+    let unknown = |kind: &str, value: Option<(&str, i32)>| Event::Unknown {
+        kind: kind.into(),
+        value: value.map(|(field, number)| (field.into(), number)),
+    };
+    assert_eq!(
+        told,
+        [
+            unknown("teleported", None),
+            Event::Aborted,
+            unknown("created", Some(("created.transport", 77))),
+            unknown("connection_dropped", Some(("connection_dropped.reason", 9))),
+            Event::Writable,
+        ]
+    );
     assert_eq!(told[0].kind(), "teleported");
     assert_eq!(describe(&told[0]), "`teleported`, of which this version knows nothing: the agent is newer");
+    assert_eq!(
+        describe(&told[2]),
+        "`created`, in which `created.transport` is 77, which this version does not know: the agent is newer"
+    );
     // What is said after that is of a kind that is not known either; the end of the stream is its end.
     assert_eq!(within("the end", watch.next()).await, Ok(None));
 }

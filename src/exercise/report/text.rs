@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::exercise::clock::Offset;
 use crate::exercise::report::line::{CallLine, ExerciseLine, HostsLine, ResultLine, StepLine, Went};
+use crate::model::feature::age;
 use crate::model::mistake::{Mistake, Source};
 
 /// A step that did not go as it should, shown at its place; nothing if it did.
@@ -51,11 +52,20 @@ pub fn heading(exercise: &ExerciseLine, hosts: &HostsLine) -> String {
             host.role,
             host.lab_address,
             host.agent,
-            host.version,
+            version(&host.version, &exercise.version),
             clock(Offset { nanos: host.clock_offset_ns, bound: host.clock_bound_ns }),
         ));
     }
     text
+}
+
+/// An agent's version, and how it compares with the controller's where that is another one: then one of them may not understand all that the
+/// other one says.
+fn version(agent: &str, controller: &str) -> String {
+    match age(agent, controller) {
+        Some(age) => format!("{agent} ({age} than this {controller})"),
+        None => agent.to_owned(),
+    }
 }
 
 /// How far a clock is ahead, and by how much that may be wrong.
@@ -90,6 +100,17 @@ pub fn seconds(elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exercise::report::line::HostLine;
+
+    #[test]
+    fn an_agent_of_another_version_is_shown_as_such() {
+        let exercise = ExerciseLine { version: "0.1.0".to_owned(), ..ExerciseLine::default() };
+        let host = |version: &str| HostLine { version: version.to_owned(), ..HostLine::default() };
+        let hosts = HostsLine { hosts: ["0.1.0", "0.2.0", "0.0.9"].map(host).into() };
+        let text = heading(&exercise, &hosts);
+        assert_eq!(text.matches("than this 0.1.0").count(), 2, "{text}");
+        assert!(text.contains("0.2.0 (newer than this 0.1.0)") && text.contains("0.0.9 (older than"), "{text}");
+    }
 
     #[test]
     fn calls_are_told_as_a_shell_takes_them() {

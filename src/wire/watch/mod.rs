@@ -148,6 +148,7 @@ mod tests {
     use crate::model::event::Event;
     use crate::model::time::Timestamp;
     use crate::wire::event;
+    use crate::wire::unknown::samples::{UNKNOWN, each_unknown};
     use crate::wire::watch::samples::{datagram, one_of_each_kind, record};
     use proptest::prelude::*;
     use prost::Message;
@@ -190,6 +191,23 @@ mod tests {
                 encoder.write(&batch, &mut written);
                 prop_assert!(written == by_prost(&batch), "in view {view:?}: {batch:?}");
             }
+        }
+
+        /// Whatever a newer agent says in any word that is not known here: it is told with its place, and never taken for another one.
+        #[test]
+        fn no_value_is_read_as_another_one(events in one_of_each_kind()) {
+            let view = PayloadView { form: PayloadForm::Data, ..PayloadView::default() };
+            let mut tried = 0;
+            for event in events {
+                let record = EventRecord { seq: 1, time: Timestamp::default(), socket: None, request: None, event };
+                for (field, changed) in each_unknown(&event::show(&record, &view), "Event") {
+                    tried += 1;
+                    let read = event::read(&changed).unwrap().event;
+                    let value = Some((field.as_str().into(), UNKNOWN));
+                    prop_assert_eq!(read, Event::Unknown { kind: record.event.kind().into(), value });
+                }
+            }
+            prop_assert!(tried >= 10, "{tried}");
         }
 
         /// Datagrams among other events, with holes between them, from a few origins or from many: packed or not, the reader sees the same.

@@ -190,19 +190,21 @@ impl From<&Origin<'_>> for pb::DatagramOrigin {
 
 // === In ===
 
-/// The events of a batch as an agent sent it, in the order of their numbers, with payloads as data. Events of kinds that this version does
-/// not know are left out. Absent when a run does not add up.
+/// The events of a batch as an agent sent it, in the order of their numbers, with payloads as data. Absent when a run does not add up, or an
+/// event is of nobody that could be told: it is not left out.
 pub fn read(sent: pb::EventBatch) -> Option<Vec<EventRecord>> {
     let in_runs = sent.datagram_runs.iter().map(|run| run.sizes.len()).sum::<usize>();
     let mut records = Vec::with_capacity(sent.events.len() + in_runs);
-    let mut events = sent.events.into_iter().peekable();
+    let mut events = sent.events.iter().peekable();
     for run in sent.datagram_runs {
         while let Some(event) = events.next_if(|event| event.event_seq < run.first_event_seq) {
-            records.extend(read_event(event));
+            records.push(read_event(event)?);
         }
         read_run(run, &mut records)?;
     }
-    records.extend(events.filter_map(read_event));
+    for event in events {
+        records.push(read_event(event)?);
+    }
     Some(records)
 }
 
