@@ -1,6 +1,7 @@
 package farsock_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -243,3 +245,21 @@ func TestAnAgentThatWasRestarted(t *testing.T) {
 }
 
 func drop[T any](_ T, err error) error { return err }
+
+// oldAgent is one that knows less than this package needs.
+type oldAgent struct{ farsockpb.AgentServiceClient }
+
+func (oldAgent) GetAgent(context.Context, *farsockpb.GetAgentRequest, ...grpc.CallOption) (*farsockpb.GetAgentResponse, error) {
+	agent := &farsockpb.Agent{Version: "0.0.9", Capabilities: []string{"tcp", "ipv4", "leases"}}
+	return &farsockpb.GetAgentResponse{Agent: agent}, nil
+}
+
+func TestAnAgentThatIsTooOldIsNotUsed(t *testing.T) {
+	host := openWith(t, farsock.Config{TokenFile: shared.TokenFile()}, shared.TCPEndpoint())
+	host.API.Agent = oldAgent{}
+	_, err := host.SessionID(t.Context())
+	var refused *farsock.AgentError
+	if !errors.As(err, &refused) || refused.Code != codes.Unimplemented || !strings.Contains(refused.Message, "farsock 0.0.9, which lacks `transfer`") {
+		t.Errorf("%v", err)
+	}
+}

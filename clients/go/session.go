@@ -2,9 +2,12 @@ package farsock
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/farsock/farsock/clients/go/farsockpb"
@@ -70,6 +73,13 @@ func (h *Host) makeSession(ctx context.Context) (*session, error) {
 	if h.named != "" {
 		return &session{id: h.named}, nil
 	}
+	agent, err := h.API.Agent.GetAgent(ctx, new(farsockpb.GetAgentRequest))
+	if err != nil {
+		return nil, err
+	}
+	if err = checkCapabilities(agent.GetAgent()); err != nil {
+		return nil, err
+	}
 	// As in a kernel, datagrams that nobody reads in time make room for others: nothing waits for a program that does not read.
 	request := &farsockpb.CreateSessionRequest{Retention: farsockpb.Retention_RETENTION_RING}
 	if h.lease > 0 {
@@ -89,6 +99,23 @@ func (h *Host) makeSession(ctx context.Context) (*session, error) {
 		return nil, h.errClosed()
 	}
 	return made, nil
+}
+
+// needed is what this package relies on, and an agent that is too old leaves out of a request without a word.
+var needed = []struct{ capability, purpose string }{
+	{"leases", "sessions that end with their program"},
+	{"transfer", "connections as byte streams"},
+}
+
+// checkCapabilities makes sure that an agent has all of that.
+func checkCapabilities(agent *farsockpb.Agent) error {
+	for _, one := range needed {
+		if !slices.Contains(agent.GetCapabilities(), one.capability) {
+			return status.Errorf(codes.Unimplemented, "it is farsock %s, which lacks `%s` (%s): install a newer one there",
+				agent.GetVersion(), one.capability, one.purpose)
+		}
+	}
+	return nil
 }
 
 // renew keeps the lease of a session, which began no earlier than at a moment of this clock, until the host is closed. When a TTL has passed

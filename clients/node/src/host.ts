@@ -173,14 +173,15 @@ export class Host {
     this.leaving = false;
     const options = { timeout: ANSWER_TIMEOUT };
     const { session: named, lease } = this.#options;
-    const asked = this.api.agent.getAgent({}, options);
+    const { agent } = await this.api.agent.getAgent({}, options);
+    // Before anything is made that an old agent would make without it.
+    if (agent) checkCapabilities(agent, this.name);
     if (named !== undefined) {
-      const { agent } = await asked;
       return new Session(named === 'default' ? '' : named, agent?.labAddresses ?? [], this.pool.events);
     }
     // Who reads events here takes them as they come. A log that nobody acknowledges must not stop the sockets.
     const request = { leaseTtl: lease === undefined ? undefined : duration(lease), retention: Retention.RING };
-    const [{ agent }, made] = await Promise.all([asked, this.api.sessions.createSession(request, options)]);
+    const made = await this.api.sessions.createSession(request, options);
     const { sessionId, leaseTtl } = made.session ?? { sessionId: '', leaseTtl: undefined };
     const session = new Session(sessionId, agent?.labAddresses ?? [], this.pool.events);
     if (leaseTtl) this.#renew(session, milliseconds(leaseTtl));
@@ -194,6 +195,18 @@ export class Host {
       // That the agent was not reached once does not matter yet.
       if (error === undefined || isSessionGone(error)) void this.forgetSession(session);
     });
+  }
+}
+
+/** What this package relies on, and an agent that is too old leaves out of a request without a word. */
+const NEEDED = { leases: 'sessions that end with their program', transfer: 'connections as byte streams' };
+
+/** Makes sure that an agent has all of that. @internal */
+export function checkCapabilities(agent: { version: string; capabilities: string[] }, name: string): void {
+  for (const [capability, purpose] of Object.entries(NEEDED)) {
+    if (agent.capabilities.includes(capability)) continue;
+    const lacks = `it is farsock ${agent.version}, which lacks \`${capability}\` (${purpose}): install a newer one there`;
+    throw new AgentError('UNIMPLEMENTED', `agent ${name}: ${lacks}`);
   }
 }
 

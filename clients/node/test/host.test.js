@@ -145,6 +145,17 @@ test('an agent that is not there', async () => {
   await far.close();
 });
 
+test('what an old agent lacks is said before anything is asked of it', async () => {
+  await using(held.agent.host(), async (far) => {
+    const agent = { version: '0.0.9', capabilities: ['tcp', 'ipv4', 'leases'], labAddresses: [] };
+    far.api.agent.getAgent = () => Promise.resolve({ agent });
+    await assert.rejects(far.sessionId(), {
+      code: 'UNIMPLEMENTED',
+      message: /it is farsock 0\.0\.9, which lacks `transfer` \(connections as byte streams\): install a newer one there/,
+    });
+  });
+});
+
 test('what the agent refuses says what, where and why', async () => {
   await using(held.agent.host(), async (far) => {
     const wrong = far.api.sockets.createSocket({ kind: { $case: 'tcp', value: { role: { $case: 'listen', value: ':70000' } } } });

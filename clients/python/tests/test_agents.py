@@ -175,6 +175,16 @@ def test_refusals_say_what_would_be_right(a: farsock.Host) -> None:
     assert "tcp.connect" in str(failure.value)
 
 
+def test_an_agent_that_is_too_old(a: farsock.Host) -> None:
+    """What it would leave out of a request is not asked of it."""
+    old = v1.Agent(version="0.0.9", capabilities=["tcp", "ipv4", "leases", "lossless"])
+    with farsock.Host(str(a.endpoint)) as host:
+        host._connection()._info = old
+        with pytest.raises(farsock.AgentError, match=r"it is farsock 0\.0\.9, which lacks `transfer`") as refused:
+            host.create_connection(("127.0.0.1", 9))
+        assert refused.value.errno == errno.ENOSYS
+
+
 def test_raw_stubs(a: farsock.Host, agent: EmbeddedAgent) -> None:
     with a.channel() as channel:
         answer = v1.AgentServiceStub(channel).GetAgent(v1.GetAgentRequest())

@@ -214,6 +214,7 @@ class Connection:
         """Answer the session's name; it is made when it is first needed."""
         async with self._making_session:
             if self._session is None:
+                _errors.check_capabilities(await self.agent_info(), self.name)
                 request = v1.CreateSessionRequest(session_id=f"python-{os.getpid()}-{secrets.token_hex(4)}")
                 if self._lease_ttl is not None:
                     request.lease_ttl.CopyFrom(duration(self._lease_ttl))

@@ -79,6 +79,21 @@ def lost(host: str, message: str) -> AgentLostError:
     return AgentLostError(errno.ECONNABORTED, f"agent {host}: {message}", grpc.StatusCode.UNAVAILABLE, "")
 
 
+def check_capabilities(agent: v1.Agent, host: str) -> None:
+    """Make sure that an agent can do what this package relies on. An old one would leave it out of a request without a word."""
+    for name, purpose in _NEEDED.items():
+        if name not in agent.capabilities:
+            message = f"agent {host}: it is farsock {agent.version}, which lacks `{name}` ({purpose}): install a newer one there"
+            raise AgentError(errno.ENOSYS, message, grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+_NEEDED = {
+    "leases": "sessions that end with their program",
+    "lossless": "logs that keep what has not been taken",
+    "transfer": "connections as byte streams",
+}
+
+
 def of_socket(error: v1.SocketError) -> OSError:
     """Make an exception of what the kernel or the resolver has answered.
 
