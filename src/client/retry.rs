@@ -2,6 +2,9 @@
 //! the agent joins it to the first, or answers from memory.
 //!
 //! Invariant: a call that is sent again means the life of the agent that the first one may have reached. Another one knows nothing of it.
+//!
+//! A stream is opened again, too, for until it is known to be open no bytes have moved. What it has made goes with it, though: a connection
+//! whose first stream was lost is reset, and is not made twice.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -37,7 +40,7 @@ impl Sender {
         Self { mark: u64::from_be_bytes(mark), next: AtomicU64::new(1), agent: Mutex::default() }
     }
 
-    fn name(&self) -> Option<RequestId> {
+    pub(super) fn name(&self) -> Option<RequestId> {
         RequestId::parse(&format!("{:x}-{}", self.mark, self.next.fetch_add(1, Ordering::Relaxed))).ok()
     }
 
@@ -48,15 +51,37 @@ impl Sender {
     }
 }
 
+/// How often something was asked for whose answer was lost, and for how long it goes on being asked for.
+pub(super) struct Attempts {
+    /// The life of the agent that the first one may have reached.
+    pub(super) begun: InstanceId,
+    until: Instant,
+    failures: u32,
+}
+
+impl Attempts {
+    /// Whether it is asked for once more after this error; waits until then.
+    pub(super) async fn again(&mut self, error: &ClientError, patient: bool) -> bool {
+        let ClientError::Unreachable { nobody: false, sent, .. } = error else { return false };
+        // What has never been on its way needs no answer.
+        if !(*sent || self.has_failed()) || !(patient || Instant::now() < self.until) {
+            return false;
+        }
+        sleep_until(Instant::now() + Backoff::default().pause(self.failures, chance())).await;
+        self.failures += 1;
+        true
+    }
+
+    /// Whether an answer has been lost.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+}
+
 impl AgentClient {
-    /// Carries something out once. What is lost is sent again for as long as `patient`, or for a while.
-    pub(super) async fn send_once(
-        &self,
-        action: &Action,
-        options: &CallOptions,
-        patient: bool,
-    ) -> Result<Outcome, ClientError> {
-        let begun = match options.instance.clone().or_else(|| self.sender().known(|_| {})) {
+    /// Begins to ask for something, which may be meant for this instance.
+    pub(super) async fn attempts(&self, meant: Option<&InstanceId>) -> Result<Attempts, ClientError> {
+        let begun = match meant.cloned().or_else(|| self.sender().known(|_| {})) {
             Some(known) => known,
             None => {
                 let now = self.info().await?.instance;
@@ -64,29 +89,36 @@ impl AgentClient {
                 now
             }
         };
+        Ok(Attempts { begun, until: Instant::now() + PATIENCE, failures: 0 })
+    }
+
+    /// Makes sure that the next call is for whatever life of the agent is there now, if that is what an error says.
+    pub(super) fn note_instance(&self, error: &ClientError) {
+        if matches!(error, ClientError::Refused { reason, .. } if reason == "INSTANCE_CHANGED") {
+            self.sender().known(|agent| *agent = None);
+        }
+    }
+
+    /// Carries something out once. What is lost is sent again for as long as `patient`, or for a while.
+    pub(super) async fn send_once(
+        &self,
+        action: &Action,
+        options: &CallOptions,
+        patient: bool,
+    ) -> Result<Outcome, ClientError> {
+        let mut attempts = self.attempts(options.instance.as_ref()).await?;
         let request_id = options.request_id.clone().or_else(|| self.sender().name());
         let mut options = CallOptions { request_id, ..options.clone() };
-        let until = Instant::now() + PATIENCE;
-        let mut failures = 0;
         loop {
-            let answer = self.send(action, &options).await;
-            let again = match &answer {
-                // What has never been on its way needs no answer.
-                Err(ClientError::Unreachable { nobody: false, sent, .. }) => {
-                    (*sent || failures > 0) && (patient || Instant::now() < until)
-                }
-                Err(ClientError::Refused { reason, .. }) if reason == "INSTANCE_CHANGED" => {
-                    self.sender().known(|agent| *agent = None);
-                    false
-                }
-                _ => false,
+            let error = match self.send(action, &options).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => error,
             };
-            if !again {
-                return answer;
+            if !attempts.again(&error, patient).await {
+                self.note_instance(&error);
+                return Err(error);
             }
-            options.instance = Some(begun.clone());
-            sleep_until(Instant::now() + Backoff::default().pause(failures, chance())).await;
-            failures += 1;
+            options.instance = Some(attempts.begun.clone());
         }
     }
 }

@@ -217,6 +217,11 @@ impl Leash {
         }))
     }
 
+    /// Whether there is a lease: until it is lost, there is time to try again.
+    pub(super) const fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Why the stream may not be used any more, if it may not.
     pub(super) fn check(&self) -> Result<(), ClientError> {
         self.0.as_ref().map_or(Ok(()), |(gate, _)| gate.check())

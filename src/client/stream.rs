@@ -24,11 +24,11 @@ use crate::client::outflow::{Outlet, Shut, link};
 use crate::client::session::Leash;
 use crate::model::address::Endpoint;
 use crate::model::errno::Errno;
-use crate::model::error::SocketError;
+use crate::model::error::{Cause, SocketError};
 use crate::model::feature::Feature;
 use crate::model::id::{SessionId, SocketId};
 use crate::model::operation::{CallOptions, Target};
-use crate::model::socket::Closing;
+use crate::model::socket::{Closing, Direction};
 use crate::model::spec::SocketSpec;
 use crate::model::transfer::{FromAgent, Opened, Side, Verdict};
 use crate::model::view::SocketView;
@@ -118,7 +118,8 @@ impl AgentClient {
         spec: SocketSpec,
         options: &CallOptions,
     ) -> io::Result<FarStream> {
-        let options = CallOptions { fail_on_error: false, ..options.clone() };
+        let request_id = options.request_id.clone().or_else(|| self.sender().name());
+        let options = CallOptions { fail_on_error: false, request_id, ..options.clone() };
         let first = transfer::create(session.clone(), id.cloned(), spec, &options);
         let first = first.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a stream needs a TCP socket"))?;
         FarStream::open(self, session, first, true).await
@@ -141,7 +142,7 @@ impl FarStream {
         let mut leash = Leash::new(agent.gate_of(session));
         leash.check()?;
         let (link, opened) = tokio::select! {
-            opened = Link::open(agent, first) => match opened {
+            opened = Link::open(agent, first, leash.is_held()) => match opened {
                 Ok(opened) => opened,
                 Err(error) => return Err(agent.lacks(Feature::Transfer, error).await.into()),
             },
@@ -357,8 +358,38 @@ impl FarStream {
 }
 
 impl Link {
-    /// Begins a stream, and waits for the first answer.
-    async fn open(agent: &AgentClient, first: pb::TransferSocketRequest) -> Result<(Self, Opened), ClientError> {
+    /// Begins a stream, and waits for the first answer. Where that is lost, it begins anew: for as long as `patient`, or for a while.
+    async fn open(
+        agent: &AgentClient,
+        mut first: pb::TransferSocketRequest,
+        patient: bool,
+    ) -> Result<(Self, Opened), ClientError> {
+        let mut attempts = agent.attempts(transfer::instance(&first).as_ref()).await?;
+        let mut lost = None;
+        loop {
+            let error = match (Self::try_open(agent, first.clone()).await, &lost) {
+                (Ok((_, opened)), Some(lost)) if went_with_its_stream(&opened) => return Err(ClientError::clone(lost)),
+                (Ok(begun), _) => return Ok(begun),
+                // The agent has not noticed yet that the stream which has the connection is lost.
+                (Err(ClientError::Refused { reason, .. }), Some(lost)) if reason == "WRONG_STATE" => lost.clone(),
+                (Err(error), _) => error,
+            };
+            if !attempts.again(&error, patient).await {
+                agent.note_instance(&error);
+                return Err(error);
+            }
+            // Another life of the agent may have a connection of that name, which is not the one that was meant.
+            if !transfer::pin(&mut first, &attempts.begun)
+                && let Ok(now) = agent.info().await
+                && now.instance != attempts.begun
+            {
+                return Err(error);
+            }
+            lost = Some(error);
+        }
+    }
+
+    async fn try_open(agent: &AgentClient, first: pb::TransferSocketRequest) -> Result<(Self, Opened), ClientError> {
         let (door, seat) = agent.bulk().reserve();
         let (outlet, outflow) = link(first);
         let answers = SocketServiceClient::new(door).transfer_socket(outflow).await?.into_inner();
@@ -383,6 +414,14 @@ impl Link {
     async fn finish(mut self) {
         while let Ok(Some(_)) = self.answers.message().await {}
     }
+}
+
+/// Whether a connection was made for a stream that was lost, and has been reset with it: what is asked for again is not made twice.
+fn went_with_its_stream(opened: &Opened) -> bool {
+    let Some(report) = &opened.report else { return false };
+    let canceled = report.error.as_ref().is_some_and(|error| error.cause == Cause::Errno(Errno::ECANCELED));
+    let receives_only = opened.socket.as_ref().is_some_and(|it| it.conduct.direction == Direction::ReceiveOnly);
+    canceled || (report.error.is_none() && !report.timed_out && opened.window == 0 && !receives_only)
 }
 
 impl AsyncRead for FarStream {

@@ -1,7 +1,7 @@
 //! The frames of TransferSocket, in and out.
 
 use crate::model::delivery::DeliveryMode;
-use crate::model::id::{SessionId, SocketId};
+use crate::model::id::{InstanceId, SessionId, SocketId};
 use crate::model::limits::Defaults;
 use crate::model::operation::{Action, CallOptions, Target};
 use crate::model::refusal::Violation;
@@ -12,6 +12,7 @@ use crate::wire::pb::transfer_socket_request::Frame;
 use crate::wire::pb::transfer_socket_response::Frame as Answer;
 use crate::wire::request::{Ask, Asked};
 use crate::wire::socket::Bounds;
+use crate::wire::unknown::optional;
 use crate::wire::{address, call, option, pb, socket};
 
 /// What the first frame asks for.
@@ -162,6 +163,21 @@ pub fn create(
     Some(pb::TransferSocketRequest { frame: Some(Frame::Create(create)) })
 }
 
+/// The life of the agent that a first frame is meant for.
+pub fn instance(first: &pb::TransferSocketRequest) -> Option<InstanceId> {
+    match &first.frame {
+        Some(Frame::Create(create)) => InstanceId::parse(&create.call.as_ref()?.instance_id).ok(),
+        _ => None,
+    }
+}
+
+/// Means a first frame for this life of the agent alone. Says whether it can say so.
+pub fn pin(first: &mut pb::TransferSocketRequest, instance: &InstanceId) -> bool {
+    let Some(Frame::Create(create)) = &mut first.frame else { return false };
+    create.call.get_or_insert_default().instance_id = instance.to_string();
+    true
+}
+
 impl From<FromClient> for pb::TransferSocketRequest {
     fn from(frame: FromClient) -> Self {
         let frame = match frame {
@@ -188,12 +204,12 @@ pub fn read(sent: pb::TransferSocketResponse) -> Option<FromAgent> {
 }
 
 fn read_opened(sent: pb::TransferOpened) -> Option<Opened> {
-    let socket = sent.socket.as_ref().map(|sent| socket::read(sent).ok_or(())).transpose().ok()?;
-    let report = sent.report.as_ref().map(|sent| call::read_report(sent).ok_or(())).transpose().ok()?;
+    let socket = optional(sent.socket.as_ref(), socket::read)?;
+    let report = optional(sent.report.as_ref(), call::read_report)?;
     Some(Opened {
         socket: socket.map(Box::new),
         window: sent.window,
-        options: sent.options.iter().filter_map(option::read_result).collect(),
+        options: sent.options.iter().map(option::read_result).collect::<Option<_>>()?,
         report: report.map(Box::new),
     })
 }

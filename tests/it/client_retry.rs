@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use farsock::agent::AgentConfig;
+use farsock::agent::{AgentConfig, Listen};
 use farsock::client::{AgentClient, ClientError, Credentials, Dialer, Endpoint};
 use farsock::model::address::AddressText;
 use farsock::model::id::{SessionId, SocketId};
@@ -17,10 +17,13 @@ use farsock::model::operation::{
 };
 use farsock::model::session::SessionSpec;
 use farsock::model::spec::{Kind, SocketSpec, TcpRole, UdpSpec};
+use farsock::wire::pb;
 use rustix::process::Signal;
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
+use crate::harness::frames::no_task_is_left;
 use crate::harness::tcp::FullListener;
 use crate::harness::{Agent, AgentProcess, Fault, LOOPBACKS, Mishap, Proxy, Relay, TcpPeer, UdpPeer, long, within};
 
@@ -189,7 +192,9 @@ async fn whatever_is_lost_or_doubled_under_way_is_done_once() {
     assert!(proxy.connections() > 5, "{}", proxy.connections());
     drop(workers);
     session.delete().await.unwrap();
+    drop((session, client, proxy, relay));
     agent.stop().await;
+    no_task_is_left().await;
 }
 
 /// An agent that was started anew does not do once more what the last one may have done: whoever asked for it is told so.
@@ -239,4 +244,87 @@ async fn what_was_never_sent_is_not_asked_for_again() {
     let reset = Action::ResetSession { session: SessionId::default() };
     let error = client.call(&reset, &CallOptions::default()).await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { sent: false, .. }), "{error:?}");
+}
+
+/// A client whose connection for streams is cut after so many bytes, once: the first of its connections is that for calls.
+async fn cut_once(agent: &Agent, fault: Fault) -> (AgentClient, Proxy) {
+    let proxy = Proxy::start(agent.tcp(), move |number| if number == 1 { fault } else { Fault::default() }).await;
+    (client_of(proxy.address), proxy)
+}
+
+/// Where its connection for streams is cut: while it asks, or while it is answered.
+fn cuts() -> impl Iterator<Item = Fault> {
+    let answers = (60..400).step_by(24).map(|bytes| Fault { cut_answers_after: Some(bytes), ..Fault::default() });
+    let questions = (60..600).step_by(36).map(|bytes| Fault { cut_questions_after: Some(bytes), ..Fault::default() });
+    answers.chain(questions)
+}
+
+async fn agent_by_tcp() -> Agent {
+    let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
+    Agent::start_with(AgentConfig { listen, no_auth: true, ..AgentConfig::default() }).await
+}
+
+/// Until a stream is known to be open no bytes have moved, so it is opened again: wherever its link broke, nothing is missing.
+#[tokio::test]
+async fn a_stream_takes_a_connection_over_wherever_its_link_breaks() {
+    let agent = agent_by_tcp().await;
+    let (mut lost, mut all) = (0, 0);
+    for (number, fault) in cuts().enumerate() {
+        let (listener, address) = TcpPeer::listen(LOOPBACKS[number % 2]).await;
+        let id = format!("line-{number}");
+        // What comes stays in the kernel until a stream grants it.
+        let delivery = Some(pb::Delivery { mode: pb::DeliveryMode::Transfer.into(), ..Default::default() });
+        agent.connect_with(&id, &address.to_string(), pb::TcpSocketSpec { delivery, ..Default::default() }).await;
+        let mut peer = TcpPeer::accept(&listener).await;
+        peer.write(b"hola").await;
+        let (client, proxy) = cut_once(&agent, fault).await;
+        let target = Target { session: SessionId::default(), socket: SocketId::parse(&id).unwrap(), uid: None };
+        let mut stream =
+            within("a stream", client.attach(&target)).await.unwrap_or_else(|error| panic!("{fault:?}: {error}"));
+        lost += usize::from(proxy.connections() > 2);
+        all += 1;
+        if proxy.connections() > 2 {
+            let mut read = [0; 4];
+            within("bytes", stream.read_exact(&mut read)).await.unwrap();
+            assert_eq!(&read, b"hola", "{fault:?}");
+        }
+        drop(stream);
+    }
+    println!("{lost} of {all} links broke before the stream was open");
+    assert!(lost > 5, "{lost} of {all}");
+    agent.stop().await;
+    no_task_is_left().await;
+}
+
+/// A connection that is made for a stream goes with it. Asked for again, it is made where the first question was lost, and never twice.
+#[tokio::test]
+async fn a_stream_makes_no_connection_twice_wherever_its_link_breaks() {
+    let agent = agent_by_tcp().await;
+    let (mut again, mut failed) = (0, 0);
+    for (number, fault) in cuts().enumerate() {
+        let (listener, address) = TcpPeer::listen(LOOPBACKS[number % 2]).await;
+        let (client, proxy) = cut_once(&agent, fault).await;
+        let (session, id) = (SessionId::default(), SocketId::parse(&format!("line-{number}")).unwrap());
+        let spec = SocketSpec::tcp(TcpRole::Connect(AddressText::parse(&address.to_string()).unwrap()));
+        let options = CallOptions::default();
+        match within("an answer", client.connect(&session, Some(&id), spec, &options)).await {
+            Ok(stream) => {
+                again += usize::from(proxy.connections() > 2);
+                let _peer = TcpPeer::accept(&listener).await;
+                drop(stream);
+            }
+            Err(error) => {
+                failed += 1;
+                let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ClientError>());
+                assert!(matches!(inner, Some(ClientError::Unreachable { sent: true, .. })), "{fault:?}: {error:?}");
+            }
+        }
+        agent.event(id.as_str(), "closed").await;
+        let made = agent.kinds(id.as_str()).await.iter().filter(|kind| *kind == "created").count();
+        assert_eq!(made, 1, "{fault:?}");
+    }
+    println!("made once more as the first question was lost: {again}; lost with its stream: {failed}");
+    assert!(again > 0 && failed > 0, "{again} and {failed}");
+    agent.stop().await;
+    no_task_is_left().await;
 }

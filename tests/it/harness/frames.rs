@@ -4,6 +4,7 @@ use std::future::Future;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::within;
@@ -194,6 +195,11 @@ fn string(block: &mut Vec<u8>, text: &str) {
         block.push(u8::try_from(length).unwrap());
     }
     block.extend(text.as_bytes());
+}
+
+/// Waits until nothing of a test in this process goes on: no task is left, and so nothing that one has open.
+pub async fn no_task_is_left() {
+    becomes("the end of all tasks", || async { Handle::current().metrics().num_alive_tasks() == 0 }).await;
 }
 
 /// Polls something again and again until it is so. What is looked at changes by itself, and soon.
