@@ -121,7 +121,7 @@ async fn rude_client(process: &AgentProcess, number: usize) -> RawHttp2 {
         // It waits for what will not come.
         _ => {
             let wait = pb::WaitEventRequest {
-                filter: Some(pb::EventFilter { kinds: vec!["hash_done".into()], ..Default::default() }),
+                filter: Some(pb::EventFilter { kinds: vec!["icmp_received".into()], ..Default::default() }),
                 timeout: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
                 ..Default::default()
             };
@@ -147,7 +147,10 @@ async fn stays(mut raw: RawHttp2, token: String) {
 #[tokio::test]
 async fn clients_that_will_not_go_hold_up_neither_what_others_are_told_nor_the_end() {
     let [ip, other] = LOOPBACKS;
-    let mut process = AgentProcess::start_with(&["--grace", "2"]).await;
+    // A thousand who are to be told all of it need longer than a hundred.
+    let (watchers, grace) = if long() { (1000, "10") } else { (100, "2") };
+    let limits = ["--grace", grace, "--limit", "watchers=1200", "--limit", "watchers_total=2400"];
+    let mut process = AgentProcess::start_with(&limits).await;
     let agent = process.agent();
     let mut guests = Vec::new();
     for (number, ip) in [ip, other].into_iter().cycle().take(16).enumerate() {
@@ -174,7 +177,7 @@ async fn clients_that_will_not_go_hold_up_neither_what_others_are_told_nor_the_e
         rude.push(rude_client(&process, number).await);
     }
     let mut polite = Vec::new();
-    for number in 0..if long() { 1000 } else { 100 } {
+    for number in 0..watchers {
         // A connection has room for many.
         let connection = if number % 50 == 0 { process.agent() } else { Agent::at(agent.channel()) };
         polite.push(watch(&connection).await);

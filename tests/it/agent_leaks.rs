@@ -22,10 +22,11 @@ async fn round(agent: &Agent, number: usize) {
         0 => {
             let door = agent.listen("door", &any_port(ip)).await;
             agent.connect("line", &door).await;
-            agent.write("line", "hola").await;
+            let written = agent.try_write("line", "hola").await.unwrap().report.unwrap().last_event_seq;
             assert_eq!(agent.receive_text("door.1").await, "hola");
             agent.abort("line").await;
-            agent.event("door.1", "peer_reset").await;
+            // Of this `door.1`, and not of one of an earlier round, all of which are in the log.
+            agent.event_after("door.1", "peer_reset", written).await;
             agent.reset("").await;
         }
         // A connect to nobody.
@@ -41,10 +42,12 @@ async fn round(agent: &Agent, number: usize) {
             agent.udp_in("lab", "s").await;
             assert_eq!(agent.delete("lab", false).await.unwrap().closed_sockets.len(), 1);
         }
-        // A watch that its reader leaves.
+        // A watch that its reader leaves while events are on their way to him: those of the last rounds, not of all.
         3 => {
-            let mut watcher = agent.watch(pb::WatchEventsRequest::default()).await.unwrap();
-            watcher.opened().await;
+            let session = agent.sessions().get_session(pb::GetSessionRequest::default()).await.unwrap().into_inner();
+            let after_event_seq = Some(session.session.unwrap().head_event_seq.saturating_sub(100));
+            let request = pb::WatchEventsRequest { after_event_seq, ..Default::default() };
+            agent.watch(request).await.unwrap().opened().await;
         }
         // An operation that is cancelled while it waits.
         4 => {

@@ -13,6 +13,7 @@ use farsock::model::limits::Limits;
 use farsock::wire::pb;
 use tokio::time::timeout;
 
+use crate::harness::frames::no_task_is_left;
 use crate::harness::tcp::{connecting_to, pattern_bytes};
 use crate::harness::{Agent, Fault, LOOPBACKS, Proxy, TcpPeer, filter, millis, text, within};
 
@@ -126,6 +127,9 @@ async fn over_a_link_that_breaks(log_events: u32, datagrams: usize, interruption
         told.take_up(next(&mut watch).await);
     }
     assert!(proxy.connections() as u64 > interruptions / 2);
+    drop((watch, client, proxy));
+    agent.stop().await;
+    no_task_is_left().await;
     told
 }
 

@@ -15,6 +15,7 @@ use farsock::wire::pb;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::harness::frames::no_task_is_left;
 use crate::harness::{Agent, Fault, Proxy, long, millis, text, within};
 use crate::simulator::history::{Fact, History, Seen};
 use crate::simulator::validators::broken;
@@ -176,5 +177,7 @@ async fn no_promise_is_broken_however_often_the_link_is() {
     for (number, history) in &histories {
         assert_eq!(broken(&facts, history), [], "reader {number}");
     }
+    drop(readers);
     agent.stop().await;
+    no_task_is_left().await;
 }

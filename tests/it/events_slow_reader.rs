@@ -81,6 +81,7 @@ async fn a_flood_of_bytes_waits_at_the_peer_and_not_in_memory() {
     let agent = AgentProcess::start_with(&["--limit", &format!("log_bytes={LOG_BYTES}")]).await;
     let client = agent.agent();
     create_session(&client, SESSION).await;
+    let descriptors = agent.descriptors();
     let [ip, _] = LOOPBACKS;
     let (listener, address) = TcpPeer::listen(ip).await;
     let connected = create(&client, "line", pb::create_socket_request::Kind::Tcp(connecting_to(&address.to_string())));
@@ -146,7 +147,10 @@ async fn a_flood_of_bytes_waits_at_the_peer_and_not_in_memory() {
     let grown = most.saturating_sub(before);
     println!("{size} bytes through a log of {LOG_BYTES}: the agent grew by {grown} bytes");
     assert!(grown < LOG_BYTES + BESIDE, "{grown}");
-    drop((client, other, watcher));
+    drop((other, watcher));
+    client.delete(SESSION, false).await.unwrap();
+    agent.has_again(descriptors).await;
+    drop(client);
     agent.stop().await;
 }
 
@@ -156,6 +160,7 @@ async fn datagrams_come_or_are_counted_whoever_is_slow() {
     let agent = AgentProcess::start_with(&["--limit", "log_events=4096"]).await;
     let client = agent.agent();
     create_session(&client, SESSION).await;
+    let descriptors = agent.descriptors();
     let [ip, _] = LOOPBACKS;
     let small = pb::SocketOption { name: "SO_RCVBUF".into(), value: Some(pb::socket_option::Value::Number(4096)) };
     let spec = pb::UdpSocketSpec { bind: any_port(ip), options: vec![small], ..Default::default() };
@@ -209,7 +214,10 @@ async fn datagrams_come_or_are_counted_whoever_is_slow() {
     assert!(dropped > 0, "it was slow enough");
     let socket = get(&client, "mailbox").await;
     assert_eq!((socket.datagrams_received, socket.datagrams_dropped), (came, dropped));
-    drop((client, watcher));
+    drop(watcher);
+    client.delete(SESSION, false).await.unwrap();
+    agent.has_again(descriptors).await;
+    drop(client);
     agent.stop().await;
 }
 

@@ -15,6 +15,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
+use super::frames::becomes;
 use super::{Agent, Namespace, within};
 
 /// `farsock`, without what the environment of whoever runs the tests may say to it, and with a runtime directory that exists already.
@@ -223,6 +224,11 @@ impl AgentProcess {
     /// How many descriptors it has open. Nothing where only root may look, as it cannot be dumped.
     pub fn descriptors(&self) -> Option<usize> {
         Some(std::fs::read_dir(format!("/proc/{}/fd", self.pid())).ok()?.count())
+    }
+
+    /// Waits until it has as many descriptors as before: whatever was tried, it ends as it began.
+    pub async fn has_again(&self, before: Option<usize>) {
+        becomes("as many descriptors as before", || async { self.descriptors() == before }).await;
     }
 
     /// What the kernel says of each of its threads. proc_pid_status(5).
