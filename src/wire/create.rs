@@ -12,6 +12,7 @@ use crate::wire::outgoing::write_kind;
 use crate::wire::pb::create_socket_request::Kind;
 use crate::wire::response::Answer;
 use crate::wire::socket::Bounds;
+use crate::wire::unknown::optional;
 use crate::wire::{address, call, option, pb, socket};
 
 // === In ===
@@ -148,7 +149,7 @@ pub(super) fn read_result(sent: &pb::SocketResult) -> Option<SocketOutcome> {
     let made = match &sent.socket {
         None => None,
         Some(socket) => {
-            let options = sent.options.iter().filter_map(option::read_result).collect();
+            let options = sent.options.iter().map(option::read_result).collect::<Option<_>>()?;
             Some((Box::new(socket::read(socket)?), options))
         }
     };
@@ -156,7 +157,7 @@ pub(super) fn read_result(sent: &pb::SocketResult) -> Option<SocketOutcome> {
         id: address::socket_id(&sent.socket_id).ok(),
         made,
         timed_out: sent.timed_out,
-        error: sent.error.as_ref().and_then(call::read_error),
+        error: optional(sent.error.as_ref(), call::read_error)?,
         refusal: (!sent.refusal.is_empty()).then(|| RefusalText {
             reason: sent.refusal_reason.as_str().into(),
             message: sent.refusal.as_str().into(),
