@@ -255,6 +255,8 @@ step_file! {
     close_delay: Time,
     /// How long each address has to answer.
     attempt_timeout: Time,
+    /// How much later the next address is tried while the last one has not answered.
+    attempt_delay: Time,
     /// How often a connect is tried; 0 as long as there is time.
     retry: Number,
     /// How long to wait in between.

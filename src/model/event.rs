@@ -156,7 +156,7 @@ kinds! {
     /// A UDP socket has no remote address any more.
     Disconnected { local: Option<Endpoint> } => "disconnected", true;
     /// A connect did not succeed; without an error, it timed out.
-    ConnectFailed { remote: Endpoint, local: Option<Endpoint>, error: Option<SocketError> } => "connect_failed", true;
+    ConnectFailed { remote: Endpoint, local: Option<Endpoint>, error: Option<SocketError>, still_connecting: bool } => "connect_failed", true;
     /// A listener accepted a connection.
     Accepted { id: SocketId, uid: SocketUid, local: Endpoint, remote: Endpoint } => "accepted", false;
     /// A listener dropped a connection.

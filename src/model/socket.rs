@@ -297,6 +297,7 @@ impl SocketStatus {
                 self.self_connected = *self_connected;
                 self.state = SocketState::Connected;
             }
+            Event::ConnectFailed { still_connecting: true, .. } => {}
             Event::ConnectFailed { local, .. } | Event::Disconnected { local } => {
                 self.local.clone_from(local);
                 self.remote = None;

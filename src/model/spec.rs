@@ -31,6 +31,13 @@ pub struct Attempts {
     pub timeout: Option<Duration>,
     /// How it is tried again.
     pub retry: Option<Retry>,
+    /// How much later the next address is tried while the last one has not answered; absent: when it has failed.
+    pub delay: Option<Duration>,
+}
+
+impl Attempts {
+    /// The shortest delay: RFC 8305, section 8.
+    pub const LEAST_DELAY: Duration = Duration::from_millis(10);
 }
 
 /// How something is tried again.

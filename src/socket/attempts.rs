@@ -1,10 +1,11 @@
 //! Connecting to whoever has several addresses, or is not there yet: one attempt after the other.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::model::address::AddressText;
+use crate::model::address::{AddressText, Transport};
 use crate::model::errno::Errno;
 use crate::model::error::{Cause, SocketError};
 use crate::model::id::SocketId;
@@ -16,6 +17,7 @@ use crate::socket::cell::Cell;
 use crate::socket::command::{Done, Order};
 use crate::socket::lookup::Purpose;
 use crate::socket::perform::{Performed, Run, Stop, view};
+use crate::socket::race::Entrants;
 
 impl Run<'_> {
     pub(super) async fn connect(
@@ -70,7 +72,14 @@ impl Run<'_> {
         let addresses = self.allowed(cell.transport, &addresses)?;
         let mut tried = 0;
         loop {
-            let stop = match self.connect_in_order(cell, &addresses, attempts).await {
+            let connected = match attempts.delay {
+                Some(delay) if cell.transport == Transport::Tcp && addresses.len() > 1 => {
+                    let entrants = Entrants { addresses: in_turn(&addresses), delay, timeout: attempts.timeout };
+                    self.step(cell, Order::Race(entrants)).await
+                }
+                _ => self.connect_in_order(cell, &addresses, attempts).await,
+            };
+            let stop = match connected {
                 Ok(done) => return Ok(done),
                 Err(stop) => stop,
             };
@@ -118,6 +127,19 @@ impl Run<'_> {
     }
 }
 
+/// The same addresses, of one IP version and the other in turn, beginning with that of the first: RFC 8305, section 4.
+fn in_turn(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
+    let first = addresses.first().map(SocketAddr::is_ipv4);
+    let (same, other): (Vec<_>, Vec<_>) = addresses.iter().copied().partition(|addr| Some(addr.is_ipv4()) == first);
+    let (mut same, mut other) = (same.into_iter(), other.into_iter());
+    let mut turns = VecDeque::with_capacity(addresses.len());
+    while turns.len() < addresses.len() {
+        turns.extend(same.next());
+        turns.extend(other.next());
+    }
+    turns
+}
+
 /// The addresses that a socket has connections with.
 pub(super) fn permitted(
     peers: &Peers,
@@ -148,4 +170,21 @@ fn is_passing(error: &SocketError) -> bool {
                 | Errno::ENETDOWN
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions_have_their_turn() {
+        let turns = |addresses: &[&str]| {
+            let addresses: Vec<SocketAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            in_turn(&addresses).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(turns(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"]), "[::1]:1 1.1.1.1:1 [::2]:1 [::3]:1");
+        assert_eq!(turns(&["1.1.1.1:1", "[::1]:1", "1.1.1.2:1"]), "1.1.1.1:1 [::1]:1 1.1.1.2:1");
+        assert_eq!(turns(&["1.1.1.1:1", "1.1.1.2:1"]), "1.1.1.1:1 1.1.1.2:1");
+        assert_eq!(turns(&[]), "");
+    }
 }

@@ -104,7 +104,7 @@ impl Sockets {
             uid: self.next_uid(),
             parent: Some(Arc::clone(listener)),
             transport: listener.transport,
-            family: listener.family,
+            family: listener.family(),
             created: self.now(),
             listener: None,
             labels: Arc::clone(&listener.labels),
@@ -120,7 +120,7 @@ impl Sockets {
         let (created, accepted) = session.hub.append(|log| {
             let born = Event::Created {
                 transport: cell.transport,
-                family: cell.family,
+                family: cell.family(),
                 parent: Some((listener.id.clone(), listener.uid)),
                 local: Some(arrival.local.clone()),
                 remote: Some(arrival.remote.clone()),

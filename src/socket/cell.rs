@@ -62,7 +62,8 @@ pub(super) struct Cell {
     /// The listener that accepted it. It counts its open connections.
     pub(super) parent: Option<Arc<Self>>,
     pub(super) transport: Transport,
-    pub(super) family: Family,
+    /// IPv4 or IPv6. Settled at its birth, unless addresses of both race.
+    family: Mutex<Family>,
     pub(super) created: Timestamp,
     pub(super) listener: Option<ListenerSpec>,
     pub(super) labels: Arc<Labels>,
@@ -123,7 +124,7 @@ impl Cell {
             uid: birth.uid,
             parent: birth.parent,
             transport: birth.transport,
-            family: birth.family,
+            family: Mutex::new(birth.family),
             created: birth.created,
             listener: birth.listener,
             labels: birth.labels,
@@ -221,6 +222,20 @@ impl Cell {
         }
     }
 
+    /// IPv4 or IPv6.
+    pub(super) fn family(&self) -> Family {
+        *lock(&self.family)
+    }
+
+    /// Takes another descriptor: the one of the attempt that has won.
+    pub(super) fn exchange(&self, winner: &Arc<Socket>, family: Family) {
+        *lock(&self.family) = family;
+        let mut socket = lock(&self.socket);
+        if socket.is_some() {
+            *socket = Some(Arc::clone(winner));
+        }
+    }
+
     /// How many connections of this listener are open.
     pub(super) fn open_children(&self) -> u32 {
         self.open_children.load(Ordering::Acquire)
@@ -244,7 +259,7 @@ impl Cell {
             uid: self.uid,
             parent: self.parent.as_ref().map(|parent| (parent.id.clone(), parent.uid)),
             transport: self.transport,
-            family: self.family,
+            family: self.family(),
             created: self.created,
             labels: Arc::clone(&self.labels),
             peers: Arc::clone(&self.peers),
@@ -311,7 +326,8 @@ impl Cell {
     pub(super) fn options(&self, specs: &[&'static OptionSpec]) -> Option<Vec<OptionResult>> {
         let socket = lock(&self.socket);
         let socket = socket.as_ref()?;
-        let readable = |spec: &&OptionSpec| spec.access != Access::WriteOnly && spec.fits(self.transport, self.family);
+        let family = self.family();
+        let readable = |spec: &&OptionSpec| spec.access != Access::WriteOnly && spec.fits(self.transport, family);
         let all: Vec<&'static OptionSpec> =
             if specs.is_empty() { OPTIONS.iter().filter(readable).collect() } else { specs.to_vec() };
         let read = |spec: &'static OptionSpec| match socket.option(spec) {

@@ -17,6 +17,7 @@ use crate::model::refusal::Refusal;
 use crate::model::socket::CloseReason;
 use crate::model::source_filter::FilterResult;
 use crate::socket::group::GroupOrder;
+use crate::socket::race::Entrants;
 use crate::socket::source_filter::FilterOrder;
 use crate::socket::transfer::Attachment;
 use crate::socket::usage::ListenerPlace;
@@ -51,6 +52,8 @@ pub(super) enum Order {
         /// Another one is tried when this one stays silent until the ticket's deadline.
         goes_on: bool,
     },
+    /// Connect to whichever of these answers first.
+    Race(Entrants),
     Disconnect,
     Write {
         payload: Bytes,

@@ -202,8 +202,9 @@ impl Run<'_> {
         if let Some((text, field)) = remote {
             addresses = self.initial(spec, family, text, Purpose::Reach, field, looked_up).await?;
             family = family.or_else(|| addresses.first().map(|addr| Family::of(addr.ip())));
+            let both = matches!(&spec.kind, Kind::Tcp(tcp) if tcp.attempts.delay.is_some());
             addresses.retain(|addr| {
-                spec.family.is_some() || text.family().is_some() || Some(Family::of(addr.ip())) == family
+                both || spec.family.is_some() || text.family().is_some() || Some(Family::of(addr.ip())) == family
             });
         }
         let family = family.unwrap_or_else(|| self.sockets.usual_family());
@@ -232,21 +233,36 @@ impl Run<'_> {
 
 /// What the agent sets by itself, before anything that the caller sets: nobody needs to know about it to get what they expect.
 fn set_own_options(socket: &Socket, spec: &SocketSpec, family: Family) {
-    let names: &[&str] = match (&spec.kind, family) {
-        (Kind::Tcp(tcp), Family::Ipv4) if matches!(tcp.role, TcpRole::Listen(_)) => &["SO_REUSEADDR"],
-        (Kind::Tcp(tcp), Family::Ipv6) if matches!(tcp.role, TcpRole::Listen(_)) => &["SO_REUSEADDR", "IPV6_V6ONLY"],
-        (Kind::Tcp(_), Family::Ipv4) => &[],
-        (Kind::Tcp(_), Family::Ipv6) => &["IPV6_V6ONLY"],
-        (Kind::Udp(_), Family::Ipv4) => &["IP_PKTINFO", "IP_RECVTTL", "IP_RECVTOS", "SO_RXQ_OVFL", "SO_TIMESTAMPNS"],
-        (Kind::Udp(_), Family::Ipv6) => &[
-            "IPV6_V6ONLY",
-            "IPV6_RECVPKTINFO",
-            "IPV6_RECVHOPLIMIT",
-            "IPV6_RECVTCLASS",
-            "SO_RXQ_OVFL",
-            "SO_TIMESTAMPNS",
-        ],
-    };
+    set_all(
+        socket,
+        match (&spec.kind, family) {
+            (Kind::Tcp(tcp), Family::Ipv4) if matches!(tcp.role, TcpRole::Listen(_)) => &["SO_REUSEADDR"],
+            (Kind::Tcp(tcp), Family::Ipv6) if matches!(tcp.role, TcpRole::Listen(_)) => {
+                &["SO_REUSEADDR", "IPV6_V6ONLY"]
+            }
+            (Kind::Tcp(_), Family::Ipv4) => &[],
+            (Kind::Tcp(_), Family::Ipv6) => &["IPV6_V6ONLY"],
+            (Kind::Udp(_), Family::Ipv4) => {
+                &["IP_PKTINFO", "IP_RECVTTL", "IP_RECVTOS", "SO_RXQ_OVFL", "SO_TIMESTAMPNS"]
+            }
+            (Kind::Udp(_), Family::Ipv6) => &[
+                "IPV6_V6ONLY",
+                "IPV6_RECVPKTINFO",
+                "IPV6_RECVHOPLIMIT",
+                "IPV6_RECVTCLASS",
+                "SO_RXQ_OVFL",
+                "SO_TIMESTAMPNS",
+            ],
+        },
+    );
+}
+
+/// The same of a socket that connects.
+pub(super) fn set_options_of_client(socket: &Socket, family: Family) {
+    set_all(socket, if family == Family::Ipv6 { &["IPV6_V6ONLY"] } else { &[] });
+}
+
+fn set_all(socket: &Socket, names: &[&str]) {
     for name in names {
         if let Ok(spec) = OptionSpec::find(name) {
             // A kernel without one of them tells less about datagrams, and that is all.

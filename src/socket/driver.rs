@@ -18,11 +18,13 @@ use crate::model::error::SocketError;
 use crate::model::event::Event;
 use crate::model::id::{Principal, RequestId};
 use crate::model::operation::Operation;
+use crate::model::option::SocketOption;
 use crate::model::socket::{CloseReason, Direction};
 use crate::socket::cell::{Cell, Credit};
 use crate::socket::command::{Brought, Ending, Orders, Ticket};
 use crate::socket::listener::Listener;
 use crate::socket::permit::Standing;
+use crate::socket::race::Race;
 use crate::socket::session::Session;
 use crate::socket::sockets::Sockets;
 use crate::socket::stream::Stream;
@@ -70,6 +72,8 @@ pub(super) struct Driver {
     pub(super) turn: usize,
     /// Who asks for what is just being done, where that is not whose session it is.
     pub(super) asker: Option<Principal>,
+    /// Options that it was given before it had a connection: each attempt of a race gets them.
+    pub(super) given: Vec<SocketOption>,
     /// What the policy has allowed it; absent where that is nothing.
     pub(super) standing: Option<Box<Standing>>,
     /// Set when the socket is to be closed.
@@ -87,6 +91,7 @@ pub(super) enum Role {
     Idle,
     Listener(Listener),
     Connecting(Connecting),
+    Racing(Box<Race>),
     Stream(Stream),
     Datagrams(Datagrams),
 }
@@ -165,6 +170,7 @@ impl Driver {
             log_full: false,
             turn: 0,
             asker: None,
+            given: Vec::new(),
             standing: None,
             end: None,
             commands,
@@ -180,6 +186,7 @@ impl Driver {
             let busy = self.poll_commands(cx)
                 | self.poll_log(cx)
                 | self.poll_transfer(cx)
+                | self.poll_race(cx)
                 | self.poll_read(cx)
                 | self.poll_write(cx)
                 | self.poll_timer(cx);
@@ -288,7 +295,7 @@ impl Driver {
 
     fn read_attention(&self) -> Attention {
         match &self.role {
-            Role::Idle | Role::Connecting(_) => Attention::None,
+            Role::Idle | Role::Connecting(_) | Role::Racing(_) => Attention::None,
             Role::Listener(_) if self.log_full => Attention::None,
             Role::Listener(listener) => listener.attention(),
             Role::Stream(stream) => match (self.wants_to_read(), stream.peer_closed || self.receive_shut) {
@@ -304,7 +311,7 @@ impl Driver {
 
     fn write_attention(&self) -> Attention {
         match &self.role {
-            Role::Idle | Role::Listener(_) => Attention::None,
+            Role::Idle | Role::Listener(_) | Role::Racing(_) => Attention::None,
             Role::Connecting(_) => Attention::Work,
             Role::Stream(stream) if stream.blocked || (stream.above && self.outgoing.is_empty()) => Attention::Work,
             Role::Stream(stream) if stream.hung_up => Attention::None,
@@ -353,7 +360,7 @@ impl Driver {
             Role::Listener(_) => self.accept(),
             Role::Stream(_) => self.read_stream(),
             Role::Datagrams(_) => self.read_datagrams(),
-            Role::Idle | Role::Connecting(_) => Flow::Enough,
+            Role::Idle | Role::Connecting(_) | Role::Racing(_) => Flow::Enough,
         }
     }
 
@@ -362,7 +369,7 @@ impl Driver {
             Role::Connecting(_) => self.finish_connect(),
             Role::Stream(_) => self.flush(),
             Role::Datagrams(_) => self.flush_sends(),
-            Role::Idle | Role::Listener(_) => Flow::Enough,
+            Role::Idle | Role::Listener(_) | Role::Racing(_) => Flow::Enough,
         }
     }
 
@@ -398,6 +405,7 @@ impl Driver {
         let of_role = match &self.role {
             Role::Idle | Role::Datagrams(_) => None,
             Role::Connecting(connecting) => Some(connecting.ticket.deadline),
+            Role::Racing(race) => Some(race.next_deadline()),
             Role::Listener(listener) => listener.next_deadline(),
             Role::Stream(stream) => self.stream_deadline(stream),
         };
@@ -411,6 +419,7 @@ impl Driver {
     fn expire(&mut self, now: Instant) {
         match &self.role {
             Role::Connecting(connecting) if connecting.ticket.deadline <= now => self.give_up_connect(Ending::TimedOut),
+            Role::Racing(_) => self.expire_race(now),
             Role::Listener(_) => self.expire_listener(now),
             Role::Stream(_) => self.expire_stream(now),
             _ => {}
@@ -442,6 +451,9 @@ impl Driver {
         match &mut self.role {
             Role::Connecting(connecting) if this(&connecting.ticket) => {
                 self.give_up_connect(Ending::Error(SocketError::canceled(Operation::Connect)));
+            }
+            Role::Racing(race) if this(&race.ticket) => {
+                self.give_up_race(Ending::Error(SocketError::canceled(Operation::Connect)));
             }
             Role::Listener(listener) => listener.end_accepts(&canceled(Operation::Accept), this),
             _ => {}

@@ -35,7 +35,7 @@ impl Run<'_> {
         asked: &GroupAsked,
     ) -> Result<Performed, Refusal> {
         let groups = cell.status().groups.clone();
-        let order = group_order(change, asked, cell.family, &groups, "")?;
+        let order = group_order(change, asked, cell.family(), &groups, "")?;
         let mut done = self.order(cell, Order::Group(order)).await?;
         let results = match std::mem::take(&mut done.brought) {
             Brought::Groups(results) => results,

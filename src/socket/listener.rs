@@ -178,7 +178,7 @@ impl Driver {
     /// Gives a socket that nobody has bound the lab address, where there is one.
     fn bind_to_lab(&mut self, ticket: &mut Ticket) -> Result<(), Hindrance> {
         let unbound = self.socket.local().is_none();
-        if let (true, Some(lab)) = (unbound, self.sockets.lab_address(self.cell.family)) {
+        if let (true, Some(lab)) = (unbound, self.sockets.lab_address(self.cell.family())) {
             let lab = self.permit_local(Use::Bind, socket_addr(lab, 0, 0))?;
             self.socket.bind(lab)?;
             self.holds(Use::Bind, lab);

@@ -29,6 +29,7 @@ mod orders;
 mod perform;
 mod permit;
 mod pool;
+mod race;
 mod receive;
 mod record;
 mod room;

@@ -23,11 +23,16 @@ impl Driver {
     }
 
     fn carry_out(&mut self, Command { order, ticket }: Command) {
+        if let (Role::Racing(_), Some((errno, operation, syscall))) = (&self.role, while_connecting(&order)) {
+            let error = self.error(errno, operation, syscall);
+            return self.fail(ticket, error, Brought::Nothing);
+        }
         match order {
             Order::Bind(local) => self.bind(ticket, local),
             Order::Listen { backlog, place } => self.listen(ticket, backlog, place),
             Order::Accept => self.accept_one(ticket),
             Order::Connect { remote, last, goes_on } => self.connect(ticket, remote, (last, goes_on)),
+            Order::Race(entrants) => self.race(ticket, entrants),
             Order::Disconnect => self.disconnect(ticket),
             Order::Write { payload, expected_offset, flags, slices } => {
                 self.enqueue_write(ticket, payload, expected_offset, (flags, slices));
@@ -120,6 +125,8 @@ impl Driver {
             Role::Datagrams(datagrams) if !datagrams.connected => Err(Errno::ENOTCONN),
             Role::Idle => Err(Errno::ENOTCONN),
             Role::Listener(listener) if listener.is_over() => Err(Errno::ENOTCONN),
+            // None of the attempts has the socket yet.
+            Role::Racing(_) => Ok(()),
             _ => self.socket.shutdown(how),
         };
         if let Err(errno) = answer {
@@ -134,6 +141,9 @@ impl Driver {
             Role::Connecting(_) => {
                 let errno = self.socket.take_error().unwrap_or(Errno::ECONNABORTED);
                 self.give_up_connect(Ending::Error(self.error(errno, Operation::Connect, "connect")));
+            }
+            Role::Racing(_) => {
+                self.give_up_race(Ending::Error(self.error(Errno::ECONNABORTED, Operation::Connect, "connect")));
             }
             Role::Listener(_) => {
                 self.record_for_some(&mut ticket, Event::ShutDown { how });
@@ -227,7 +237,10 @@ impl Driver {
             let SocketOption { spec, value } = option;
             let asked = Some(value.clone());
             let result = match self.socket.set_option(permitted, value) {
-                Ok(()) => OptionResult { spec, asked, effective: self.socket.option(spec).ok().flatten(), error: None },
+                Ok(()) => {
+                    self.note_given(option, permitted);
+                    OptionResult { spec, asked, effective: self.socket.option(spec).ok().flatten(), error: None }
+                }
                 Err(errno) => {
                     let error = self.error(errno, Operation::SetOption, "setsockopt").about(spec.name);
                     OptionResult { spec, asked, effective: None, error: Some(error) }
@@ -281,5 +294,15 @@ impl Driver {
             socket: self.cell.id.clone(),
             instead: "is of the other transport: it does not have this operation",
         });
+    }
+}
+
+/// What Linux says to this while a socket connects: a race has no descriptor of its own that could be asked.
+const fn while_connecting(order: &Order) -> Option<(Errno, Operation, &'static str)> {
+    match order {
+        Order::Bind(_) => Some((Errno::EINVAL, Operation::Bind, "bind")),
+        Order::Listen { .. } => Some((Errno::EINVAL, Operation::Listen, "listen")),
+        Order::Connect { .. } | Order::Race(_) => Some((Errno::EALREADY, Operation::Connect, "connect")),
+        _ => None,
     }
 }

@@ -286,7 +286,7 @@ impl<'a> Run<'a> {
         field: &str,
     ) -> Result<Vec<SocketAddr>, Stop> {
         let wanted =
-            Wanted { transport: cell.transport, family: Some(cell.family), purpose, field, deadline: self.deadline };
+            Wanted { transport: cell.transport, family: Some(cell.family()), purpose, field, deadline: self.deadline };
         let found = self.patiently(Operation::LookUp, self.sockets.look_up(text, wanted)).await??;
         if let Some(event) = found.event {
             let seq = cell.record(Some(&self.handle.request), event);
@@ -362,7 +362,7 @@ impl<'a> Run<'a> {
             ready.destination = self.addresses(cell, destination, Purpose::Reach, &field).await?.first().copied();
         }
         if let Some(source) = &datagram.source {
-            let source = local_literal(source, cell.family, &format!("datagrams[{at}].source"))?;
+            let source = local_literal(source, cell.family(), &format!("datagrams[{at}].source"))?;
             ready.source = Some(source.ip());
             ready.marks.interface_index = scope_of(source);
         }

@@ -70,7 +70,7 @@ impl Driver {
 
     /// Asks to listen where the socket is, or where it will be.
     pub(super) fn permit_listen(&self) -> Result<Permitted<SocketAddr>, Refusal> {
-        let family = self.cell.family;
+        let family = self.cell.family();
         let unbound = || {
             let ip = self.socket.bound_ip().or_else(|| self.sockets.lab_address(family));
             socket_addr(ip.unwrap_or_else(|| family.wildcard()), 0, 0)
@@ -130,7 +130,7 @@ impl Driver {
         if !destination.to_canonical().is_unspecified() {
             return None;
         }
-        source.or_else(|| self.socket.bound_ip()).or_else(|| self.sockets.lab_address(self.cell.family))
+        source.or_else(|| self.socket.bound_ip()).or_else(|| self.sockets.lab_address(self.cell.family()))
     }
 
     // === What it holds ===
@@ -194,6 +194,9 @@ impl Driver {
         }
         if let Role::Connecting(connecting) = &self.role {
             self.permit_connect(connecting.remote())?;
+        }
+        if let Role::Racing(race) = &self.role {
+            race.remotes().try_for_each(|remote| self.permit_connect(remote).map(drop))?;
         }
         if self.cell.parent.is_some()
             && let Some(remote) = self.connected_to()

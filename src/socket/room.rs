@@ -54,7 +54,7 @@ impl Driver {
                 let events = self.cell.conduct().delivery.mode == DeliveryMode::Events;
                 events && self.receives.is_empty() && self.attached.is_none()
             }
-            Role::Idle | Role::Connecting(_) => false,
+            Role::Idle | Role::Connecting(_) | Role::Racing(_) => false,
         }
     }
 }

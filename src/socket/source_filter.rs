@@ -35,7 +35,7 @@ fn places(cell: &Cell, group: IpAddr, interface: &InterfaceText) -> Result<Vec<I
     };
     let asked = GroupAsked { group, interface, source: None };
     let groups = cell.status().groups.clone();
-    Ok(group_order(GroupChange::Unblock, &asked, cell.family, &groups, "")?.places)
+    Ok(group_order(GroupChange::Unblock, &asked, cell.family(), &groups, "")?.places)
 }
 
 impl Run<'_> {

@@ -107,6 +107,7 @@ impl Driver {
         let operation = canceled(Operation::Close);
         match &mut self.role {
             Role::Connecting(_) => self.abandon_connect(),
+            Role::Racing(_) => self.abandon_race(),
             Role::Listener(listener) => {
                 listener.end_accepts(&canceled(Operation::Accept), |_| true);
                 listener.make_place();

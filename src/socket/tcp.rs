@@ -84,7 +84,7 @@ impl Driver {
         }
         match self.cell.transport {
             // The port is chosen when the remote address is known, so that many connections can share it.
-            Transport::Tcp => match self.sockets.lab_address(self.cell.family) {
+            Transport::Tcp => match self.sockets.lab_address(self.cell.family()) {
                 Some(lab) => {
                     let lab = self.permit_local(Use::Bind, socket_addr(lab, 0, 0))?;
                     self.socket.bind_address(lab)?;
@@ -99,7 +99,7 @@ impl Driver {
 
     /// Gives the socket a port of the kernel's choice: on the address that it was bound to, else on the lab address where there is one.
     pub(super) fn bind_to_any_port(&mut self, ticket: &mut Ticket) -> Result<(), Hindrance> {
-        let family = self.cell.family;
+        let family = self.cell.family();
         let ip = self.socket.bound_ip().or_else(|| self.sockets.lab_address(family));
         let local = self.permit_local(Use::Bind, socket_addr(ip.unwrap_or_else(|| family.wildcard()), 0, 0))?;
         self.socket.bind(local)?;
@@ -140,7 +140,7 @@ impl Driver {
         Flow::Enough
     }
 
-    fn connected(&mut self, mut ticket: Ticket, remote: Endpoint) {
+    pub(super) fn connected(&mut self, mut ticket: Ticket, remote: Endpoint) {
         let Some(local) = self.local() else {
             return self.connect_failed(ticket, remote, Errno::ENOTCONN, true);
         };
@@ -148,6 +148,7 @@ impl Driver {
         let remote = self.remote().unwrap_or(remote);
         let self_connected = self.cell.transport == Transport::Tcp && local.addr == remote.addr;
         self.record_for(&mut ticket, Event::Connected { local, remote, self_connected });
+        self.given = Vec::new();
         match &mut self.role {
             Role::Datagrams(datagrams) => datagrams.connected = true,
             _ => self.become_stream(),
@@ -160,7 +161,8 @@ impl Driver {
         error.remote = Some(remote.clone());
         self.become_idle();
         let local = self.local();
-        self.record_for(&mut ticket, Event::ConnectFailed { remote, local, error: Some(error.clone()) });
+        let told = Some(error.clone());
+        self.record_for(&mut ticket, Event::ConnectFailed { remote, local, error: told, still_connecting: false });
         ticket.finish(Ending::Error(error), Brought::Nothing);
         if last {
             self.end_waiting_for_connection();
@@ -168,7 +170,7 @@ impl Driver {
     }
 
     /// Whoever has waited for the connection gets what the kernel says without one: EPIPE, ENOTCONN.
-    fn end_waiting_for_connection(&mut self) {
+    pub(super) fn end_waiting_for_connection(&mut self) {
         self.flush();
         self.receive_unconnected();
         self.cell.no_connection.notify_waiters();
@@ -191,7 +193,7 @@ impl Driver {
         }
         let error = if let Ending::Error(error) = &ending { Some(error.clone()) } else { None };
         let local = self.local();
-        self.record_for(&mut ticket, Event::ConnectFailed { remote, local, error });
+        self.record_for(&mut ticket, Event::ConnectFailed { remote, local, error, still_connecting: false });
         let next = goes_on && matches!(ending, Ending::TimedOut);
         ticket.finish(ending, Brought::Nothing);
         if !next {

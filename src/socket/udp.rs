@@ -207,7 +207,7 @@ impl Driver {
         match destination.or_else(remote).map(|addr| addr.ip().to_canonical()) {
             Some(IpAddr::V4(_)) => Family::Ipv4,
             Some(IpAddr::V6(_)) => Family::Ipv6,
-            None => self.cell.family,
+            None => self.cell.family(),
         }
     }
 

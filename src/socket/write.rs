@@ -176,6 +176,11 @@ impl Driver {
 
     fn flush_until_blocked(&mut self) -> Flow {
         while self.end.is_none() {
+            let ends = matches!(self.outgoing.front(), None | Some(Outgoing::Shutdown { .. } | Outgoing::Close { .. }));
+            // The descriptor that will have it is not known yet.
+            if matches!(self.role, Role::Racing(_)) && !ends {
+                return Flow::Drained;
+            }
             match self.outgoing.pop_front() {
                 Some(Outgoing::Write(write)) => {
                     let (rest, flow) = match self.hand_over(write) {

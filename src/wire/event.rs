@@ -113,12 +113,15 @@ pub(super) fn body(event: &Event, view: &PayloadView) -> Option<pb::event::Body>
         Event::Disconnected { local } => {
             Body::Disconnected(pb::DisconnectedEvent { local: address::endpoint(local.as_ref()) })
         }
-        Event::ConnectFailed { remote, local, error: e } => Body::ConnectFailed(pb::ConnectFailedEvent {
-            remote: Some(remote.into()),
-            timed_out: e.is_none(),
-            error: error(e),
-            local: address::endpoint(local.as_ref()),
-        }),
+        Event::ConnectFailed { remote, local, error: e, still_connecting } => {
+            Body::ConnectFailed(pb::ConnectFailedEvent {
+                remote: Some(remote.into()),
+                timed_out: e.is_none(),
+                error: error(e),
+                local: address::endpoint(local.as_ref()),
+                still_connecting: *still_connecting,
+            })
+        }
         Event::Accepted { id, uid, local, remote } => Body::Accepted(pb::AcceptedEvent {
             accepted_id: id.to_string(),
             accepted_uid: uid.0,
@@ -308,6 +311,7 @@ fn read_body(body: &pb::event::Body) -> Option<Event> {
             remote: endpoint(e.remote.as_ref())?,
             local: endpoint(e.local.as_ref()),
             error: optional_error(e.error.as_ref())?,
+            still_connecting: e.still_connecting,
         },
         Body::Accepted(e) => Event::Accepted {
             id: SocketId::parse(&e.accepted_id).ok()?,

@@ -116,7 +116,12 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
             let (attempt_timeout, retry) = socket::write_attempts(*attempts);
             request!(
                 ConnectSocket,
-                ConnectSocketRequest { remote: remote.to_string(), attempt_timeout: attempt_timeout, retry: retry }
+                ConnectSocketRequest {
+                    remote: remote.to_string(),
+                    attempt_timeout: attempt_timeout,
+                    retry: retry,
+                    attempt_delay: attempts.delay.map(call::span)
+                }
             )
         }
         SocketAction::Disconnect => request!(DisconnectSocket, DisconnectSocketRequest {}),
@@ -258,6 +263,7 @@ pub(super) fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
             max_accepts: tcp.max_accepts,
             attempt_timeout: socket::write_attempts(tcp.attempts).0,
             retry: socket::write_attempts(tcp.attempts).1,
+            attempt_delay: tcp.attempts.delay.map(call::span),
             accept_delay: delay(tcp.accept_delay),
             read_delay: delay(read_delay),
             close_delay: delay(close_delay),
@@ -369,8 +375,12 @@ mod tests {
     }
 
     fn attempts() -> impl Strategy<Value = Attempts> {
-        (of(1..5000_u64), of(retry()))
-            .prop_map(|(timeout, retry)| Attempts { timeout: timeout.map(Duration::from_millis), retry })
+        let millis = |millis: Option<u64>| millis.map(Duration::from_millis);
+        (of(1..5000_u64), of(retry()), of(10..5000_u64)).prop_map(move |(timeout, retry, delay)| Attempts {
+            timeout: millis(timeout),
+            retry,
+            delay: millis(delay),
+        })
     }
 
     fn peers() -> impl Strategy<Value = Peers> {
@@ -447,7 +457,8 @@ mod tests {
                         watermarks,
                         write_timeout,
                     };
-                    let bind = bind.filter(|_| !bound_already);
+                    let races = matches!(&kind, Kind::Tcp(tcp) if tcp.attempts.delay.is_some());
+                    let bind = bind.filter(|_| !bound_already && !races);
                     SocketSpec { kind, family, bind, bind_retry, conduct, verify, options, labels }
                 },
             )

@@ -54,7 +54,11 @@ on_socket!(ListenSocketRequest, |request, _bounds| SocketAction::Listen { backlo
 on_socket!(AcceptSocketRequest, |request, _bounds| SocketAction::Accept);
 on_socket!(ConnectSocketRequest, |request, _bounds| SocketAction::Connect {
     remote: address::address("remote", &request.remote)?,
-    attempts: socket::attempts(request.attempt_timeout.as_ref(), request.retry.as_ref())?,
+    attempts: socket::attempts(
+        request.attempt_timeout.as_ref(),
+        request.retry.as_ref(),
+        request.attempt_delay.as_ref()
+    )?,
 });
 on_socket!(DisconnectSocketRequest, |request, _bounds| SocketAction::Disconnect);
 on_socket!(WriteSocketRequest, |request, bounds| write(request, bounds)?);

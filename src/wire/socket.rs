@@ -73,9 +73,16 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
     if let (AcceptPolicy::Manual, Some((field, _))) = (accept, unasked.into_iter().find(|(_, there)| *there)) {
         return Err(Violation::new(field, "with `accept` MANUAL the agent accepts nobody by itself"));
     }
-    let attempts = attempts(spec.attempt_timeout.as_ref(), spec.retry.as_ref())?;
+    let attempts = attempts(spec.attempt_timeout.as_ref(), spec.retry.as_ref(), spec.attempt_delay.as_ref())?;
+    if attempts.delay.is_some() && bind.is_some() {
+        return Err(Violation::new("attempt_delay", "each attempt has an address of its own: leave `bind` out"));
+    }
     if attempts != Attempts::default() && !matches!(role, TcpRole::Connect(_)) {
-        let field = if attempts.retry.is_some() { "retry" } else { "attempt_timeout" };
+        let field = match attempts {
+            Attempts { retry: Some(_), .. } => "retry",
+            Attempts { delay: Some(_), .. } => "attempt_delay",
+            _ => "attempt_timeout",
+        };
         return Err(Violation::new(field, "it says how to connect: it goes with `connect`, or with ConnectSocket"));
     }
     let backlog = backlog(spec.backlog)?.unwrap_or(bounds.defaults.backlog);
@@ -200,10 +207,15 @@ fn watermarks(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<Watermarks
 pub(super) fn attempts(
     timeout: Option<&prost_types::Duration>,
     retry: Option<&pb::ConnectRetry>,
+    delay: Option<&prost_types::Duration>,
 ) -> Result<Attempts, Violation> {
     let timeout = call::optional_duration("attempt_timeout", timeout)?.filter(|timeout| !timeout.is_zero());
     let retry = retry.map(|sent| retries("retry", sent.attempts, sent.interval.as_ref())).transpose()?;
-    Ok(Attempts { timeout, retry })
+    let delay = call::optional_duration("attempt_delay", delay)?;
+    if delay.is_some_and(|delay| delay < Attempts::LEAST_DELAY) {
+        return Err(Violation::new("attempt_delay", "it goes from 10 ms on (RFC 8305)"));
+    }
+    Ok(Attempts { timeout, retry, delay })
 }
 
 /// How a bind is tried again.
@@ -229,7 +241,7 @@ pub(super) fn write_bind_retry(retry: Option<Retry>) -> Option<pb::BindRetry> {
     retry.map(|Retry { attempts, interval }| pb::BindRetry { attempts, interval: Some(call::span(interval)) })
 }
 
-/// Attempts as a request carries them.
+/// How attempts are limited and repeated, as a request carries it.
 pub(super) fn write_attempts(attempts: Attempts) -> (Option<prost_types::Duration>, Option<pb::ConnectRetry>) {
     let retry = attempts
         .retry

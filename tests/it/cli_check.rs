@@ -129,6 +129,11 @@ const STEPS: &[(&[&str], &str)] = &[
         "51 without an end there is no `close_delay` | `half_open: auto_end` does",
     ),
     (&["on: a, connect: 'b:1', as: line, retry: 1001"], "47 `retry` goes from 0 to 1000, and this is 1001 | "),
+    (&["on: a, connect: 'b:1', as: line, attempt_delay: 1ms"], "55 `attempt_delay` goes from 10ms on | "),
+    (
+        &["on: a, connect: 'b:1', as: line, local: ':0', attempt_delay: 1s"],
+        "68 attempts that race each other have addresses of their own | leave out `local` or `attempt_delay`",
+    ),
     (&["on: a, connect: 'b:1', as: line, retry_interval: 1s"], "56 `retry_interval` goes with `retry` | "),
     (&["on: a, connect: 'b:1', as: line, retry: 3, retry_interval: 1ms"], "66 `retry_interval` goes from 10ms on | "),
     (

@@ -100,6 +100,7 @@ mod tcp_listen;
 mod tcp_pause;
 mod tcp_peers;
 mod tcp_queue;
+mod tcp_race;
 mod tcp_states;
 mod tcp_stream;
 mod tcp_transfer;

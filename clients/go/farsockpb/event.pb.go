@@ -1107,7 +1107,7 @@ type CreatedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// TCP or UDP.
 	Transport Transport `protobuf:"varint,1,opt,name=transport,proto3,enum=farsock.v1.Transport" json:"transport,omitempty"`
-	// IPv4 or IPv6.
+	// IPv4 or IPv6. Where addresses of both race (`attempt_delay`), that of the first one: `connected` tells which has won.
 	Family Family `protobuf:"varint,2,opt,name=family,proto3,enum=farsock.v1.Family" json:"family,omitempty"`
 	// The listener that accepted it, by name. Empty: CreateSocket made it.
 	ParentId string `protobuf:"bytes,3,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
@@ -1360,7 +1360,7 @@ func (x *LookedUpEvent) GetError() *SocketError {
 }
 
 // A connect began. Exactly one of `connected` and `connect_failed` follows, or `closed`. Of a name with several addresses each
-// attempt begins anew.
+// attempt begins anew; where they race (`attempt_delay`), several go on at a time, and only one of them comes to be `connected`.
 type ConnectStartedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The remote address.
@@ -1527,9 +1527,11 @@ type ConnectFailedEvent struct {
 	// What the kernel said. Absent when it timed out.
 	Error *SocketError `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	// The local address that the socket still has. Absent: none, because no bind had asked for it.
-	Local         *Endpoint `protobuf:"bytes,4,opt,name=local,proto3" json:"local,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Local *Endpoint `protobuf:"bytes,4,opt,name=local,proto3" json:"local,omitempty"`
+	// Other attempts of the same connect go on, or one of them has won (`attempt_delay`): the socket still connects.
+	StillConnecting bool `protobuf:"varint,5,opt,name=still_connecting,json=stillConnecting,proto3" json:"still_connecting,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ConnectFailedEvent) Reset() {
@@ -1588,6 +1590,13 @@ func (x *ConnectFailedEvent) GetLocal() *Endpoint {
 		return x.Local
 	}
 	return nil
+}
+
+func (x *ConnectFailedEvent) GetStillConnecting() bool {
+	if x != nil {
+		return x.StillConnecting
+	}
+	return false
 }
 
 // A listener accepted a connection: the last ACK of the handshake has come. It stands right after the new socket's `created`.
@@ -3630,12 +3639,13 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\x06remote\x18\x02 \x01(\v2\x14.farsock.v1.EndpointR\x06remote\x12%\n" +
 	"\x0eself_connected\x18\x03 \x01(\bR\rselfConnected\"?\n" +
 	"\x11DisconnectedEvent\x12*\n" +
-	"\x05local\x18\x01 \x01(\v2\x14.farsock.v1.EndpointR\x05local\"\xba\x01\n" +
+	"\x05local\x18\x01 \x01(\v2\x14.farsock.v1.EndpointR\x05local\"\xe5\x01\n" +
 	"\x12ConnectFailedEvent\x12,\n" +
 	"\x06remote\x18\x01 \x01(\v2\x14.farsock.v1.EndpointR\x06remote\x12\x1b\n" +
 	"\ttimed_out\x18\x02 \x01(\bR\btimedOut\x12-\n" +
 	"\x05error\x18\x03 \x01(\v2\x17.farsock.v1.SocketErrorR\x05error\x12*\n" +
-	"\x05local\x18\x04 \x01(\v2\x14.farsock.v1.EndpointR\x05local\"\xad\x01\n" +
+	"\x05local\x18\x04 \x01(\v2\x14.farsock.v1.EndpointR\x05local\x12)\n" +
+	"\x10still_connecting\x18\x05 \x01(\bR\x0fstillConnecting\"\xad\x01\n" +
 	"\rAcceptedEvent\x12\x1f\n" +
 	"\vaccepted_id\x18\x01 \x01(\tR\n" +
 	"acceptedId\x12!\n" +

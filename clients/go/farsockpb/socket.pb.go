@@ -654,8 +654,12 @@ type TcpSocketSpec struct {
 	// next would be taken for them. What the kernel has got by then is still sent. Erlang: `send_timeout_close`. Accepted connections take it
 	// from their listener. Not while a TransferSocket has the connection, whose bytes have no timeout.
 	CloseOnWriteTimeout bool `protobuf:"varint,26,opt,name=close_on_write_timeout,json=closeOnWriteTimeout,proto3" json:"close_on_write_timeout,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// For `connect`: let the addresses of a name race, as in ConnectSocket. Without `family`, those of both IP versions take part, in turn, so
+	// that the family is known when one has won: RFC 8305, Happy Eyeballs. Not together with `bind`: each attempt has an address of its own.
+	// Absent: no race, one address after the other, all of the IP version that the first one has.
+	AttemptDelay  *durationpb.Duration `protobuf:"bytes,27,opt,name=attempt_delay,json=attemptDelay,proto3" json:"attempt_delay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TcpSocketSpec) Reset() {
@@ -879,6 +883,13 @@ func (x *TcpSocketSpec) GetCloseOnWriteTimeout() bool {
 		return x.CloseOnWriteTimeout
 	}
 	return false
+}
+
+func (x *TcpSocketSpec) GetAttemptDelay() *durationpb.Duration {
+	if x != nil {
+		return x.AttemptDelay
+	}
+	return nil
 }
 
 type isTcpSocketSpec_Role interface {
@@ -2138,7 +2149,7 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\n" +
 	"_read_sizeB\a\n" +
 	"\x05_hashB\t\n" +
-	"\a_credit\"\xbb\n" +
+	"\a_credit\"\xfb\n" +
 	"\n" +
 	"\rTcpSocketSpec\x12\x12\n" +
 	"\x04bind\x18\x01 \x01(\tR\x04bind\x12\x18\n" +
@@ -2171,7 +2182,8 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\n" +
 	"bind_retry\x18\x18 \x01(\v2\x15.farsock.v1.BindRetryR\tbindRetry\x12>\n" +
 	"\rwrite_timeout\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\fwriteTimeout\x123\n" +
-	"\x16close_on_write_timeout\x18\x1a \x01(\bR\x13closeOnWriteTimeoutB\x06\n" +
+	"\x16close_on_write_timeout\x18\x1a \x01(\bR\x13closeOnWriteTimeout\x12>\n" +
+	"\rattempt_delay\x18\x1b \x01(\v2\x19.google.protobuf.DurationR\fattemptDelayB\x06\n" +
 	"\x04roleB\n" +
 	"\n" +
 	"\b_backlogB\x12\n" +
@@ -2430,41 +2442,42 @@ var file_farsock_v1_socket_proto_depIdxs = []int32{
 	24, // 14: farsock.v1.TcpSocketSpec.verify:type_name -> farsock.v1.Pattern
 	10, // 15: farsock.v1.TcpSocketSpec.bind_retry:type_name -> farsock.v1.BindRetry
 	21, // 16: farsock.v1.TcpSocketSpec.write_timeout:type_name -> google.protobuf.Duration
-	21, // 17: farsock.v1.ConnectRetry.interval:type_name -> google.protobuf.Duration
-	21, // 18: farsock.v1.BindRetry.interval:type_name -> google.protobuf.Duration
-	7,  // 19: farsock.v1.UdpSocketSpec.delivery:type_name -> farsock.v1.Delivery
-	22, // 20: farsock.v1.UdpSocketSpec.options:type_name -> farsock.v1.SocketOption
-	23, // 21: farsock.v1.UdpSocketSpec.family:type_name -> farsock.v1.Family
-	3,  // 22: farsock.v1.UdpSocketSpec.direction:type_name -> farsock.v1.Direction
-	25, // 23: farsock.v1.UdpSocketSpec.groups:type_name -> farsock.v1.GroupSpec
-	24, // 24: farsock.v1.UdpSocketSpec.verify:type_name -> farsock.v1.Pattern
-	10, // 25: farsock.v1.UdpSocketSpec.bind_retry:type_name -> farsock.v1.BindRetry
-	26, // 26: farsock.v1.Socket.transport:type_name -> farsock.v1.Transport
-	23, // 27: farsock.v1.Socket.family:type_name -> farsock.v1.Family
-	0,  // 28: farsock.v1.Socket.state:type_name -> farsock.v1.SocketState
-	27, // 29: farsock.v1.Socket.local:type_name -> farsock.v1.Endpoint
-	27, // 30: farsock.v1.Socket.remote:type_name -> farsock.v1.Endpoint
-	28, // 31: farsock.v1.Socket.create_time:type_name -> google.protobuf.Timestamp
-	3,  // 32: farsock.v1.Socket.direction:type_name -> farsock.v1.Direction
-	7,  // 33: farsock.v1.Socket.delivery:type_name -> farsock.v1.Delivery
-	1,  // 34: farsock.v1.Socket.half_open:type_name -> farsock.v1.HalfOpenPolicy
-	15, // 35: farsock.v1.Socket.queues:type_name -> farsock.v1.SocketQueues
-	17, // 36: farsock.v1.Socket.readiness:type_name -> farsock.v1.Readiness
-	18, // 37: farsock.v1.Socket.listener:type_name -> farsock.v1.Listener
-	19, // 38: farsock.v1.Socket.closed:type_name -> farsock.v1.SocketClosed
-	21, // 39: farsock.v1.Socket.idle_timeout:type_name -> google.protobuf.Duration
-	29, // 40: farsock.v1.Socket.groups:type_name -> farsock.v1.GroupMembership
-	30, // 41: farsock.v1.Socket.tcp_state:type_name -> farsock.v1.TcpState
-	20, // 42: farsock.v1.Socket.labels:type_name -> farsock.v1.Socket.LabelsEntry
-	13, // 43: farsock.v1.Socket.verification:type_name -> farsock.v1.Verification
-	14, // 44: farsock.v1.Verification.first_difference:type_name -> farsock.v1.PatternDifference
-	2,  // 45: farsock.v1.Listener.accept:type_name -> farsock.v1.AcceptPolicy
-	6,  // 46: farsock.v1.SocketClosed.reason:type_name -> farsock.v1.CloseReason
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	21, // 17: farsock.v1.TcpSocketSpec.attempt_delay:type_name -> google.protobuf.Duration
+	21, // 18: farsock.v1.ConnectRetry.interval:type_name -> google.protobuf.Duration
+	21, // 19: farsock.v1.BindRetry.interval:type_name -> google.protobuf.Duration
+	7,  // 20: farsock.v1.UdpSocketSpec.delivery:type_name -> farsock.v1.Delivery
+	22, // 21: farsock.v1.UdpSocketSpec.options:type_name -> farsock.v1.SocketOption
+	23, // 22: farsock.v1.UdpSocketSpec.family:type_name -> farsock.v1.Family
+	3,  // 23: farsock.v1.UdpSocketSpec.direction:type_name -> farsock.v1.Direction
+	25, // 24: farsock.v1.UdpSocketSpec.groups:type_name -> farsock.v1.GroupSpec
+	24, // 25: farsock.v1.UdpSocketSpec.verify:type_name -> farsock.v1.Pattern
+	10, // 26: farsock.v1.UdpSocketSpec.bind_retry:type_name -> farsock.v1.BindRetry
+	26, // 27: farsock.v1.Socket.transport:type_name -> farsock.v1.Transport
+	23, // 28: farsock.v1.Socket.family:type_name -> farsock.v1.Family
+	0,  // 29: farsock.v1.Socket.state:type_name -> farsock.v1.SocketState
+	27, // 30: farsock.v1.Socket.local:type_name -> farsock.v1.Endpoint
+	27, // 31: farsock.v1.Socket.remote:type_name -> farsock.v1.Endpoint
+	28, // 32: farsock.v1.Socket.create_time:type_name -> google.protobuf.Timestamp
+	3,  // 33: farsock.v1.Socket.direction:type_name -> farsock.v1.Direction
+	7,  // 34: farsock.v1.Socket.delivery:type_name -> farsock.v1.Delivery
+	1,  // 35: farsock.v1.Socket.half_open:type_name -> farsock.v1.HalfOpenPolicy
+	15, // 36: farsock.v1.Socket.queues:type_name -> farsock.v1.SocketQueues
+	17, // 37: farsock.v1.Socket.readiness:type_name -> farsock.v1.Readiness
+	18, // 38: farsock.v1.Socket.listener:type_name -> farsock.v1.Listener
+	19, // 39: farsock.v1.Socket.closed:type_name -> farsock.v1.SocketClosed
+	21, // 40: farsock.v1.Socket.idle_timeout:type_name -> google.protobuf.Duration
+	29, // 41: farsock.v1.Socket.groups:type_name -> farsock.v1.GroupMembership
+	30, // 42: farsock.v1.Socket.tcp_state:type_name -> farsock.v1.TcpState
+	20, // 43: farsock.v1.Socket.labels:type_name -> farsock.v1.Socket.LabelsEntry
+	13, // 44: farsock.v1.Socket.verification:type_name -> farsock.v1.Verification
+	14, // 45: farsock.v1.Verification.first_difference:type_name -> farsock.v1.PatternDifference
+	2,  // 46: farsock.v1.Listener.accept:type_name -> farsock.v1.AcceptPolicy
+	6,  // 47: farsock.v1.SocketClosed.reason:type_name -> farsock.v1.CloseReason
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_socket_proto_init() }

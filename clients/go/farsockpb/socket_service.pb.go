@@ -1009,6 +1009,11 @@ type ConnectSocketRequest struct {
 	// Try again when it does not succeed, such as when the client is started before its server. Every attempt has its events. Absent: it
 	// is tried once.
 	Retry *ConnectRetry `protobuf:"bytes,5,opt,name=retry,proto3" json:"retry,omitempty"`
+	// Let the addresses of a name race: begin with the next one so much later, 10 ms or more, while those before it still have no answer, and
+	// at once when the last one has failed. The first that answers is the connection; the others are closed, and told by `connect_failed` with
+	// ECANCELED. RFC 8305 recommends 250 ms. Each attempt has a descriptor of its own, with the options that the socket has been given. TCP,
+	// of a socket that is not bound, else FAILED_PRECONDITION (WRONG_STATE). Absent: no race, one address after the other.
+	AttemptDelay *durationpb.Duration `protobuf:"bytes,6,opt,name=attempt_delay,json=attemptDelay,proto3" json:"attempt_delay,omitempty"`
 	// Refuse unless the socket of that name has this number. Absent: not checked.
 	SocketUid *uint64 `protobuf:"varint,14,opt,name=socket_uid,json=socketUid,proto3,oneof" json:"socket_uid,omitempty"`
 	// How to carry it out; `timeout` bounds name lookup and handshake together.
@@ -1078,6 +1083,13 @@ func (x *ConnectSocketRequest) GetAttemptTimeout() *durationpb.Duration {
 func (x *ConnectSocketRequest) GetRetry() *ConnectRetry {
 	if x != nil {
 		return x.Retry
+	}
+	return nil
+}
+
+func (x *ConnectSocketRequest) GetAttemptDelay() *durationpb.Duration {
+	if x != nil {
+		return x.AttemptDelay
 	}
 	return nil
 }
@@ -4612,14 +4624,15 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\v_socket_uid\"n\n" +
 	"\x14AcceptSocketResponse\x12*\n" +
 	"\x06socket\x18\x01 \x01(\v2\x12.farsock.v1.SocketR\x06socket\x12*\n" +
-	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report\"\xb7\x02\n" +
+	"\x06report\x18\x0f \x01(\v2\x12.farsock.v1.ReportR\x06report\"\xf7\x02\n" +
 	"\x14ConnectSocketRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12\x16\n" +
 	"\x06remote\x18\x03 \x01(\tR\x06remote\x12B\n" +
 	"\x0fattempt_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0eattemptTimeout\x12.\n" +
-	"\x05retry\x18\x05 \x01(\v2\x18.farsock.v1.ConnectRetryR\x05retry\x12\"\n" +
+	"\x05retry\x18\x05 \x01(\v2\x18.farsock.v1.ConnectRetryR\x05retry\x12>\n" +
+	"\rattempt_delay\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fattemptDelay\x12\"\n" +
 	"\n" +
 	"socket_uid\x18\x0e \x01(\x04H\x00R\tsocketUid\x88\x01\x01\x12$\n" +
 	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04callB\r\n" +
@@ -5108,145 +5121,146 @@ var file_farsock_v1_socket_service_proto_depIdxs = []int32{
 	67,  // 26: farsock.v1.AcceptSocketResponse.report:type_name -> farsock.v1.Report
 	70,  // 27: farsock.v1.ConnectSocketRequest.attempt_timeout:type_name -> google.protobuf.Duration
 	71,  // 28: farsock.v1.ConnectSocketRequest.retry:type_name -> farsock.v1.ConnectRetry
-	64,  // 29: farsock.v1.ConnectSocketRequest.call:type_name -> farsock.v1.Call
-	65,  // 30: farsock.v1.ConnectSocketResponse.socket:type_name -> farsock.v1.Socket
-	67,  // 31: farsock.v1.ConnectSocketResponse.report:type_name -> farsock.v1.Report
-	64,  // 32: farsock.v1.DisconnectSocketRequest.call:type_name -> farsock.v1.Call
-	65,  // 33: farsock.v1.DisconnectSocketResponse.socket:type_name -> farsock.v1.Socket
-	67,  // 34: farsock.v1.DisconnectSocketResponse.report:type_name -> farsock.v1.Report
-	72,  // 35: farsock.v1.WriteSocketRequest.payload:type_name -> farsock.v1.Payload
-	17,  // 36: farsock.v1.WriteSocketRequest.slices:type_name -> farsock.v1.Slices
-	64,  // 37: farsock.v1.WriteSocketRequest.call:type_name -> farsock.v1.Call
-	70,  // 38: farsock.v1.Slices.interval:type_name -> google.protobuf.Duration
-	67,  // 39: farsock.v1.WriteSocketResponse.report:type_name -> farsock.v1.Report
-	72,  // 40: farsock.v1.Datagram.payload:type_name -> farsock.v1.Payload
-	19,  // 41: farsock.v1.SendDatagramsRequest.datagrams:type_name -> farsock.v1.Datagram
-	70,  // 42: farsock.v1.SendDatagramsRequest.interval:type_name -> google.protobuf.Duration
-	64,  // 43: farsock.v1.SendDatagramsRequest.call:type_name -> farsock.v1.Call
-	65,  // 44: farsock.v1.SendDatagramsResponse.socket:type_name -> farsock.v1.Socket
-	67,  // 45: farsock.v1.SendDatagramsResponse.report:type_name -> farsock.v1.Report
-	73,  // 46: farsock.v1.ReceiveSocketRequest.view:type_name -> farsock.v1.PayloadView
-	64,  // 47: farsock.v1.ReceiveSocketRequest.call:type_name -> farsock.v1.Call
-	72,  // 48: farsock.v1.ReceiveSocketResponse.payload:type_name -> farsock.v1.Payload
-	74,  // 49: farsock.v1.ReceiveSocketResponse.source:type_name -> farsock.v1.Endpoint
-	74,  // 50: farsock.v1.ReceiveSocketResponse.destination:type_name -> farsock.v1.Endpoint
-	75,  // 51: farsock.v1.ReceiveSocketResponse.receive_time:type_name -> google.protobuf.Timestamp
-	67,  // 52: farsock.v1.ReceiveSocketResponse.report:type_name -> farsock.v1.Report
-	64,  // 53: farsock.v1.FlushSocketRequest.call:type_name -> farsock.v1.Call
-	65,  // 54: farsock.v1.FlushSocketResponse.socket:type_name -> farsock.v1.Socket
-	67,  // 55: farsock.v1.FlushSocketResponse.report:type_name -> farsock.v1.Report
-	76,  // 56: farsock.v1.ShutdownSocketRequest.how:type_name -> farsock.v1.ShutdownHow
-	64,  // 57: farsock.v1.ShutdownSocketRequest.call:type_name -> farsock.v1.Call
-	65,  // 58: farsock.v1.ShutdownSocketResponse.socket:type_name -> farsock.v1.Socket
-	67,  // 59: farsock.v1.ShutdownSocketResponse.report:type_name -> farsock.v1.Report
-	70,  // 60: farsock.v1.CloseSocketRequest.linger:type_name -> google.protobuf.Duration
-	64,  // 61: farsock.v1.CloseSocketRequest.call:type_name -> farsock.v1.Call
-	65,  // 62: farsock.v1.CloseSocketResponse.socket:type_name -> farsock.v1.Socket
-	67,  // 63: farsock.v1.CloseSocketResponse.report:type_name -> farsock.v1.Report
-	64,  // 64: farsock.v1.AbortSocketRequest.call:type_name -> farsock.v1.Call
-	65,  // 65: farsock.v1.AbortSocketResponse.socket:type_name -> farsock.v1.Socket
-	67,  // 66: farsock.v1.AbortSocketResponse.report:type_name -> farsock.v1.Report
-	77,  // 67: farsock.v1.SetSocketDeliveryRequest.delivery:type_name -> farsock.v1.Delivery
-	64,  // 68: farsock.v1.SetSocketDeliveryRequest.call:type_name -> farsock.v1.Call
-	65,  // 69: farsock.v1.SetSocketDeliveryResponse.socket:type_name -> farsock.v1.Socket
-	67,  // 70: farsock.v1.SetSocketDeliveryResponse.report:type_name -> farsock.v1.Report
-	78,  // 71: farsock.v1.SetSocketOptionsRequest.options:type_name -> farsock.v1.SocketOption
-	64,  // 72: farsock.v1.SetSocketOptionsRequest.call:type_name -> farsock.v1.Call
-	66,  // 73: farsock.v1.SetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
-	67,  // 74: farsock.v1.SetSocketOptionsResponse.report:type_name -> farsock.v1.Report
-	64,  // 75: farsock.v1.JoinGroupRequest.call:type_name -> farsock.v1.Call
-	65,  // 76: farsock.v1.JoinGroupResponse.socket:type_name -> farsock.v1.Socket
-	79,  // 77: farsock.v1.JoinGroupResponse.groups:type_name -> farsock.v1.GroupResult
-	67,  // 78: farsock.v1.JoinGroupResponse.report:type_name -> farsock.v1.Report
-	64,  // 79: farsock.v1.LeaveGroupRequest.call:type_name -> farsock.v1.Call
-	65,  // 80: farsock.v1.LeaveGroupResponse.socket:type_name -> farsock.v1.Socket
-	79,  // 81: farsock.v1.LeaveGroupResponse.groups:type_name -> farsock.v1.GroupResult
-	67,  // 82: farsock.v1.LeaveGroupResponse.report:type_name -> farsock.v1.Report
-	64,  // 83: farsock.v1.BlockSourceRequest.call:type_name -> farsock.v1.Call
-	65,  // 84: farsock.v1.BlockSourceResponse.socket:type_name -> farsock.v1.Socket
-	79,  // 85: farsock.v1.BlockSourceResponse.groups:type_name -> farsock.v1.GroupResult
-	67,  // 86: farsock.v1.BlockSourceResponse.report:type_name -> farsock.v1.Report
-	64,  // 87: farsock.v1.UnblockSourceRequest.call:type_name -> farsock.v1.Call
-	65,  // 88: farsock.v1.UnblockSourceResponse.socket:type_name -> farsock.v1.Socket
-	79,  // 89: farsock.v1.UnblockSourceResponse.groups:type_name -> farsock.v1.GroupResult
-	67,  // 90: farsock.v1.UnblockSourceResponse.report:type_name -> farsock.v1.Report
-	80,  // 91: farsock.v1.SetSourceFilterRequest.mode:type_name -> farsock.v1.FilterMode
-	64,  // 92: farsock.v1.SetSourceFilterRequest.call:type_name -> farsock.v1.Call
-	65,  // 93: farsock.v1.SetSourceFilterResponse.socket:type_name -> farsock.v1.Socket
-	81,  // 94: farsock.v1.SetSourceFilterResponse.filters:type_name -> farsock.v1.SourceFilterResult
-	67,  // 95: farsock.v1.SetSourceFilterResponse.report:type_name -> farsock.v1.Report
-	81,  // 96: farsock.v1.GetSourceFilterResponse.filters:type_name -> farsock.v1.SourceFilterResult
-	66,  // 97: farsock.v1.GetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
-	65,  // 98: farsock.v1.GetSocketResponse.socket:type_name -> farsock.v1.Socket
-	82,  // 99: farsock.v1.GetSocketResponse.tcp_info:type_name -> farsock.v1.TcpInfo
-	83,  // 100: farsock.v1.GetSocketResponse.memory:type_name -> farsock.v1.SocketMemory
-	61,  // 101: farsock.v1.ListSocketsRequest.labels:type_name -> farsock.v1.ListSocketsRequest.LabelsEntry
-	65,  // 102: farsock.v1.ListSocketsResponse.sockets:type_name -> farsock.v1.Socket
-	84,  // 103: farsock.v1.CallRecord.state:type_name -> farsock.v1.CallState
-	85,  // 104: farsock.v1.CallRecord.response:type_name -> google.protobuf.Any
-	54,  // 105: farsock.v1.GetCallResponse.call:type_name -> farsock.v1.CallRecord
-	54,  // 106: farsock.v1.CancelCallResponse.call:type_name -> farsock.v1.CallRecord
-	0,   // 107: farsock.v1.SocketService.CreateSocket:input_type -> farsock.v1.CreateSocketRequest
-	3,   // 108: farsock.v1.SocketService.CreateSockets:input_type -> farsock.v1.CreateSocketsRequest
-	6,   // 109: farsock.v1.SocketService.BindSocket:input_type -> farsock.v1.BindSocketRequest
-	8,   // 110: farsock.v1.SocketService.ListenSocket:input_type -> farsock.v1.ListenSocketRequest
-	10,  // 111: farsock.v1.SocketService.AcceptSocket:input_type -> farsock.v1.AcceptSocketRequest
-	12,  // 112: farsock.v1.SocketService.ConnectSocket:input_type -> farsock.v1.ConnectSocketRequest
-	14,  // 113: farsock.v1.SocketService.DisconnectSocket:input_type -> farsock.v1.DisconnectSocketRequest
-	16,  // 114: farsock.v1.SocketService.WriteSocket:input_type -> farsock.v1.WriteSocketRequest
-	20,  // 115: farsock.v1.SocketService.SendDatagrams:input_type -> farsock.v1.SendDatagramsRequest
-	22,  // 116: farsock.v1.SocketService.ReceiveSocket:input_type -> farsock.v1.ReceiveSocketRequest
-	86,  // 117: farsock.v1.SocketService.TransferSocket:input_type -> farsock.v1.TransferSocketRequest
-	24,  // 118: farsock.v1.SocketService.FlushSocket:input_type -> farsock.v1.FlushSocketRequest
-	26,  // 119: farsock.v1.SocketService.ShutdownSocket:input_type -> farsock.v1.ShutdownSocketRequest
-	28,  // 120: farsock.v1.SocketService.CloseSocket:input_type -> farsock.v1.CloseSocketRequest
-	30,  // 121: farsock.v1.SocketService.AbortSocket:input_type -> farsock.v1.AbortSocketRequest
-	32,  // 122: farsock.v1.SocketService.SetSocketDelivery:input_type -> farsock.v1.SetSocketDeliveryRequest
-	34,  // 123: farsock.v1.SocketService.SetSocketOptions:input_type -> farsock.v1.SetSocketOptionsRequest
-	48,  // 124: farsock.v1.SocketService.GetSocketOptions:input_type -> farsock.v1.GetSocketOptionsRequest
-	36,  // 125: farsock.v1.SocketService.JoinGroup:input_type -> farsock.v1.JoinGroupRequest
-	38,  // 126: farsock.v1.SocketService.LeaveGroup:input_type -> farsock.v1.LeaveGroupRequest
-	40,  // 127: farsock.v1.SocketService.BlockSource:input_type -> farsock.v1.BlockSourceRequest
-	42,  // 128: farsock.v1.SocketService.UnblockSource:input_type -> farsock.v1.UnblockSourceRequest
-	44,  // 129: farsock.v1.SocketService.SetSourceFilter:input_type -> farsock.v1.SetSourceFilterRequest
-	46,  // 130: farsock.v1.SocketService.GetSourceFilter:input_type -> farsock.v1.GetSourceFilterRequest
-	50,  // 131: farsock.v1.SocketService.GetSocket:input_type -> farsock.v1.GetSocketRequest
-	52,  // 132: farsock.v1.SocketService.ListSockets:input_type -> farsock.v1.ListSocketsRequest
-	55,  // 133: farsock.v1.SocketService.GetCall:input_type -> farsock.v1.GetCallRequest
-	57,  // 134: farsock.v1.SocketService.CancelCall:input_type -> farsock.v1.CancelCallRequest
-	1,   // 135: farsock.v1.SocketService.CreateSocket:output_type -> farsock.v1.CreateSocketResponse
-	5,   // 136: farsock.v1.SocketService.CreateSockets:output_type -> farsock.v1.CreateSocketsResponse
-	7,   // 137: farsock.v1.SocketService.BindSocket:output_type -> farsock.v1.BindSocketResponse
-	9,   // 138: farsock.v1.SocketService.ListenSocket:output_type -> farsock.v1.ListenSocketResponse
-	11,  // 139: farsock.v1.SocketService.AcceptSocket:output_type -> farsock.v1.AcceptSocketResponse
-	13,  // 140: farsock.v1.SocketService.ConnectSocket:output_type -> farsock.v1.ConnectSocketResponse
-	15,  // 141: farsock.v1.SocketService.DisconnectSocket:output_type -> farsock.v1.DisconnectSocketResponse
-	18,  // 142: farsock.v1.SocketService.WriteSocket:output_type -> farsock.v1.WriteSocketResponse
-	21,  // 143: farsock.v1.SocketService.SendDatagrams:output_type -> farsock.v1.SendDatagramsResponse
-	23,  // 144: farsock.v1.SocketService.ReceiveSocket:output_type -> farsock.v1.ReceiveSocketResponse
-	87,  // 145: farsock.v1.SocketService.TransferSocket:output_type -> farsock.v1.TransferSocketResponse
-	25,  // 146: farsock.v1.SocketService.FlushSocket:output_type -> farsock.v1.FlushSocketResponse
-	27,  // 147: farsock.v1.SocketService.ShutdownSocket:output_type -> farsock.v1.ShutdownSocketResponse
-	29,  // 148: farsock.v1.SocketService.CloseSocket:output_type -> farsock.v1.CloseSocketResponse
-	31,  // 149: farsock.v1.SocketService.AbortSocket:output_type -> farsock.v1.AbortSocketResponse
-	33,  // 150: farsock.v1.SocketService.SetSocketDelivery:output_type -> farsock.v1.SetSocketDeliveryResponse
-	35,  // 151: farsock.v1.SocketService.SetSocketOptions:output_type -> farsock.v1.SetSocketOptionsResponse
-	49,  // 152: farsock.v1.SocketService.GetSocketOptions:output_type -> farsock.v1.GetSocketOptionsResponse
-	37,  // 153: farsock.v1.SocketService.JoinGroup:output_type -> farsock.v1.JoinGroupResponse
-	39,  // 154: farsock.v1.SocketService.LeaveGroup:output_type -> farsock.v1.LeaveGroupResponse
-	41,  // 155: farsock.v1.SocketService.BlockSource:output_type -> farsock.v1.BlockSourceResponse
-	43,  // 156: farsock.v1.SocketService.UnblockSource:output_type -> farsock.v1.UnblockSourceResponse
-	45,  // 157: farsock.v1.SocketService.SetSourceFilter:output_type -> farsock.v1.SetSourceFilterResponse
-	47,  // 158: farsock.v1.SocketService.GetSourceFilter:output_type -> farsock.v1.GetSourceFilterResponse
-	51,  // 159: farsock.v1.SocketService.GetSocket:output_type -> farsock.v1.GetSocketResponse
-	53,  // 160: farsock.v1.SocketService.ListSockets:output_type -> farsock.v1.ListSocketsResponse
-	56,  // 161: farsock.v1.SocketService.GetCall:output_type -> farsock.v1.GetCallResponse
-	58,  // 162: farsock.v1.SocketService.CancelCall:output_type -> farsock.v1.CancelCallResponse
-	135, // [135:163] is the sub-list for method output_type
-	107, // [107:135] is the sub-list for method input_type
-	107, // [107:107] is the sub-list for extension type_name
-	107, // [107:107] is the sub-list for extension extendee
-	0,   // [0:107] is the sub-list for field type_name
+	70,  // 29: farsock.v1.ConnectSocketRequest.attempt_delay:type_name -> google.protobuf.Duration
+	64,  // 30: farsock.v1.ConnectSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 31: farsock.v1.ConnectSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 32: farsock.v1.ConnectSocketResponse.report:type_name -> farsock.v1.Report
+	64,  // 33: farsock.v1.DisconnectSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 34: farsock.v1.DisconnectSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 35: farsock.v1.DisconnectSocketResponse.report:type_name -> farsock.v1.Report
+	72,  // 36: farsock.v1.WriteSocketRequest.payload:type_name -> farsock.v1.Payload
+	17,  // 37: farsock.v1.WriteSocketRequest.slices:type_name -> farsock.v1.Slices
+	64,  // 38: farsock.v1.WriteSocketRequest.call:type_name -> farsock.v1.Call
+	70,  // 39: farsock.v1.Slices.interval:type_name -> google.protobuf.Duration
+	67,  // 40: farsock.v1.WriteSocketResponse.report:type_name -> farsock.v1.Report
+	72,  // 41: farsock.v1.Datagram.payload:type_name -> farsock.v1.Payload
+	19,  // 42: farsock.v1.SendDatagramsRequest.datagrams:type_name -> farsock.v1.Datagram
+	70,  // 43: farsock.v1.SendDatagramsRequest.interval:type_name -> google.protobuf.Duration
+	64,  // 44: farsock.v1.SendDatagramsRequest.call:type_name -> farsock.v1.Call
+	65,  // 45: farsock.v1.SendDatagramsResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 46: farsock.v1.SendDatagramsResponse.report:type_name -> farsock.v1.Report
+	73,  // 47: farsock.v1.ReceiveSocketRequest.view:type_name -> farsock.v1.PayloadView
+	64,  // 48: farsock.v1.ReceiveSocketRequest.call:type_name -> farsock.v1.Call
+	72,  // 49: farsock.v1.ReceiveSocketResponse.payload:type_name -> farsock.v1.Payload
+	74,  // 50: farsock.v1.ReceiveSocketResponse.source:type_name -> farsock.v1.Endpoint
+	74,  // 51: farsock.v1.ReceiveSocketResponse.destination:type_name -> farsock.v1.Endpoint
+	75,  // 52: farsock.v1.ReceiveSocketResponse.receive_time:type_name -> google.protobuf.Timestamp
+	67,  // 53: farsock.v1.ReceiveSocketResponse.report:type_name -> farsock.v1.Report
+	64,  // 54: farsock.v1.FlushSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 55: farsock.v1.FlushSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 56: farsock.v1.FlushSocketResponse.report:type_name -> farsock.v1.Report
+	76,  // 57: farsock.v1.ShutdownSocketRequest.how:type_name -> farsock.v1.ShutdownHow
+	64,  // 58: farsock.v1.ShutdownSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 59: farsock.v1.ShutdownSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 60: farsock.v1.ShutdownSocketResponse.report:type_name -> farsock.v1.Report
+	70,  // 61: farsock.v1.CloseSocketRequest.linger:type_name -> google.protobuf.Duration
+	64,  // 62: farsock.v1.CloseSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 63: farsock.v1.CloseSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 64: farsock.v1.CloseSocketResponse.report:type_name -> farsock.v1.Report
+	64,  // 65: farsock.v1.AbortSocketRequest.call:type_name -> farsock.v1.Call
+	65,  // 66: farsock.v1.AbortSocketResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 67: farsock.v1.AbortSocketResponse.report:type_name -> farsock.v1.Report
+	77,  // 68: farsock.v1.SetSocketDeliveryRequest.delivery:type_name -> farsock.v1.Delivery
+	64,  // 69: farsock.v1.SetSocketDeliveryRequest.call:type_name -> farsock.v1.Call
+	65,  // 70: farsock.v1.SetSocketDeliveryResponse.socket:type_name -> farsock.v1.Socket
+	67,  // 71: farsock.v1.SetSocketDeliveryResponse.report:type_name -> farsock.v1.Report
+	78,  // 72: farsock.v1.SetSocketOptionsRequest.options:type_name -> farsock.v1.SocketOption
+	64,  // 73: farsock.v1.SetSocketOptionsRequest.call:type_name -> farsock.v1.Call
+	66,  // 74: farsock.v1.SetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
+	67,  // 75: farsock.v1.SetSocketOptionsResponse.report:type_name -> farsock.v1.Report
+	64,  // 76: farsock.v1.JoinGroupRequest.call:type_name -> farsock.v1.Call
+	65,  // 77: farsock.v1.JoinGroupResponse.socket:type_name -> farsock.v1.Socket
+	79,  // 78: farsock.v1.JoinGroupResponse.groups:type_name -> farsock.v1.GroupResult
+	67,  // 79: farsock.v1.JoinGroupResponse.report:type_name -> farsock.v1.Report
+	64,  // 80: farsock.v1.LeaveGroupRequest.call:type_name -> farsock.v1.Call
+	65,  // 81: farsock.v1.LeaveGroupResponse.socket:type_name -> farsock.v1.Socket
+	79,  // 82: farsock.v1.LeaveGroupResponse.groups:type_name -> farsock.v1.GroupResult
+	67,  // 83: farsock.v1.LeaveGroupResponse.report:type_name -> farsock.v1.Report
+	64,  // 84: farsock.v1.BlockSourceRequest.call:type_name -> farsock.v1.Call
+	65,  // 85: farsock.v1.BlockSourceResponse.socket:type_name -> farsock.v1.Socket
+	79,  // 86: farsock.v1.BlockSourceResponse.groups:type_name -> farsock.v1.GroupResult
+	67,  // 87: farsock.v1.BlockSourceResponse.report:type_name -> farsock.v1.Report
+	64,  // 88: farsock.v1.UnblockSourceRequest.call:type_name -> farsock.v1.Call
+	65,  // 89: farsock.v1.UnblockSourceResponse.socket:type_name -> farsock.v1.Socket
+	79,  // 90: farsock.v1.UnblockSourceResponse.groups:type_name -> farsock.v1.GroupResult
+	67,  // 91: farsock.v1.UnblockSourceResponse.report:type_name -> farsock.v1.Report
+	80,  // 92: farsock.v1.SetSourceFilterRequest.mode:type_name -> farsock.v1.FilterMode
+	64,  // 93: farsock.v1.SetSourceFilterRequest.call:type_name -> farsock.v1.Call
+	65,  // 94: farsock.v1.SetSourceFilterResponse.socket:type_name -> farsock.v1.Socket
+	81,  // 95: farsock.v1.SetSourceFilterResponse.filters:type_name -> farsock.v1.SourceFilterResult
+	67,  // 96: farsock.v1.SetSourceFilterResponse.report:type_name -> farsock.v1.Report
+	81,  // 97: farsock.v1.GetSourceFilterResponse.filters:type_name -> farsock.v1.SourceFilterResult
+	66,  // 98: farsock.v1.GetSocketOptionsResponse.options:type_name -> farsock.v1.OptionResult
+	65,  // 99: farsock.v1.GetSocketResponse.socket:type_name -> farsock.v1.Socket
+	82,  // 100: farsock.v1.GetSocketResponse.tcp_info:type_name -> farsock.v1.TcpInfo
+	83,  // 101: farsock.v1.GetSocketResponse.memory:type_name -> farsock.v1.SocketMemory
+	61,  // 102: farsock.v1.ListSocketsRequest.labels:type_name -> farsock.v1.ListSocketsRequest.LabelsEntry
+	65,  // 103: farsock.v1.ListSocketsResponse.sockets:type_name -> farsock.v1.Socket
+	84,  // 104: farsock.v1.CallRecord.state:type_name -> farsock.v1.CallState
+	85,  // 105: farsock.v1.CallRecord.response:type_name -> google.protobuf.Any
+	54,  // 106: farsock.v1.GetCallResponse.call:type_name -> farsock.v1.CallRecord
+	54,  // 107: farsock.v1.CancelCallResponse.call:type_name -> farsock.v1.CallRecord
+	0,   // 108: farsock.v1.SocketService.CreateSocket:input_type -> farsock.v1.CreateSocketRequest
+	3,   // 109: farsock.v1.SocketService.CreateSockets:input_type -> farsock.v1.CreateSocketsRequest
+	6,   // 110: farsock.v1.SocketService.BindSocket:input_type -> farsock.v1.BindSocketRequest
+	8,   // 111: farsock.v1.SocketService.ListenSocket:input_type -> farsock.v1.ListenSocketRequest
+	10,  // 112: farsock.v1.SocketService.AcceptSocket:input_type -> farsock.v1.AcceptSocketRequest
+	12,  // 113: farsock.v1.SocketService.ConnectSocket:input_type -> farsock.v1.ConnectSocketRequest
+	14,  // 114: farsock.v1.SocketService.DisconnectSocket:input_type -> farsock.v1.DisconnectSocketRequest
+	16,  // 115: farsock.v1.SocketService.WriteSocket:input_type -> farsock.v1.WriteSocketRequest
+	20,  // 116: farsock.v1.SocketService.SendDatagrams:input_type -> farsock.v1.SendDatagramsRequest
+	22,  // 117: farsock.v1.SocketService.ReceiveSocket:input_type -> farsock.v1.ReceiveSocketRequest
+	86,  // 118: farsock.v1.SocketService.TransferSocket:input_type -> farsock.v1.TransferSocketRequest
+	24,  // 119: farsock.v1.SocketService.FlushSocket:input_type -> farsock.v1.FlushSocketRequest
+	26,  // 120: farsock.v1.SocketService.ShutdownSocket:input_type -> farsock.v1.ShutdownSocketRequest
+	28,  // 121: farsock.v1.SocketService.CloseSocket:input_type -> farsock.v1.CloseSocketRequest
+	30,  // 122: farsock.v1.SocketService.AbortSocket:input_type -> farsock.v1.AbortSocketRequest
+	32,  // 123: farsock.v1.SocketService.SetSocketDelivery:input_type -> farsock.v1.SetSocketDeliveryRequest
+	34,  // 124: farsock.v1.SocketService.SetSocketOptions:input_type -> farsock.v1.SetSocketOptionsRequest
+	48,  // 125: farsock.v1.SocketService.GetSocketOptions:input_type -> farsock.v1.GetSocketOptionsRequest
+	36,  // 126: farsock.v1.SocketService.JoinGroup:input_type -> farsock.v1.JoinGroupRequest
+	38,  // 127: farsock.v1.SocketService.LeaveGroup:input_type -> farsock.v1.LeaveGroupRequest
+	40,  // 128: farsock.v1.SocketService.BlockSource:input_type -> farsock.v1.BlockSourceRequest
+	42,  // 129: farsock.v1.SocketService.UnblockSource:input_type -> farsock.v1.UnblockSourceRequest
+	44,  // 130: farsock.v1.SocketService.SetSourceFilter:input_type -> farsock.v1.SetSourceFilterRequest
+	46,  // 131: farsock.v1.SocketService.GetSourceFilter:input_type -> farsock.v1.GetSourceFilterRequest
+	50,  // 132: farsock.v1.SocketService.GetSocket:input_type -> farsock.v1.GetSocketRequest
+	52,  // 133: farsock.v1.SocketService.ListSockets:input_type -> farsock.v1.ListSocketsRequest
+	55,  // 134: farsock.v1.SocketService.GetCall:input_type -> farsock.v1.GetCallRequest
+	57,  // 135: farsock.v1.SocketService.CancelCall:input_type -> farsock.v1.CancelCallRequest
+	1,   // 136: farsock.v1.SocketService.CreateSocket:output_type -> farsock.v1.CreateSocketResponse
+	5,   // 137: farsock.v1.SocketService.CreateSockets:output_type -> farsock.v1.CreateSocketsResponse
+	7,   // 138: farsock.v1.SocketService.BindSocket:output_type -> farsock.v1.BindSocketResponse
+	9,   // 139: farsock.v1.SocketService.ListenSocket:output_type -> farsock.v1.ListenSocketResponse
+	11,  // 140: farsock.v1.SocketService.AcceptSocket:output_type -> farsock.v1.AcceptSocketResponse
+	13,  // 141: farsock.v1.SocketService.ConnectSocket:output_type -> farsock.v1.ConnectSocketResponse
+	15,  // 142: farsock.v1.SocketService.DisconnectSocket:output_type -> farsock.v1.DisconnectSocketResponse
+	18,  // 143: farsock.v1.SocketService.WriteSocket:output_type -> farsock.v1.WriteSocketResponse
+	21,  // 144: farsock.v1.SocketService.SendDatagrams:output_type -> farsock.v1.SendDatagramsResponse
+	23,  // 145: farsock.v1.SocketService.ReceiveSocket:output_type -> farsock.v1.ReceiveSocketResponse
+	87,  // 146: farsock.v1.SocketService.TransferSocket:output_type -> farsock.v1.TransferSocketResponse
+	25,  // 147: farsock.v1.SocketService.FlushSocket:output_type -> farsock.v1.FlushSocketResponse
+	27,  // 148: farsock.v1.SocketService.ShutdownSocket:output_type -> farsock.v1.ShutdownSocketResponse
+	29,  // 149: farsock.v1.SocketService.CloseSocket:output_type -> farsock.v1.CloseSocketResponse
+	31,  // 150: farsock.v1.SocketService.AbortSocket:output_type -> farsock.v1.AbortSocketResponse
+	33,  // 151: farsock.v1.SocketService.SetSocketDelivery:output_type -> farsock.v1.SetSocketDeliveryResponse
+	35,  // 152: farsock.v1.SocketService.SetSocketOptions:output_type -> farsock.v1.SetSocketOptionsResponse
+	49,  // 153: farsock.v1.SocketService.GetSocketOptions:output_type -> farsock.v1.GetSocketOptionsResponse
+	37,  // 154: farsock.v1.SocketService.JoinGroup:output_type -> farsock.v1.JoinGroupResponse
+	39,  // 155: farsock.v1.SocketService.LeaveGroup:output_type -> farsock.v1.LeaveGroupResponse
+	41,  // 156: farsock.v1.SocketService.BlockSource:output_type -> farsock.v1.BlockSourceResponse
+	43,  // 157: farsock.v1.SocketService.UnblockSource:output_type -> farsock.v1.UnblockSourceResponse
+	45,  // 158: farsock.v1.SocketService.SetSourceFilter:output_type -> farsock.v1.SetSourceFilterResponse
+	47,  // 159: farsock.v1.SocketService.GetSourceFilter:output_type -> farsock.v1.GetSourceFilterResponse
+	51,  // 160: farsock.v1.SocketService.GetSocket:output_type -> farsock.v1.GetSocketResponse
+	53,  // 161: farsock.v1.SocketService.ListSockets:output_type -> farsock.v1.ListSocketsResponse
+	56,  // 162: farsock.v1.SocketService.GetCall:output_type -> farsock.v1.GetCallResponse
+	58,  // 163: farsock.v1.SocketService.CancelCall:output_type -> farsock.v1.CancelCallResponse
+	136, // [136:164] is the sub-list for method output_type
+	108, // [108:136] is the sub-list for method input_type
+	108, // [108:108] is the sub-list for extension type_name
+	108, // [108:108] is the sub-list for extension extendee
+	0,   // [0:108] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_socket_service_proto_init() }

@@ -118,7 +118,7 @@ pub(super) const BIND_RETRY: [&str; 2] = ["bind_retry", "bind_retry_interval"];
 /// What goes with a connection that is waited for.
 pub(super) const ACCEPT: [&str; 2] = ["r#as", "peer"];
 /// What goes with a connect.
-pub(super) const ATTEMPTS: [&str; 3] = ["attempt_timeout", "retry", "retry_interval"];
+pub(super) const ATTEMPTS: [&str; 4] = ["attempt_timeout", "attempt_delay", "retry", "retry_interval"];
 /// What goes with a UDP socket that is made.
 pub(super) const UDP_SOCKET: [&str; 21] = [
     "r#as",

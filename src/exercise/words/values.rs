@@ -313,7 +313,16 @@ impl Words<'_, '_> {
         let file = self.file;
         let timeout = self.checker.duration(file.attempt_timeout.as_deref());
         let retry = self.retries("retry", file.retry.as_deref(), "retry_interval", file.retry_interval.as_deref());
-        Attempts { timeout, retry }
+        let delay = self.checker.duration(file.attempt_delay.as_deref());
+        if let Some(at) = file.attempt_delay.as_deref() {
+            if delay.is_some_and(|delay| delay < Attempts::LEAST_DELAY) {
+                self.checker.wrong(span(&at.referenced), "`attempt_delay` goes from 10ms on");
+            } else if file.local.is_some() {
+                let message = "attempts that race each other have addresses of their own";
+                self.checker.wrong_with_help(span(&at.referenced), message, "leave out `local` or `attempt_delay`");
+            }
+        }
+        Attempts { timeout, retry, delay }
     }
 
     /// How a bind is tried while somebody else has the address.

@@ -153,7 +153,7 @@ fn events(parts: &Parts) -> Vec<Event> {
         Event::ConnectStarted { remote: far.clone() },
         Event::Connected { local: far.clone(), remote: far.clone(), self_connected: flag },
         Event::Disconnected { local: near.clone() },
-        Event::ConnectFailed { remote: far.clone(), local: near.clone(), error: error.clone() },
+        Event::ConnectFailed { remote: far.clone(), local: near.clone(), error: error.clone(), still_connecting: flag },
         Event::Accepted { id: child.0, uid: child.1, local: far.clone(), remote: far.clone() },
         Event::ConnectionDropped { local: near.clone(), remote: near.clone(), reason: DropReason::Denied },
         Event::AcceptPaused { reason: AcceptPause::AcceptLimit, error: error.clone() },

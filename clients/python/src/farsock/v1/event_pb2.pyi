@@ -468,7 +468,7 @@ class CreatedEvent(_message.Message):
     transport: _address_pb2.Transport.ValueType
     """TCP or UDP."""
     family: _address_pb2.Family.ValueType
-    """IPv4 or IPv6."""
+    """IPv4 or IPv6. Where addresses of both race (`attempt_delay`), that of the first one: `connected` tells which has won."""
     parent_id: _builtins.str
     """The listener that accepted it, by name. Empty: CreateSocket made it."""
     parent_uid: _builtins.int
@@ -590,7 +590,7 @@ Global___LookedUpEvent: _TypeAlias = LookedUpEvent  # noqa: Y015
 @_typing.final
 class ConnectStartedEvent(_message.Message):
     """A connect began. Exactly one of `connected` and `connect_failed` follows, or `closed`. Of a name with several addresses each
-    attempt begins anew.
+    attempt begins anew; where they race (`attempt_delay`), several go on at a time, and only one of them comes to be `connected`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -683,8 +683,11 @@ class ConnectFailedEvent(_message.Message):
     TIMED_OUT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     LOCAL_FIELD_NUMBER: _builtins.int
+    STILL_CONNECTING_FIELD_NUMBER: _builtins.int
     timed_out: _builtins.bool
     """No answer came within the timeout."""
+    still_connecting: _builtins.bool
+    """Other attempts of the same connect go on, or one of them has won (`attempt_delay`): the socket still connects."""
     @_builtins.property
     def remote(self) -> _address_pb2.Endpoint:
         """The remote address."""
@@ -704,10 +707,11 @@ class ConnectFailedEvent(_message.Message):
         timed_out: _builtins.bool = ...,
         error: _call_pb2.SocketError | None = ...,
         local: _address_pb2.Endpoint | None = ...,
+        still_connecting: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "local", b"local", "remote", b"remote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "local", b"local", "remote", b"remote", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "local", b"local", "remote", b"remote", "still_connecting", b"still_connecting", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

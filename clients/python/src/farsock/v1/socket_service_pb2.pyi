@@ -594,6 +594,7 @@ class ConnectSocketRequest(_message.Message):
     REMOTE_FIELD_NUMBER: _builtins.int
     ATTEMPT_TIMEOUT_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
+    ATTEMPT_DELAY_FIELD_NUMBER: _builtins.int
     SOCKET_UID_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
@@ -617,6 +618,14 @@ class ConnectSocketRequest(_message.Message):
         """
 
     @_builtins.property
+    def attempt_delay(self) -> _duration_pb2.Duration:
+        """Let the addresses of a name race: begin with the next one so much later, 10 ms or more, while those before it still have no answer, and
+        at once when the last one has failed. The first that answers is the connection; the others are closed, and told by `connect_failed` with
+        ECANCELED. RFC 8305 recommends 250 ms. Each attempt has a descriptor of its own, with the options that the socket has been given. TCP,
+        of a socket that is not bound, else FAILED_PRECONDITION (WRONG_STATE). Absent: no race, one address after the other.
+        """
+
+    @_builtins.property
     def call(self) -> _call_pb2.Call:
         """How to carry it out; `timeout` bounds name lookup and handshake together."""
 
@@ -628,12 +637,13 @@ class ConnectSocketRequest(_message.Message):
         remote: _builtins.str = ...,
         attempt_timeout: _duration_pb2.Duration | None = ...,
         retry: _socket_pb2.ConnectRetry | None = ...,
+        attempt_delay: _duration_pb2.Duration | None = ...,
         socket_uid: _builtins.int | None = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "attempt_timeout", b"attempt_timeout", "call", b"call", "retry", b"retry", "socket_uid", b"socket_uid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "attempt_delay", b"attempt_delay", "attempt_timeout", b"attempt_timeout", "call", b"call", "retry", b"retry", "socket_uid", b"socket_uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "attempt_timeout", b"attempt_timeout", "call", b"call", "remote", b"remote", "retry", b"retry", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "attempt_delay", b"attempt_delay", "attempt_timeout", b"attempt_timeout", "call", b"call", "remote", b"remote", "retry", b"retry", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__socket_uid: _TypeAlias = _typing.Literal["socket_uid"]  # noqa: Y015
     _WhichOneofArgType__socket_uid: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid"]  # noqa: Y015
