@@ -73,7 +73,8 @@ async fn client(agent: &AgentClient, tcp: &str, udp_address: &str) -> Result<()>
 
 async fn udp(agent: &AgentClient, bind: Option<AddressText>) -> Result<Box<SocketView>> {
     let usual = SocketSpec::tcp(TcpRole::Idle);
-    let mut spec = SocketSpec { kind: Kind::Udp(UdpSpec { connect: None, groups: Vec::new() }), bind, ..usual };
+    let mut spec =
+        SocketSpec { kind: Kind::Udp(UdpSpec { connect: None, groups: Vec::new(), probes: false }), bind, ..usual };
     spec.conduct.delivery.mode = DeliveryMode::Pull;
     let create = Action::CreateSocket { session: SessionId::default(), socket: None, spec: Box::new(spec) };
     match agent.call(&create, &CallOptions::default()).await?.yielded {
@@ -85,7 +86,9 @@ async fn udp(agent: &AgentClient, bind: Option<AddressText>) -> Result<Box<Socke
 async fn send(agent: &AgentClient, socket: &SocketView, to: &str, payload: Bytes) -> Result<()> {
     let destination = Some(parse(to)?);
     let datagram = OutgoingDatagram { destination, payload, ..OutgoingDatagram::default() };
-    act(agent, &socket.id, SocketAction::Send { datagrams: vec![datagram], interval: Duration::ZERO }).await.map(drop)
+    act(agent, &socket.id, SocketAction::Send { datagrams: vec![datagram], interval: Duration::ZERO, probes: false })
+        .await
+        .map(drop)
 }
 
 async fn receive(agent: &AgentClient, socket: &SocketView) -> Result<Taken> {

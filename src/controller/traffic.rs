@@ -76,7 +76,7 @@ impl Runner<'_> {
         bindings: &Bindings<'_>,
         name: &str,
         (to, reply_to, marks): (Option<&Template>, Option<&str>, &Marks),
-        (payload, count, interval): (&Payload, u16, Duration),
+        (payload, count, (interval, probes)): (&Payload, u16, (Duration, bool)),
     ) -> Done {
         let socket = bindings.socket(name).map_err(Trouble::unable)?;
         let destination = to.map(|to| bindings.address(to)).transpose().map_err(Trouble::unable)?;
@@ -93,7 +93,8 @@ impl Runner<'_> {
             marks.source.as_ref().map(|source| bindings.literal(source)).transpose().map_err(Trouble::unable)?;
         let Marks { hop_limit, traffic_class, .. } = *marks;
         let datagram = OutgoingDatagram { destination, payload, reply_to_event, hop_limit, traffic_class, source };
-        let action = self.on(&socket.id, SocketAction::Send { datagrams: vec![datagram; count.into()], interval });
+        let action =
+            self.on(&socket.id, SocketAction::Send { datagrams: vec![datagram; count.into()], interval, probes });
         let outcome = self.call(step, &action, &self.options(step)).await?;
         if let Yield::Sent { socket: view, .. } = &outcome.yielded {
             // The first send gives a socket its local address.
@@ -286,6 +287,7 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
                 Role::Idle | Role::Listen(_) => None,
             },
             groups: plan.membership.iter().map(|one| bindings.membership(one)).collect::<Result<_, _>>()?,
+            probes: plan.probes,
         }),
     };
     Ok(SocketSpec {

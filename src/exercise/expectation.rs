@@ -10,6 +10,7 @@ use crate::model::event::{Event, EventRecord};
 use crate::model::memory::SocketMemory;
 use crate::model::operation::Taken;
 use crate::model::payload::{PayloadView, Shown, to_hex};
+use crate::model::probe::ProbeSource;
 use crate::model::socket::CloseReason;
 use crate::model::tcp::TcpInfo;
 use crate::model::view::SocketView;
@@ -258,6 +259,7 @@ impl FactsCheck {
 
 fn number(fact: FactNumber, view: &SocketView) -> Option<u64> {
     let SocketView { status, listener, queues, verification, .. } = view;
+    let probes = |of: fn(&ProbeSource) -> u64| view.probes.as_ref().map(|report| report.sum(of));
     match fact {
         FactNumber::Connections => listener.map(|listener| listener.connection_count.into()),
         FactNumber::Queue => listener.and_then(|listener| listener.queue).map(|queue| queue.length.into()),
@@ -270,6 +272,10 @@ fn number(fact: FactNumber, view: &SocketView) -> Option<u64> {
         FactNumber::Verified => verification.map(|seen| seen.verified_bytes),
         FactNumber::WrongBytes => verification.map(|seen| seen.wrong_bytes),
         FactNumber::WrongDatagrams => verification.map(|seen| seen.wrong_datagrams),
+        FactNumber::ProbesReceived => probes(|seen| seen.received),
+        FactNumber::ProbesLost => probes(ProbeSource::lost),
+        FactNumber::ProbesDuplicated => probes(|seen| seen.duplicates),
+        FactNumber::ProbesReordered => probes(|seen| seen.reordered),
         FactNumber::Backlog => status.listener.map(|listener| listener.backlog.into()),
     }
 }

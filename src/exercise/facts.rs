@@ -44,6 +44,14 @@ facts! {
         WrongBytes => "wrong_bytes",
         /// How many datagrams are not.
         WrongDatagrams => "wrong_datagrams",
+        /// How many probes have come.
+        ProbesReceived => "probes_received",
+        /// How many have not.
+        ProbesLost => "probes_lost",
+        /// How many came again.
+        ProbesDuplicated => "probes_duplicated",
+        /// How many came out of their order.
+        ProbesReordered => "probes_reordered",
         /// How many connections may wait.
         Backlog => "backlog",
     }

@@ -237,6 +237,8 @@ step_file! {
     hash: Switch,
     /// Whether all that is received is compared with a pattern.
     verify: Switch,
+    /// Whether datagrams are numbered, or those that come are taken for such.
+    probes: Switch,
     /// Tell `write_blocked` when more bytes of writes wait in the agent.
     write_high_watermark: Number,
     /// Tell `writable` when no more of them wait.
@@ -355,6 +357,14 @@ step_file! {
     wrong_bytes: Amount,
     /// How many datagrams are not as the pattern has them.
     wrong_datagrams: Amount,
+    /// How many probes have come, each counted once.
+    probes_received: Amount,
+    /// How many have not, up to the highest number.
+    probes_lost: Amount,
+    /// How many came again.
+    probes_duplicated: Amount,
+    /// How many came behind one with a higher number.
+    probes_reordered: Amount,
     /// Whether poll(2) says that there is something to read.
     readable: Switch,
     /// Whether poll(2) says that there is room to write.

@@ -167,6 +167,8 @@ pub enum Verb {
         count: u16,
         /// How much later each is due than the one before it.
         interval: Duration,
+        /// They are probes.
+        probes: bool,
     },
     /// Takes what was received.
     Receive {
@@ -379,6 +381,8 @@ pub struct SocketPlan {
     pub watermarks: Watermarks,
     /// How long writes may take.
     pub write_timeout: WriteTimeout,
+    /// What a UDP socket receives is taken for probes.
+    pub probes: bool,
     /// The multicast group that a UDP socket joins as it is made.
     pub membership: Option<Membership>,
     /// How long and how often a connect is tried.

@@ -30,6 +30,7 @@ pub mod own_deed;
 pub mod payload;
 pub mod peers;
 pub mod policy;
+pub mod probe;
 pub mod refusal;
 pub mod session;
 pub mod socket;

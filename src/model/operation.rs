@@ -304,6 +304,8 @@ pub enum SocketAction {
         datagrams: Vec<OutgoingDatagram>,
         /// How much later each is due than the one before it.
         interval: Duration,
+        /// Each of them is a probe.
+        probes: bool,
     },
     /// Take the next payload.
     Receive(Take),

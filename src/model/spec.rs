@@ -86,6 +86,8 @@ pub struct UdpSpec {
     pub connect: Option<AddressText>,
     /// Multicast groups to be joined, in order.
     pub groups: Vec<GroupAsked>,
+    /// What it receives is taken for probes.
+    pub probes: bool,
 }
 
 /// What is particular to a transport.

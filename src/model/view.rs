@@ -6,6 +6,7 @@ use crate::model::address::{Family, Transport};
 use crate::model::id::{SessionId, SocketId, SocketUid};
 use crate::model::labels::Labels;
 use crate::model::peers::Peers;
+use crate::model::probe::ProbeReport;
 use crate::model::socket::{AcceptPolicy, Conduct, SocketStatus};
 use crate::model::tcp::TcpState;
 use crate::model::time::Timestamp;
@@ -112,6 +113,8 @@ pub struct SocketView {
     pub hashes: Option<Hashes>,
     /// Where what it receives is compared with a pattern: how that went so far.
     pub verification: Option<Verification>,
+    /// Where it looks for probes: what has come of them.
+    pub probes: Option<ProbeReport>,
     /// What the kernel holds for it, where it was asked.
     pub queues: Option<Queues>,
     /// What poll(2) says of it, where it was asked.

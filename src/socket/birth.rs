@@ -48,6 +48,8 @@ pub(super) struct NewSocket {
     pub(super) labels: Labels,
     pub(super) peers: Peers,
     pub(super) verify: Option<Arc<Pattern>>,
+    /// It looks for probes.
+    pub(super) probes: bool,
     pub(super) socket: Socket,
 }
 
@@ -78,6 +80,7 @@ impl Sockets {
             labels: Arc::new(new.labels),
             peers: Arc::new(new.peers),
             verify: new.verify,
+            probes: new.probes,
             conduct: new.conduct,
             hub: Arc::clone(&session.hub),
             commands,
@@ -110,6 +113,7 @@ impl Sockets {
             labels: Arc::clone(&listener.labels),
             peers: Arc::default(),
             verify: listener.verify.clone(),
+            probes: false,
             conduct: listener.conduct(),
             hub: Arc::clone(&session.hub),
             commands,

@@ -22,6 +22,7 @@ use crate::model::option::{Access, OptionResult, OptionSpec};
 use crate::model::option_table::OPTIONS;
 use crate::model::payload::Pattern;
 use crate::model::peers::Peers;
+use crate::model::probe::ProbeCounter;
 use crate::model::socket::{AcceptPolicy, Conduct, SocketState, SocketStatus};
 use crate::model::source_filter::FilterResult;
 use crate::model::tcp::TcpInfo;
@@ -90,6 +91,8 @@ pub(super) struct Cell {
     digests: Mutex<Option<Box<Digests>>>,
     /// How what it receives compares, where it is compared.
     verifier: Option<Mutex<Box<Verifier>>>,
+    /// What has come of probes, where it looks for them.
+    probes: Option<Mutex<Box<ProbeCounter>>>,
     /// Taken out when the driver closes it.
     socket: Mutex<Option<Arc<Socket>>>,
 }
@@ -107,6 +110,7 @@ pub(super) struct Birth {
     pub(super) labels: Arc<Labels>,
     pub(super) peers: Arc<Peers>,
     pub(super) verify: Option<Arc<Pattern>>,
+    pub(super) probes: bool,
     pub(super) conduct: Conduct,
     pub(super) hub: Arc<Hub>,
     pub(super) commands: mpsc::Sender<Box<Command>>,
@@ -131,6 +135,7 @@ impl Cell {
             peers: birth.peers,
             verifier: birth.verify.clone().map(|pattern| Mutex::new(Box::new(Verifier::new(pattern)))),
             verify: birth.verify,
+            probes: birth.probes.then(Mutex::default),
             born_after: birth.hub.bounds().1,
             hub: birth.hub,
             commands: birth.commands,
@@ -209,6 +214,18 @@ impl Cell {
         }
     }
 
+    /// Whether it looks for probes.
+    pub(super) const fn looks_for_probes(&self) -> bool {
+        self.probes.is_some()
+    }
+
+    /// Lets probes be counted, where it looks for them.
+    pub(super) fn count_probes(&self, count: impl FnOnce(&mut ProbeCounter)) {
+        if let Some(probes) = &self.probes {
+            count(&mut lock(probes));
+        }
+    }
+
     /// How what it has received compares. Absent where it is not compared, and of a listener, which receives nothing.
     fn verification(&self, status: &SocketStatus) -> Option<Verification> {
         let verifier = self.verifier.as_ref().filter(|_| status.listener.is_none())?;
@@ -254,6 +271,7 @@ impl Cell {
         let status = self.status().clone();
         SocketView {
             verification: self.verification(&status),
+            probes: self.probes.as_ref().map(|probes| lock(probes).report()),
             session: self.session.clone(),
             id: self.id.clone(),
             uid: self.uid,

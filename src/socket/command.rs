@@ -61,8 +61,8 @@ pub(super) enum Order {
         flags: WriteFlags,
         slices: Option<Slices>,
     },
-    /// And how much later each is due than the one before it.
-    Send(Vec<ReadyDatagram>, Duration),
+    /// And how much later each is due than the one before it, and whether they are probes.
+    Send(Vec<ReadyDatagram>, Duration, bool),
     Receive(Take),
     Flush,
     Shutdown(ShutdownHow),

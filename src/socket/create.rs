@@ -120,6 +120,7 @@ impl Run<'_> {
                 Kind::Udp(_) => Peers::default(),
             },
             verify: spec.verify.clone(),
+            probes: matches!(&spec.kind, Kind::Udp(udp) if udp.probes),
             socket,
         };
         let (cell, seq) = self.sockets.open(self.session, new, &self.handle.request)?;

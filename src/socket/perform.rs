@@ -166,7 +166,9 @@ impl<'a> Run<'a> {
         let order = match action {
             SocketAction::Bind { local, retry } => return self.bind(&cell, &local, retry).await,
             SocketAction::Connect { remote, attempts } => return self.connect(&cell, &remote, attempts).await,
-            SocketAction::Send { datagrams, interval } => return self.send(&cell, datagrams, interval).await,
+            SocketAction::Send { datagrams, interval, probes } => {
+                return self.send(&cell, datagrams, (interval, probes)).await;
+            }
             SocketAction::Receive(take) => return self.receive(&cell, take).await,
             SocketAction::Group(change, asked) => return self.change_group(&cell, change, &asked).await,
             SocketAction::Filter(asked) => return self.set_source_filter(&cell, asked).await,
@@ -322,7 +324,7 @@ impl<'a> Run<'a> {
         &mut self,
         cell: &Cell,
         datagrams: Vec<OutgoingDatagram>,
-        interval: Duration,
+        (interval, probes): (Duration, bool),
     ) -> Result<Performed, Refusal> {
         let mut ready = Vec::with_capacity(datagrams.len());
         for (at, datagram) in datagrams.into_iter().enumerate() {
@@ -334,7 +336,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let done = self.order(cell, Order::Send(ready, interval)).await?;
+        let done = self.order(cell, Order::Send(ready, interval, probes)).await?;
         let (datagrams, bytes) = match done.brought {
             Brought::Sent { datagrams, bytes } => (datagrams, bytes),
             _ => (0, 0),

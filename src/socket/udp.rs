@@ -12,6 +12,7 @@ use crate::model::delivery::DeliveryMode;
 use crate::model::errno::Errno;
 use crate::model::event::{Datagram, Event};
 use crate::model::operation::{Operation, Taken};
+use crate::model::probe::{HEADER, Probe};
 use crate::model::refusal::Refusal;
 use crate::socket::buffer::with_burst;
 use crate::socket::command::{Brought, Ending, ReadyDatagram, Ticket};
@@ -36,6 +37,8 @@ pub(super) struct Datagrams {
     pub(super) connected: bool,
     /// ICMP messages, where they are asked for.
     pub(super) icmp: Icmp,
+    /// How many probes it has sent.
+    probes: u64,
     /// The name of the interface that the last datagram came in by: asking the kernel for each one would double the work.
     last_interface: Option<(u32, Arc<str>)>,
 }
@@ -55,6 +58,8 @@ pub(super) struct PendingSend {
     sent: usize,
     bytes: usize,
     interval: Duration,
+    /// They are numbered.
+    probes: bool,
     /// When the first one left.
     begun: Option<Instant>,
 }
@@ -102,7 +107,12 @@ impl PendingSend {
 }
 
 impl Driver {
-    pub(super) fn enqueue_send(&mut self, mut ticket: Ticket, datagrams: Vec<ReadyDatagram>, interval: Duration) {
+    pub(super) fn enqueue_send(
+        &mut self,
+        mut ticket: Ticket,
+        datagrams: Vec<ReadyDatagram>,
+        (interval, probes): (Duration, bool),
+    ) {
         if self.cell.transport != Transport::Udp {
             return self.wrong_transport(ticket);
         }
@@ -120,7 +130,7 @@ impl Driver {
             }
         }
         let waiting = !self.sends.is_empty();
-        self.sends.push_back(PendingSend { ticket, datagrams, sent: 0, bytes: 0, interval, begun: None });
+        self.sends.push_back(PendingSend { ticket, datagrams, sent: 0, bytes: 0, interval, probes, begun: None });
         if !waiting {
             self.flush_sends();
         }
@@ -172,29 +182,48 @@ impl Driver {
             if send.waits(now) {
                 return Ok(Sending::Later);
             }
-            self.send_datagram(datagram)?;
+            let payload = if send.probes { self.numbered(&datagram.payload) } else { datagram.payload.clone() };
+            self.send_datagram(datagram, &payload)?;
+            if let (true, Role::Datagrams(datagrams)) = (send.probes, &mut self.role) {
+                datagrams.probes += 1;
+            }
             send.begun.get_or_insert(now);
-            let size = u32::try_from(datagram.payload.len()).unwrap_or(u32::MAX);
+            let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
             let destination = match datagram.destination {
                 Some(destination) => Some(self.endpoint(destination)),
                 None => self.cell.status().remote.clone(),
             };
             let event = Event::Sent { destination, size, reply_to_event: datagram.reply_to_event };
-            send.bytes += datagram.payload.len();
+            send.bytes += payload.len();
             send.sent += 1;
             self.record_for(&mut send.ticket, event);
         }
         Ok(Sending::Over)
     }
 
+    /// The payload behind the header of the next probe.
+    fn numbered(&self, payload: &Bytes) -> Bytes {
+        let sent = if let Role::Datagrams(datagrams) = &self.role { datagrams.probes } else { 0 };
+        let probe = Probe { sender: self.as_sender(), number: sent + 1, sent: self.sockets.now() };
+        let mut bytes = BytesMut::with_capacity(HEADER + payload.len());
+        bytes.extend_from_slice(&probe.header());
+        bytes.extend_from_slice(payload);
+        bytes.freeze()
+    }
+
+    /// What means this socket in its probes: no other one has the same, on this agent or elsewhere.
+    fn as_sender(&self) -> u64 {
+        self.sockets.fingerprint((self.sockets.instance(), self.cell.uid))
+    }
+
     /// Hands one datagram to the kernel; again, where it has only met the error of an earlier one.
-    fn send_datagram(&mut self, datagram: &ReadyDatagram) -> Result<usize, Hindrance> {
+    fn send_datagram(&mut self, datagram: &ReadyDatagram, payload: &[u8]) -> Result<usize, Hindrance> {
         let (destination, marks) = self.permit_datagram(datagram)?;
         let family = self.packet_family(datagram.destination);
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.socket.send_datagram(&datagram.payload, destination, &marks, family) {
+            match self.socket.send_datagram(payload, destination, &marks, family) {
                 Err(errno) if !errno.would_block() && self.met_icmp(errno) && tries < TRIES => {}
                 answer => return Ok(answer?),
             }
@@ -232,14 +261,14 @@ impl Driver {
             let left = if delivery.counts_payloads() { 1 } else { self.turn.div_ceil(DATAGRAM_COST) };
             let (most, max) = match self.receives.front() {
                 Some(receive) => (1, receive.max_bytes),
-                None if delivery.mode == DeliveryMode::Count && self.cell.verify.is_none() => (left, 0),
+                None if delivery.mode == DeliveryMode::Count && !self.looks_at_bytes() => (left, 0),
                 None => (left.min(self.session.hub.reads()), delivery.read_size as usize),
             };
             let peek = self.receives.front().is_some_and(|receive| receive.peek);
             let read: Result<(), Errno> = with_burst(|burst| {
                 if peek { burst.peek(&self.socket, max) } else { burst.receive(&self.socket, most, max) }?;
                 self.deliver_burst(burst);
-                if !peek && self.cell.verify.is_some() {
+                if !peek && self.looks_at_bytes() {
                     self.verify_burst(burst);
                 }
                 Ok(())
@@ -277,11 +306,26 @@ impl Driver {
         }
     }
 
-    /// Compares datagrams that were read, and stay so.
+    /// Whether somebody wants to know what is in them.
+    fn looks_at_bytes(&self) -> bool {
+        self.cell.verify.is_some() || self.cell.looks_for_probes()
+    }
+
+    /// Compares datagrams that were read, and counts probes.
     fn verify_burst(&self, burst: &Burst) {
         for (head, bytes) in burst.datagrams() {
             self.cell.verify(|verifier| verifier.datagram(head.size, bytes));
         }
+        if !self.cell.looks_for_probes() {
+            return;
+        }
+        let (own, now) = (self.as_sender(), self.sockets.now());
+        self.cell.count_probes(|counter| {
+            for (head, bytes) in burst.datagrams() {
+                let received = head.ancillary.received.map_or(now, |nanos| self.sockets.at_realtime(nanos));
+                counter.count(bytes, own, received, || head.source.map(|source| self.endpoint(source)));
+            }
+        });
     }
 
     fn answer_receive(&mut self, receive: PendingReceive, burst: &Burst) {

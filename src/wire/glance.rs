@@ -217,6 +217,7 @@ mod tests {
                 }),
                 hashes: more.then_some(Hashes { received: [7; 32], written: [0; 32] }),
                 verification: None,
+                probes: None,
                 queues: told.then_some(Queues { receive_bytes: number, ..Queues::default() }),
                 readiness: told.then_some(Readiness { writable: true, ..Readiness::default() }),
                 tcp_state: tcp.then_some(crate::model::tcp::TcpState::Established),

@@ -19,6 +19,7 @@ pub mod json;
 pub mod option;
 pub mod outgoing;
 pub mod payload;
+mod probe;
 pub mod request;
 pub mod response;
 pub mod scope;

@@ -136,10 +136,10 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
                     .map(|Slices { size, interval }| pb::Slices { size, interval: Some(call::span(interval)) })
             }
         ),
-        SocketAction::Send { datagrams, interval } => {
+        SocketAction::Send { datagrams, interval, probes } => {
             let interval = (!interval.is_zero()).then(|| call::span(*interval));
             let datagrams = datagrams.iter().map(write_datagram).collect();
-            request!(SendDatagrams, SendDatagramsRequest { datagrams: datagrams, interval: interval })
+            request!(SendDatagrams, SendDatagramsRequest { datagrams: datagrams, interval: interval, probes: *probes })
         }
         SocketAction::Receive(Take { max_bytes, min_bytes, peek }) => request!(
             ReceiveSocket,
@@ -232,6 +232,7 @@ pub(super) fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
             family,
             direction,
             groups: udp.groups.iter().map(group::write_spec).collect(),
+            probes: udp.probes,
             verify,
         }),
         Kind::Tcp(tcp) => pb::create_socket_request::Kind::Tcp(pb::TcpSocketSpec {
@@ -419,7 +420,8 @@ mod tests {
             Kind::Tcp(TcpSpec { role, backlog, max_connections, accept, max_accepts, accept_delay, attempts, peers })
         });
         let groups = prop::collection::vec(membership(), 0..3);
-        let udp = (of(address()), groups).prop_map(|(connect, groups)| Kind::Udp(UdpSpec { connect, groups }));
+        let udp = (of(address()), groups, any::<bool>())
+            .prop_map(|(connect, groups, probes)| Kind::Udp(UdpSpec { connect, groups, probes }));
         let direction = select(vec![Direction::Both, Direction::ReceiveOnly, Direction::SendOnly]);
         let half_open = select(vec![HalfOpenPolicy::Allow, HalfOpenPolicy::AutoEnd]);
         let watermarks = (0..9_u32, 0..9_u32).prop_map(|(low, more)| Watermarks { low, high: low + more });
@@ -485,8 +487,8 @@ mod tests {
             (bytes(1), of(any::<u64>()), flags, of(slices)).prop_map(|(payload, expected_offset, flags, slices)| {
                 SocketAction::Write { payload, expected_offset, flags, slices }
             }),
-            (prop::collection::vec(datagram, 1..4), 0..9_u64).prop_map(|(datagrams, millis)| {
-                SocketAction::Send { datagrams, interval: Duration::from_millis(millis) }
+            (prop::collection::vec(datagram, 1..4), 0..9_u64, any::<bool>()).prop_map(|(datagrams, millis, probes)| {
+                SocketAction::Send { datagrams, interval: Duration::from_millis(millis), probes }
             }),
             (of(5..9_u32), of(1..5_u32), any::<bool>())
                 .prop_map(|(max_bytes, min_bytes, peek)| SocketAction::Receive(Take { max_bytes, min_bytes, peek })),

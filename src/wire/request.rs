@@ -65,6 +65,7 @@ on_socket!(WriteSocketRequest, |request, bounds| write(request, bounds)?);
 on_socket!(SendDatagramsRequest, |request, bounds| SocketAction::Send {
     interval: call::optional_duration("interval", request.interval.as_ref())?.unwrap_or_default(),
     datagrams: datagrams(request.datagrams, bounds)?,
+    probes: request.probes,
 });
 on_socket!(FlushSocketRequest, |request, _bounds| SocketAction::Flush);
 on_socket!(ShutdownSocketRequest, |request, _bounds| {

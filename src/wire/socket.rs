@@ -19,7 +19,7 @@ use crate::model::socket::{
 use crate::model::spec::{Attempts, Kind, Retry, SocketSpec, TcpRole, TcpSpec, UdpSpec};
 use crate::model::view::{AcceptQueue, Hashes, ListenerView, Queues, Readiness, SocketView};
 use crate::wire::unknown::{known_value, optional};
-use crate::wire::{address, call, delivery, group, known, option, payload, pb, tcp, verify};
+use crate::wire::{address, call, delivery, group, known, option, payload, pb, probe, tcp, verify};
 
 /// What a request is measured against.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +122,7 @@ pub(super) fn udp_spec(spec: &pb::UdpSocketSpec, bounds: Bounds<'_>) -> Result<S
         kind: Kind::Udp(UdpSpec {
             connect: address::optional_address("connect", &spec.connect)?,
             groups: group::specs("groups", &spec.groups, bounds.limits.groups)?,
+            probes: spec.probes,
         }),
         family: address::family("family", spec.family)?,
         bind: address::optional_address("bind", &spec.bind)?,
@@ -363,6 +364,7 @@ pub(super) fn rest(view: &SocketView) -> pb::Socket {
         deny: write_rules(&view.peers.deny),
         allow: write_rules(&view.peers.allow),
         verification: view.verification.as_ref().map(verify::write),
+        probes: view.probes.as_ref().map(probe::write),
         ..pb::Socket::default()
     }
 }
@@ -526,6 +528,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             .zip(read_hash(&sent.written_sha256))
             .map(|(received, written)| Hashes { received, written }),
         verification: sent.verification.as_ref().map(verify::read),
+        probes: sent.probes.as_ref().map(probe::read),
         queues: sent.queues.as_ref().map(|queues| Queues {
             receive_bytes: queues.receive_bytes(),
             send_bytes: queues.send_bytes(),

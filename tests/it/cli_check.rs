@@ -281,7 +281,8 @@ const STEPS: &[(&[&str], &str)] = &[
         &[DOOR, "on: a, expect: door"],
         "22 nothing is expected of `door` | say what: event, state, tcp_state, tcp_info, memory, connections, queue, bytes_read, \
          bytes_written, receive_queue, send_queue, pending_write_bytes, datagrams_dropped, hash_received, hash_written, verified, \
-         wrong_bytes, wrong_datagrams, readable, writable, self_connected, local, peer, labels, backlog, or quiet",
+         wrong_bytes, wrong_datagrams, probes_received, probes_lost, probes_duplicated, probes_reordered, \
+         readable, writable, self_connected, local, peer, labels, backlog, or quiet",
     ),
     (
         &[DOOR, "on: a, expect: door, event: conected"],

@@ -122,7 +122,7 @@ impl Worker {
 
             let destination = Some(AddressText::parse(&self.mail.text()).unwrap());
             let datagram = OutgoingDatagram { destination, payload: bytes.into(), ..OutgoingDatagram::default() };
-            let send = SocketAction::Send { datagrams: vec![datagram], interval: Duration::ZERO };
+            let send = SocketAction::Send { datagrams: vec![datagram], interval: Duration::ZERO, probes: false };
             self.call(Action::Socket(self.socket("mail"), send)).await;
             // Exactly one, and that one.
             assert_eq!(self.mail.receive().await.0, round.to_be_bytes());
@@ -140,7 +140,7 @@ impl Worker {
 
 fn udp(ip: std::net::IpAddr) -> SocketSpec {
     let bind = Some(AddressText::parse(&std::net::SocketAddr::new(ip, 0).to_string()).unwrap());
-    let kind = Kind::Udp(UdpSpec { connect: None, groups: Vec::new() });
+    let kind = Kind::Udp(UdpSpec { connect: None, groups: Vec::new(), probes: false });
     SocketSpec { kind, bind, ..SocketSpec::tcp(TcpRole::Idle) }
 }
 

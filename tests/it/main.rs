@@ -116,6 +116,7 @@ mod udp_marks;
 mod udp_matrix;
 mod udp_multicast;
 mod udp_options;
+mod udp_probes;
 mod udp_rate;
 mod udp_receive;
 mod udp_send;

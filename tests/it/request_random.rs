@@ -244,6 +244,7 @@ impl Dice {
 
     fn udp(&mut self) -> pb::UdpSocketSpec {
         pb::UdpSocketSpec {
+            probes: self.flag(),
             bind: if self.flag() { self.address() } else { String::new() },
             connect: if self.flag() { self.address() } else { String::new() },
             delivery: self.maybe(Self::delivery),
@@ -344,8 +345,8 @@ impl Dice {
                 .into()
             }
             12 | 13 => {
-                let (datagrams, interval) = (self.many(Self::datagram), self.maybe(Self::span));
-                pb::SendDatagramsRequest { session_id, socket_id, datagrams, interval, socket_uid, call }.into()
+                let (datagrams, interval, probes) = (self.many(Self::datagram), self.maybe(Self::span), self.flag());
+                pb::SendDatagramsRequest { session_id, socket_id, datagrams, interval, probes, socket_uid, call }.into()
             }
             14 => pb::ReceiveSocketRequest {
                 peek: self.flag(),

@@ -1047,7 +1047,10 @@ type UdpSocketSpec struct {
 	// just so many bytes; with size 0, as many as it likes. Of a truncated one, what was read is compared. See `verify` of TcpSocketSpec.
 	Verify *Pattern `protobuf:"bytes,8,opt,name=verify,proto3" json:"verify,omitempty"`
 	// With a local address: try again while somebody else has it. Absent: it is tried once.
-	BindRetry     *BindRetry `protobuf:"bytes,9,opt,name=bind_retry,json=bindRetry,proto3" json:"bind_retry,omitempty"`
+	BindRetry *BindRetry `protobuf:"bytes,9,opt,name=bind_retry,json=bindRetry,proto3" json:"bind_retry,omitempty"`
+	// Take the datagrams that are read for probes of SendDatagrams, whatever the delivery: `probes` of Socket tells what has come of them. A
+	// `read_size` below 32 knows none. With COUNT delivery, their bytes are copied then.
+	Probes        bool `protobuf:"varint,10,opt,name=probes,proto3" json:"probes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1145,6 +1148,13 @@ func (x *UdpSocketSpec) GetBindRetry() *BindRetry {
 	return nil
 }
 
+func (x *UdpSocketSpec) GetProbes() bool {
+	if x != nil {
+		return x.Probes
+	}
+	return false
+}
+
 // A socket on the agent's host, as it is now.
 type Socket struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1221,7 +1231,9 @@ type Socket struct {
 	// As `deny`.
 	Allow []string `protobuf:"bytes,31,rep,name=allow,proto3" json:"allow,omitempty"`
 	// How what was received compares with the pattern that it is verified by. Absent: by none.
-	Verification  *Verification `protobuf:"bytes,32,opt,name=verification,proto3" json:"verification,omitempty"`
+	Verification *Verification `protobuf:"bytes,32,opt,name=verification,proto3" json:"verification,omitempty"`
+	// What has come of the probes that it has received. Absent: it was not made to look for them.
+	Probes        *ProbeReport `protobuf:"bytes,33,opt,name=probes,proto3" json:"probes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1501,6 +1513,205 @@ func (x *Socket) GetVerification() *Verification {
 	return nil
 }
 
+func (x *Socket) GetProbes() *ProbeReport {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+// What has come of the probes that a UDP socket has received: datagrams that `probes` of SendDatagrams has numbered.
+type ProbeReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By the socket that has sent them, in the order in which they were first heard; at most 64.
+	Sources []*ProbeSource `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	// Datagrams that were no probes, and probes of more sockets than that.
+	OtherDatagrams *uint64 `protobuf:"varint,2,opt,name=other_datagrams,json=otherDatagrams,proto3,oneof" json:"other_datagrams,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ProbeReport) Reset() {
+	*x = ProbeReport{}
+	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeReport) ProtoMessage() {}
+
+func (x *ProbeReport) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeReport.ProtoReflect.Descriptor instead.
+func (*ProbeReport) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ProbeReport) GetSources() []*ProbeSource {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetOtherDatagrams() uint64 {
+	if x != nil && x.OtherDatagrams != nil {
+		return *x.OtherDatagrams
+	}
+	return 0
+}
+
+// What has come of the probes of one socket.
+type ProbeSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where its first probe came from.
+	Source *Endpoint `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The lowest number that has come; the first probe of a socket is number 1.
+	LowestNumber uint64 `protobuf:"varint,2,opt,name=lowest_number,json=lowestNumber,proto3" json:"lowest_number,omitempty"`
+	// The highest number that has come. Whoever knows how many were sent knows how many were lost behind it.
+	HighestNumber uint64 `protobuf:"varint,3,opt,name=highest_number,json=highestNumber,proto3" json:"highest_number,omitempty"`
+	// Probes that have come, each counted once.
+	Received *uint64 `protobuf:"varint,4,opt,name=received,proto3,oneof" json:"received,omitempty"`
+	// Probes between the lowest and the highest number that have not come, so far.
+	Lost *uint64 `protobuf:"varint,5,opt,name=lost,proto3,oneof" json:"lost,omitempty"`
+	// Probes that came again. One that is more than 1,024 behind the highest number counts as a late one, even if it came before.
+	Duplicates *uint64 `protobuf:"varint,6,opt,name=duplicates,proto3,oneof" json:"duplicates,omitempty"`
+	// Probes that came behind one with a higher number: RFC 4737.
+	Reordered *uint64 `protobuf:"varint,7,opt,name=reordered,proto3,oneof" json:"reordered,omitempty"`
+	// How much the time on the way varies: the interarrival jitter of RFC 3550, section 6.4.1, from when the kernel has received each
+	// (`receive_time`). The clocks of both hosts need not agree.
+	Jitter *durationpb.Duration `protobuf:"bytes,8,opt,name=jitter,proto3" json:"jitter,omitempty"`
+	// The shortest round trip, of probes that this very socket has sent and that somebody has sent back as they were: an echo. Absent as below.
+	LeastRoundTrip *durationpb.Duration `protobuf:"bytes,9,opt,name=least_round_trip,json=leastRoundTrip,proto3" json:"least_round_trip,omitempty"`
+	// The mean of the round trips. Absent as below.
+	MeanRoundTrip *durationpb.Duration `protobuf:"bytes,10,opt,name=mean_round_trip,json=meanRoundTrip,proto3" json:"mean_round_trip,omitempty"`
+	// The longest round trip. Absent: they are another socket's.
+	GreatestRoundTrip *durationpb.Duration `protobuf:"bytes,11,opt,name=greatest_round_trip,json=greatestRoundTrip,proto3" json:"greatest_round_trip,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ProbeSource) Reset() {
+	*x = ProbeSource{}
+	mi := &file_farsock_v1_socket_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeSource) ProtoMessage() {}
+
+func (x *ProbeSource) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_socket_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeSource.ProtoReflect.Descriptor instead.
+func (*ProbeSource) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ProbeSource) GetSource() *Endpoint {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *ProbeSource) GetLowestNumber() uint64 {
+	if x != nil {
+		return x.LowestNumber
+	}
+	return 0
+}
+
+func (x *ProbeSource) GetHighestNumber() uint64 {
+	if x != nil {
+		return x.HighestNumber
+	}
+	return 0
+}
+
+func (x *ProbeSource) GetReceived() uint64 {
+	if x != nil && x.Received != nil {
+		return *x.Received
+	}
+	return 0
+}
+
+func (x *ProbeSource) GetLost() uint64 {
+	if x != nil && x.Lost != nil {
+		return *x.Lost
+	}
+	return 0
+}
+
+func (x *ProbeSource) GetDuplicates() uint64 {
+	if x != nil && x.Duplicates != nil {
+		return *x.Duplicates
+	}
+	return 0
+}
+
+func (x *ProbeSource) GetReordered() uint64 {
+	if x != nil && x.Reordered != nil {
+		return *x.Reordered
+	}
+	return 0
+}
+
+func (x *ProbeSource) GetJitter() *durationpb.Duration {
+	if x != nil {
+		return x.Jitter
+	}
+	return nil
+}
+
+func (x *ProbeSource) GetLeastRoundTrip() *durationpb.Duration {
+	if x != nil {
+		return x.LeastRoundTrip
+	}
+	return nil
+}
+
+func (x *ProbeSource) GetMeanRoundTrip() *durationpb.Duration {
+	if x != nil {
+		return x.MeanRoundTrip
+	}
+	return nil
+}
+
+func (x *ProbeSource) GetGreatestRoundTrip() *durationpb.Duration {
+	if x != nil {
+		return x.GreatestRoundTrip
+	}
+	return nil
+}
+
 // How what a socket has received compares with a pattern.
 type Verification struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1518,7 +1729,7 @@ type Verification struct {
 
 func (x *Verification) Reset() {
 	*x = Verification{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	mi := &file_farsock_v1_socket_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1741,7 @@ func (x *Verification) String() string {
 func (*Verification) ProtoMessage() {}
 
 func (x *Verification) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[6]
+	mi := &file_farsock_v1_socket_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1754,7 @@ func (x *Verification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verification.ProtoReflect.Descriptor instead.
 func (*Verification) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{6}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Verification) GetVerifiedBytes() uint64 {
@@ -1589,7 +1800,7 @@ type PatternDifference struct {
 
 func (x *PatternDifference) Reset() {
 	*x = PatternDifference{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[7]
+	mi := &file_farsock_v1_socket_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1812,7 @@ func (x *PatternDifference) String() string {
 func (*PatternDifference) ProtoMessage() {}
 
 func (x *PatternDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[7]
+	mi := &file_farsock_v1_socket_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1825,7 @@ func (x *PatternDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatternDifference.ProtoReflect.Descriptor instead.
 func (*PatternDifference) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{7}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PatternDifference) GetOffset() uint64 {
@@ -1653,7 +1864,7 @@ type SocketQueues struct {
 
 func (x *SocketQueues) Reset() {
 	*x = SocketQueues{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[8]
+	mi := &file_farsock_v1_socket_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1876,7 @@ func (x *SocketQueues) String() string {
 func (*SocketQueues) ProtoMessage() {}
 
 func (x *SocketQueues) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[8]
+	mi := &file_farsock_v1_socket_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1889,7 @@ func (x *SocketQueues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketQueues.ProtoReflect.Descriptor instead.
 func (*SocketQueues) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{8}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SocketQueues) GetReceiveBytes() uint32 {
@@ -1730,7 +1941,7 @@ type SocketMemory struct {
 
 func (x *SocketMemory) Reset() {
 	*x = SocketMemory{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[9]
+	mi := &file_farsock_v1_socket_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1953,7 @@ func (x *SocketMemory) String() string {
 func (*SocketMemory) ProtoMessage() {}
 
 func (x *SocketMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[9]
+	mi := &file_farsock_v1_socket_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1966,7 @@ func (x *SocketMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketMemory.ProtoReflect.Descriptor instead.
 func (*SocketMemory) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{9}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SocketMemory) GetReceived() uint32 {
@@ -1840,7 +2051,7 @@ type Readiness struct {
 
 func (x *Readiness) Reset() {
 	*x = Readiness{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[10]
+	mi := &file_farsock_v1_socket_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +2063,7 @@ func (x *Readiness) String() string {
 func (*Readiness) ProtoMessage() {}
 
 func (x *Readiness) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[10]
+	mi := &file_farsock_v1_socket_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +2076,7 @@ func (x *Readiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
 func (*Readiness) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{10}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Readiness) GetReadable() bool {
@@ -1930,7 +2141,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[11]
+	mi := &file_farsock_v1_socket_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2153,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[11]
+	mi := &file_farsock_v1_socket_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2166,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{11}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Listener) GetBacklog() uint32 {
@@ -2041,7 +2252,7 @@ type SocketClosed struct {
 
 func (x *SocketClosed) Reset() {
 	*x = SocketClosed{}
-	mi := &file_farsock_v1_socket_proto_msgTypes[12]
+	mi := &file_farsock_v1_socket_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2053,7 +2264,7 @@ func (x *SocketClosed) String() string {
 func (*SocketClosed) ProtoMessage() {}
 
 func (x *SocketClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_socket_proto_msgTypes[12]
+	mi := &file_farsock_v1_socket_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2066,7 +2277,7 @@ func (x *SocketClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketClosed.ProtoReflect.Descriptor instead.
 func (*SocketClosed) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{12}
+	return file_farsock_v1_socket_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SocketClosed) GetReason() CloseReason {
@@ -2196,7 +2407,7 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"^\n" +
 	"\tBindRetry\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\rR\battempts\x125\n" +
-	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"\x96\x03\n" +
+	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"\xae\x03\n" +
 	"\rUdpSocketSpec\x12\x12\n" +
 	"\x04bind\x18\x01 \x01(\tR\x04bind\x12\x18\n" +
 	"\aconnect\x18\x02 \x01(\tR\aconnect\x120\n" +
@@ -2207,7 +2418,9 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x06groups\x18\a \x03(\v2\x15.farsock.v1.GroupSpecR\x06groups\x12+\n" +
 	"\x06verify\x18\b \x01(\v2\x13.farsock.v1.PatternR\x06verify\x124\n" +
 	"\n" +
-	"bind_retry\x18\t \x01(\v2\x15.farsock.v1.BindRetryR\tbindRetry\"\xd9\f\n" +
+	"bind_retry\x18\t \x01(\v2\x15.farsock.v1.BindRetryR\tbindRetry\x12\x16\n" +
+	"\x06probes\x18\n" +
+	" \x01(\bR\x06probes\"\x8a\r\n" +
 	"\x06Socket\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
@@ -2250,12 +2463,37 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\x06labels\x18\x1d \x03(\v2\x1e.farsock.v1.Socket.LabelsEntryR\x06labels\x12\x12\n" +
 	"\x04deny\x18\x1e \x03(\tR\x04deny\x12\x14\n" +
 	"\x05allow\x18\x1f \x03(\tR\x05allow\x12<\n" +
-	"\fverification\x18  \x01(\v2\x18.farsock.v1.VerificationR\fverification\x1a9\n" +
+	"\fverification\x18  \x01(\v2\x18.farsock.v1.VerificationR\fverification\x12/\n" +
+	"\x06probes\x18! \x01(\v2\x17.farsock.v1.ProbeReportR\x06probes\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n" +
 	"\v_bytes_readB\x10\n" +
-	"\x0e_bytes_written\"\x8f\x02\n" +
+	"\x0e_bytes_written\"\x82\x01\n" +
+	"\vProbeReport\x121\n" +
+	"\asources\x18\x01 \x03(\v2\x17.farsock.v1.ProbeSourceR\asources\x12,\n" +
+	"\x0fother_datagrams\x18\x02 \x01(\x04H\x00R\x0eotherDatagrams\x88\x01\x01B\x12\n" +
+	"\x10_other_datagrams\"\xc2\x04\n" +
+	"\vProbeSource\x12,\n" +
+	"\x06source\x18\x01 \x01(\v2\x14.farsock.v1.EndpointR\x06source\x12#\n" +
+	"\rlowest_number\x18\x02 \x01(\x04R\flowestNumber\x12%\n" +
+	"\x0ehighest_number\x18\x03 \x01(\x04R\rhighestNumber\x12\x1f\n" +
+	"\breceived\x18\x04 \x01(\x04H\x00R\breceived\x88\x01\x01\x12\x17\n" +
+	"\x04lost\x18\x05 \x01(\x04H\x01R\x04lost\x88\x01\x01\x12#\n" +
+	"\n" +
+	"duplicates\x18\x06 \x01(\x04H\x02R\n" +
+	"duplicates\x88\x01\x01\x12!\n" +
+	"\treordered\x18\a \x01(\x04H\x03R\treordered\x88\x01\x01\x121\n" +
+	"\x06jitter\x18\b \x01(\v2\x19.google.protobuf.DurationR\x06jitter\x12C\n" +
+	"\x10least_round_trip\x18\t \x01(\v2\x19.google.protobuf.DurationR\x0eleastRoundTrip\x12A\n" +
+	"\x0fmean_round_trip\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\rmeanRoundTrip\x12I\n" +
+	"\x13greatest_round_trip\x18\v \x01(\v2\x19.google.protobuf.DurationR\x11greatestRoundTripB\v\n" +
+	"\t_receivedB\a\n" +
+	"\x05_lostB\r\n" +
+	"\v_duplicatesB\f\n" +
+	"\n" +
+	"_reordered\"\x8f\x02\n" +
 	"\fVerification\x12*\n" +
 	"\x0everified_bytes\x18\x01 \x01(\x04H\x00R\rverifiedBytes\x88\x01\x01\x12$\n" +
 	"\vwrong_bytes\x18\x02 \x01(\x04H\x01R\n" +
@@ -2390,7 +2628,7 @@ func file_farsock_v1_socket_proto_rawDescGZIP() []byte {
 }
 
 var file_farsock_v1_socket_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_farsock_v1_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_farsock_v1_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_farsock_v1_socket_proto_goTypes = []any{
 	(SocketState)(0),              // 0: farsock.v1.SocketState
 	(HalfOpenPolicy)(0),           // 1: farsock.v1.HalfOpenPolicy
@@ -2405,79 +2643,88 @@ var file_farsock_v1_socket_proto_goTypes = []any{
 	(*BindRetry)(nil),             // 10: farsock.v1.BindRetry
 	(*UdpSocketSpec)(nil),         // 11: farsock.v1.UdpSocketSpec
 	(*Socket)(nil),                // 12: farsock.v1.Socket
-	(*Verification)(nil),          // 13: farsock.v1.Verification
-	(*PatternDifference)(nil),     // 14: farsock.v1.PatternDifference
-	(*SocketQueues)(nil),          // 15: farsock.v1.SocketQueues
-	(*SocketMemory)(nil),          // 16: farsock.v1.SocketMemory
-	(*Readiness)(nil),             // 17: farsock.v1.Readiness
-	(*Listener)(nil),              // 18: farsock.v1.Listener
-	(*SocketClosed)(nil),          // 19: farsock.v1.SocketClosed
-	nil,                           // 20: farsock.v1.Socket.LabelsEntry
-	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
-	(*SocketOption)(nil),          // 22: farsock.v1.SocketOption
-	(Family)(0),                   // 23: farsock.v1.Family
-	(*Pattern)(nil),               // 24: farsock.v1.Pattern
-	(*GroupSpec)(nil),             // 25: farsock.v1.GroupSpec
-	(Transport)(0),                // 26: farsock.v1.Transport
-	(*Endpoint)(nil),              // 27: farsock.v1.Endpoint
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*GroupMembership)(nil),       // 29: farsock.v1.GroupMembership
-	(TcpState)(0),                 // 30: farsock.v1.TcpState
+	(*ProbeReport)(nil),           // 13: farsock.v1.ProbeReport
+	(*ProbeSource)(nil),           // 14: farsock.v1.ProbeSource
+	(*Verification)(nil),          // 15: farsock.v1.Verification
+	(*PatternDifference)(nil),     // 16: farsock.v1.PatternDifference
+	(*SocketQueues)(nil),          // 17: farsock.v1.SocketQueues
+	(*SocketMemory)(nil),          // 18: farsock.v1.SocketMemory
+	(*Readiness)(nil),             // 19: farsock.v1.Readiness
+	(*Listener)(nil),              // 20: farsock.v1.Listener
+	(*SocketClosed)(nil),          // 21: farsock.v1.SocketClosed
+	nil,                           // 22: farsock.v1.Socket.LabelsEntry
+	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
+	(*SocketOption)(nil),          // 24: farsock.v1.SocketOption
+	(Family)(0),                   // 25: farsock.v1.Family
+	(*Pattern)(nil),               // 26: farsock.v1.Pattern
+	(*GroupSpec)(nil),             // 27: farsock.v1.GroupSpec
+	(Transport)(0),                // 28: farsock.v1.Transport
+	(*Endpoint)(nil),              // 29: farsock.v1.Endpoint
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*GroupMembership)(nil),       // 31: farsock.v1.GroupMembership
+	(TcpState)(0),                 // 32: farsock.v1.TcpState
 }
 var file_farsock_v1_socket_proto_depIdxs = []int32{
 	4,  // 0: farsock.v1.Delivery.mode:type_name -> farsock.v1.DeliveryMode
-	21, // 1: farsock.v1.Delivery.read_interval:type_name -> google.protobuf.Duration
+	23, // 1: farsock.v1.Delivery.read_interval:type_name -> google.protobuf.Duration
 	1,  // 2: farsock.v1.TcpSocketSpec.half_open:type_name -> farsock.v1.HalfOpenPolicy
 	2,  // 3: farsock.v1.TcpSocketSpec.accept:type_name -> farsock.v1.AcceptPolicy
 	7,  // 4: farsock.v1.TcpSocketSpec.delivery:type_name -> farsock.v1.Delivery
-	22, // 5: farsock.v1.TcpSocketSpec.options:type_name -> farsock.v1.SocketOption
-	23, // 6: farsock.v1.TcpSocketSpec.family:type_name -> farsock.v1.Family
+	24, // 5: farsock.v1.TcpSocketSpec.options:type_name -> farsock.v1.SocketOption
+	25, // 6: farsock.v1.TcpSocketSpec.family:type_name -> farsock.v1.Family
 	3,  // 7: farsock.v1.TcpSocketSpec.direction:type_name -> farsock.v1.Direction
-	21, // 8: farsock.v1.TcpSocketSpec.idle_timeout:type_name -> google.protobuf.Duration
-	21, // 9: farsock.v1.TcpSocketSpec.accept_delay:type_name -> google.protobuf.Duration
-	21, // 10: farsock.v1.TcpSocketSpec.read_delay:type_name -> google.protobuf.Duration
-	21, // 11: farsock.v1.TcpSocketSpec.close_delay:type_name -> google.protobuf.Duration
-	21, // 12: farsock.v1.TcpSocketSpec.attempt_timeout:type_name -> google.protobuf.Duration
+	23, // 8: farsock.v1.TcpSocketSpec.idle_timeout:type_name -> google.protobuf.Duration
+	23, // 9: farsock.v1.TcpSocketSpec.accept_delay:type_name -> google.protobuf.Duration
+	23, // 10: farsock.v1.TcpSocketSpec.read_delay:type_name -> google.protobuf.Duration
+	23, // 11: farsock.v1.TcpSocketSpec.close_delay:type_name -> google.protobuf.Duration
+	23, // 12: farsock.v1.TcpSocketSpec.attempt_timeout:type_name -> google.protobuf.Duration
 	9,  // 13: farsock.v1.TcpSocketSpec.retry:type_name -> farsock.v1.ConnectRetry
-	24, // 14: farsock.v1.TcpSocketSpec.verify:type_name -> farsock.v1.Pattern
+	26, // 14: farsock.v1.TcpSocketSpec.verify:type_name -> farsock.v1.Pattern
 	10, // 15: farsock.v1.TcpSocketSpec.bind_retry:type_name -> farsock.v1.BindRetry
-	21, // 16: farsock.v1.TcpSocketSpec.write_timeout:type_name -> google.protobuf.Duration
-	21, // 17: farsock.v1.TcpSocketSpec.attempt_delay:type_name -> google.protobuf.Duration
-	21, // 18: farsock.v1.ConnectRetry.interval:type_name -> google.protobuf.Duration
-	21, // 19: farsock.v1.BindRetry.interval:type_name -> google.protobuf.Duration
+	23, // 16: farsock.v1.TcpSocketSpec.write_timeout:type_name -> google.protobuf.Duration
+	23, // 17: farsock.v1.TcpSocketSpec.attempt_delay:type_name -> google.protobuf.Duration
+	23, // 18: farsock.v1.ConnectRetry.interval:type_name -> google.protobuf.Duration
+	23, // 19: farsock.v1.BindRetry.interval:type_name -> google.protobuf.Duration
 	7,  // 20: farsock.v1.UdpSocketSpec.delivery:type_name -> farsock.v1.Delivery
-	22, // 21: farsock.v1.UdpSocketSpec.options:type_name -> farsock.v1.SocketOption
-	23, // 22: farsock.v1.UdpSocketSpec.family:type_name -> farsock.v1.Family
+	24, // 21: farsock.v1.UdpSocketSpec.options:type_name -> farsock.v1.SocketOption
+	25, // 22: farsock.v1.UdpSocketSpec.family:type_name -> farsock.v1.Family
 	3,  // 23: farsock.v1.UdpSocketSpec.direction:type_name -> farsock.v1.Direction
-	25, // 24: farsock.v1.UdpSocketSpec.groups:type_name -> farsock.v1.GroupSpec
-	24, // 25: farsock.v1.UdpSocketSpec.verify:type_name -> farsock.v1.Pattern
+	27, // 24: farsock.v1.UdpSocketSpec.groups:type_name -> farsock.v1.GroupSpec
+	26, // 25: farsock.v1.UdpSocketSpec.verify:type_name -> farsock.v1.Pattern
 	10, // 26: farsock.v1.UdpSocketSpec.bind_retry:type_name -> farsock.v1.BindRetry
-	26, // 27: farsock.v1.Socket.transport:type_name -> farsock.v1.Transport
-	23, // 28: farsock.v1.Socket.family:type_name -> farsock.v1.Family
+	28, // 27: farsock.v1.Socket.transport:type_name -> farsock.v1.Transport
+	25, // 28: farsock.v1.Socket.family:type_name -> farsock.v1.Family
 	0,  // 29: farsock.v1.Socket.state:type_name -> farsock.v1.SocketState
-	27, // 30: farsock.v1.Socket.local:type_name -> farsock.v1.Endpoint
-	27, // 31: farsock.v1.Socket.remote:type_name -> farsock.v1.Endpoint
-	28, // 32: farsock.v1.Socket.create_time:type_name -> google.protobuf.Timestamp
+	29, // 30: farsock.v1.Socket.local:type_name -> farsock.v1.Endpoint
+	29, // 31: farsock.v1.Socket.remote:type_name -> farsock.v1.Endpoint
+	30, // 32: farsock.v1.Socket.create_time:type_name -> google.protobuf.Timestamp
 	3,  // 33: farsock.v1.Socket.direction:type_name -> farsock.v1.Direction
 	7,  // 34: farsock.v1.Socket.delivery:type_name -> farsock.v1.Delivery
 	1,  // 35: farsock.v1.Socket.half_open:type_name -> farsock.v1.HalfOpenPolicy
-	15, // 36: farsock.v1.Socket.queues:type_name -> farsock.v1.SocketQueues
-	17, // 37: farsock.v1.Socket.readiness:type_name -> farsock.v1.Readiness
-	18, // 38: farsock.v1.Socket.listener:type_name -> farsock.v1.Listener
-	19, // 39: farsock.v1.Socket.closed:type_name -> farsock.v1.SocketClosed
-	21, // 40: farsock.v1.Socket.idle_timeout:type_name -> google.protobuf.Duration
-	29, // 41: farsock.v1.Socket.groups:type_name -> farsock.v1.GroupMembership
-	30, // 42: farsock.v1.Socket.tcp_state:type_name -> farsock.v1.TcpState
-	20, // 43: farsock.v1.Socket.labels:type_name -> farsock.v1.Socket.LabelsEntry
-	13, // 44: farsock.v1.Socket.verification:type_name -> farsock.v1.Verification
-	14, // 45: farsock.v1.Verification.first_difference:type_name -> farsock.v1.PatternDifference
-	2,  // 46: farsock.v1.Listener.accept:type_name -> farsock.v1.AcceptPolicy
-	6,  // 47: farsock.v1.SocketClosed.reason:type_name -> farsock.v1.CloseReason
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	17, // 36: farsock.v1.Socket.queues:type_name -> farsock.v1.SocketQueues
+	19, // 37: farsock.v1.Socket.readiness:type_name -> farsock.v1.Readiness
+	20, // 38: farsock.v1.Socket.listener:type_name -> farsock.v1.Listener
+	21, // 39: farsock.v1.Socket.closed:type_name -> farsock.v1.SocketClosed
+	23, // 40: farsock.v1.Socket.idle_timeout:type_name -> google.protobuf.Duration
+	31, // 41: farsock.v1.Socket.groups:type_name -> farsock.v1.GroupMembership
+	32, // 42: farsock.v1.Socket.tcp_state:type_name -> farsock.v1.TcpState
+	22, // 43: farsock.v1.Socket.labels:type_name -> farsock.v1.Socket.LabelsEntry
+	15, // 44: farsock.v1.Socket.verification:type_name -> farsock.v1.Verification
+	13, // 45: farsock.v1.Socket.probes:type_name -> farsock.v1.ProbeReport
+	14, // 46: farsock.v1.ProbeReport.sources:type_name -> farsock.v1.ProbeSource
+	29, // 47: farsock.v1.ProbeSource.source:type_name -> farsock.v1.Endpoint
+	23, // 48: farsock.v1.ProbeSource.jitter:type_name -> google.protobuf.Duration
+	23, // 49: farsock.v1.ProbeSource.least_round_trip:type_name -> google.protobuf.Duration
+	23, // 50: farsock.v1.ProbeSource.mean_round_trip:type_name -> google.protobuf.Duration
+	23, // 51: farsock.v1.ProbeSource.greatest_round_trip:type_name -> google.protobuf.Duration
+	16, // 52: farsock.v1.Verification.first_difference:type_name -> farsock.v1.PatternDifference
+	2,  // 53: farsock.v1.Listener.accept:type_name -> farsock.v1.AcceptPolicy
+	6,  // 54: farsock.v1.SocketClosed.reason:type_name -> farsock.v1.CloseReason
+	55, // [55:55] is the sub-list for method output_type
+	55, // [55:55] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_socket_proto_init() }
@@ -2499,15 +2746,17 @@ func file_farsock_v1_socket_proto_init() {
 	file_farsock_v1_socket_proto_msgTypes[6].OneofWrappers = []any{}
 	file_farsock_v1_socket_proto_msgTypes[7].OneofWrappers = []any{}
 	file_farsock_v1_socket_proto_msgTypes[8].OneofWrappers = []any{}
-	file_farsock_v1_socket_proto_msgTypes[11].OneofWrappers = []any{}
-	file_farsock_v1_socket_proto_msgTypes[12].OneofWrappers = []any{}
+	file_farsock_v1_socket_proto_msgTypes[9].OneofWrappers = []any{}
+	file_farsock_v1_socket_proto_msgTypes[10].OneofWrappers = []any{}
+	file_farsock_v1_socket_proto_msgTypes[13].OneofWrappers = []any{}
+	file_farsock_v1_socket_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_socket_proto_rawDesc), len(file_farsock_v1_socket_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1639,6 +1639,11 @@ type SendDatagramsRequest struct {
 	// Keep a rate: each datagram is due so much later than the one before it, and one that is late does not put off those behind it. All of
 	// them must fit into `call.timeout`; other sends of the socket wait for their end. Absent or zero: as fast as the kernel takes them.
 	Interval *durationpb.Duration `protobuf:"bytes,4,opt,name=interval,proto3" json:"interval,omitempty"`
+	// Make each datagram a probe: before its payload stand 32 bytes, `farsock1` and, in network byte order, 8 bytes that mean this socket, the
+	// number of the probe (the first of a socket is 1) and when it is handed to the kernel, in nanoseconds of the agent's clock since 1970. A UDP
+	// socket that was made with `probes`, here or elsewhere, tells loss, duplicates, reordering and jitter, and of its own, when somebody
+	// sends them back, round trips.
+	Probes bool `protobuf:"varint,5,opt,name=probes,proto3" json:"probes,omitempty"`
 	// Refuse unless the socket of that name has this number. Absent: not checked.
 	SocketUid *uint64 `protobuf:"varint,14,opt,name=socket_uid,json=socketUid,proto3,oneof" json:"socket_uid,omitempty"`
 	// How to carry it out; `timeout` bounds name lookup and waiting for room together.
@@ -1703,6 +1708,13 @@ func (x *SendDatagramsRequest) GetInterval() *durationpb.Duration {
 		return x.Interval
 	}
 	return nil
+}
+
+func (x *SendDatagramsRequest) GetProbes() bool {
+	if x != nil {
+		return x.Probes
+	}
+	return false
 }
 
 func (x *SendDatagramsRequest) GetSocketUid() uint64 {
@@ -4683,13 +4695,14 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\x06source\x18\x06 \x01(\tR\x06sourceB\f\n" +
 	"\n" +
 	"_hop_limitB\x10\n" +
-	"\x0e_traffic_class\"\x96\x02\n" +
+	"\x0e_traffic_class\"\xae\x02\n" +
 	"\x14SendDatagramsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x122\n" +
 	"\tdatagrams\x18\x03 \x03(\v2\x14.farsock.v1.DatagramR\tdatagrams\x125\n" +
-	"\binterval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12\"\n" +
+	"\binterval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12\x16\n" +
+	"\x06probes\x18\x05 \x01(\bR\x06probes\x12\"\n" +
 	"\n" +
 	"socket_uid\x18\x0e \x01(\x04H\x00R\tsocketUid\x88\x01\x01\x12$\n" +
 	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04callB\r\n" +

@@ -187,6 +187,10 @@ impl Words<'_, '_> {
             (FactNumber::Verified, &file.verified),
             (FactNumber::WrongBytes, &file.wrong_bytes),
             (FactNumber::WrongDatagrams, &file.wrong_datagrams),
+            (FactNumber::ProbesReceived, &file.probes_received),
+            (FactNumber::ProbesLost, &file.probes_lost),
+            (FactNumber::ProbesDuplicated, &file.probes_duplicated),
+            (FactNumber::ProbesReordered, &file.probes_reordered),
             (FactNumber::Backlog, &file.backlog),
         ];
         let switches = [

@@ -120,7 +120,8 @@ pub(super) const ACCEPT: [&str; 2] = ["r#as", "peer"];
 /// What goes with a connect.
 pub(super) const ATTEMPTS: [&str; 4] = ["attempt_timeout", "attempt_delay", "retry", "retry_interval"];
 /// What goes with a UDP socket that is made.
-pub(super) const UDP_SOCKET: [&str; 21] = [
+pub(super) const UDP_SOCKET: [&str; 22] = [
+    "probes",
     "r#as",
     "local",
     "bind_retry",
@@ -167,7 +168,8 @@ pub(super) const WRITTEN: [&str; 13] = [
     "written",
 ];
 /// What goes with a datagram that is sent.
-pub(super) const SENT: [&str; 14] = [
+pub(super) const SENT: [&str; 15] = [
+    "probes",
     "text",
     "encoding",
     "crlf",
@@ -229,7 +231,7 @@ pub(super) const EVENT: [&str; 16] = [
     "quiet",
 ];
 /// What can be expected of a socket.
-pub(super) const FACTS: [&str; 24] = [
+pub(super) const FACTS: [&str; 28] = [
     "state",
     "tcp_state",
     "tcp_info",
@@ -247,6 +249,10 @@ pub(super) const FACTS: [&str; 24] = [
     "verified",
     "wrong_bytes",
     "wrong_datagrams",
+    "probes_received",
+    "probes_lost",
+    "probes_duplicated",
+    "probes_reordered",
     "readable",
     "writable",
     "self_connected",

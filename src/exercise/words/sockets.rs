@@ -101,6 +101,7 @@ impl Words<'_, '_> {
             close_delay: self.checker.duration(file.close_delay.as_deref()).unwrap_or_default(),
             watermarks: self.watermarks(),
             write_timeout: self.write_timeout(),
+            probes: self.switch("probes", file.probes.as_deref()).unwrap_or_default(),
             membership: self.membership(),
             attempts: self.attempts(),
             verify: self.verify(),

@@ -59,7 +59,8 @@ impl Words<'_, '_> {
         let payload = self.payload().unwrap_or_else(|| Payload::Bytes(bytes::Bytes::new()));
         let count = self.number("count", self.file.count.as_deref(), 1..=MAX_DATAGRAMS).unwrap_or(1);
         let interval = self.checker.duration(self.file.interval.as_deref()).unwrap_or_default();
-        Some(Verb::Send { socket: socket.value.clone(), to, reply_to, marks, payload, count, interval })
+        let probes = self.switch("probes", self.file.probes.as_deref()).unwrap_or_default();
+        Some(Verb::Send { socket: socket.value.clone(), to, reply_to, marks, payload, count, interval, probes })
     }
 
     pub(super) fn receive(&mut self, socket: &Spanned<String>) -> Option<Verb> {

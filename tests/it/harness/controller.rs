@@ -181,7 +181,7 @@ fn reach(agent: &str) -> AgentClient {
 }
 
 fn udp() -> SocketSpec {
-    let kind = Kind::Udp(UdpSpec { connect: None, groups: Vec::new() });
+    let kind = Kind::Udp(UdpSpec { connect: None, groups: Vec::new(), probes: false });
     SocketSpec { kind, family: Some(Family::Ipv4), ..SocketSpec::tcp(TcpRole::Idle) }
 }
 

@@ -668,6 +668,7 @@ class UdpSocketSpec(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     VERIFY_FIELD_NUMBER: _builtins.int
     BIND_RETRY_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     bind: _builtins.str
     """The local address to bind to. Absent: the first send binds to the agent's lab address with any port."""
     connect: _builtins.str
@@ -676,6 +677,10 @@ class UdpSocketSpec(_message.Message):
     """The IP version. Absent: that of the addresses, or IPv4 where there are none."""
     direction: Global___Direction.ValueType
     """The directions that it is used in."""
+    probes: _builtins.bool
+    """Take the datagrams that are read for probes of SendDatagrams, whatever the delivery: `probes` of Socket tells what has come of them. A
+    `read_size` below 32 knows none. With COUNT delivery, their bytes are copied then.
+    """
     @_builtins.property
     def delivery(self) -> Global___Delivery:
         """How received datagrams are handed on."""
@@ -710,10 +715,11 @@ class UdpSocketSpec(_message.Message):
         groups: _abc.Iterable[_group_pb2.GroupSpec] | None = ...,
         verify: _payload_pb2.Pattern | None = ...,
         bind_retry: Global___BindRetry | None = ...,
+        probes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bind_retry", b"bind_retry", "delivery", b"delivery", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind", b"bind", "bind_retry", b"bind_retry", "connect", b"connect", "delivery", b"delivery", "direction", b"direction", "family", b"family", "groups", b"groups", "options", b"options", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind", b"bind", "bind_retry", b"bind_retry", "connect", b"connect", "delivery", b"delivery", "direction", b"direction", "family", b"family", "groups", b"groups", "options", b"options", "probes", b"probes", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -780,6 +786,7 @@ class Socket(_message.Message):
     DENY_FIELD_NUMBER: _builtins.int
     ALLOW_FIELD_NUMBER: _builtins.int
     VERIFICATION_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that owns it."""
     socket_id: _builtins.str
@@ -886,6 +893,10 @@ class Socket(_message.Message):
     def verification(self) -> Global___Verification:
         """How what was received compares with the pattern that it is verified by. Absent: by none."""
 
+    @_builtins.property
+    def probes(self) -> Global___ProbeReport:
+        """What has come of the probes that it has received. Absent: it was not made to look for them."""
+
     def __init__(
         self,
         *,
@@ -924,10 +935,11 @@ class Socket(_message.Message):
         deny: _abc.Iterable[_builtins.str] | None = ...,
         allow: _abc.Iterable[_builtins.str] | None = ...,
         verification: Global___Verification | None = ...,
+        probes: Global___ProbeReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_read", b"_bytes_read", "_bytes_written", b"_bytes_written", "bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "closed", b"closed", "create_time", b"create_time", "delivery", b"delivery", "idle_timeout", b"idle_timeout", "listener", b"listener", "local", b"local", "queues", b"queues", "readiness", b"readiness", "remote", b"remote", "verification", b"verification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_read", b"_bytes_read", "_bytes_written", b"_bytes_written", "bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "closed", b"closed", "create_time", b"create_time", "delivery", b"delivery", "idle_timeout", b"idle_timeout", "listener", b"listener", "local", b"local", "probes", b"probes", "queues", b"queues", "readiness", b"readiness", "remote", b"remote", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_read", b"_bytes_read", "_bytes_written", b"_bytes_written", "allow", b"allow", "bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "closed", b"closed", "create_time", b"create_time", "datagrams_dropped", b"datagrams_dropped", "datagrams_received", b"datagrams_received", "datagrams_sent", b"datagrams_sent", "delivery", b"delivery", "deny", b"deny", "direction", b"direction", "family", b"family", "groups", b"groups", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "labels", b"labels", "listener", b"listener", "local", b"local", "parent_id", b"parent_id", "parent_uid", b"parent_uid", "peer_closed", b"peer_closed", "queues", b"queues", "readiness", b"readiness", "received_sha256", b"received_sha256", "remote", b"remote", "self_connected", b"self_connected", "session_id", b"session_id", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "state", b"state", "tcp_state", b"tcp_state", "transport", b"transport", "verification", b"verification", "written_sha256", b"written_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_read", b"_bytes_read", "_bytes_written", b"_bytes_written", "allow", b"allow", "bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "closed", b"closed", "create_time", b"create_time", "datagrams_dropped", b"datagrams_dropped", "datagrams_received", b"datagrams_received", "datagrams_sent", b"datagrams_sent", "delivery", b"delivery", "deny", b"deny", "direction", b"direction", "family", b"family", "groups", b"groups", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "labels", b"labels", "listener", b"listener", "local", b"local", "parent_id", b"parent_id", "parent_uid", b"parent_uid", "peer_closed", b"peer_closed", "probes", b"probes", "queues", b"queues", "readiness", b"readiness", "received_sha256", b"received_sha256", "remote", b"remote", "self_connected", b"self_connected", "session_id", b"session_id", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "state", b"state", "tcp_state", b"tcp_state", "transport", b"transport", "verification", b"verification", "written_sha256", b"written_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bytes_read: _TypeAlias = _typing.Literal["bytes_read"]  # noqa: Y015
     _WhichOneofArgType__bytes_read: _TypeAlias = _typing.Literal["_bytes_read", b"_bytes_read"]  # noqa: Y015
@@ -939,6 +951,125 @@ class Socket(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes_written) -> _WhichOneofReturnType__bytes_written | None: ...
 
 Global___Socket: _TypeAlias = Socket  # noqa: Y015
+
+@_typing.final
+class ProbeReport(_message.Message):
+    """What has come of the probes that a UDP socket has received: datagrams that `probes` of SendDatagrams has numbered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    OTHER_DATAGRAMS_FIELD_NUMBER: _builtins.int
+    other_datagrams: _builtins.int
+    """Datagrams that were no probes, and probes of more sockets than that."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeSource]:
+        """By the socket that has sent them, in the order in which they were first heard; at most 64."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[Global___ProbeSource] | None = ...,
+        other_datagrams: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_other_datagrams", b"_other_datagrams", "other_datagrams", b"other_datagrams"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_other_datagrams", b"_other_datagrams", "other_datagrams", b"other_datagrams", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__other_datagrams: _TypeAlias = _typing.Literal["other_datagrams"]  # noqa: Y015
+    _WhichOneofArgType__other_datagrams: _TypeAlias = _typing.Literal["_other_datagrams", b"_other_datagrams"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__other_datagrams) -> _WhichOneofReturnType__other_datagrams | None: ...
+
+Global___ProbeReport: _TypeAlias = ProbeReport  # noqa: Y015
+
+@_typing.final
+class ProbeSource(_message.Message):
+    """What has come of the probes of one socket."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    LOWEST_NUMBER_FIELD_NUMBER: _builtins.int
+    HIGHEST_NUMBER_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    REORDERED_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
+    LEAST_ROUND_TRIP_FIELD_NUMBER: _builtins.int
+    MEAN_ROUND_TRIP_FIELD_NUMBER: _builtins.int
+    GREATEST_ROUND_TRIP_FIELD_NUMBER: _builtins.int
+    lowest_number: _builtins.int
+    """The lowest number that has come; the first probe of a socket is number 1."""
+    highest_number: _builtins.int
+    """The highest number that has come. Whoever knows how many were sent knows how many were lost behind it."""
+    received: _builtins.int
+    """Probes that have come, each counted once."""
+    lost: _builtins.int
+    """Probes between the lowest and the highest number that have not come, so far."""
+    duplicates: _builtins.int
+    """Probes that came again. One that is more than 1,024 behind the highest number counts as a late one, even if it came before."""
+    reordered: _builtins.int
+    """Probes that came behind one with a higher number: RFC 4737."""
+    @_builtins.property
+    def source(self) -> _address_pb2.Endpoint:
+        """Where its first probe came from."""
+
+    @_builtins.property
+    def jitter(self) -> _duration_pb2.Duration:
+        """How much the time on the way varies: the interarrival jitter of RFC 3550, section 6.4.1, from when the kernel has received each
+        (`receive_time`). The clocks of both hosts need not agree.
+        """
+
+    @_builtins.property
+    def least_round_trip(self) -> _duration_pb2.Duration:
+        """The shortest round trip, of probes that this very socket has sent and that somebody has sent back as they were: an echo. Absent as below."""
+
+    @_builtins.property
+    def mean_round_trip(self) -> _duration_pb2.Duration:
+        """The mean of the round trips. Absent as below."""
+
+    @_builtins.property
+    def greatest_round_trip(self) -> _duration_pb2.Duration:
+        """The longest round trip. Absent: they are another socket's."""
+
+    def __init__(
+        self,
+        *,
+        source: _address_pb2.Endpoint | None = ...,
+        lowest_number: _builtins.int = ...,
+        highest_number: _builtins.int = ...,
+        received: _builtins.int | None = ...,
+        lost: _builtins.int | None = ...,
+        duplicates: _builtins.int | None = ...,
+        reordered: _builtins.int | None = ...,
+        jitter: _duration_pb2.Duration | None = ...,
+        least_round_trip: _duration_pb2.Duration | None = ...,
+        mean_round_trip: _duration_pb2.Duration | None = ...,
+        greatest_round_trip: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duplicates", b"_duplicates", "_lost", b"_lost", "_received", b"_received", "_reordered", b"_reordered", "duplicates", b"duplicates", "greatest_round_trip", b"greatest_round_trip", "jitter", b"jitter", "least_round_trip", b"least_round_trip", "lost", b"lost", "mean_round_trip", b"mean_round_trip", "received", b"received", "reordered", b"reordered", "source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duplicates", b"_duplicates", "_lost", b"_lost", "_received", b"_received", "_reordered", b"_reordered", "duplicates", b"duplicates", "greatest_round_trip", b"greatest_round_trip", "highest_number", b"highest_number", "jitter", b"jitter", "least_round_trip", b"least_round_trip", "lost", b"lost", "lowest_number", b"lowest_number", "mean_round_trip", b"mean_round_trip", "received", b"received", "reordered", b"reordered", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duplicates: _TypeAlias = _typing.Literal["duplicates"]  # noqa: Y015
+    _WhichOneofArgType__duplicates: _TypeAlias = _typing.Literal["_duplicates", b"_duplicates"]  # noqa: Y015
+    _WhichOneofReturnType__lost: _TypeAlias = _typing.Literal["lost"]  # noqa: Y015
+    _WhichOneofArgType__lost: _TypeAlias = _typing.Literal["_lost", b"_lost"]  # noqa: Y015
+    _WhichOneofReturnType__received: _TypeAlias = _typing.Literal["received"]  # noqa: Y015
+    _WhichOneofArgType__received: _TypeAlias = _typing.Literal["_received", b"_received"]  # noqa: Y015
+    _WhichOneofReturnType__reordered: _TypeAlias = _typing.Literal["reordered"]  # noqa: Y015
+    _WhichOneofArgType__reordered: _TypeAlias = _typing.Literal["_reordered", b"_reordered"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duplicates) -> _WhichOneofReturnType__duplicates | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lost) -> _WhichOneofReturnType__lost | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__received) -> _WhichOneofReturnType__received | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reordered) -> _WhichOneofReturnType__reordered | None: ...
+
+Global___ProbeSource: _TypeAlias = ProbeSource  # noqa: Y015
 
 @_typing.final
 class Verification(_message.Message):

@@ -958,12 +958,19 @@ class SendDatagramsRequest(_message.Message):
     SOCKET_ID_FIELD_NUMBER: _builtins.int
     DATAGRAMS_FIELD_NUMBER: _builtins.int
     INTERVAL_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     SOCKET_UID_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session. Empty: the caller's `default` session."""
     socket_id: _builtins.str
     """The socket."""
+    probes: _builtins.bool
+    """Make each datagram a probe: before its payload stand 32 bytes, `farsock1` and, in network byte order, 8 bytes that mean this socket, the
+    number of the probe (the first of a socket is 1) and when it is handed to the kernel, in nanoseconds of the agent's clock since 1970. A UDP
+    socket that was made with `probes`, here or elsewhere, tells loss, duplicates, reordering and jitter, and of its own, when somebody
+    sends them back, round trips.
+    """
     socket_uid: _builtins.int
     """Refuse unless the socket of that name has this number. Absent: not checked."""
     @_builtins.property
@@ -987,12 +994,13 @@ class SendDatagramsRequest(_message.Message):
         socket_id: _builtins.str = ...,
         datagrams: _abc.Iterable[Global___Datagram] | None = ...,
         interval: _duration_pb2.Duration | None = ...,
+        probes: _builtins.bool = ...,
         socket_uid: _builtins.int | None = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "interval", b"interval", "socket_uid", b"socket_uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "datagrams", b"datagrams", "interval", b"interval", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "datagrams", b"datagrams", "interval", b"interval", "probes", b"probes", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__socket_uid: _TypeAlias = _typing.Literal["socket_uid"]  # noqa: Y015
     _WhichOneofArgType__socket_uid: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid"]  # noqa: Y015
