@@ -1,19 +1,21 @@
 //! Sockets to be made, one or many by one request, and what became of the many.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use crate::model::bulk::{RefusalText, SocketOutcome};
 use crate::model::id::SocketId;
 use crate::model::operation::{Outcome, Yield};
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
-use crate::model::spec::SocketSpec;
-use crate::wire::outgoing::write_kind;
+use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy};
+use crate::model::spec::{Kind as AskedKind, SocketSpec, TcpRole};
+use crate::wire::outgoing::write_options;
 use crate::wire::pb::create_socket_request::Kind;
 use crate::wire::response::Answer;
 use crate::wire::socket::Bounds;
 use crate::wire::unknown::optional;
-use crate::wire::{address, call, option, pb, socket};
+use crate::wire::{address, call, delivery, group, option, payload, pb, socket};
 
 // === In ===
 
@@ -104,6 +106,79 @@ pub(super) fn write_sockets(sockets: &[(Option<SocketId>, SocketSpec)]) -> Vec<p
         kind: Some(write_kind(spec).into()),
     };
     sockets.iter().map(write).collect()
+}
+
+/// What kind of socket it is, as a client asks for it.
+pub(super) fn write_kind(spec: &SocketSpec) -> Kind {
+    let Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay, watermarks, write_timeout } =
+        spec.conduct;
+    let bind = spec.bind.as_ref().map(ToString::to_string).unwrap_or_default();
+    let delivery = Some(delivery::shown(delivery, delivery.hash));
+    let options = write_options(&spec.options);
+    let verify = spec.verify.as_deref().map(payload::write_pattern);
+    let delay = |delay: Duration| (!delay.is_zero()).then(|| call::span(delay));
+    let family = spec.family.map_or(pb::Family::Unspecified, pb::Family::from).into();
+    let direction = match direction {
+        Direction::Both => pb::Direction::Both,
+        Direction::ReceiveOnly => pb::Direction::ReceiveOnly,
+        Direction::SendOnly => pb::Direction::SendOnly,
+    }
+    .into();
+    match &spec.kind {
+        AskedKind::Udp(udp) => Kind::Udp(pb::UdpSocketSpec {
+            bind,
+            bind_retry: socket::write_bind_retry(spec.bind_retry),
+            connect: udp.connect.as_ref().map(ToString::to_string).unwrap_or_default(),
+            delivery,
+            options,
+            family,
+            direction,
+            groups: udp.groups.iter().map(group::write_spec).collect(),
+            probes: udp.probes,
+            verify,
+        }),
+        AskedKind::Tcp(tcp) => Kind::Tcp(pb::TcpSocketSpec {
+            bind,
+            bind_retry: socket::write_bind_retry(spec.bind_retry),
+            role: match &tcp.role {
+                TcpRole::Idle => None,
+                TcpRole::Listen(None) => Some(pb::tcp_socket_spec::Role::Listen(String::new())),
+                TcpRole::Listen(Some(text)) => Some(pb::tcp_socket_spec::Role::Listen(text.to_string())),
+                TcpRole::Connect(text) => Some(pb::tcp_socket_spec::Role::Connect(text.to_string())),
+            },
+            backlog: Some(tcp.backlog),
+            max_connections: tcp.max_connections,
+            half_open: match half_open {
+                HalfOpenPolicy::Allow => pb::HalfOpenPolicy::Allow,
+                HalfOpenPolicy::AutoEnd => pb::HalfOpenPolicy::AutoEnd,
+            }
+            .into(),
+            accept: match tcp.accept {
+                AcceptPolicy::Auto => pb::AcceptPolicy::Auto,
+                AcceptPolicy::Manual => pb::AcceptPolicy::Manual,
+            }
+            .into(),
+            delivery,
+            options,
+            family,
+            direction,
+            idle_timeout: delay(idle_timeout),
+            max_accepts: tcp.max_accepts,
+            attempt_timeout: socket::write_attempts(tcp.attempts).0,
+            retry: socket::write_attempts(tcp.attempts).1,
+            attempt_delay: tcp.attempts.delay.map(call::span),
+            accept_delay: delay(tcp.accept_delay),
+            read_delay: delay(read_delay),
+            close_delay: delay(close_delay),
+            write_timeout: delay(write_timeout.usual),
+            close_on_write_timeout: write_timeout.closes,
+            write_high_watermark: (watermarks.high > 0).then_some(watermarks.high),
+            write_low_watermark: (watermarks.low > 0).then_some(watermarks.low),
+            deny: socket::write_rules(&tcp.peers.deny),
+            allow: socket::write_rules(&tcp.peers.allow),
+            verify,
+        }),
+    }
 }
 
 // === Out ===

@@ -1,16 +1,12 @@
 //! Changing requests as a client sends them: the other direction of [`request`](crate::wire::request).
 
-use std::time::Duration;
-
 use prost::Message;
 
 use crate::model::delivery::Slices;
 use crate::model::group::GroupChange;
 use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Start, Take, Target};
 use crate::model::option::SocketOption;
-use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy};
-use crate::model::spec::{Kind, SocketSpec, TcpRole};
-use crate::wire::{call, create, delivery, group, option, payload, pb, socket, source_filter};
+use crate::wire::{call, create, delivery, group, option, pb, socket, source_filter};
 
 macro_rules! requests {
     ($($method:ident $message:ident;)*) => {
@@ -82,7 +78,7 @@ pub fn request(action: &Action, options: &CallOptions) -> Request {
         Action::CreateSocket { session, socket, spec } => Request::CreateSocket(pb::CreateSocketRequest {
             session_id: session.to_string(),
             socket_id: socket.as_ref().map(ToString::to_string).unwrap_or_default(),
-            kind: Some(write_kind(spec)),
+            kind: Some(create::write_kind(spec)),
             labels: socket::write_labels(&spec.labels),
             call,
         }),
@@ -207,79 +203,7 @@ fn write_call(options: &CallOptions) -> pb::Call {
     }
 }
 
-pub(super) fn write_kind(spec: &SocketSpec) -> pb::create_socket_request::Kind {
-    let Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay, watermarks, write_timeout } =
-        spec.conduct;
-    let bind = spec.bind.as_ref().map(ToString::to_string).unwrap_or_default();
-    let delivery = Some(delivery::shown(delivery, delivery.hash));
-    let options = write_options(&spec.options);
-    let verify = spec.verify.as_deref().map(payload::write_pattern);
-    let delay = |delay: Duration| (!delay.is_zero()).then(|| call::span(delay));
-    let family = spec.family.map_or(pb::Family::Unspecified, pb::Family::from).into();
-    let direction = match direction {
-        Direction::Both => pb::Direction::Both,
-        Direction::ReceiveOnly => pb::Direction::ReceiveOnly,
-        Direction::SendOnly => pb::Direction::SendOnly,
-    }
-    .into();
-    match &spec.kind {
-        Kind::Udp(udp) => pb::create_socket_request::Kind::Udp(pb::UdpSocketSpec {
-            bind,
-            bind_retry: socket::write_bind_retry(spec.bind_retry),
-            connect: udp.connect.as_ref().map(ToString::to_string).unwrap_or_default(),
-            delivery,
-            options,
-            family,
-            direction,
-            groups: udp.groups.iter().map(group::write_spec).collect(),
-            probes: udp.probes,
-            verify,
-        }),
-        Kind::Tcp(tcp) => pb::create_socket_request::Kind::Tcp(pb::TcpSocketSpec {
-            bind,
-            bind_retry: socket::write_bind_retry(spec.bind_retry),
-            role: match &tcp.role {
-                TcpRole::Idle => None,
-                TcpRole::Listen(None) => Some(pb::tcp_socket_spec::Role::Listen(String::new())),
-                TcpRole::Listen(Some(text)) => Some(pb::tcp_socket_spec::Role::Listen(text.to_string())),
-                TcpRole::Connect(text) => Some(pb::tcp_socket_spec::Role::Connect(text.to_string())),
-            },
-            backlog: Some(tcp.backlog),
-            max_connections: tcp.max_connections,
-            half_open: match half_open {
-                HalfOpenPolicy::Allow => pb::HalfOpenPolicy::Allow,
-                HalfOpenPolicy::AutoEnd => pb::HalfOpenPolicy::AutoEnd,
-            }
-            .into(),
-            accept: match tcp.accept {
-                AcceptPolicy::Auto => pb::AcceptPolicy::Auto,
-                AcceptPolicy::Manual => pb::AcceptPolicy::Manual,
-            }
-            .into(),
-            delivery,
-            options,
-            family,
-            direction,
-            idle_timeout: delay(idle_timeout),
-            max_accepts: tcp.max_accepts,
-            attempt_timeout: socket::write_attempts(tcp.attempts).0,
-            retry: socket::write_attempts(tcp.attempts).1,
-            attempt_delay: tcp.attempts.delay.map(call::span),
-            accept_delay: delay(tcp.accept_delay),
-            read_delay: delay(read_delay),
-            close_delay: delay(close_delay),
-            write_timeout: delay(write_timeout.usual),
-            close_on_write_timeout: write_timeout.closes,
-            write_high_watermark: (watermarks.high > 0).then_some(watermarks.high),
-            write_low_watermark: (watermarks.low > 0).then_some(watermarks.low),
-            deny: socket::write_rules(&tcp.peers.deny),
-            allow: socket::write_rules(&tcp.peers.allow),
-            verify,
-        }),
-    }
-}
-
-fn write_options(options: &[SocketOption]) -> Vec<pb::SocketOption> {
+pub(super) fn write_options(options: &[SocketOption]) -> Vec<pb::SocketOption> {
     options.iter().map(|SocketOption { spec, value }| option::option(spec, value)).collect()
 }
 
@@ -306,6 +230,7 @@ pub fn data_view() -> pb::PayloadView {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::model::address::{AddressText, Family};
@@ -319,8 +244,9 @@ mod tests {
     use crate::model::payload::{Fill, Pattern};
     use crate::model::peers::{PeerRule, Peers};
     use crate::model::session::{LeaseSpec, OrphanPolicy, Retention, SessionSpec};
+    use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy};
     use crate::model::source_filter::{FilterAsked, FilterMode, SourceFilter};
-    use crate::model::spec::{Attempts, Retry, TcpSpec, UdpSpec};
+    use crate::model::spec::{Attempts, Kind, Retry, SocketSpec, TcpRole, TcpSpec, UdpSpec};
     use crate::model::time::Timestamp;
     use crate::wire::request::{Ask, Asked};
     use crate::wire::socket::Bounds;
