@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::exercise::expectation::{bytes_text, quoted};
 use crate::exercise::plan::{Expectation, Facts, Question, Verb};
 use crate::model::delivery::ReadPause;
-use crate::model::event::{AcceptPause, DropReason, Event};
+use crate::model::event::{AcceptPause, DropReason, Event, SendStage};
 use crate::model::operation::ShutdownHow;
 use crate::model::socket::CloseReason;
 use crate::model::verify::PatternDifference;
@@ -92,6 +92,10 @@ pub fn describe(event: &Event) -> String {
             let to = destination.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
             format!("sent a datagram of {}{to}", bytes_text((*size).into()))
         }
+        Event::SendTimestamped { stage: SendStage::Scheduled, number, .. } => {
+            format!("datagram {number} came into the queue of its interface")
+        }
+        Event::SendTimestamped { stage: SendStage::Sent, number, .. } => format!("datagram {number} left"),
         Event::WriteBlocked { pending_bytes } => {
             format!("writes wait: {} beyond the kernel's buffer", bytes_text((*pending_bytes).into()))
         }

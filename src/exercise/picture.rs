@@ -250,6 +250,7 @@ pub(super) fn look(event: &Event) -> Option<Look> {
         }
         Event::Written { size, .. } => look(Tone::Plain, &format!("write {size} B"), String::new()),
         Event::Sent { size, .. } => look(Tone::Plain, &format!("send {size} B"), String::new()),
+        Event::SendTimestamped { number, .. } => look(Tone::Plain, &format!("left: {number}"), String::new()),
         Event::ShutDown { .. } => look(Tone::Plain, "shut down", String::new()),
         Event::PeerClosed { .. } => look(Tone::Plain, "FIN", String::new()),
         Event::PeerReset { error } => look(Tone::Trouble, "RST", error.cause.name()),

@@ -48,6 +48,15 @@ pub enum DropReason {
     Policy,
 }
 
+/// How far a datagram had come when its time was taken. linux/errqueue.h: SCM_TSTAMP_*.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendStage {
+    /// Into the queue of the interface: SCM_TSTAMP_SCHED.
+    Scheduled,
+    /// To the driver of the interface: SCM_TSTAMP_SND.
+    Sent,
+}
+
 /// A datagram, with what the kernel told about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datagram {
@@ -183,6 +192,8 @@ kinds! {
     Written { offset: u64, size: u32, asked_size: u32 } => "written", false;
     /// A datagram was handed to the kernel.
     Sent { destination: Option<Endpoint>, size: u32, reply_to_event: u64 } => "sent", false;
+    /// The kernel has told when a datagram left.
+    SendTimestamped { stage: SendStage, number: u32, time: Timestamp } => "send_timestamped", false;
     /// More writes wait than are wanted.
     WriteBlocked { pending_bytes: u32 } => "write_blocked", false;
     /// There is room again.

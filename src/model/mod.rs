@@ -7,6 +7,7 @@ pub mod address;
 pub mod audit;
 pub mod bulk;
 pub mod capability;
+pub mod congestion;
 pub mod delivery;
 pub mod encoding;
 pub mod endpoint;

@@ -34,6 +34,10 @@ pub enum OptionType {
     Text,
     /// How path MTUs are discovered, by the word in IP_PMTUDISC_*; an `int`.
     PathMtu,
+    /// Which times are taken, by the words in SOF_TIMESTAMPING_*, with commas; an `int` of flags.
+    Timestamping,
+    /// What a congestion control tells of itself: a `union tcp_cc_info` of the kernel, only read.
+    CongestionInfo,
     /// Two ports, `40000-40999`; to the kernel a `u32`, the upper one in its upper half.
     PortRange,
     /// A number that only stands for something, in hexadecimal digits; a `u64` of the kernel, only read.
@@ -42,6 +46,27 @@ pub enum OptionType {
 
 /// The words of [`OptionType::PathMtu`], in the order of their numbers. ip(7): IP_MTU_DISCOVER.
 pub const PATH_MTU_WORDS: [&str; 6] = ["dont", "want", "do", "probe", "interface", "omit"];
+
+/// The words of [`OptionType::Timestamping`]. Documentation/networking/timestamping.rst: SOF_TIMESTAMPING_*.
+pub const TIMESTAMPING_WORDS: [&str; 6] =
+    ["tx_software", "rx_software", "software", "opt_id", "tx_sched", "opt_tsonly"];
+
+/// The bit of each. linux/net_tstamp.h.
+const TIMESTAMPING_BITS: [u32; 6] = [1, 3, 4, 7, 8, 11];
+
+/// The flags of a list of words; nothing where one of them is none.
+pub fn timestamping_flags(text: &str) -> Option<u32> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).try_fold(0, |flags, word| {
+        let at = TIMESTAMPING_WORDS.iter().position(|known| *known == word)?;
+        Some(flags | 1 << TIMESTAMPING_BITS[at])
+    })
+}
+
+/// The words of flags.
+pub fn timestamping_text(flags: u32) -> String {
+    let words = TIMESTAMPING_WORDS.iter().zip(TIMESTAMPING_BITS);
+    words.filter(|(_, bit)| flags >> bit & 1 == 1).map(|(word, _)| *word).collect::<Vec<_>>().join(",")
+}
 
 /// The longest text that an option takes, in bytes: a name of an interface or of a congestion control, each with its final zero.
 const TEXT_BYTES: usize = 15;
@@ -61,6 +86,7 @@ impl OptionType {
     pub const fn words(self) -> &'static [&'static str] {
         match self {
             Self::PathMtu => &PATH_MTU_WORDS,
+            Self::Timestamping => &TIMESTAMPING_WORDS,
             _ => &[],
         }
     }
@@ -142,7 +168,10 @@ impl OptionSpec {
             OptionType::InterfaceName | OptionType::InterfaceIndex | OptionType::MulticastInterface => {
                 "`text`, an interface's name"
             }
-            OptionType::Text | OptionType::Cookie => "`text`",
+            OptionType::Text | OptionType::Cookie | OptionType::CongestionInfo => "`text`",
+            OptionType::Timestamping => {
+                "`text`: tx_software, rx_software, software, opt_id, tx_sched or opt_tsonly, with commas, or nothing"
+            }
             OptionType::PathMtu => "`text`: dont, want, do, probe, interface or omit",
             OptionType::PortRange => "`text`: two ports, such as 40000-40999, or nothing",
         }
@@ -213,7 +242,8 @@ impl SocketOption {
             (kind, OptionValue::Time(time)) if kind.unit().is_some() => in_range(spec.units(*time)?)?,
             (OptionType::PathMtu, OptionValue::Text(word)) if PATH_MTU_WORDS.contains(&&**word) => {}
             (OptionType::PortRange, OptionValue::Text(text)) if port_range(text).is_some() => {}
-            (OptionType::PathMtu | OptionType::PortRange, OptionValue::Text(text)) => {
+            (OptionType::Timestamping, OptionValue::Text(text)) if timestamping_flags(text).is_some() => {}
+            (OptionType::PathMtu | OptionType::PortRange | OptionType::Timestamping, OptionValue::Text(text)) => {
                 let problem = format!("{name} takes {}, and this is `{}`", spec.type_text(), shorten(text));
                 return Err(Violation::new("text", problem));
             }
@@ -282,11 +312,25 @@ mod tests {
         let text = |text: &str| OptionValue::Text(text.into());
         assert!(problem("IP_MTU_DISCOVER", text("DO")).contains("dont, want, do"));
         assert!(SocketOption::new("IP_MTU_DISCOVER", text("do")).is_ok());
+        assert!(problem("SO_TIMESTAMPING", text("software,raw_hardware")).contains("tx_software, rx_software"));
+        for times in ["", "software", "rx_software, software", "opt_id,tx_sched"] {
+            assert!(SocketOption::new("SO_TIMESTAMPING", text(times)).is_ok(), "{times}");
+        }
         for ports in ["1", "2-1", "0-5", "a-b", "1-70000"] {
             assert!(SocketOption::new("IP_LOCAL_PORT_RANGE", text(ports)).is_err(), "{ports}");
         }
         assert!(SocketOption::new("IP_LOCAL_PORT_RANGE", text("40000-40999")).is_ok());
         assert!(SocketOption::new("TCP_CONGESTION", text("a name that is too long")).is_err());
+    }
+
+    #[test]
+    fn flags_are_words() {
+        assert_eq!(timestamping_flags("software, tx_software"), Some(0b10010));
+        assert_eq!(timestamping_text(0b10010), "tx_software,software");
+        assert_eq!((timestamping_flags(""), timestamping_text(0)), (Some(0), String::new()));
+        let all = TIMESTAMPING_WORDS.join(",");
+        assert_eq!(timestamping_text(timestamping_flags(&all).unwrap()), all);
+        assert_eq!(timestamping_flags("hardware"), None);
     }
 
     #[test]

@@ -25,6 +25,12 @@ mod linux {
     pub(super) const TCP_NOTSENT_LOWAT: c_int = 25;
     /// Linux 6.3; linux/in.h.
     pub(super) const IP_LOCAL_PORT_RANGE: c_int = 51;
+    /// Linux 4.9; linux/tcp.h.
+    pub(super) const TCP_CC_INFO: c_int = 26;
+    /// Linux 5.9; linux/in.h.
+    pub(super) const IP_RECVERR_RFC4884: c_int = 26;
+    /// Linux 5.9; linux/in6.h.
+    pub(super) const IPV6_RECVERR_RFC4884: c_int = 31;
     /// Linux 4.15; linux/in6.h.
     pub(super) const IPV6_FREEBIND: c_int = 78;
 }
@@ -80,6 +86,8 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "Tell when the kernel received each datagram, to the nanosecond; on unless it is turned off. SO_TIMESTAMP is the same setting: the last of both counts.";
     SO_TIMESTAMP SOL_SOCKET Enabled UDP, None, ReadWrite, FLAG,
         "Tell when the kernel received each datagram, to the microsecond; see SO_TIMESTAMPNS.";
+    SO_TIMESTAMPING SOL_SOCKET Timestamping UDP, None, ReadWrite, FLAG,
+        "Which times the kernel takes by its clock, and tells: `rx_software` at the arrival (`receive_time`), `tx_sched` and `tx_software` on the way out (`send_timestamped`), each only with `software`; `opt_id` counts what is sent, `opt_tsonly` keeps it out of the error queue.";
     SO_TYPE SOL_SOCKET Number None, None, ReadOnly, ANY_SIZE,
         "SOCK_STREAM is 1, SOCK_DGRAM is 2.";
     SO_DOMAIN SOL_SOCKET Number None, None, ReadOnly, ANY_SIZE,
@@ -120,6 +128,8 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "How many bytes may wait unsent in the kernel before a write waits, too; 0 is the kernel's default, -1 no limit.";
     TCP_CONGESTION IPPROTO_TCP Text TCP, None, ReadWrite, FLAG,
         "The congestion control, one of those that GetAgent lists.";
+    TCP_CC_INFO IPPROTO_TCP CongestionInfo TCP, None, ReadOnly, FLAG,
+        "What the congestion control tells of itself, `name=number` each: bbr, dctcp, and those that measure as vegas does; nothing of others, such as cubic.";
     TCP_TX_DELAY IPPROTO_TCP Microseconds TCP, None, ReadWrite, (0, (1 << 28) - 1),
         "Delays everything that is sent by so much: a slower network for this socket alone.";
     IP_FREEBIND IPPROTO_IP Enabled None, V4, ReadWrite, FLAG,
@@ -144,6 +154,8 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "Tell the type-of-service byte of each datagram; on unless it is turned off.";
     IP_RECVERR IPPROTO_IP Enabled UDP, V4, ReadWrite, FLAG,
         "Tell every ICMP message about a datagram that was sent, by `icmp_received`, and let it fail nothing else.";
+    IP_RECVERR_RFC4884 IPPROTO_IP Enabled UDP, V4, ReadWrite, FLAG,
+        "With IP_RECVERR: let the kernel look where the extensions of an ICMP message begin (RFC 4884). Linux 5.9.";
     IP_MULTICAST_TTL IPPROTO_IP Number UDP, V4, ReadWrite, BYTE,
         "The time-to-live of multicast datagrams sent, in hops; 1 keeps them on the link.";
     IP_MULTICAST_LOOP IPPROTO_IP Enabled UDP, V4, ReadWrite, FLAG,
@@ -174,6 +186,8 @@ pub const OPTIONS: &[OptionSpec] = options! {
         "Tell the traffic class byte of each datagram; on unless it is turned off.";
     IPV6_RECVERR IPPROTO_IPV6 Enabled UDP, V6, ReadWrite, FLAG,
         "Tell every ICMP message about a datagram that was sent, by `icmp_received`, and let it fail nothing else.";
+    IPV6_RECVERR_RFC4884 IPPROTO_IPV6 Enabled UDP, V6, ReadWrite, FLAG,
+        "With IPV6_RECVERR: let the kernel look where the extensions of an ICMP message begin (RFC 4884). Linux 5.9.";
     IPV6_MULTICAST_HOPS IPPROTO_IPV6 Number UDP, V6, ReadWrite, (-1, 255),
         "The hop limit of multicast datagrams sent; -1 is the kernel's default.";
     IPV6_MULTICAST_LOOP IPPROTO_IPV6 Enabled UDP, V6, ReadWrite, FLAG,

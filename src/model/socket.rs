@@ -342,6 +342,7 @@ impl SocketStatus {
             }
             Event::LookedUp { .. }
             | Event::IcmpReceived(_)
+            | Event::SendTimestamped { .. }
             | Event::PatternBroken(_)
             | Event::AcceptPaused { .. }
             | Event::AcceptFailed { .. }

@@ -318,7 +318,7 @@ impl Driver {
             Role::Stream(_) if self.read_attention() == Attention::Work => Attention::None,
             Role::Stream(_) => Attention::Departure,
             Role::Datagrams(_) if self.sends.front().is_some_and(|send| !send.waits(Instant::now())) => Attention::Work,
-            Role::Datagrams(datagrams) if datagrams.icmp.heard => Attention::Departure,
+            Role::Datagrams(datagrams) if datagrams.icmp.has_queue() => Attention::Departure,
             Role::Datagrams(datagrams) if datagrams.connected && self.read_attention() == Attention::Work => {
                 Attention::Departure
             }

@@ -20,7 +20,9 @@ const MESSAGES_PER_TURN: usize = 1024;
 #[derive(Default)]
 pub(super) struct Icmp {
     /// They come to the error queue.
-    pub(super) heard: bool,
+    heard: bool,
+    /// The times come there at which datagrams were sent.
+    stamped: bool,
     /// The error of the last one that was told. The kernel makes it the pending error only after it has put the message into the queue, so
     /// that it may be met once more when the queue is empty already.
     last: Option<Errno>,
@@ -28,11 +30,19 @@ pub(super) struct Icmp {
     path_mtu: Option<u32>,
 }
 
+impl Icmp {
+    /// Whether anything comes to the error queue.
+    pub(super) const fn has_queue(&self) -> bool {
+        self.heard || self.stamped
+    }
+}
+
 impl Driver {
-    /// Learns whether ICMP messages come, after options have changed.
+    /// Learns what comes to the error queue, after options have changed.
     pub(super) fn learn_icmp(&mut self) {
         if let Role::Datagrams(datagrams) = &mut self.role {
             datagrams.icmp.heard = self.socket.hears_icmp();
+            datagrams.icmp.stamped |= self.socket.stamps_sends();
         }
     }
 
@@ -49,10 +59,10 @@ impl Driver {
 
     /// Something is wrong, and it may be that nobody makes a call that would meet it.
     pub(super) fn notice_icmp(&mut self) {
+        self.tell_icmp();
         if !matches!(&self.role, Role::Datagrams(datagrams) if datagrams.icmp.heard) {
             return;
         }
-        self.tell_icmp();
         if let Some(errno) = self.socket.take_error()
             && !self.met_icmp(errno)
         {
@@ -60,16 +70,21 @@ impl Driver {
         }
     }
 
-    /// Tells all ICMP messages that have come; whether there was one.
+    /// Tells all that the error queue has; whether there was an ICMP message.
     fn tell_icmp(&mut self) -> bool {
         let mut told = false;
         for _ in 0..MESSAGES_PER_TURN {
-            if !matches!(&self.role, Role::Datagrams(datagrams) if datagrams.icmp.heard) {
+            if !matches!(&self.role, Role::Datagrams(datagrams) if datagrams.icmp.has_queue()) {
                 break;
             }
-            let Ok((error, destination)) = self.socket.receive_error() else { break };
-            if let Some(error) = error {
-                told |= self.take_queued_error(error, destination);
+            let Ok((ancillary, destination)) = self.socket.receive_error() else { break };
+            match (ancillary.error, ancillary.received) {
+                (Some(QueuedError { stamp: Some((stage, number)), .. }), Some(nanos)) => {
+                    let time = self.sockets.at_realtime(nanos);
+                    self.record(Event::SendTimestamped { stage, number, time });
+                }
+                (Some(error), _) => told |= self.take_queued_error(error, destination),
+                (None, _) => {}
             }
         }
         told

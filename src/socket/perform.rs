@@ -14,6 +14,7 @@ use crate::model::error::SocketError;
 use crate::model::event::{Event, EventFilter, SocketPattern};
 use crate::model::id::{Principal, SessionId, SocketId};
 use crate::model::operation::{Action, Operation, OutgoingDatagram, SocketAction, Take, Target, Yield};
+use crate::model::option::OptionType;
 use crate::model::refusal::Refusal;
 use crate::model::socket::{AcceptPolicy, CloseReason, Direction, SocketState};
 use crate::model::spec::Retry;
@@ -482,6 +483,13 @@ fn check_fit(cell: &Cell, action: &SocketAction) -> Result<(), Refusal> {
         (SocketAction::Flush, Transport::Udp) => wrong_transport("is a UDP socket: nobody acknowledges datagrams"),
         (SocketAction::Send { .. }, Transport::Tcp) => wrong_transport("is a TCP socket: WriteSocket is meant"),
         (SocketAction::Group(..) | SocketAction::Filter(_), Transport::Tcp) => wrong_transport(NO_MULTICAST),
+        (SocketAction::SetOptions(options), Transport::Tcp)
+            if options.iter().any(|option| option.spec.kind == OptionType::Timestamping) =>
+        {
+            wrong_transport(
+                "is a TCP socket: SO_TIMESTAMPING is of UDP, since a stream has no datagrams to tell times of",
+            )
+        }
         (SocketAction::Disconnect, Transport::Tcp) => {
             wrong_transport("is a TCP socket: ShutdownSocket, CloseSocket or AbortSocket is meant")
         }

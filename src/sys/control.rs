@@ -6,14 +6,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::model::address::{Family, socket_addr};
 use crate::model::errno::Errno;
+use crate::model::event::SendStage;
 use crate::model::policy::permit::Permitted;
 
 /// `struct cmsghdr`: the length as `size_t`, then level and type.
 const HEADER: usize = size_of::<usize>() + 8;
 const ALIGN: usize = size_of::<usize>();
 
-/// Room for everything that this module asks the kernel for: packet info, hop limit, traffic class, drops, a time.
-pub(super) const RECEIVE_ROOM: usize = 5 * (HEADER + ALIGN) + 24 + 16;
+/// `struct scm_timestamping`: three times, of which the first is the kernel's own.
+const STAMPS: usize = 48;
+
+/// Room for everything that this module asks the kernel for: packet info, hop limit, traffic class, drops, a time, times.
+pub(super) const RECEIVE_ROOM: usize = 6 * (HEADER + ALIGN) + 24 + 16 + STAMPS;
 
 /// Room for the address of a datagram's source.
 pub(super) const ADDRESS_ROOM: usize = size_of::<libc::sockaddr_in6>();
@@ -53,6 +57,8 @@ pub struct QueuedError {
     pub info: u32,
     /// Who said so.
     pub offender: Option<SocketAddr>,
+    /// It is no error, but the time at which a datagram was sent: how far it had come, and its number.
+    pub stamp: Option<(SendStage, u32)>,
 }
 
 impl Ancillary {
@@ -98,6 +104,10 @@ impl Ancillary {
             // The types of the messages are the numbers of the options. socket(7), Documentation/networking/timestamping.rst.
             (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS) => self.received = moment(data, 1),
             (libc::SOL_SOCKET, libc::SO_TIMESTAMP) => self.received = moment(data, 1_000),
+            // Zero where another clock was asked for.
+            (libc::SOL_SOCKET, libc::SO_TIMESTAMPING) => {
+                self.received = moment(data, 1).filter(|nanos| *nanos != 0).or(self.received);
+            }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => self.dropped = array(data, 0).map(u32::from_ne_bytes),
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
                 self.error = queued_error(data);
@@ -119,12 +129,19 @@ fn queued_error(data: &[u8]) -> Option<QueuedError> {
     const FROM_ICMP: [u8; 2] = [libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6];
     let errno = i32::from_ne_bytes(array(data, 0)?);
     let [origin, kind, code, _] = array(data, 4)?;
-    let info = u32::from_ne_bytes(array(data, 8)?);
+    let (info, number) = (u32::from_ne_bytes(array(data, 8)?), u32::from_ne_bytes(array(data, 12)?));
+    // linux/errqueue.h: SCM_TSTAMP_SND, SCM_TSTAMP_SCHED.
+    let stamp = match (origin, info) {
+        (libc::SO_EE_ORIGIN_TIMESTAMPING, 0) => Some((SendStage::Sent, number)),
+        (libc::SO_EE_ORIGIN_TIMESTAMPING, 1) => Some((SendStage::Scheduled, number)),
+        _ => None,
+    };
     Some(QueuedError {
         errno: Errno::new(errno),
         icmp: FROM_ICMP.contains(&origin).then_some((kind, code)),
         info,
         offender: data.get(16..).and_then(socket_address).map(without_port),
+        stamp,
     })
 }
 
@@ -255,7 +272,7 @@ mod tests {
         let v4 = [&2_u16.to_ne_bytes()[..], &[0, 0], &[10, 0, 0, 1], &[0; 8]].concat();
         let told = Ancillary::parse(&message(libc::IPPROTO_IP, libc::IP_RECVERR, &[error(2, 0), v4].concat()));
         let offender = Some("10.0.0.1:0".parse().unwrap());
-        let wanted = QueuedError { errno: Errno::EHOSTUNREACH, icmp: Some((11, 1)), info: 0, offender };
+        let wanted = QueuedError { errno: Errno::EHOSTUNREACH, icmp: Some((11, 1)), info: 0, offender, stamp: None };
         assert_eq!(told.error, Some(wanted));
 
         let v6 = [&10_u16.to_ne_bytes()[..], &[0; 6], &Ipv6Addr::LOCALHOST.octets(), &7_u32.to_ne_bytes()].concat();
@@ -266,6 +283,24 @@ mod tests {
             Ancillary::parse(&message(libc::IPPROTO_IP, libc::IP_RECVERR, &[error(1, 1280), vec![0; 16]].concat()));
         let error = told.error.unwrap();
         assert_eq!((error.icmp, error.info, error.offender), (None, 1280, None), "said by this host");
+    }
+
+    #[test]
+    fn times_of_sending_are_read_with_their_numbers() {
+        let time = |seconds: i64| [seconds.to_ne_bytes(), 5_i64.to_ne_bytes()].concat();
+        let times = message(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &[time(3), vec![0; 32]].concat());
+        for (stage, wanted) in [(0_u32, Some(SendStage::Sent)), (1, Some(SendStage::Scheduled)), (2, None)] {
+            let error = [&42_i32.to_ne_bytes()[..], &[4, 0, 0, 0], &stage.to_ne_bytes(), &9_u32.to_ne_bytes()].concat();
+            let error = message(libc::IPPROTO_IP, libc::IP_RECVERR, &[error, vec![0; 16]].concat());
+            let told = Ancillary::parse(&[times.clone(), error].concat());
+            assert_eq!(told.received, Some(3_000_000_005));
+            assert_eq!(told.error.unwrap().stamp, wanted.map(|stage| (stage, 9)));
+            assert_eq!(told.error.unwrap().icmp, None);
+        }
+        // Another clock's time alone does not hide what is known.
+        let known = message(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &time(2));
+        let none = message(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &[0; 48]);
+        assert_eq!(Ancillary::parse(&[known, none].concat()).received, Some(2_000_000_005));
     }
 
     /// Sent and received messages are of one form, but for the type-of-service byte, which is sent as an `int`.

@@ -5,15 +5,20 @@ use std::ffi::c_int;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use crate::model::congestion::congestion_text;
 use crate::model::errno::Errno;
 use crate::model::memory::SocketMemory;
-use crate::model::option::{Access, OptionSpec, OptionType, OptionValue, PATH_MTU_WORDS, port_range};
+use crate::model::option::{
+    Access, OptionSpec, OptionType, OptionValue, PATH_MTU_WORDS, port_range, timestamping_flags, timestamping_text,
+};
 use crate::model::tcp::{TcpInfo, TcpState};
 use crate::model::view::AcceptQueue;
 use crate::sys::interface;
 
 /// `struct linger`.
 const LINGER_SIZE: usize = 2 * size_of::<c_int>();
+/// linux/tcp.h: TCP_CA_NAME_MAX.
+const CONGESTION_NAME: usize = 16;
 /// `struct ip_mreqn`: two addresses and an index.
 const MREQN_SIZE: usize = 12;
 
@@ -28,6 +33,9 @@ pub(super) fn set(socket: impl AsFd, spec: &OptionSpec, value: &OptionValue) -> 
         (OptionType::PathMtu, OptionValue::Text(word)) => {
             let number = PATH_MTU_WORDS.iter().position(|known| **known == **word).ok_or(Errno::EINVAL)?;
             set_bytes(socket, spec, &c_int::try_from(number).map_err(|_| Errno::EINVAL)?.to_ne_bytes())
+        }
+        (OptionType::Timestamping, OptionValue::Text(text)) => {
+            set_bytes(socket, spec, &timestamping_flags(text).ok_or(Errno::EINVAL)?.to_ne_bytes())
         }
         (OptionType::PortRange, OptionValue::Text(text)) => {
             let (low, high) = port_range(text).ok_or(Errno::EINVAL)?;
@@ -70,6 +78,13 @@ pub fn get(socket: impl AsFd, spec: &OptionSpec) -> Result<Option<OptionValue>, 
         OptionType::PathMtu => {
             let word = usize::try_from(int(0)?).ok().and_then(|number| PATH_MTU_WORDS.get(number));
             OptionValue::Text((*word.ok_or(Errno::EINVAL)?).into())
+        }
+        OptionType::Timestamping => OptionValue::Text(timestamping_text(int(0)?.cast_unsigned()).into()),
+        OptionType::CongestionInfo => {
+            let mut name = [0; CONGESTION_NAME];
+            let length = get_raw(&socket, libc::IPPROTO_TCP, libc::TCP_CONGESTION, &mut name)?;
+            let name = name[..length].split(|byte| *byte == 0).next().unwrap_or_default();
+            OptionValue::Text(congestion_text(&String::from_utf8_lossy(name), value).into())
         }
         OptionType::PortRange => {
             let (low, high) = (int(0)? & 0xffff, int(0)? >> 16 & 0xffff);
@@ -167,6 +182,13 @@ pub(super) fn hears_icmp(socket: impl AsFd) -> bool {
         get_raw(&socket, level, number, &mut value).is_ok() && c_int::from_ne_bytes(value) != 0
     };
     on(libc::IPPROTO_IP, libc::IP_RECVERR) || on(libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+}
+
+/// Whether times at which datagrams were sent are kept in the error queue. Documentation/networking/timestamping.rst.
+pub(super) fn stamps_sends(socket: impl AsFd) -> bool {
+    let mut flags = [0; size_of::<u32>()];
+    let told = get_raw(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &mut flags);
+    told.is_ok() && u32::from_ne_bytes(flags) & timestamping_flags("tx_software,tx_sched").unwrap_or(0) != 0
 }
 
 /// How many bytes a packet of a connected socket may have; absent while it is not connected. ip(7), ipv6(7).

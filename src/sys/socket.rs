@@ -23,7 +23,7 @@ use crate::model::policy::permit::Permitted;
 use crate::model::source_filter::SourceFilter;
 use crate::model::tcp::{TcpInfo, TcpState};
 use crate::model::view::{Queues, Readiness, Reading};
-use crate::sys::control::{Ancillary, ERROR_ROOM, Marks, QueuedError};
+use crate::sys::control::{Ancillary, ERROR_ROOM, Marks};
 use crate::sys::{buffer, diag, group, option};
 
 /// How many of them this process has open.
@@ -170,9 +170,9 @@ impl Socket {
         })
     }
 
-    /// Takes the oldest error from the error queue, and where the datagram was sent to that it is about; EAGAIN when there is none.
+    /// Takes what is oldest from the error queue, and where the datagram was sent to that it is about; EAGAIN when there is nothing.
     /// recvmsg(2): MSG_ERRQUEUE.
-    pub fn receive_error(&self) -> Result<(Option<QueuedError>, Option<SocketAddr>), Errno> {
+    pub fn receive_error(&self) -> Result<(Ancillary, Option<SocketAddr>), Errno> {
         retry(|| {
             let mut destination = SockAddr::from(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
             let mut control = [MaybeUninit::uninit(); ERROR_ROOM];
@@ -180,13 +180,18 @@ impl Socket {
             self.0.recvmsg(&mut header, libc::MSG_ERRQUEUE)?;
             let filled = header.control_len();
             let ancillary = Ancillary::parse(buffer::assume_filled(&control, filled));
-            Ok((ancillary.error, destination.as_socket()))
+            Ok((ancillary, destination.as_socket()))
         })
     }
 
     /// Whether ICMP messages about its datagrams come to the error queue. ip(7): IP_RECVERR, IPV6_RECVERR.
     pub fn hears_icmp(&self) -> bool {
         option::hears_icmp(&self.0)
+    }
+
+    /// Whether times at which its datagrams were sent come to the error queue. socket(7): SO_TIMESTAMPING.
+    pub fn stamps_sends(&self) -> bool {
+        option::stamps_sends(&self.0)
     }
 
     /// How many bytes a packet may have on the path to its remote address. ip(7): IP_MTU, IPV6_MTU.

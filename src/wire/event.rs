@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::address::Endpoint;
 use crate::model::event::{
-    AcceptPause, Datagram, DropReason, Event, EventFilter, EventRecord, Gap, IcmpMessage, SocketPattern,
+    AcceptPause, Datagram, DropReason, Event, EventFilter, EventRecord, Gap, IcmpMessage, SendStage, SocketPattern,
 };
 use crate::model::id::{RequestId, SocketId, SocketUid, shorten};
 use crate::model::operation::ShutdownHow;
@@ -181,6 +181,15 @@ pub(super) fn body(event: &Event, view: &PayloadView) -> Option<pb::event::Body>
             destination: address::endpoint(destination.as_ref()),
             size: Some(*size),
             reply_to_event: *reply_to_event,
+        }),
+        Event::SendTimestamped { stage, number, time } => Body::SendTimestamped(pb::SendTimestampedEvent {
+            stage: match stage {
+                SendStage::Scheduled => pb::SendStage::Scheduled,
+                SendStage::Sent => pb::SendStage::Sent,
+            }
+            .into(),
+            number: Some(*number),
+            time: Some(call::time(*time)),
         }),
         Event::WriteBlocked { pending_bytes } => {
             Body::WriteBlocked(pb::WriteBlockedEvent { pending_bytes: *pending_bytes })
@@ -358,6 +367,14 @@ fn read_body(body: &pb::event::Body) -> Option<Event> {
         Body::PatternBroken(e) => Event::PatternBroken(verify::read_difference(*e)),
         Body::UrgentLost(e) => Event::UrgentLost { offset: e.offset(), size: e.size },
         Body::WriteBlocked(e) => Event::WriteBlocked { pending_bytes: e.pending_bytes },
+        Body::SendTimestamped(e) => Event::SendTimestamped {
+            stage: match e.stage() {
+                pb::SendStage::Scheduled => SendStage::Scheduled,
+                pb::SendStage::Unspecified | pb::SendStage::Sent => SendStage::Sent,
+            },
+            number: e.number(),
+            time: call::read_time(e.time.as_ref()),
+        },
         Body::Writable(_) => Event::Writable,
         Body::ShutDown(e) => Event::ShutDown {
             how: match known_value(e.how)? {

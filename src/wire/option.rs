@@ -20,6 +20,15 @@ pub(super) fn options(field: &str, options: &[pb::SocketOption], limit: u32) -> 
     options.iter().enumerate().map(option).collect()
 }
 
+/// Options of a TCP socket that is to be made. What would only fill its error queue, which nobody reads, is none of them.
+pub(super) fn of_tcp(field: &str, sent: &[pb::SocketOption], limit: u32) -> Result<Vec<SocketOption>, Violation> {
+    let read = options(field, sent, limit)?;
+    match read.iter().position(|option| option.spec.kind == OptionType::Timestamping) {
+        Some(at) => Err(Violation::new(format!("{field}[{at}].name"), format!("{} is of UDP", read[at].spec.name))),
+        None => Ok(read),
+    }
+}
+
 fn value(option: &pb::SocketOption) -> Result<OptionValue, Violation> {
     use pb::socket_option::Value;
 
@@ -96,6 +105,8 @@ impl From<&OptionSpec> for pb::OptionSpec {
             | OptionType::Text
             | OptionType::Cookie
             | OptionType::PathMtu
+            | OptionType::Timestamping
+            | OptionType::CongestionInfo
             | OptionType::PortRange => pb::OptionType::Text,
         };
         Self {

@@ -103,7 +103,7 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
         bind_retry: bind_retry("bind_retry", spec.bind_retry.as_ref())?,
         conduct,
         verify: payload::verified_by(spec.verify.as_ref())?,
-        options: option::options("options", &spec.options, bounds.limits.options_per_call)?,
+        options: option::of_tcp("options", &spec.options, bounds.limits.options_per_call)?,
         labels: Labels::default(),
     })
 }

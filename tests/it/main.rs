@@ -122,3 +122,4 @@ mod udp_receive;
 mod udp_send;
 mod udp_source_filter;
 mod udp_states;
+mod udp_times;

@@ -54,6 +54,8 @@ fn value(spec: &OptionSpec) -> String {
         OptionType::Text => "`text`".to_owned(),
         OptionType::Cookie => "`text`, hexadecimal digits".to_owned(),
         OptionType::PathMtu => format!("`text`: {}", spec.kind.words().join(", ")),
+        OptionType::Timestamping => format!("`text`, with commas: {}", spec.kind.words().join(", ")),
+        OptionType::CongestionInfo => "`text`".to_owned(),
         OptionType::PortRange => "`text`: two ports, such as `40000-40999`".to_owned(),
     }
 }

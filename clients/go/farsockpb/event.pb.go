@@ -206,6 +206,59 @@ func (ShutdownHow) EnumDescriptor() ([]byte, []int) {
 	return file_farsock_v1_event_proto_rawDescGZIP(), []int{2}
 }
 
+// How far a datagram had come when its time was taken.
+type SendStage int32
+
+const (
+	// Never sent.
+	SendStage_SEND_STAGE_UNSPECIFIED SendStage = 0
+	// It came into the queue of its interface: SOF_TIMESTAMPING_TX_SCHED.
+	SendStage_SEND_STAGE_SCHEDULED SendStage = 1
+	// It was handed to the driver of its interface: SOF_TIMESTAMPING_TX_SOFTWARE.
+	SendStage_SEND_STAGE_SENT SendStage = 2
+)
+
+// Enum value maps for SendStage.
+var (
+	SendStage_name = map[int32]string{
+		0: "SEND_STAGE_UNSPECIFIED",
+		1: "SEND_STAGE_SCHEDULED",
+		2: "SEND_STAGE_SENT",
+	}
+	SendStage_value = map[string]int32{
+		"SEND_STAGE_UNSPECIFIED": 0,
+		"SEND_STAGE_SCHEDULED":   1,
+		"SEND_STAGE_SENT":        2,
+	}
+)
+
+func (x SendStage) Enum() *SendStage {
+	p := new(SendStage)
+	*p = x
+	return p
+}
+
+func (x SendStage) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SendStage) Descriptor() protoreflect.EnumDescriptor {
+	return file_farsock_v1_event_proto_enumTypes[3].Descriptor()
+}
+
+func (SendStage) Type() protoreflect.EnumType {
+	return &file_farsock_v1_event_proto_enumTypes[3]
+}
+
+func (x SendStage) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SendStage.Descriptor instead.
+func (SendStage) EnumDescriptor() ([]byte, []int) {
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{3}
+}
+
 // Something that happened to a socket, or to its session. Events are facts: each is numbered, stands in its session's log, and never
 // changes.
 //
@@ -247,6 +300,7 @@ type Event struct {
 	//	*Event_DatagramReceived
 	//	*Event_Written
 	//	*Event_Sent
+	//	*Event_SendTimestamped
 	//	*Event_WriteBlocked
 	//	*Event_Writable
 	//	*Event_ShutDown
@@ -492,6 +546,15 @@ func (x *Event) GetSent() *SentEvent {
 	if x != nil {
 		if x, ok := x.Body.(*Event_Sent); ok {
 			return x.Sent
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSendTimestamped() *SendTimestampedEvent {
+	if x != nil {
+		if x, ok := x.Body.(*Event_SendTimestamped); ok {
+			return x.SendTimestamped
 		}
 	}
 	return nil
@@ -855,6 +918,11 @@ type Event_Sent struct {
 	Sent *SentEvent `protobuf:"bytes,24,opt,name=sent,proto3,oneof"`
 }
 
+type Event_SendTimestamped struct {
+	// The kernel has told when a datagram of a UDP socket left.
+	SendTimestamped *SendTimestampedEvent `protobuf:"bytes,54,opt,name=send_timestamped,json=sendTimestamped,proto3,oneof"`
+}
+
 type Event_WriteBlocked struct {
 	// More bytes of writes wait than the high watermark.
 	WriteBlocked *WriteBlockedEvent `protobuf:"bytes,45,opt,name=write_blocked,json=writeBlocked,proto3,oneof"`
@@ -1039,6 +1107,8 @@ func (*Event_DatagramReceived) isEvent_Body() {}
 func (*Event_Written) isEvent_Body() {}
 
 func (*Event_Sent) isEvent_Body() {}
+
+func (*Event_SendTimestamped) isEvent_Body() {}
 
 func (*Event_WriteBlocked) isEvent_Body() {}
 
@@ -2970,6 +3040,72 @@ func (x *SourceFilterSetEvent) GetFilter() *SourceFilter {
 	return nil
 }
 
+// The kernel has told when a datagram of a UDP socket left. Only while SO_TIMESTAMPING has `software`, and `tx_sched` or `tx_software`; of a
+// datagram in fragments for the first of them. Not where the driver of the interface takes no times (`ethtool -T`), not for
+// a datagram that was dropped before, and not when SO_RCVBUF has no room for one more message. Comes after `sent`.
+type SendTimestampedEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How far it had come.
+	Stage SendStage `protobuf:"varint,1,opt,name=stage,proto3,enum=farsock.v1.SendStage" json:"stage,omitempty"`
+	// With `opt_id`: how many datagrams the socket had sent before since it was set. Zero without it.
+	Number *uint32 `protobuf:"varint,2,opt,name=number,proto3,oneof" json:"number,omitempty"`
+	// When, on the agent's clock.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendTimestampedEvent) Reset() {
+	*x = SendTimestampedEvent{}
+	mi := &file_farsock_v1_event_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTimestampedEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTimestampedEvent) ProtoMessage() {}
+
+func (x *SendTimestampedEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTimestampedEvent.ProtoReflect.Descriptor instead.
+func (*SendTimestampedEvent) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *SendTimestampedEvent) GetStage() SendStage {
+	if x != nil {
+		return x.Stage
+	}
+	return SendStage_SEND_STAGE_UNSPECIFIED
+}
+
+func (x *SendTimestampedEvent) GetNumber() uint32 {
+	if x != nil && x.Number != nil {
+		return *x.Number
+	}
+	return 0
+}
+
+func (x *SendTimestampedEvent) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 // An operation on a socket failed, or its connection broke. Not for a connect (`connect_failed`) and not for a reset by the peer
 // (`peer_reset`). The socket stays open unless `closed` follows.
 type FailedEvent struct {
@@ -2982,7 +3118,7 @@ type FailedEvent struct {
 
 func (x *FailedEvent) Reset() {
 	*x = FailedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[34]
+	mi := &file_farsock_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2994,7 +3130,7 @@ func (x *FailedEvent) String() string {
 func (*FailedEvent) ProtoMessage() {}
 
 func (x *FailedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[34]
+	mi := &file_farsock_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3007,7 +3143,7 @@ func (x *FailedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedEvent.ProtoReflect.Descriptor instead.
 func (*FailedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{34}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FailedEvent) GetError() *SocketError {
@@ -3027,7 +3163,7 @@ type AbortedEvent struct {
 
 func (x *AbortedEvent) Reset() {
 	*x = AbortedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[35]
+	mi := &file_farsock_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3175,7 @@ func (x *AbortedEvent) String() string {
 func (*AbortedEvent) ProtoMessage() {}
 
 func (x *AbortedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[35]
+	mi := &file_farsock_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3188,7 @@ func (x *AbortedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortedEvent.ProtoReflect.Descriptor instead.
 func (*AbortedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 // The kernel dropped datagrams that had come to a UDP socket: its receive buffer (SO_RCVBUF) was full, or, seldom, a checksum was wrong.
@@ -3075,7 +3211,7 @@ type DatagramsDroppedEvent struct {
 
 func (x *DatagramsDroppedEvent) Reset() {
 	*x = DatagramsDroppedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[36]
+	mi := &file_farsock_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3223,7 @@ func (x *DatagramsDroppedEvent) String() string {
 func (*DatagramsDroppedEvent) ProtoMessage() {}
 
 func (x *DatagramsDroppedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[36]
+	mi := &file_farsock_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3236,7 @@ func (x *DatagramsDroppedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatagramsDroppedEvent.ProtoReflect.Descriptor instead.
 func (*DatagramsDroppedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DatagramsDroppedEvent) GetCount() uint64 {
@@ -3145,7 +3281,7 @@ type IcmpReceivedEvent struct {
 
 func (x *IcmpReceivedEvent) Reset() {
 	*x = IcmpReceivedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[37]
+	mi := &file_farsock_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3157,7 +3293,7 @@ func (x *IcmpReceivedEvent) String() string {
 func (*IcmpReceivedEvent) ProtoMessage() {}
 
 func (x *IcmpReceivedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[37]
+	mi := &file_farsock_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3170,7 +3306,7 @@ func (x *IcmpReceivedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IcmpReceivedEvent.ProtoReflect.Descriptor instead.
 func (*IcmpReceivedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *IcmpReceivedEvent) GetDestination() *Endpoint {
@@ -3218,7 +3354,7 @@ type AttachedEvent struct {
 
 func (x *AttachedEvent) Reset() {
 	*x = AttachedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[38]
+	mi := &file_farsock_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3230,7 +3366,7 @@ func (x *AttachedEvent) String() string {
 func (*AttachedEvent) ProtoMessage() {}
 
 func (x *AttachedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[38]
+	mi := &file_farsock_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3243,7 +3379,7 @@ func (x *AttachedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachedEvent.ProtoReflect.Descriptor instead.
 func (*AttachedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 // A TransferSocket has given a connection back: its stream was cancelled, or ended in good order. Not of a socket that is closed with it, or
@@ -3262,7 +3398,7 @@ type DetachedEvent struct {
 
 func (x *DetachedEvent) Reset() {
 	*x = DetachedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[39]
+	mi := &file_farsock_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3274,7 +3410,7 @@ func (x *DetachedEvent) String() string {
 func (*DetachedEvent) ProtoMessage() {}
 
 func (x *DetachedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[39]
+	mi := &file_farsock_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3287,7 +3423,7 @@ func (x *DetachedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachedEvent.ProtoReflect.Descriptor instead.
 func (*DetachedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DetachedEvent) GetBytesToClient() uint64 {
@@ -3322,7 +3458,7 @@ type ClockSteppedEvent struct {
 
 func (x *ClockSteppedEvent) Reset() {
 	*x = ClockSteppedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[40]
+	mi := &file_farsock_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3334,7 +3470,7 @@ func (x *ClockSteppedEvent) String() string {
 func (*ClockSteppedEvent) ProtoMessage() {}
 
 func (x *ClockSteppedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[40]
+	mi := &file_farsock_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3347,7 +3483,7 @@ func (x *ClockSteppedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSteppedEvent.ProtoReflect.Descriptor instead.
 func (*ClockSteppedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ClockSteppedEvent) GetAhead() *durationpb.Duration {
@@ -3368,7 +3504,7 @@ type AgentDrainingEvent struct {
 
 func (x *AgentDrainingEvent) Reset() {
 	*x = AgentDrainingEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[41]
+	mi := &file_farsock_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3380,7 +3516,7 @@ func (x *AgentDrainingEvent) String() string {
 func (*AgentDrainingEvent) ProtoMessage() {}
 
 func (x *AgentDrainingEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[41]
+	mi := &file_farsock_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3393,7 +3529,7 @@ func (x *AgentDrainingEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentDrainingEvent.ProtoReflect.Descriptor instead.
 func (*AgentDrainingEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AgentDrainingEvent) GetGrace() *durationpb.Duration {
@@ -3415,7 +3551,7 @@ type SessionResetEvent struct {
 
 func (x *SessionResetEvent) Reset() {
 	*x = SessionResetEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[42]
+	mi := &file_farsock_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3427,7 +3563,7 @@ func (x *SessionResetEvent) String() string {
 func (*SessionResetEvent) ProtoMessage() {}
 
 func (x *SessionResetEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[42]
+	mi := &file_farsock_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3440,7 +3576,7 @@ func (x *SessionResetEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResetEvent.ProtoReflect.Descriptor instead.
 func (*SessionResetEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SessionResetEvent) GetClosedSockets() uint32 {
@@ -3463,7 +3599,7 @@ type LeaseExpiringEvent struct {
 
 func (x *LeaseExpiringEvent) Reset() {
 	*x = LeaseExpiringEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[43]
+	mi := &file_farsock_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3475,7 +3611,7 @@ func (x *LeaseExpiringEvent) String() string {
 func (*LeaseExpiringEvent) ProtoMessage() {}
 
 func (x *LeaseExpiringEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[43]
+	mi := &file_farsock_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3488,7 +3624,7 @@ func (x *LeaseExpiringEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseExpiringEvent.ProtoReflect.Descriptor instead.
 func (*LeaseExpiringEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LeaseExpiringEvent) GetLeaseLeft() *durationpb.Duration {
@@ -3510,7 +3646,7 @@ type LeaseExpiredEvent struct {
 
 func (x *LeaseExpiredEvent) Reset() {
 	*x = LeaseExpiredEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[44]
+	mi := &file_farsock_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3522,7 +3658,7 @@ func (x *LeaseExpiredEvent) String() string {
 func (*LeaseExpiredEvent) ProtoMessage() {}
 
 func (x *LeaseExpiredEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[44]
+	mi := &file_farsock_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3535,7 +3671,7 @@ func (x *LeaseExpiredEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseExpiredEvent.ProtoReflect.Descriptor instead.
 func (*LeaseExpiredEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{44}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LeaseExpiredEvent) GetClosedSockets() uint32 {
@@ -3550,7 +3686,7 @@ var File_farsock_v1_event_proto protoreflect.FileDescriptor
 const file_farsock_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"\x16farsock/v1/event.proto\x12\n" +
-	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x19\n" +
+	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x19\n" +
 	"\x05Event\x12\x1b\n" +
 	"\tevent_seq\x18\x01 \x01(\x04R\beventSeq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1b\n" +
@@ -3575,7 +3711,8 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\breceived\x18\x15 \x01(\v2\x19.farsock.v1.ReceivedEventH\x00R\breceived\x12P\n" +
 	"\x11datagram_received\x18\x16 \x01(\v2!.farsock.v1.DatagramReceivedEventH\x00R\x10datagramReceived\x124\n" +
 	"\awritten\x18\x17 \x01(\v2\x18.farsock.v1.WrittenEventH\x00R\awritten\x12+\n" +
-	"\x04sent\x18\x18 \x01(\v2\x15.farsock.v1.SentEventH\x00R\x04sent\x12D\n" +
+	"\x04sent\x18\x18 \x01(\v2\x15.farsock.v1.SentEventH\x00R\x04sent\x12M\n" +
+	"\x10send_timestamped\x186 \x01(\v2 .farsock.v1.SendTimestampedEventH\x00R\x0fsendTimestamped\x12D\n" +
 	"\rwrite_blocked\x18- \x01(\v2\x1d.farsock.v1.WriteBlockedEventH\x00R\fwriteBlocked\x127\n" +
 	"\bwritable\x18\x19 \x01(\v2\x19.farsock.v1.WritableEventH\x00R\bwritable\x128\n" +
 	"\tshut_down\x18\x1a \x01(\v2\x19.farsock.v1.ShutDownEventH\x00R\bshutDown\x12>\n" +
@@ -3740,7 +3877,12 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"membership\x18\x01 \x01(\v2\x1b.farsock.v1.GroupMembershipR\n" +
 	"membership\"H\n" +
 	"\x14SourceFilterSetEvent\x120\n" +
-	"\x06filter\x18\x01 \x01(\v2\x18.farsock.v1.SourceFilterR\x06filter\"<\n" +
+	"\x06filter\x18\x01 \x01(\v2\x18.farsock.v1.SourceFilterR\x06filter\"\x9b\x01\n" +
+	"\x14SendTimestampedEvent\x12+\n" +
+	"\x05stage\x18\x01 \x01(\x0e2\x15.farsock.v1.SendStageR\x05stage\x12\x1b\n" +
+	"\x06number\x18\x02 \x01(\rH\x00R\x06number\x88\x01\x01\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04timeB\t\n" +
+	"\a_number\"<\n" +
 	"\vFailedEvent\x12-\n" +
 	"\x05error\x18\x01 \x01(\v2\x17.farsock.v1.SocketErrorR\x05error\"\x0e\n" +
 	"\fAbortedEvent\"C\n" +
@@ -3791,7 +3933,11 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\x18SHUTDOWN_HOW_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SHUTDOWN_HOW_RECEIVE\x10\x01\x12\x15\n" +
 	"\x11SHUTDOWN_HOW_SEND\x10\x02\x12\x15\n" +
-	"\x11SHUTDOWN_HOW_BOTH\x10\x03B\x96\x01\n" +
+	"\x11SHUTDOWN_HOW_BOTH\x10\x03*V\n" +
+	"\tSendStage\x12\x1a\n" +
+	"\x16SEND_STAGE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14SEND_STAGE_SCHEDULED\x10\x01\x12\x13\n" +
+	"\x0fSEND_STAGE_SENT\x10\x02B\x96\x01\n" +
 	"\x0ecom.farsock.v1B\n" +
 	"EventProtoP\x01Z/github.com/farsock/farsock/clients/go/farsockpb\xa2\x02\x03FXX\xaa\x02\n" +
 	"Farsock.V1\xca\x02\n" +
@@ -3809,169 +3955,174 @@ func file_farsock_v1_event_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_event_proto_rawDescData
 }
 
-var file_farsock_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_farsock_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_farsock_v1_event_proto_goTypes = []any{
 	(ConnectionDropReason)(0),      // 0: farsock.v1.ConnectionDropReason
 	(AcceptPauseReason)(0),         // 1: farsock.v1.AcceptPauseReason
 	(ShutdownHow)(0),               // 2: farsock.v1.ShutdownHow
-	(*Event)(nil),                  // 3: farsock.v1.Event
-	(*CreatedEvent)(nil),           // 4: farsock.v1.CreatedEvent
-	(*BoundEvent)(nil),             // 5: farsock.v1.BoundEvent
-	(*ListeningEvent)(nil),         // 6: farsock.v1.ListeningEvent
-	(*LookedUpEvent)(nil),          // 7: farsock.v1.LookedUpEvent
-	(*ConnectStartedEvent)(nil),    // 8: farsock.v1.ConnectStartedEvent
-	(*ConnectedEvent)(nil),         // 9: farsock.v1.ConnectedEvent
-	(*DisconnectedEvent)(nil),      // 10: farsock.v1.DisconnectedEvent
-	(*ConnectFailedEvent)(nil),     // 11: farsock.v1.ConnectFailedEvent
-	(*AcceptedEvent)(nil),          // 12: farsock.v1.AcceptedEvent
-	(*ConnectionDroppedEvent)(nil), // 13: farsock.v1.ConnectionDroppedEvent
-	(*AcceptPausedEvent)(nil),      // 14: farsock.v1.AcceptPausedEvent
-	(*AcceptFailedEvent)(nil),      // 15: farsock.v1.AcceptFailedEvent
-	(*ReceivedEvent)(nil),          // 16: farsock.v1.ReceivedEvent
-	(*UrgentReceivedEvent)(nil),    // 17: farsock.v1.UrgentReceivedEvent
-	(*UrgentLostEvent)(nil),        // 18: farsock.v1.UrgentLostEvent
-	(*DatagramReceivedEvent)(nil),  // 19: farsock.v1.DatagramReceivedEvent
-	(*WrittenEvent)(nil),           // 20: farsock.v1.WrittenEvent
-	(*SentEvent)(nil),              // 21: farsock.v1.SentEvent
-	(*WriteBlockedEvent)(nil),      // 22: farsock.v1.WriteBlockedEvent
-	(*WritableEvent)(nil),          // 23: farsock.v1.WritableEvent
-	(*ShutDownEvent)(nil),          // 24: farsock.v1.ShutDownEvent
-	(*PeerClosedEvent)(nil),        // 25: farsock.v1.PeerClosedEvent
-	(*PeerResetEvent)(nil),         // 26: farsock.v1.PeerResetEvent
-	(*PeerGoneEvent)(nil),          // 27: farsock.v1.PeerGoneEvent
-	(*IdleTimedOutEvent)(nil),      // 28: farsock.v1.IdleTimedOutEvent
-	(*ReadPausedEvent)(nil),        // 29: farsock.v1.ReadPausedEvent
-	(*ReadResumedEvent)(nil),       // 30: farsock.v1.ReadResumedEvent
-	(*OptionSetEvent)(nil),         // 31: farsock.v1.OptionSetEvent
-	(*GroupJoinedEvent)(nil),       // 32: farsock.v1.GroupJoinedEvent
-	(*GroupLeftEvent)(nil),         // 33: farsock.v1.GroupLeftEvent
-	(*SourceBlockedEvent)(nil),     // 34: farsock.v1.SourceBlockedEvent
-	(*SourceUnblockedEvent)(nil),   // 35: farsock.v1.SourceUnblockedEvent
-	(*SourceFilterSetEvent)(nil),   // 36: farsock.v1.SourceFilterSetEvent
-	(*FailedEvent)(nil),            // 37: farsock.v1.FailedEvent
-	(*AbortedEvent)(nil),           // 38: farsock.v1.AbortedEvent
-	(*DatagramsDroppedEvent)(nil),  // 39: farsock.v1.DatagramsDroppedEvent
-	(*IcmpReceivedEvent)(nil),      // 40: farsock.v1.IcmpReceivedEvent
-	(*AttachedEvent)(nil),          // 41: farsock.v1.AttachedEvent
-	(*DetachedEvent)(nil),          // 42: farsock.v1.DetachedEvent
-	(*ClockSteppedEvent)(nil),      // 43: farsock.v1.ClockSteppedEvent
-	(*AgentDrainingEvent)(nil),     // 44: farsock.v1.AgentDrainingEvent
-	(*SessionResetEvent)(nil),      // 45: farsock.v1.SessionResetEvent
-	(*LeaseExpiringEvent)(nil),     // 46: farsock.v1.LeaseExpiringEvent
-	(*LeaseExpiredEvent)(nil),      // 47: farsock.v1.LeaseExpiredEvent
-	(*timestamppb.Timestamp)(nil),  // 48: google.protobuf.Timestamp
-	(*SocketClosed)(nil),           // 49: farsock.v1.SocketClosed
-	(*PatternDifference)(nil),      // 50: farsock.v1.PatternDifference
-	(Transport)(0),                 // 51: farsock.v1.Transport
-	(Family)(0),                    // 52: farsock.v1.Family
-	(*Endpoint)(nil),               // 53: farsock.v1.Endpoint
-	(*SocketError)(nil),            // 54: farsock.v1.SocketError
-	(*Payload)(nil),                // 55: farsock.v1.Payload
-	(*durationpb.Duration)(nil),    // 56: google.protobuf.Duration
-	(ReadPauseReason)(0),           // 57: farsock.v1.ReadPauseReason
-	(*OptionResult)(nil),           // 58: farsock.v1.OptionResult
-	(*GroupMembership)(nil),        // 59: farsock.v1.GroupMembership
-	(*SourceFilter)(nil),           // 60: farsock.v1.SourceFilter
+	(SendStage)(0),                 // 3: farsock.v1.SendStage
+	(*Event)(nil),                  // 4: farsock.v1.Event
+	(*CreatedEvent)(nil),           // 5: farsock.v1.CreatedEvent
+	(*BoundEvent)(nil),             // 6: farsock.v1.BoundEvent
+	(*ListeningEvent)(nil),         // 7: farsock.v1.ListeningEvent
+	(*LookedUpEvent)(nil),          // 8: farsock.v1.LookedUpEvent
+	(*ConnectStartedEvent)(nil),    // 9: farsock.v1.ConnectStartedEvent
+	(*ConnectedEvent)(nil),         // 10: farsock.v1.ConnectedEvent
+	(*DisconnectedEvent)(nil),      // 11: farsock.v1.DisconnectedEvent
+	(*ConnectFailedEvent)(nil),     // 12: farsock.v1.ConnectFailedEvent
+	(*AcceptedEvent)(nil),          // 13: farsock.v1.AcceptedEvent
+	(*ConnectionDroppedEvent)(nil), // 14: farsock.v1.ConnectionDroppedEvent
+	(*AcceptPausedEvent)(nil),      // 15: farsock.v1.AcceptPausedEvent
+	(*AcceptFailedEvent)(nil),      // 16: farsock.v1.AcceptFailedEvent
+	(*ReceivedEvent)(nil),          // 17: farsock.v1.ReceivedEvent
+	(*UrgentReceivedEvent)(nil),    // 18: farsock.v1.UrgentReceivedEvent
+	(*UrgentLostEvent)(nil),        // 19: farsock.v1.UrgentLostEvent
+	(*DatagramReceivedEvent)(nil),  // 20: farsock.v1.DatagramReceivedEvent
+	(*WrittenEvent)(nil),           // 21: farsock.v1.WrittenEvent
+	(*SentEvent)(nil),              // 22: farsock.v1.SentEvent
+	(*WriteBlockedEvent)(nil),      // 23: farsock.v1.WriteBlockedEvent
+	(*WritableEvent)(nil),          // 24: farsock.v1.WritableEvent
+	(*ShutDownEvent)(nil),          // 25: farsock.v1.ShutDownEvent
+	(*PeerClosedEvent)(nil),        // 26: farsock.v1.PeerClosedEvent
+	(*PeerResetEvent)(nil),         // 27: farsock.v1.PeerResetEvent
+	(*PeerGoneEvent)(nil),          // 28: farsock.v1.PeerGoneEvent
+	(*IdleTimedOutEvent)(nil),      // 29: farsock.v1.IdleTimedOutEvent
+	(*ReadPausedEvent)(nil),        // 30: farsock.v1.ReadPausedEvent
+	(*ReadResumedEvent)(nil),       // 31: farsock.v1.ReadResumedEvent
+	(*OptionSetEvent)(nil),         // 32: farsock.v1.OptionSetEvent
+	(*GroupJoinedEvent)(nil),       // 33: farsock.v1.GroupJoinedEvent
+	(*GroupLeftEvent)(nil),         // 34: farsock.v1.GroupLeftEvent
+	(*SourceBlockedEvent)(nil),     // 35: farsock.v1.SourceBlockedEvent
+	(*SourceUnblockedEvent)(nil),   // 36: farsock.v1.SourceUnblockedEvent
+	(*SourceFilterSetEvent)(nil),   // 37: farsock.v1.SourceFilterSetEvent
+	(*SendTimestampedEvent)(nil),   // 38: farsock.v1.SendTimestampedEvent
+	(*FailedEvent)(nil),            // 39: farsock.v1.FailedEvent
+	(*AbortedEvent)(nil),           // 40: farsock.v1.AbortedEvent
+	(*DatagramsDroppedEvent)(nil),  // 41: farsock.v1.DatagramsDroppedEvent
+	(*IcmpReceivedEvent)(nil),      // 42: farsock.v1.IcmpReceivedEvent
+	(*AttachedEvent)(nil),          // 43: farsock.v1.AttachedEvent
+	(*DetachedEvent)(nil),          // 44: farsock.v1.DetachedEvent
+	(*ClockSteppedEvent)(nil),      // 45: farsock.v1.ClockSteppedEvent
+	(*AgentDrainingEvent)(nil),     // 46: farsock.v1.AgentDrainingEvent
+	(*SessionResetEvent)(nil),      // 47: farsock.v1.SessionResetEvent
+	(*LeaseExpiringEvent)(nil),     // 48: farsock.v1.LeaseExpiringEvent
+	(*LeaseExpiredEvent)(nil),      // 49: farsock.v1.LeaseExpiredEvent
+	(*timestamppb.Timestamp)(nil),  // 50: google.protobuf.Timestamp
+	(*SocketClosed)(nil),           // 51: farsock.v1.SocketClosed
+	(*PatternDifference)(nil),      // 52: farsock.v1.PatternDifference
+	(Transport)(0),                 // 53: farsock.v1.Transport
+	(Family)(0),                    // 54: farsock.v1.Family
+	(*Endpoint)(nil),               // 55: farsock.v1.Endpoint
+	(*SocketError)(nil),            // 56: farsock.v1.SocketError
+	(*Payload)(nil),                // 57: farsock.v1.Payload
+	(*durationpb.Duration)(nil),    // 58: google.protobuf.Duration
+	(ReadPauseReason)(0),           // 59: farsock.v1.ReadPauseReason
+	(*OptionResult)(nil),           // 60: farsock.v1.OptionResult
+	(*GroupMembership)(nil),        // 61: farsock.v1.GroupMembership
+	(*SourceFilter)(nil),           // 62: farsock.v1.SourceFilter
 }
 var file_farsock_v1_event_proto_depIdxs = []int32{
-	48, // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
-	4,  // 1: farsock.v1.Event.created:type_name -> farsock.v1.CreatedEvent
-	5,  // 2: farsock.v1.Event.bound:type_name -> farsock.v1.BoundEvent
-	6,  // 3: farsock.v1.Event.listening:type_name -> farsock.v1.ListeningEvent
-	7,  // 4: farsock.v1.Event.looked_up:type_name -> farsock.v1.LookedUpEvent
-	8,  // 5: farsock.v1.Event.connect_started:type_name -> farsock.v1.ConnectStartedEvent
-	9,  // 6: farsock.v1.Event.connected:type_name -> farsock.v1.ConnectedEvent
-	11, // 7: farsock.v1.Event.connect_failed:type_name -> farsock.v1.ConnectFailedEvent
-	12, // 8: farsock.v1.Event.accepted:type_name -> farsock.v1.AcceptedEvent
-	13, // 9: farsock.v1.Event.connection_dropped:type_name -> farsock.v1.ConnectionDroppedEvent
-	14, // 10: farsock.v1.Event.accept_paused:type_name -> farsock.v1.AcceptPausedEvent
-	15, // 11: farsock.v1.Event.accept_failed:type_name -> farsock.v1.AcceptFailedEvent
-	16, // 12: farsock.v1.Event.received:type_name -> farsock.v1.ReceivedEvent
-	19, // 13: farsock.v1.Event.datagram_received:type_name -> farsock.v1.DatagramReceivedEvent
-	20, // 14: farsock.v1.Event.written:type_name -> farsock.v1.WrittenEvent
-	21, // 15: farsock.v1.Event.sent:type_name -> farsock.v1.SentEvent
-	22, // 16: farsock.v1.Event.write_blocked:type_name -> farsock.v1.WriteBlockedEvent
-	23, // 17: farsock.v1.Event.writable:type_name -> farsock.v1.WritableEvent
-	24, // 18: farsock.v1.Event.shut_down:type_name -> farsock.v1.ShutDownEvent
-	25, // 19: farsock.v1.Event.peer_closed:type_name -> farsock.v1.PeerClosedEvent
-	26, // 20: farsock.v1.Event.peer_reset:type_name -> farsock.v1.PeerResetEvent
-	27, // 21: farsock.v1.Event.peer_gone:type_name -> farsock.v1.PeerGoneEvent
-	28, // 22: farsock.v1.Event.idle_timed_out:type_name -> farsock.v1.IdleTimedOutEvent
-	29, // 23: farsock.v1.Event.read_paused:type_name -> farsock.v1.ReadPausedEvent
-	30, // 24: farsock.v1.Event.read_resumed:type_name -> farsock.v1.ReadResumedEvent
-	31, // 25: farsock.v1.Event.option_set:type_name -> farsock.v1.OptionSetEvent
-	37, // 26: farsock.v1.Event.failed:type_name -> farsock.v1.FailedEvent
-	38, // 27: farsock.v1.Event.aborted:type_name -> farsock.v1.AbortedEvent
-	49, // 28: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
-	10, // 29: farsock.v1.Event.disconnected:type_name -> farsock.v1.DisconnectedEvent
-	32, // 30: farsock.v1.Event.group_joined:type_name -> farsock.v1.GroupJoinedEvent
-	33, // 31: farsock.v1.Event.group_left:type_name -> farsock.v1.GroupLeftEvent
-	34, // 32: farsock.v1.Event.source_blocked:type_name -> farsock.v1.SourceBlockedEvent
-	35, // 33: farsock.v1.Event.source_unblocked:type_name -> farsock.v1.SourceUnblockedEvent
-	36, // 34: farsock.v1.Event.source_filter_set:type_name -> farsock.v1.SourceFilterSetEvent
-	17, // 35: farsock.v1.Event.urgent_received:type_name -> farsock.v1.UrgentReceivedEvent
-	50, // 36: farsock.v1.Event.pattern_broken:type_name -> farsock.v1.PatternDifference
-	18, // 37: farsock.v1.Event.urgent_lost:type_name -> farsock.v1.UrgentLostEvent
-	39, // 38: farsock.v1.Event.datagrams_dropped:type_name -> farsock.v1.DatagramsDroppedEvent
-	40, // 39: farsock.v1.Event.icmp_received:type_name -> farsock.v1.IcmpReceivedEvent
-	41, // 40: farsock.v1.Event.attached:type_name -> farsock.v1.AttachedEvent
-	42, // 41: farsock.v1.Event.detached:type_name -> farsock.v1.DetachedEvent
-	43, // 42: farsock.v1.Event.clock_stepped:type_name -> farsock.v1.ClockSteppedEvent
-	44, // 43: farsock.v1.Event.agent_draining:type_name -> farsock.v1.AgentDrainingEvent
-	45, // 44: farsock.v1.Event.session_reset:type_name -> farsock.v1.SessionResetEvent
-	46, // 45: farsock.v1.Event.lease_expiring:type_name -> farsock.v1.LeaseExpiringEvent
-	47, // 46: farsock.v1.Event.lease_expired:type_name -> farsock.v1.LeaseExpiredEvent
-	51, // 47: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
-	52, // 48: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
-	53, // 49: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
-	53, // 50: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
-	53, // 51: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
-	53, // 52: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
-	54, // 53: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
-	53, // 54: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
-	53, // 55: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
-	53, // 56: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
-	53, // 57: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
-	53, // 58: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
-	54, // 59: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
-	53, // 60: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
-	53, // 61: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
-	53, // 62: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
-	53, // 63: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
-	53, // 64: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
-	0,  // 65: farsock.v1.ConnectionDroppedEvent.reason:type_name -> farsock.v1.ConnectionDropReason
-	1,  // 66: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
-	54, // 67: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
-	54, // 68: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
-	55, // 69: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
-	53, // 70: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
-	53, // 71: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	55, // 72: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
-	48, // 73: farsock.v1.DatagramReceivedEvent.receive_time:type_name -> google.protobuf.Timestamp
-	53, // 74: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
-	2,  // 75: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
-	54, // 76: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
-	54, // 77: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
-	56, // 78: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
-	57, // 79: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
-	58, // 80: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
-	59, // 81: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
-	59, // 82: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
-	59, // 83: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	59, // 84: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	60, // 85: farsock.v1.SourceFilterSetEvent.filter:type_name -> farsock.v1.SourceFilter
-	54, // 86: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
-	53, // 87: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	54, // 88: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
-	56, // 89: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
-	56, // 90: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
-	56, // 91: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
-	92, // [92:92] is the sub-list for method output_type
-	92, // [92:92] is the sub-list for method input_type
-	92, // [92:92] is the sub-list for extension type_name
-	92, // [92:92] is the sub-list for extension extendee
-	0,  // [0:92] is the sub-list for field type_name
+	50, // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
+	5,  // 1: farsock.v1.Event.created:type_name -> farsock.v1.CreatedEvent
+	6,  // 2: farsock.v1.Event.bound:type_name -> farsock.v1.BoundEvent
+	7,  // 3: farsock.v1.Event.listening:type_name -> farsock.v1.ListeningEvent
+	8,  // 4: farsock.v1.Event.looked_up:type_name -> farsock.v1.LookedUpEvent
+	9,  // 5: farsock.v1.Event.connect_started:type_name -> farsock.v1.ConnectStartedEvent
+	10, // 6: farsock.v1.Event.connected:type_name -> farsock.v1.ConnectedEvent
+	12, // 7: farsock.v1.Event.connect_failed:type_name -> farsock.v1.ConnectFailedEvent
+	13, // 8: farsock.v1.Event.accepted:type_name -> farsock.v1.AcceptedEvent
+	14, // 9: farsock.v1.Event.connection_dropped:type_name -> farsock.v1.ConnectionDroppedEvent
+	15, // 10: farsock.v1.Event.accept_paused:type_name -> farsock.v1.AcceptPausedEvent
+	16, // 11: farsock.v1.Event.accept_failed:type_name -> farsock.v1.AcceptFailedEvent
+	17, // 12: farsock.v1.Event.received:type_name -> farsock.v1.ReceivedEvent
+	20, // 13: farsock.v1.Event.datagram_received:type_name -> farsock.v1.DatagramReceivedEvent
+	21, // 14: farsock.v1.Event.written:type_name -> farsock.v1.WrittenEvent
+	22, // 15: farsock.v1.Event.sent:type_name -> farsock.v1.SentEvent
+	38, // 16: farsock.v1.Event.send_timestamped:type_name -> farsock.v1.SendTimestampedEvent
+	23, // 17: farsock.v1.Event.write_blocked:type_name -> farsock.v1.WriteBlockedEvent
+	24, // 18: farsock.v1.Event.writable:type_name -> farsock.v1.WritableEvent
+	25, // 19: farsock.v1.Event.shut_down:type_name -> farsock.v1.ShutDownEvent
+	26, // 20: farsock.v1.Event.peer_closed:type_name -> farsock.v1.PeerClosedEvent
+	27, // 21: farsock.v1.Event.peer_reset:type_name -> farsock.v1.PeerResetEvent
+	28, // 22: farsock.v1.Event.peer_gone:type_name -> farsock.v1.PeerGoneEvent
+	29, // 23: farsock.v1.Event.idle_timed_out:type_name -> farsock.v1.IdleTimedOutEvent
+	30, // 24: farsock.v1.Event.read_paused:type_name -> farsock.v1.ReadPausedEvent
+	31, // 25: farsock.v1.Event.read_resumed:type_name -> farsock.v1.ReadResumedEvent
+	32, // 26: farsock.v1.Event.option_set:type_name -> farsock.v1.OptionSetEvent
+	39, // 27: farsock.v1.Event.failed:type_name -> farsock.v1.FailedEvent
+	40, // 28: farsock.v1.Event.aborted:type_name -> farsock.v1.AbortedEvent
+	51, // 29: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
+	11, // 30: farsock.v1.Event.disconnected:type_name -> farsock.v1.DisconnectedEvent
+	33, // 31: farsock.v1.Event.group_joined:type_name -> farsock.v1.GroupJoinedEvent
+	34, // 32: farsock.v1.Event.group_left:type_name -> farsock.v1.GroupLeftEvent
+	35, // 33: farsock.v1.Event.source_blocked:type_name -> farsock.v1.SourceBlockedEvent
+	36, // 34: farsock.v1.Event.source_unblocked:type_name -> farsock.v1.SourceUnblockedEvent
+	37, // 35: farsock.v1.Event.source_filter_set:type_name -> farsock.v1.SourceFilterSetEvent
+	18, // 36: farsock.v1.Event.urgent_received:type_name -> farsock.v1.UrgentReceivedEvent
+	52, // 37: farsock.v1.Event.pattern_broken:type_name -> farsock.v1.PatternDifference
+	19, // 38: farsock.v1.Event.urgent_lost:type_name -> farsock.v1.UrgentLostEvent
+	41, // 39: farsock.v1.Event.datagrams_dropped:type_name -> farsock.v1.DatagramsDroppedEvent
+	42, // 40: farsock.v1.Event.icmp_received:type_name -> farsock.v1.IcmpReceivedEvent
+	43, // 41: farsock.v1.Event.attached:type_name -> farsock.v1.AttachedEvent
+	44, // 42: farsock.v1.Event.detached:type_name -> farsock.v1.DetachedEvent
+	45, // 43: farsock.v1.Event.clock_stepped:type_name -> farsock.v1.ClockSteppedEvent
+	46, // 44: farsock.v1.Event.agent_draining:type_name -> farsock.v1.AgentDrainingEvent
+	47, // 45: farsock.v1.Event.session_reset:type_name -> farsock.v1.SessionResetEvent
+	48, // 46: farsock.v1.Event.lease_expiring:type_name -> farsock.v1.LeaseExpiringEvent
+	49, // 47: farsock.v1.Event.lease_expired:type_name -> farsock.v1.LeaseExpiredEvent
+	53, // 48: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
+	54, // 49: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
+	55, // 50: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
+	55, // 51: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
+	55, // 52: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
+	55, // 53: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
+	56, // 54: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
+	55, // 55: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
+	55, // 56: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
+	55, // 57: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
+	55, // 58: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
+	55, // 59: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
+	56, // 60: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
+	55, // 61: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
+	55, // 62: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
+	55, // 63: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
+	55, // 64: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
+	55, // 65: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
+	0,  // 66: farsock.v1.ConnectionDroppedEvent.reason:type_name -> farsock.v1.ConnectionDropReason
+	1,  // 67: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
+	56, // 68: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
+	56, // 69: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
+	57, // 70: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
+	55, // 71: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
+	55, // 72: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	57, // 73: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
+	50, // 74: farsock.v1.DatagramReceivedEvent.receive_time:type_name -> google.protobuf.Timestamp
+	55, // 75: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
+	2,  // 76: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
+	56, // 77: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
+	56, // 78: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
+	58, // 79: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
+	59, // 80: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
+	60, // 81: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
+	61, // 82: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
+	61, // 83: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
+	61, // 84: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	61, // 85: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	62, // 86: farsock.v1.SourceFilterSetEvent.filter:type_name -> farsock.v1.SourceFilter
+	3,  // 87: farsock.v1.SendTimestampedEvent.stage:type_name -> farsock.v1.SendStage
+	50, // 88: farsock.v1.SendTimestampedEvent.time:type_name -> google.protobuf.Timestamp
+	56, // 89: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
+	55, // 90: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	56, // 91: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
+	58, // 92: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
+	58, // 93: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
+	58, // 94: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
+	95, // [95:95] is the sub-list for method output_type
+	95, // [95:95] is the sub-list for method input_type
+	95, // [95:95] is the sub-list for extension type_name
+	95, // [95:95] is the sub-list for extension extendee
+	0,  // [0:95] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_event_proto_init() }
@@ -4001,6 +4152,7 @@ func file_farsock_v1_event_proto_init() {
 		(*Event_DatagramReceived)(nil),
 		(*Event_Written)(nil),
 		(*Event_Sent)(nil),
+		(*Event_SendTimestamped)(nil),
 		(*Event_WriteBlocked)(nil),
 		(*Event_Writable)(nil),
 		(*Event_ShutDown)(nil),
@@ -4040,16 +4192,17 @@ func file_farsock_v1_event_proto_init() {
 	file_farsock_v1_event_proto_msgTypes[17].OneofWrappers = []any{}
 	file_farsock_v1_event_proto_msgTypes[18].OneofWrappers = []any{}
 	file_farsock_v1_event_proto_msgTypes[22].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[39].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[42].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[44].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[34].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[40].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[43].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_event_proto_rawDesc), len(file_farsock_v1_event_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   45,
+			NumEnums:      4,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

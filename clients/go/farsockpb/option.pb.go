@@ -268,7 +268,7 @@ type SocketOption_Duration struct {
 
 type SocketOption_Text struct {
 	// A word: the name of an interface for SO_BINDTODEVICE, IP_MULTICAST_IF and IPV6_MULTICAST_IF, of a congestion control for
-	// TCP_CONGESTION, one of `words` of OptionSpec for IP_MTU_DISCOVER, two ports (`40000-40999`) for IP_LOCAL_PORT_RANGE, hexadecimal
+	// TCP_CONGESTION, one of `words` of OptionSpec for IP_MTU_DISCOVER, several of them with commas for SO_TIMESTAMPING, two ports (`40000-40999`) for IP_LOCAL_PORT_RANGE, hexadecimal
 	// digits of SO_COOKIE and SO_NETNS_COOKIE. Empty: none.
 	Text string `protobuf:"bytes,5,opt,name=text,proto3,oneof"`
 }
@@ -367,7 +367,7 @@ type OptionSpec struct {
 	Summary string `protobuf:"bytes,8,opt,name=summary,proto3" json:"summary,omitempty"`
 	// For DURATION and LINGER: what the kernel counts the time in. Absent otherwise.
 	Unit *durationpb.Duration `protobuf:"bytes,9,opt,name=unit,proto3" json:"unit,omitempty"`
-	// For TEXT: the words that it takes. Empty: not just a few.
+	// For TEXT: the words that it takes: one, and SO_TIMESTAMPING any number of them, with commas. Empty: not just a few.
 	Words         []string `protobuf:"bytes,10,rep,name=words,proto3" json:"words,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

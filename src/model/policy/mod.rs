@@ -110,7 +110,7 @@ const ROLES: [(&str, &[Right]); 4] = [
 ];
 
 /// Options that lead around no address: everybody who may use sockets may set them. All others must be allowed.
-const HARMLESS: [&str; 46] = [
+const HARMLESS: [&str; 49] = [
     "SO_REUSEADDR",
     "SO_KEEPALIVE",
     "SO_LINGER",
@@ -121,6 +121,7 @@ const HARMLESS: [&str; 46] = [
     "SO_RXQ_OVFL",
     "SO_TIMESTAMPNS",
     "SO_TIMESTAMP",
+    "SO_TIMESTAMPING",
     "TCP_NODELAY",
     "TCP_KEEPIDLE",
     "TCP_KEEPINTVL",
@@ -144,6 +145,7 @@ const HARMLESS: [&str; 46] = [
     "IP_RECVTTL",
     "IP_RECVTOS",
     "IP_RECVERR",
+    "IP_RECVERR_RFC4884",
     "IP_MULTICAST_TTL",
     "IP_MULTICAST_LOOP",
     "IPV6_V6ONLY",
@@ -155,6 +157,7 @@ const HARMLESS: [&str; 46] = [
     "IPV6_RECVHOPLIMIT",
     "IPV6_RECVTCLASS",
     "IPV6_RECVERR",
+    "IPV6_RECVERR_RFC4884",
     "IPV6_MULTICAST_HOPS",
     "IPV6_MULTICAST_LOOP",
 ];

@@ -12,7 +12,7 @@ use crate::model::address::{Endpoint, Family, Transport, socket_addr};
 use crate::model::delivery::ReadPause;
 use crate::model::errno::Errno;
 use crate::model::error::SocketError;
-use crate::model::event::{AcceptPause, Datagram, DropReason, Event, EventRecord, IcmpMessage};
+use crate::model::event::{AcceptPause, Datagram, DropReason, Event, EventRecord, IcmpMessage, SendStage};
 use crate::model::group::{InterfaceId, Membership};
 use crate::model::id::{RequestId, SocketId, SocketUid};
 use crate::model::operation::{Operation, ShutdownHow};
@@ -173,6 +173,11 @@ fn events(parts: &Parts) -> Vec<Event> {
         })),
         Event::Written { offset: number, size: small, asked_size: small },
         Event::Sent { destination: near, size: small, reply_to_event: number },
+        Event::SendTimestamped {
+            stage: if flag { SendStage::Sent } else { SendStage::Scheduled },
+            number: small,
+            time: Timestamp::from_nanos(i64::from(small) << 20),
+        },
         Event::WriteBlocked { pending_bytes: small },
         Event::Writable,
         Event::ShutDown { how: ShutdownHow::Both },

@@ -123,6 +123,30 @@ SHUTDOWN_HOW_BOTH: ShutdownHow.ValueType  # 3
 """SHUT_RDWR: both."""
 Global___ShutdownHow: _TypeAlias = ShutdownHow  # noqa: Y015
 
+class _SendStage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SendStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SendStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEND_STAGE_UNSPECIFIED: _SendStage.ValueType  # 0
+    """Never sent."""
+    SEND_STAGE_SCHEDULED: _SendStage.ValueType  # 1
+    """It came into the queue of its interface: SOF_TIMESTAMPING_TX_SCHED."""
+    SEND_STAGE_SENT: _SendStage.ValueType  # 2
+    """It was handed to the driver of its interface: SOF_TIMESTAMPING_TX_SOFTWARE."""
+
+class SendStage(_SendStage, metaclass=_SendStageEnumTypeWrapper):
+    """How far a datagram had come when its time was taken."""
+
+SEND_STAGE_UNSPECIFIED: SendStage.ValueType  # 0
+"""Never sent."""
+SEND_STAGE_SCHEDULED: SendStage.ValueType  # 1
+"""It came into the queue of its interface: SOF_TIMESTAMPING_TX_SCHED."""
+SEND_STAGE_SENT: SendStage.ValueType  # 2
+"""It was handed to the driver of its interface: SOF_TIMESTAMPING_TX_SOFTWARE."""
+Global___SendStage: _TypeAlias = SendStage  # noqa: Y015
+
 @_typing.final
 class Event(_message.Message):
     """Something that happened to a socket, or to its session. Events are facts: each is numbered, stands in its session's log, and never
@@ -158,6 +182,7 @@ class Event(_message.Message):
     DATAGRAM_RECEIVED_FIELD_NUMBER: _builtins.int
     WRITTEN_FIELD_NUMBER: _builtins.int
     SENT_FIELD_NUMBER: _builtins.int
+    SEND_TIMESTAMPED_FIELD_NUMBER: _builtins.int
     WRITE_BLOCKED_FIELD_NUMBER: _builtins.int
     WRITABLE_FIELD_NUMBER: _builtins.int
     SHUT_DOWN_FIELD_NUMBER: _builtins.int
@@ -262,6 +287,10 @@ class Event(_message.Message):
     @_builtins.property
     def sent(self) -> Global___SentEvent:
         """A datagram was handed to the kernel."""
+
+    @_builtins.property
+    def send_timestamped(self) -> Global___SendTimestampedEvent:
+        """The kernel has told when a datagram of a UDP socket left."""
 
     @_builtins.property
     def write_blocked(self) -> Global___WriteBlockedEvent:
@@ -411,6 +440,7 @@ class Event(_message.Message):
         datagram_received: Global___DatagramReceivedEvent | None = ...,
         written: Global___WrittenEvent | None = ...,
         sent: Global___SentEvent | None = ...,
+        send_timestamped: Global___SendTimestampedEvent | None = ...,
         write_blocked: Global___WriteBlockedEvent | None = ...,
         writable: Global___WritableEvent | None = ...,
         shut_down: Global___ShutDownEvent | None = ...,
@@ -443,11 +473,11 @@ class Event(_message.Message):
         lease_expiring: Global___LeaseExpiringEvent | None = ...,
         lease_expired: Global___LeaseExpiredEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "send_timestamped", b"send_timestamped", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "send_timestamped", b"send_timestamped", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "source_filter_set", "urgent_received", "pattern_broken", "urgent_lost", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset", "lease_expiring", "lease_expired"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "send_timestamped", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "source_filter_set", "urgent_received", "pattern_broken", "urgent_lost", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset", "lease_expiring", "lease_expired"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1461,6 +1491,43 @@ class SourceFilterSetEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceFilterSetEvent: _TypeAlias = SourceFilterSetEvent  # noqa: Y015
+
+@_typing.final
+class SendTimestampedEvent(_message.Message):
+    """The kernel has told when a datagram of a UDP socket left. Only while SO_TIMESTAMPING has `software`, and `tx_sched` or `tx_software`; of a
+    datagram in fragments for the first of them. Not where the driver of the interface takes no times (`ethtool -T`), not for
+    a datagram that was dropped before, and not when SO_RCVBUF has no room for one more message. Comes after `sent`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    stage: Global___SendStage.ValueType
+    """How far it had come."""
+    number: _builtins.int
+    """With `opt_id`: how many datagrams the socket had sent before since it was set. Zero without it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When, on the agent's clock."""
+
+    def __init__(
+        self,
+        *,
+        stage: Global___SendStage.ValueType = ...,
+        number: _builtins.int | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_number", b"_number", "number", b"number", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_number", b"_number", "number", b"number", "stage", b"stage", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__number: _TypeAlias = _typing.Literal["number"]  # noqa: Y015
+    _WhichOneofArgType__number: _TypeAlias = _typing.Literal["_number", b"_number"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__number) -> _WhichOneofReturnType__number | None: ...
+
+Global___SendTimestampedEvent: _TypeAlias = SendTimestampedEvent  # noqa: Y015
 
 @_typing.final
 class FailedEvent(_message.Message):

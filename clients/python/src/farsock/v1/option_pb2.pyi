@@ -111,7 +111,7 @@ class SocketOption(_message.Message):
     """A count, a size in bytes, a limit."""
     text: _builtins.str
     """A word: the name of an interface for SO_BINDTODEVICE, IP_MULTICAST_IF and IPV6_MULTICAST_IF, of a congestion control for
-    TCP_CONGESTION, one of `words` of OptionSpec for IP_MTU_DISCOVER, two ports (`40000-40999`) for IP_LOCAL_PORT_RANGE, hexadecimal
+    TCP_CONGESTION, one of `words` of OptionSpec for IP_MTU_DISCOVER, several of them with commas for SO_TIMESTAMPING, two ports (`40000-40999`) for IP_LOCAL_PORT_RANGE, hexadecimal
     digits of SO_COOKIE and SO_NETNS_COOKIE. Empty: none.
     """
     @_builtins.property
@@ -213,7 +213,7 @@ class OptionSpec(_message.Message):
 
     @_builtins.property
     def words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """For TEXT: the words that it takes. Empty: not just a few."""
+        """For TEXT: the words that it takes: one, and SO_TIMESTAMPING any number of them, with commas. Empty: not just a few."""
 
     def __init__(
         self,
