@@ -85,6 +85,8 @@ pub(super) struct Cell {
     /// How many dropped datagrams of the kernel's count have been told of.
     pub(super) drops_told: Mutex<u32>,
     open_children: AtomicU32,
+    /// The interface that it was bound to when it was closed; zero: to none.
+    interface: AtomicU32,
     conduct: Mutex<Conduct>,
     status: Mutex<SocketStatus>,
     /// What went through it, where its delivery asks for that.
@@ -145,6 +147,7 @@ impl Cell {
             pending_write_bytes: AtomicU32::new(0),
             drops_told: Mutex::new(0),
             open_children: AtomicU32::new(0),
+            interface: AtomicU32::new(0),
             digests: Mutex::new(digests(&birth.conduct)),
             conduct: Mutex::new(birth.conduct),
             status: Mutex::new(SocketStatus::default()),
@@ -261,9 +264,17 @@ impl Cell {
     /// Takes the descriptor away from everybody, because its driver closes it. Its listener counts one connection less.
     pub(super) fn retire(&self) {
         let retired = lock(&self.socket).take();
+        if let Some(socket) = retired.as_ref().filter(|_| self.transport == Transport::Tcp) {
+            self.interface.store(socket.interface(), Ordering::Release);
+        }
         if let (Some(_), Some(parent)) = (retired, &self.parent) {
             parent.open_children.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// The interface that it was bound to when it was closed: the kernel asks for it where it is to tell of the connection. Zero: to none.
+    pub(super) fn interface(&self) -> u32 {
+        self.interface.load(Ordering::Acquire)
     }
 
     /// The socket as it is now, without asking the kernel.

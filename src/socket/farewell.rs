@@ -28,9 +28,10 @@ impl Farewell {
     /// The name is free and the event is there at the same moment; then whoever asked for it is answered.
     pub(super) fn tell(self) -> Orders {
         let Self { session, cell, ticket, hurried, closing, mut orders, outlet } = self;
-        orders.close();
         let request = ticket.as_ref().and_then(|ticket| ticket.request.clone());
         let seq = session.close(&cell, request.as_ref(), closing);
+        // Whoever finds that it takes no orders any more can read how it ended.
+        orders.close();
         cell.pending_write_bytes.store(0, Ordering::Release);
         if let Some(outlet) = outlet {
             outlet.push(Leaving::Frame(FromAgent::Closed(closing)));

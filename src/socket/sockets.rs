@@ -315,12 +315,13 @@ impl Sockets {
         session: &SessionId,
         socket: &SocketId,
     ) -> Result<SocketView, Refusal> {
-        let mut view = self.session(principal, session)?.find(socket)?.view_with_kernel();
+        let cell = self.session(principal, session)?.find(socket)?;
+        let mut view = cell.view_with_kernel();
         if let (Transport::Tcp, Some(_), Some(local), Some(remote)) =
             (view.transport, view.status.closed, &view.status.local, &view.status.remote)
         {
             // What the kernel does with a connection goes on when its descriptor is closed.
-            view.tcp_state = diag::tcp_state(local.addr, remote.addr);
+            view.tcp_state = diag::tcp_state(local.addr, remote.addr, cell.interface());
         }
         Ok(view)
     }

@@ -67,6 +67,8 @@ impl Driver {
 
     /// Takes bytes out of the kernel, as the delivery wants it.
     pub(super) fn read_stream(&mut self) -> Flow {
+        // Reading may stand at a mark: it does so only where a read has ended before it was full.
+        let mut stands = true;
         for _ in 0..CALLS_PER_ROUND {
             if self.turn == 0 || !self.wants_to_read() || self.receive_shut || self.pause_for_log() {
                 return Flow::Enough;
@@ -82,6 +84,8 @@ impl Driver {
                 self.come_to_mark();
             } else if !ready.readable && !ready.hung_up && !ready.failed {
                 return Flow::Drained;
+            } else if stands && self.socket.awaits_urgent() {
+                self.notice_lost_bytes();
             }
             if self.counts() {
                 match self.count() {
@@ -101,6 +105,7 @@ impl Driver {
                     self.answer_stream(payload, offset);
                 }
                 Ok((_, payload)) => {
+                    stands = payload.len() < max;
                     self.deliver(payload);
                     self.payload_read();
                     if self.departure_told() && self.is_drained_for_stream() {
@@ -176,7 +181,7 @@ impl Driver {
         }
     }
 
-    /// An urgent byte is there, and others may have been before it that Linux has thrown away: at the mark, a byte that nobody has taken goes
+    /// An urgent byte is there, or announced, and others may have been before it that Linux has thrown away: at the mark, a byte that nobody has taken goes
     /// when the next one comes. What is read then stands further behind than what was read so far would have it.
     fn notice_lost_bytes(&mut self) {
         let offset = self.cell.status().totals.bytes_read;

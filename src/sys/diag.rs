@@ -31,10 +31,11 @@ const ROOM: usize = 1024;
 /// How many answers are looked at: more sockets on one port than any lab has.
 const MAX_ANSWERS: usize = 65_536;
 
-/// The state of the connection with these ends; absent when the kernel has none.
-pub fn tcp_state(local: SocketAddr, remote: SocketAddr) -> Option<TcpState> {
+/// The state of the connection with these ends; absent when the kernel has none. `interface` is what the socket is or was bound to, as one
+/// with a link-local address always is; zero: to none.
+pub fn tcp_state(local: SocketAddr, remote: SocketAddr, interface: u32) -> Option<TcpState> {
     let mut answer = [0; ROOM];
-    state(connection(local, remote, 0, &mut answer)?)
+    state(connection(local, remote, interface, &mut answer)?)
 }
 
 /// How many bytes of the peer's this connection has that nobody has taken, urgent ones and what stands behind them included, which
@@ -215,7 +216,7 @@ mod tests {
             let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (local, remote) = (near.local_addr().unwrap(), near.peer_addr().unwrap());
             let (mut far, _) = listener.accept().unwrap();
-            assert_eq!(tcp_state(local, remote), Some(TcpState::Established));
+            assert_eq!(tcp_state(local, remote, 0), Some(TcpState::Established));
             assert_eq!(unread(local, remote, 0), Some(0));
             far.write_all(b"hola").unwrap();
             assert!((0..100_000).any(|_| unread(local, remote, 0) == Some(4)));
@@ -223,12 +224,12 @@ mod tests {
             // Read, so that no RST is sent; without a descriptor, and its FIN acknowledged.
             (&near).read_exact(&mut [0; 4]).unwrap();
             drop(near);
-            let becomes = |wanted| (0..100_000).any(|_| tcp_state(local, remote) == Some(wanted));
+            let becomes = |wanted| (0..100_000).any(|_| tcp_state(local, remote, 0) == Some(wanted));
             assert!(becomes(TcpState::FinWait2));
             drop(far);
             assert!(becomes(TcpState::TimeWait));
-            assert_eq!(tcp_state(remote, SocketAddr::new(local.ip(), 1)), None, "a listener is no connection");
-            assert_eq!(tcp_state(local, SocketAddr::new(remote.ip(), 1)), None);
+            assert_eq!(tcp_state(remote, SocketAddr::new(local.ip(), 1), 0), None, "a listener is no connection");
+            assert_eq!(tcp_state(local, SocketAddr::new(remote.ip(), 1), 0), None);
         }
     }
 

@@ -153,6 +153,13 @@ impl Socket {
         byte.first().copied().ok_or(Errno::EINVAL)
     }
 
+    /// Whether an urgent byte has been announced that has not come yet. recv(2) with MSG_OOB: EAGAIN.
+    pub fn awaits_urgent(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let looked = retry(|| self.0.recv_with_flags(&mut byte, libc::MSG_OOB | libc::MSG_PEEK));
+        looked.is_err_and(|errno| errno.would_block())
+    }
+
     /// Whether the next byte to be read is the urgent one, or stands where it stood. sockatmark(3).
     pub fn at_mark(&self) -> bool {
         option::at_mark(&self.0)
@@ -162,7 +169,7 @@ impl Socket {
     /// while it is asked. tcp(7): TCP_INFO; sock_diag(7).
     pub fn stream_position(&self) -> Option<u64> {
         let arrived = || self.tcp_info().ok()?.bytes_received;
-        let (local, remote, interface) = (self.local()?, self.remote()?, option::bound_interface(&self.0));
+        let (local, remote, interface) = (self.local()?, self.remote()?, self.interface());
         (0..POSITION_TRIES).find_map(|_| {
             let before = arrived()?;
             let unread = diag::unread(local, remote, interface)?;
@@ -340,6 +347,11 @@ impl Socket {
     /// Whether an IPv6 socket takes no IPv4. ipv6(7): IPV6_V6ONLY.
     pub fn takes_only_ipv6(&self) -> bool {
         ipv6_v6only(&self.0).unwrap_or(false)
+    }
+
+    /// The interface that it is bound to, by SO_BINDTODEVICE or by a link-local address; zero: to none. socket(7): SO_BINDTOIFINDEX.
+    pub fn interface(&self) -> u32 {
+        option::bound_interface(&self.0)
     }
 
     /// Its number on this host. socket(7): SO_COOKIE.

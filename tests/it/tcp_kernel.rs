@@ -3,7 +3,7 @@
 use farsock::wire::pb;
 use pb::TcpState::{CloseWait, Closed, Established, FinWait2, Listen, TimeWait, Unspecified};
 
-use crate::harness::{Agent, LOOPBACKS, TcpPeer, within};
+use crate::harness::{Agent, LOOPBACKS, Lab, TcpPeer, within};
 
 /// Waits until the kernel has a socket in this state; no event tells of it.
 async fn becomes(agent: &Agent, id: &str, state: pb::TcpState) {
@@ -99,4 +99,40 @@ async fn the_agent_lists_the_congestion_controls_that_can_be_set() {
 
 fn host(ip: std::net::IpAddr) -> String {
     if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }
+}
+
+/// The kernel tells of a connection that is bound to an interface only to those who name that one.
+#[tokio::test]
+async fn a_closed_connection_is_found_also_by_the_interface_that_it_was_bound_to() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let (listener, address) = TcpPeer::listen(ip).await;
+        let bound = pb::socket_option::Value::Text("lo".into());
+        let options = vec![pb::SocketOption { name: "SO_BINDTODEVICE".into(), value: Some(bound) }];
+        let spec = pb::TcpSocketSpec { options, ..Default::default() };
+        agent.connect_with("line", &address.to_string(), spec).await;
+        let peer = TcpPeer::accept(&listener).await;
+        agent.close("line").await;
+        becomes(&agent, "line", FinWait2).await;
+        drop(peer);
+        becomes(&agent, "line", TimeWait).await;
+    }
+}
+
+/// A link-local address means one on each interface: connections of it are bound to theirs.
+#[tokio::test]
+async fn a_closed_connection_of_a_link_local_address_is_found() {
+    let Some(lab) = Lab::new().await else { return };
+    for (namespace, number) in [(lab.left_namespace(), 1), (lab.right_namespace(), 2)] {
+        namespace.ip(&format!("address add fe80::77:{number}/64 nodad dev red"));
+    }
+    lab.right.listen("door", "[fe80::77:2%red]:0").await;
+    let port = lab.right.socket("door").await.local.unwrap().port;
+    lab.left.connect("line", &format!("[fe80::77:2%red]:{port}")).await;
+    lab.right.event("door", "accepted").await;
+    lab.left.close("line").await;
+    becomes(&lab.left, "line", FinWait2).await;
+    lab.right.close("door.1").await;
+    becomes(&lab.left, "line", TimeWait).await;
+    lab.stop().await;
 }

@@ -236,6 +236,46 @@ async fn an_urgent_byte_that_the_next_one_overtakes_at_its_mark_is_lost_and_coun
     }
 }
 
+/// What follows an urgent byte that was lost stands at its place at once, also while the one that made it go is only announced: the window is
+/// too small for all that comes before that one.
+#[tokio::test]
+async fn an_urgent_byte_that_is_only_announced_moves_nothing() {
+    const SIZE: usize = 20_000;
+    let agent = Agent::start().await;
+    for (at, ip) in LOOPBACKS.into_iter().enumerate() {
+        let id = format!("line-{at}");
+        let (listener, address) = TcpPeer::listen(ip).await;
+        let narrow = pb::socket_option::Value::Number(4096);
+        let spec = pb::TcpSocketSpec {
+            delivery: Some(pb::Delivery { paused: Some(true), ..Default::default() }),
+            options: vec![pb::SocketOption { name: "SO_RCVBUF".into(), value: Some(narrow) }],
+            ..Default::default()
+        };
+        agent.connect_with(&id, &address.to_string(), spec).await;
+        let peer = TcpPeer::accept(&listener).await;
+        peer.0.set_nodelay(true).unwrap();
+        peer.send(b"U", MSG_OOB);
+        agent.until_arrived(&id, 1).await;
+        peer.send(&[b'x'; SIZE], MSG_OOB);
+        agent.until_arrived(&id, 2).await;
+
+        let delivery = Some(pb::Delivery { paused: Some(false), ..Default::default() });
+        let resume = pb::SetSocketDeliveryRequest { socket_id: id.clone(), delivery, ..Default::default() };
+        assert_eq!(agent.set_socket_delivery(resume).await.unwrap().went(), "ok");
+        agent.until(&id, "all bytes", |socket| socket.bytes_read() == 1 + SIZE as u64).await;
+        let told = told(&agent, &id).await;
+        let words: Vec<&str> = told.split(' ').collect();
+        assert_eq!(words[..2], ["0:lost", "1"]);
+        let mut offset = 1;
+        for word in &words[2..] {
+            let (place, bytes) = word.split_once(':').unwrap();
+            assert_eq!(place.parse(), Ok(offset), "{ip}");
+            offset += bytes.trim_matches(['[', ']']).len();
+        }
+        assert_eq!((offset, *words.last().unwrap()), (1 + SIZE, &*format!("{SIZE}:[x]")));
+    }
+}
+
 #[tokio::test]
 async fn a_read_ends_before_the_mark_however_much_it_wants() {
     let agent = Agent::start().await;
