@@ -302,6 +302,7 @@ fn spec(plan: &SocketPlan, bindings: &Bindings<'_>) -> Result<SocketSpec, String
             idle_timeout: plan.idle_timeout,
             read_delay: plan.read_delay,
             close_delay: plan.close_delay,
+            tell_states: plan.tell_states,
             watermarks: plan.watermarks,
             write_timeout: plan.write_timeout,
         },

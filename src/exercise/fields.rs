@@ -255,6 +255,8 @@ step_file! {
     read_delay: Time,
     /// How long the answer to the peer's end is put off.
     close_delay: Time,
+    /// Whether changes of the kernel's own state of a TCP socket are told.
+    tcp_state_events: Switch,
     /// How long each address has to answer.
     attempt_timeout: Time,
     /// How much later the next address is tried while the last one has not answered.

@@ -106,6 +106,10 @@ pub fn describe(event: &Event) -> String {
         Event::PeerClosed { bytes_read } => format!("the peer has ended (FIN) after {}", bytes_text(*bytes_read)),
         Event::PeerGone { error: None } => "the peer has ended (FIN), unread".to_owned(),
         Event::PeerGone { error: Some(error) } => format!("the peer has gone, unread: {error}"),
+        Event::TcpStateChanged { before: Some(before), state } => {
+            format!("TCP state {} became {}", before.name(), state.name())
+        }
+        Event::TcpStateChanged { before: None, state } => format!("TCP state is {}", state.name()),
         Event::IdleTimedOut { idle } => format!("idle for {} ms", idle.as_millis()),
         Event::ReadPaused { reason: ReadPause::Asked } => "reading paused".to_owned(),
         Event::ReadPaused { reason: ReadPause::Credit } => "reading paused: its credit is used up".to_owned(),

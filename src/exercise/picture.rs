@@ -256,6 +256,7 @@ pub(super) fn look(event: &Event) -> Option<Look> {
         Event::PeerReset { error } => look(Tone::Trouble, "RST", error.cause.name()),
         Event::PeerGone { error: None } => look(Tone::Plain, "FIN, unread", String::new()),
         Event::PeerGone { error: Some(error) } => look(Tone::Trouble, "RST, unread", error.cause.name()),
+        Event::TcpStateChanged { state, .. } => look(Tone::Plain, state.name(), String::new()),
         Event::IdleTimedOut { .. } => look(Tone::Plain, "idle", String::new()),
         Event::GroupJoined(membership) => look(Tone::Plain, "join", membership.to_string()),
         Event::GroupLeft(membership) => look(Tone::Plain, "leave", membership.to_string()),

@@ -377,6 +377,8 @@ pub struct SocketPlan {
     pub read_delay: Duration,
     /// How long the answer to the peer's end is put off.
     pub close_delay: Duration,
+    /// Whether changes of the kernel's own state are told.
+    pub tell_states: bool,
     /// When writers are told to stop, and to go on.
     pub watermarks: Watermarks,
     /// How long writes may take.

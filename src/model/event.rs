@@ -17,6 +17,7 @@ use crate::model::operation::ShutdownHow;
 use crate::model::option::OptionResult;
 use crate::model::socket::Closing;
 use crate::model::source_filter::GroupFilter;
+use crate::model::tcp::TcpState;
 use crate::model::time::Timestamp;
 use crate::model::verify::PatternDifference;
 
@@ -206,6 +207,8 @@ kinds! {
     PeerReset { error: SocketError } => "peer_reset", true;
     /// The peer of a socket that is not read has gone.
     PeerGone { error: Option<SocketError> } => "peer_gone", true;
+    /// The kernel's own state of a TCP socket is another one than when it was seen last.
+    TcpStateChanged { before: Option<TcpState>, state: TcpState } => "tcp_state_changed", false;
     /// Nothing went through it for a while.
     IdleTimedOut { idle: Duration } => "idle_timed_out", false;
     /// Reading stopped.

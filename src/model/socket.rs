@@ -98,6 +98,8 @@ pub struct Conduct {
     pub watermarks: Watermarks,
     /// How long writes may take. TCP only.
     pub write_timeout: WriteTimeout,
+    /// Whether changes of the kernel's own state are told. TCP only.
+    pub tell_states: bool,
 }
 
 impl Conduct {
@@ -342,6 +344,7 @@ impl SocketStatus {
             }
             Event::LookedUp { .. }
             | Event::IcmpReceived(_)
+            | Event::TcpStateChanged { .. }
             | Event::SendTimestamped { .. }
             | Event::PatternBroken(_)
             | Event::AcceptPaused { .. }

@@ -144,6 +144,7 @@ impl SocketSpec {
                 idle_timeout: Duration::ZERO,
                 read_delay: Duration::ZERO,
                 close_delay: Duration::ZERO,
+                tell_states: false,
                 watermarks: Watermarks::default(),
                 write_timeout: WriteTimeout::default(),
             },

@@ -20,6 +20,7 @@ use crate::model::id::{Principal, RequestId};
 use crate::model::operation::Operation;
 use crate::model::option::SocketOption;
 use crate::model::socket::{CloseReason, Direction};
+use crate::model::tcp::TcpState;
 use crate::socket::cell::{Cell, Credit};
 use crate::socket::command::{Brought, Ending, Orders, Ticket};
 use crate::socket::listener::Listener;
@@ -29,6 +30,7 @@ use crate::socket::session::Session;
 use crate::socket::sockets::Sockets;
 use crate::socket::stream::Stream;
 use crate::socket::tcp::Connecting;
+use crate::socket::tcp_state::StateWatch;
 use crate::socket::transfer::Attached;
 use crate::socket::udp::{Datagrams, PendingSend};
 use crate::socket::write::Outgoing;
@@ -76,6 +78,8 @@ pub(super) struct Driver {
     pub(super) given: Vec<SocketOption>,
     /// What the policy has allowed it; absent where that is nothing.
     pub(super) standing: Option<Box<Standing>>,
+    /// What is kept to tell changes of the kernel's state; absent where that is not wanted.
+    pub(super) states: Option<Box<StateWatch>>,
     /// Set when the socket is to be closed.
     pub(super) end: Option<End>,
     pub(super) commands: Orders,
@@ -154,6 +158,8 @@ impl Driver {
             Transport::Tcp => Role::Idle,
             Transport::Udp => Role::Datagrams(Datagrams::default()),
         };
+        let seen = cell.parent.is_none().then_some(TcpState::Closed);
+        let states = cell.conduct().tell_states.then(|| Box::new(StateWatch { seen, ..StateWatch::default() }));
         Self {
             sockets,
             session,
@@ -172,6 +178,7 @@ impl Driver {
             asker: None,
             given: Vec::new(),
             standing: None,
+            states,
             end: None,
             commands,
             io: None,
@@ -188,8 +195,10 @@ impl Driver {
                 | self.poll_transfer(cx)
                 | self.poll_race(cx)
                 | self.poll_read(cx)
-                | self.poll_write(cx)
-                | self.poll_timer(cx);
+                | self.poll_write(cx);
+            // Before the timer, which has to know when it is to be looked again.
+            self.look_at_state();
+            let busy = self.poll_timer(cx) || busy;
             if let Some(end) = self.end.take() {
                 return Poll::Ready(end);
             }
@@ -413,7 +422,8 @@ impl Driver {
         let due = self.sends.front().and_then(PendingSend::due);
         let of_sends = self.sends.iter().map(|send| send.ticket.deadline).chain(due).min();
         let of_receives = self.receives.iter().map(|receive| receive.ticket.deadline).min();
-        [of_role, of_outgoing, of_sends, of_receives, self.read_from].into_iter().flatten().min()
+        let look_at = self.states.as_ref().and_then(|watch| watch.look_at);
+        [of_role, of_outgoing, of_sends, of_receives, self.read_from, look_at].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Instant) {
@@ -424,6 +434,7 @@ impl Driver {
             Role::Stream(_) => self.expire_stream(now),
             _ => {}
         }
+        self.expire_look(now);
         if self.read_from.take_if(|from| *from <= now).is_some() {
             self.read_now = true;
         }

@@ -39,6 +39,7 @@ mod source_filter;
 mod stream;
 mod task;
 mod tcp;
+mod tcp_state;
 mod tenure;
 mod transfer;
 mod udp;

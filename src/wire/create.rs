@@ -110,8 +110,8 @@ pub(super) fn write_sockets(sockets: &[(Option<SocketId>, SocketSpec)]) -> Vec<p
 
 /// What kind of socket it is, as a client asks for it.
 pub(super) fn write_kind(spec: &SocketSpec) -> Kind {
-    let Conduct { delivery, direction, half_open, idle_timeout, read_delay, close_delay, watermarks, write_timeout } =
-        spec.conduct;
+    let Conduct { delivery, direction, half_open, idle_timeout, read_delay, .. } = spec.conduct;
+    let Conduct { close_delay, watermarks, write_timeout, tell_states, .. } = spec.conduct;
     let bind = spec.bind.as_ref().map(ToString::to_string).unwrap_or_default();
     let delivery = Some(delivery::shown(delivery, delivery.hash));
     let options = write_options(&spec.options);
@@ -172,6 +172,7 @@ pub(super) fn write_kind(spec: &SocketSpec) -> Kind {
             close_delay: delay(close_delay),
             write_timeout: delay(write_timeout.usual),
             close_on_write_timeout: write_timeout.closes,
+            tcp_state_events: tell_states,
             write_high_watermark: (watermarks.high > 0).then_some(watermarks.high),
             write_low_watermark: (watermarks.low > 0).then_some(watermarks.low),
             deny: socket::write_rules(&tcp.peers.deny),

@@ -12,7 +12,7 @@ use crate::model::operation::ShutdownHow;
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
 use crate::wire::unknown::{known_value, optional, unknown_value};
-use crate::wire::{address, call, delivery, group, option, payload, pb, socket, source_filter, verify};
+use crate::wire::{address, call, delivery, group, option, payload, pb, socket, source_filter, tcp, verify};
 
 // === Filter ===
 
@@ -199,6 +199,10 @@ pub(super) fn body(event: &Event, view: &PayloadView) -> Option<pb::event::Body>
         Event::PeerClosed { bytes_read } => Body::PeerClosed(pb::PeerClosedEvent { bytes_read: Some(*bytes_read) }),
         Event::PeerReset { error } => Body::PeerReset(pb::PeerResetEvent { error: Some(call::error(error)) }),
         Event::PeerGone { error: e } => Body::PeerGone(pb::PeerGoneEvent { error: error(e) }),
+        Event::TcpStateChanged { before, state } => Body::TcpStateChanged(pb::TcpStateChangedEvent {
+            previous_state: before.map_or(pb::TcpState::Unspecified, pb::TcpState::from).into(),
+            state: pb::TcpState::from(*state).into(),
+        }),
         Event::IdleTimedOut { idle } => Body::IdleTimedOut(pb::IdleTimedOutEvent { idle: Some(call::span(*idle)) }),
         Event::ReadPaused { reason } => {
             Body::ReadPaused(pb::ReadPausedEvent { reason: delivery::pause(*reason).into() })
@@ -386,6 +390,9 @@ fn read_body(body: &pb::event::Body) -> Option<Event> {
         Body::PeerClosed(e) => Event::PeerClosed { bytes_read: e.bytes_read() },
         Body::PeerReset(e) => Event::PeerReset { error: error(e.error.as_ref())? },
         Body::PeerGone(e) => Event::PeerGone { error: optional_error(e.error.as_ref())? },
+        Body::TcpStateChanged(e) => {
+            Event::TcpStateChanged { before: tcp::read_state(e.previous_state()), state: tcp::read_state(e.state())? }
+        }
         Body::IdleTimedOut(e) => Event::IdleTimedOut { idle: call::read_span(e.idle.as_ref()) },
         Body::ReadPaused(e) => Event::ReadPaused { reason: delivery::read_pause(known_value(e.reason)?) },
         Body::ReadResumed(_) => Event::ReadResumed,

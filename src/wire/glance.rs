@@ -207,6 +207,7 @@ mod tests {
                     close_delay: Default::default(),
                     write_timeout: Default::default(),
                     watermarks: Watermarks::default(),
+                    tell_states: false,
                 },
                 status,
                 listener: told.then_some(ListenerView {

@@ -384,6 +384,7 @@ mod tests {
                         close_delay,
                         watermarks,
                         write_timeout,
+                        tell_states: tcp && idle_timeout.as_secs() % 2 == 1,
                     };
                     let races = matches!(&kind, Kind::Tcp(tcp) if tcp.attempts.delay.is_some());
                     let bind = bind.filter(|_| !bound_already && !races);

@@ -57,6 +57,7 @@ pub(super) fn tcp_spec(spec: &pb::TcpSocketSpec, bounds: Bounds<'_>) -> Result<S
         idle_timeout,
         read_delay: delay("read_delay", spec.read_delay.as_ref())?,
         close_delay,
+        tell_states: spec.tcp_state_events,
         watermarks: watermarks(spec, bounds)?,
         write_timeout: WriteTimeout {
             usual: delay("write_timeout", spec.write_timeout.as_ref())?,
@@ -178,6 +179,7 @@ fn conduct(delivery: Option<&pb::Delivery>, direction: i32, bounds: Bounds<'_>) 
         idle_timeout: Duration::ZERO,
         read_delay: Duration::ZERO,
         close_delay: Duration::ZERO,
+        tell_states: false,
         watermarks: Watermarks::default(),
         write_timeout: WriteTimeout::default(),
     })
@@ -497,6 +499,7 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             // They are not shown.
             read_delay: Duration::ZERO,
             close_delay: Duration::ZERO,
+            tell_states: false,
             watermarks: Watermarks::default(),
             write_timeout: WriteTimeout::default(),
         },

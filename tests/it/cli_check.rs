@@ -83,7 +83,7 @@ const STEPS: &[(&[&str], &str)] = &[
         &["on: a, listen: ':0', as: door, size: 3"],
         "44 `size` means nothing to `listen` | with `listen` go as, local, bind_retry, bind_retry_interval, family, labels, deny, allow, \
          backlog, max_connections, half_open, accepting, direction, delivery, paused, read_size, credit, read_interval, hash, verify, pattern, seed, \
-         pattern_start, write_high_watermark, write_low_watermark, close_on_write_timeout, idle_timeout, read_delay, close_delay, options, max_accepts, accept_delay",
+         pattern_start, write_high_watermark, write_low_watermark, close_on_write_timeout, idle_timeout, read_delay, close_delay, tcp_state_events, options, max_accepts, accept_delay",
     ),
     (
         &["on: a, listen: ':0', as: door, deny: 10.0.0.7/8"],

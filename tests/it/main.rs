@@ -101,6 +101,7 @@ mod tcp_pause;
 mod tcp_peers;
 mod tcp_queue;
 mod tcp_race;
+mod tcp_state_events;
 mod tcp_states;
 mod tcp_stream;
 mod tcp_transfer;

@@ -207,6 +207,7 @@ impl Dice {
             close_delay: self.maybe(Self::span),
             write_timeout: self.maybe(Self::span),
             close_on_write_timeout: self.flag(),
+            tcp_state_events: self.flag(),
             attempt_timeout: self.maybe(Self::span),
             attempt_delay: self.maybe(Self::span),
             retry: self.maybe(Self::retry),

@@ -307,6 +307,7 @@ type Event struct {
 	//	*Event_PeerClosed
 	//	*Event_PeerReset
 	//	*Event_PeerGone
+	//	*Event_TcpStateChanged
 	//	*Event_IdleTimedOut
 	//	*Event_ReadPaused
 	//	*Event_ReadResumed
@@ -609,6 +610,15 @@ func (x *Event) GetPeerGone() *PeerGoneEvent {
 	if x != nil {
 		if x, ok := x.Body.(*Event_PeerGone); ok {
 			return x.PeerGone
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTcpStateChanged() *TcpStateChangedEvent {
+	if x != nil {
+		if x, ok := x.Body.(*Event_TcpStateChanged); ok {
+			return x.TcpStateChanged
 		}
 	}
 	return nil
@@ -953,6 +963,11 @@ type Event_PeerGone struct {
 	PeerGone *PeerGoneEvent `protobuf:"bytes,29,opt,name=peer_gone,json=peerGone,proto3,oneof"`
 }
 
+type Event_TcpStateChanged struct {
+	// The kernel's own state of a TCP socket is another one than when it was seen last.
+	TcpStateChanged *TcpStateChangedEvent `protobuf:"bytes,53,opt,name=tcp_state_changed,json=tcpStateChanged,proto3,oneof"`
+}
+
 type Event_IdleTimedOut struct {
 	// Nothing was read or written for the idle timeout.
 	IdleTimedOut *IdleTimedOutEvent `protobuf:"bytes,30,opt,name=idle_timed_out,json=idleTimedOut,proto3,oneof"`
@@ -1121,6 +1136,8 @@ func (*Event_PeerClosed) isEvent_Body() {}
 func (*Event_PeerReset) isEvent_Body() {}
 
 func (*Event_PeerGone) isEvent_Body() {}
+
+func (*Event_TcpStateChanged) isEvent_Body() {}
 
 func (*Event_IdleTimedOut) isEvent_Body() {}
 
@@ -3106,6 +3123,69 @@ func (x *SendTimestampedEvent) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// The kernel's own state of a TCP socket (tcp(7): TCP_INFO) is another one than when the agent looked last. Only of sockets that were made with
+// `tcp_state_events`, and of the connections that such a listener accepts. The agent looks when it has done something with the
+// socket, when the kernel has woken it, and every 100 ms in SYN_RECEIVED, FIN_WAIT_1, FIN_WAIT_2, CLOSING and LAST_ACK, which pass without
+// waking anybody.
+//
+// So a state that lasts less than the time between two looks is missed: SYN_RECEIVED nearly always, FIN_WAIT_1 where the peer is near.
+// `previous_state` is the one that was seen, and perhaps not the one right before. Not after the socket is closed, whose last event
+// is `closed`: what becomes of the connection then (LAST_ACK, TIME_WAIT, …) `tcp_state` of GetSocket tells, as long as the kernel has it. A
+// socket that is still open when its connection comes into TIME_WAIT is CLOSED: the kernel keeps the rest by itself.
+type TcpStateChangedEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The state that was seen last. UNSPECIFIED: none, of a connection that was accepted.
+	PreviousState TcpState `protobuf:"varint,1,opt,name=previous_state,json=previousState,proto3,enum=farsock.v1.TcpState" json:"previous_state,omitempty"`
+	// The state that is seen now.
+	State         TcpState `protobuf:"varint,2,opt,name=state,proto3,enum=farsock.v1.TcpState" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TcpStateChangedEvent) Reset() {
+	*x = TcpStateChangedEvent{}
+	mi := &file_farsock_v1_event_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TcpStateChangedEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TcpStateChangedEvent) ProtoMessage() {}
+
+func (x *TcpStateChangedEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TcpStateChangedEvent.ProtoReflect.Descriptor instead.
+func (*TcpStateChangedEvent) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *TcpStateChangedEvent) GetPreviousState() TcpState {
+	if x != nil {
+		return x.PreviousState
+	}
+	return TcpState_TCP_STATE_UNSPECIFIED
+}
+
+func (x *TcpStateChangedEvent) GetState() TcpState {
+	if x != nil {
+		return x.State
+	}
+	return TcpState_TCP_STATE_UNSPECIFIED
+}
+
 // An operation on a socket failed, or its connection broke. Not for a connect (`connect_failed`) and not for a reset by the peer
 // (`peer_reset`). The socket stays open unless `closed` follows.
 type FailedEvent struct {
@@ -3118,7 +3198,7 @@ type FailedEvent struct {
 
 func (x *FailedEvent) Reset() {
 	*x = FailedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[35]
+	mi := &file_farsock_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3130,7 +3210,7 @@ func (x *FailedEvent) String() string {
 func (*FailedEvent) ProtoMessage() {}
 
 func (x *FailedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[35]
+	mi := &file_farsock_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3143,7 +3223,7 @@ func (x *FailedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedEvent.ProtoReflect.Descriptor instead.
 func (*FailedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FailedEvent) GetError() *SocketError {
@@ -3163,7 +3243,7 @@ type AbortedEvent struct {
 
 func (x *AbortedEvent) Reset() {
 	*x = AbortedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[36]
+	mi := &file_farsock_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3175,7 +3255,7 @@ func (x *AbortedEvent) String() string {
 func (*AbortedEvent) ProtoMessage() {}
 
 func (x *AbortedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[36]
+	mi := &file_farsock_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3188,7 +3268,7 @@ func (x *AbortedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortedEvent.ProtoReflect.Descriptor instead.
 func (*AbortedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 // The kernel dropped datagrams that had come to a UDP socket: its receive buffer (SO_RCVBUF) was full, or, seldom, a checksum was wrong.
@@ -3211,7 +3291,7 @@ type DatagramsDroppedEvent struct {
 
 func (x *DatagramsDroppedEvent) Reset() {
 	*x = DatagramsDroppedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[37]
+	mi := &file_farsock_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3303,7 @@ func (x *DatagramsDroppedEvent) String() string {
 func (*DatagramsDroppedEvent) ProtoMessage() {}
 
 func (x *DatagramsDroppedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[37]
+	mi := &file_farsock_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3316,7 @@ func (x *DatagramsDroppedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatagramsDroppedEvent.ProtoReflect.Descriptor instead.
 func (*DatagramsDroppedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DatagramsDroppedEvent) GetCount() uint64 {
@@ -3281,7 +3361,7 @@ type IcmpReceivedEvent struct {
 
 func (x *IcmpReceivedEvent) Reset() {
 	*x = IcmpReceivedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[38]
+	mi := &file_farsock_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3293,7 +3373,7 @@ func (x *IcmpReceivedEvent) String() string {
 func (*IcmpReceivedEvent) ProtoMessage() {}
 
 func (x *IcmpReceivedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[38]
+	mi := &file_farsock_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3306,7 +3386,7 @@ func (x *IcmpReceivedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IcmpReceivedEvent.ProtoReflect.Descriptor instead.
 func (*IcmpReceivedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *IcmpReceivedEvent) GetDestination() *Endpoint {
@@ -3354,7 +3434,7 @@ type AttachedEvent struct {
 
 func (x *AttachedEvent) Reset() {
 	*x = AttachedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[39]
+	mi := &file_farsock_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3366,7 +3446,7 @@ func (x *AttachedEvent) String() string {
 func (*AttachedEvent) ProtoMessage() {}
 
 func (x *AttachedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[39]
+	mi := &file_farsock_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3379,7 +3459,7 @@ func (x *AttachedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachedEvent.ProtoReflect.Descriptor instead.
 func (*AttachedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 // A TransferSocket has given a connection back: its stream was cancelled, or ended in good order. Not of a socket that is closed with it, or
@@ -3398,7 +3478,7 @@ type DetachedEvent struct {
 
 func (x *DetachedEvent) Reset() {
 	*x = DetachedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[40]
+	mi := &file_farsock_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3410,7 +3490,7 @@ func (x *DetachedEvent) String() string {
 func (*DetachedEvent) ProtoMessage() {}
 
 func (x *DetachedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[40]
+	mi := &file_farsock_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3423,7 +3503,7 @@ func (x *DetachedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachedEvent.ProtoReflect.Descriptor instead.
 func (*DetachedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DetachedEvent) GetBytesToClient() uint64 {
@@ -3458,7 +3538,7 @@ type ClockSteppedEvent struct {
 
 func (x *ClockSteppedEvent) Reset() {
 	*x = ClockSteppedEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[41]
+	mi := &file_farsock_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3470,7 +3550,7 @@ func (x *ClockSteppedEvent) String() string {
 func (*ClockSteppedEvent) ProtoMessage() {}
 
 func (x *ClockSteppedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[41]
+	mi := &file_farsock_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3483,7 +3563,7 @@ func (x *ClockSteppedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSteppedEvent.ProtoReflect.Descriptor instead.
 func (*ClockSteppedEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ClockSteppedEvent) GetAhead() *durationpb.Duration {
@@ -3504,7 +3584,7 @@ type AgentDrainingEvent struct {
 
 func (x *AgentDrainingEvent) Reset() {
 	*x = AgentDrainingEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[42]
+	mi := &file_farsock_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3516,7 +3596,7 @@ func (x *AgentDrainingEvent) String() string {
 func (*AgentDrainingEvent) ProtoMessage() {}
 
 func (x *AgentDrainingEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[42]
+	mi := &file_farsock_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3529,7 +3609,7 @@ func (x *AgentDrainingEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentDrainingEvent.ProtoReflect.Descriptor instead.
 func (*AgentDrainingEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AgentDrainingEvent) GetGrace() *durationpb.Duration {
@@ -3551,7 +3631,7 @@ type SessionResetEvent struct {
 
 func (x *SessionResetEvent) Reset() {
 	*x = SessionResetEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[43]
+	mi := &file_farsock_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3563,7 +3643,7 @@ func (x *SessionResetEvent) String() string {
 func (*SessionResetEvent) ProtoMessage() {}
 
 func (x *SessionResetEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[43]
+	mi := &file_farsock_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3576,7 +3656,7 @@ func (x *SessionResetEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResetEvent.ProtoReflect.Descriptor instead.
 func (*SessionResetEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SessionResetEvent) GetClosedSockets() uint32 {
@@ -3599,7 +3679,7 @@ type LeaseExpiringEvent struct {
 
 func (x *LeaseExpiringEvent) Reset() {
 	*x = LeaseExpiringEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[44]
+	mi := &file_farsock_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3611,7 +3691,7 @@ func (x *LeaseExpiringEvent) String() string {
 func (*LeaseExpiringEvent) ProtoMessage() {}
 
 func (x *LeaseExpiringEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[44]
+	mi := &file_farsock_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3624,7 +3704,7 @@ func (x *LeaseExpiringEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseExpiringEvent.ProtoReflect.Descriptor instead.
 func (*LeaseExpiringEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{44}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LeaseExpiringEvent) GetLeaseLeft() *durationpb.Duration {
@@ -3646,7 +3726,7 @@ type LeaseExpiredEvent struct {
 
 func (x *LeaseExpiredEvent) Reset() {
 	*x = LeaseExpiredEvent{}
-	mi := &file_farsock_v1_event_proto_msgTypes[45]
+	mi := &file_farsock_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3658,7 +3738,7 @@ func (x *LeaseExpiredEvent) String() string {
 func (*LeaseExpiredEvent) ProtoMessage() {}
 
 func (x *LeaseExpiredEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_farsock_v1_event_proto_msgTypes[45]
+	mi := &file_farsock_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3671,7 +3751,7 @@ func (x *LeaseExpiredEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseExpiredEvent.ProtoReflect.Descriptor instead.
 func (*LeaseExpiredEvent) Descriptor() ([]byte, []int) {
-	return file_farsock_v1_event_proto_rawDescGZIP(), []int{45}
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LeaseExpiredEvent) GetClosedSockets() uint32 {
@@ -3686,7 +3766,7 @@ var File_farsock_v1_event_proto protoreflect.FileDescriptor
 const file_farsock_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"\x16farsock/v1/event.proto\x12\n" +
-	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x19\n" +
+	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x14farsock/v1/tcp.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x1a\n" +
 	"\x05Event\x12\x1b\n" +
 	"\tevent_seq\x18\x01 \x01(\x04R\beventSeq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1b\n" +
@@ -3720,7 +3800,8 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"peerClosed\x12;\n" +
 	"\n" +
 	"peer_reset\x18\x1c \x01(\v2\x1a.farsock.v1.PeerResetEventH\x00R\tpeerReset\x128\n" +
-	"\tpeer_gone\x18\x1d \x01(\v2\x19.farsock.v1.PeerGoneEventH\x00R\bpeerGone\x12E\n" +
+	"\tpeer_gone\x18\x1d \x01(\v2\x19.farsock.v1.PeerGoneEventH\x00R\bpeerGone\x12N\n" +
+	"\x11tcp_state_changed\x185 \x01(\v2 .farsock.v1.TcpStateChangedEventH\x00R\x0ftcpStateChanged\x12E\n" +
 	"\x0eidle_timed_out\x18\x1e \x01(\v2\x1d.farsock.v1.IdleTimedOutEventH\x00R\fidleTimedOut\x12>\n" +
 	"\vread_paused\x18\x1f \x01(\v2\x1b.farsock.v1.ReadPausedEventH\x00R\n" +
 	"readPaused\x12A\n" +
@@ -3882,7 +3963,10 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\x05stage\x18\x01 \x01(\x0e2\x15.farsock.v1.SendStageR\x05stage\x12\x1b\n" +
 	"\x06number\x18\x02 \x01(\rH\x00R\x06number\x88\x01\x01\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04timeB\t\n" +
-	"\a_number\"<\n" +
+	"\a_number\"\x7f\n" +
+	"\x14TcpStateChangedEvent\x12;\n" +
+	"\x0eprevious_state\x18\x01 \x01(\x0e2\x14.farsock.v1.TcpStateR\rpreviousState\x12*\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x14.farsock.v1.TcpStateR\x05state\"<\n" +
 	"\vFailedEvent\x12-\n" +
 	"\x05error\x18\x01 \x01(\v2\x17.farsock.v1.SocketErrorR\x05error\"\x0e\n" +
 	"\fAbortedEvent\"C\n" +
@@ -3956,7 +4040,7 @@ func file_farsock_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_farsock_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_farsock_v1_event_proto_goTypes = []any{
 	(ConnectionDropReason)(0),      // 0: farsock.v1.ConnectionDropReason
 	(AcceptPauseReason)(0),         // 1: farsock.v1.AcceptPauseReason
@@ -3997,33 +4081,35 @@ var file_farsock_v1_event_proto_goTypes = []any{
 	(*SourceUnblockedEvent)(nil),   // 36: farsock.v1.SourceUnblockedEvent
 	(*SourceFilterSetEvent)(nil),   // 37: farsock.v1.SourceFilterSetEvent
 	(*SendTimestampedEvent)(nil),   // 38: farsock.v1.SendTimestampedEvent
-	(*FailedEvent)(nil),            // 39: farsock.v1.FailedEvent
-	(*AbortedEvent)(nil),           // 40: farsock.v1.AbortedEvent
-	(*DatagramsDroppedEvent)(nil),  // 41: farsock.v1.DatagramsDroppedEvent
-	(*IcmpReceivedEvent)(nil),      // 42: farsock.v1.IcmpReceivedEvent
-	(*AttachedEvent)(nil),          // 43: farsock.v1.AttachedEvent
-	(*DetachedEvent)(nil),          // 44: farsock.v1.DetachedEvent
-	(*ClockSteppedEvent)(nil),      // 45: farsock.v1.ClockSteppedEvent
-	(*AgentDrainingEvent)(nil),     // 46: farsock.v1.AgentDrainingEvent
-	(*SessionResetEvent)(nil),      // 47: farsock.v1.SessionResetEvent
-	(*LeaseExpiringEvent)(nil),     // 48: farsock.v1.LeaseExpiringEvent
-	(*LeaseExpiredEvent)(nil),      // 49: farsock.v1.LeaseExpiredEvent
-	(*timestamppb.Timestamp)(nil),  // 50: google.protobuf.Timestamp
-	(*SocketClosed)(nil),           // 51: farsock.v1.SocketClosed
-	(*PatternDifference)(nil),      // 52: farsock.v1.PatternDifference
-	(Transport)(0),                 // 53: farsock.v1.Transport
-	(Family)(0),                    // 54: farsock.v1.Family
-	(*Endpoint)(nil),               // 55: farsock.v1.Endpoint
-	(*SocketError)(nil),            // 56: farsock.v1.SocketError
-	(*Payload)(nil),                // 57: farsock.v1.Payload
-	(*durationpb.Duration)(nil),    // 58: google.protobuf.Duration
-	(ReadPauseReason)(0),           // 59: farsock.v1.ReadPauseReason
-	(*OptionResult)(nil),           // 60: farsock.v1.OptionResult
-	(*GroupMembership)(nil),        // 61: farsock.v1.GroupMembership
-	(*SourceFilter)(nil),           // 62: farsock.v1.SourceFilter
+	(*TcpStateChangedEvent)(nil),   // 39: farsock.v1.TcpStateChangedEvent
+	(*FailedEvent)(nil),            // 40: farsock.v1.FailedEvent
+	(*AbortedEvent)(nil),           // 41: farsock.v1.AbortedEvent
+	(*DatagramsDroppedEvent)(nil),  // 42: farsock.v1.DatagramsDroppedEvent
+	(*IcmpReceivedEvent)(nil),      // 43: farsock.v1.IcmpReceivedEvent
+	(*AttachedEvent)(nil),          // 44: farsock.v1.AttachedEvent
+	(*DetachedEvent)(nil),          // 45: farsock.v1.DetachedEvent
+	(*ClockSteppedEvent)(nil),      // 46: farsock.v1.ClockSteppedEvent
+	(*AgentDrainingEvent)(nil),     // 47: farsock.v1.AgentDrainingEvent
+	(*SessionResetEvent)(nil),      // 48: farsock.v1.SessionResetEvent
+	(*LeaseExpiringEvent)(nil),     // 49: farsock.v1.LeaseExpiringEvent
+	(*LeaseExpiredEvent)(nil),      // 50: farsock.v1.LeaseExpiredEvent
+	(*timestamppb.Timestamp)(nil),  // 51: google.protobuf.Timestamp
+	(*SocketClosed)(nil),           // 52: farsock.v1.SocketClosed
+	(*PatternDifference)(nil),      // 53: farsock.v1.PatternDifference
+	(Transport)(0),                 // 54: farsock.v1.Transport
+	(Family)(0),                    // 55: farsock.v1.Family
+	(*Endpoint)(nil),               // 56: farsock.v1.Endpoint
+	(*SocketError)(nil),            // 57: farsock.v1.SocketError
+	(*Payload)(nil),                // 58: farsock.v1.Payload
+	(*durationpb.Duration)(nil),    // 59: google.protobuf.Duration
+	(ReadPauseReason)(0),           // 60: farsock.v1.ReadPauseReason
+	(*OptionResult)(nil),           // 61: farsock.v1.OptionResult
+	(*GroupMembership)(nil),        // 62: farsock.v1.GroupMembership
+	(*SourceFilter)(nil),           // 63: farsock.v1.SourceFilter
+	(TcpState)(0),                  // 64: farsock.v1.TcpState
 }
 var file_farsock_v1_event_proto_depIdxs = []int32{
-	50, // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
+	51, // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
 	5,  // 1: farsock.v1.Event.created:type_name -> farsock.v1.CreatedEvent
 	6,  // 2: farsock.v1.Event.bound:type_name -> farsock.v1.BoundEvent
 	7,  // 3: farsock.v1.Event.listening:type_name -> farsock.v1.ListeningEvent
@@ -4046,83 +4132,86 @@ var file_farsock_v1_event_proto_depIdxs = []int32{
 	26, // 20: farsock.v1.Event.peer_closed:type_name -> farsock.v1.PeerClosedEvent
 	27, // 21: farsock.v1.Event.peer_reset:type_name -> farsock.v1.PeerResetEvent
 	28, // 22: farsock.v1.Event.peer_gone:type_name -> farsock.v1.PeerGoneEvent
-	29, // 23: farsock.v1.Event.idle_timed_out:type_name -> farsock.v1.IdleTimedOutEvent
-	30, // 24: farsock.v1.Event.read_paused:type_name -> farsock.v1.ReadPausedEvent
-	31, // 25: farsock.v1.Event.read_resumed:type_name -> farsock.v1.ReadResumedEvent
-	32, // 26: farsock.v1.Event.option_set:type_name -> farsock.v1.OptionSetEvent
-	39, // 27: farsock.v1.Event.failed:type_name -> farsock.v1.FailedEvent
-	40, // 28: farsock.v1.Event.aborted:type_name -> farsock.v1.AbortedEvent
-	51, // 29: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
-	11, // 30: farsock.v1.Event.disconnected:type_name -> farsock.v1.DisconnectedEvent
-	33, // 31: farsock.v1.Event.group_joined:type_name -> farsock.v1.GroupJoinedEvent
-	34, // 32: farsock.v1.Event.group_left:type_name -> farsock.v1.GroupLeftEvent
-	35, // 33: farsock.v1.Event.source_blocked:type_name -> farsock.v1.SourceBlockedEvent
-	36, // 34: farsock.v1.Event.source_unblocked:type_name -> farsock.v1.SourceUnblockedEvent
-	37, // 35: farsock.v1.Event.source_filter_set:type_name -> farsock.v1.SourceFilterSetEvent
-	18, // 36: farsock.v1.Event.urgent_received:type_name -> farsock.v1.UrgentReceivedEvent
-	52, // 37: farsock.v1.Event.pattern_broken:type_name -> farsock.v1.PatternDifference
-	19, // 38: farsock.v1.Event.urgent_lost:type_name -> farsock.v1.UrgentLostEvent
-	41, // 39: farsock.v1.Event.datagrams_dropped:type_name -> farsock.v1.DatagramsDroppedEvent
-	42, // 40: farsock.v1.Event.icmp_received:type_name -> farsock.v1.IcmpReceivedEvent
-	43, // 41: farsock.v1.Event.attached:type_name -> farsock.v1.AttachedEvent
-	44, // 42: farsock.v1.Event.detached:type_name -> farsock.v1.DetachedEvent
-	45, // 43: farsock.v1.Event.clock_stepped:type_name -> farsock.v1.ClockSteppedEvent
-	46, // 44: farsock.v1.Event.agent_draining:type_name -> farsock.v1.AgentDrainingEvent
-	47, // 45: farsock.v1.Event.session_reset:type_name -> farsock.v1.SessionResetEvent
-	48, // 46: farsock.v1.Event.lease_expiring:type_name -> farsock.v1.LeaseExpiringEvent
-	49, // 47: farsock.v1.Event.lease_expired:type_name -> farsock.v1.LeaseExpiredEvent
-	53, // 48: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
-	54, // 49: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
-	55, // 50: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
-	55, // 51: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
-	55, // 52: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
-	55, // 53: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
-	56, // 54: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
-	55, // 55: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
-	55, // 56: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
-	55, // 57: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
-	55, // 58: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
-	55, // 59: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
-	56, // 60: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
-	55, // 61: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
-	55, // 62: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
-	55, // 63: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
-	55, // 64: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
-	55, // 65: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
-	0,  // 66: farsock.v1.ConnectionDroppedEvent.reason:type_name -> farsock.v1.ConnectionDropReason
-	1,  // 67: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
-	56, // 68: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
-	56, // 69: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
-	57, // 70: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
-	55, // 71: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
-	55, // 72: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	57, // 73: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
-	50, // 74: farsock.v1.DatagramReceivedEvent.receive_time:type_name -> google.protobuf.Timestamp
-	55, // 75: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
-	2,  // 76: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
-	56, // 77: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
-	56, // 78: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
-	58, // 79: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
-	59, // 80: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
-	60, // 81: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
-	61, // 82: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
-	61, // 83: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
-	61, // 84: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	61, // 85: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	62, // 86: farsock.v1.SourceFilterSetEvent.filter:type_name -> farsock.v1.SourceFilter
-	3,  // 87: farsock.v1.SendTimestampedEvent.stage:type_name -> farsock.v1.SendStage
-	50, // 88: farsock.v1.SendTimestampedEvent.time:type_name -> google.protobuf.Timestamp
-	56, // 89: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
-	55, // 90: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	56, // 91: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
-	58, // 92: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
-	58, // 93: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
-	58, // 94: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
-	95, // [95:95] is the sub-list for method output_type
-	95, // [95:95] is the sub-list for method input_type
-	95, // [95:95] is the sub-list for extension type_name
-	95, // [95:95] is the sub-list for extension extendee
-	0,  // [0:95] is the sub-list for field type_name
+	39, // 23: farsock.v1.Event.tcp_state_changed:type_name -> farsock.v1.TcpStateChangedEvent
+	29, // 24: farsock.v1.Event.idle_timed_out:type_name -> farsock.v1.IdleTimedOutEvent
+	30, // 25: farsock.v1.Event.read_paused:type_name -> farsock.v1.ReadPausedEvent
+	31, // 26: farsock.v1.Event.read_resumed:type_name -> farsock.v1.ReadResumedEvent
+	32, // 27: farsock.v1.Event.option_set:type_name -> farsock.v1.OptionSetEvent
+	40, // 28: farsock.v1.Event.failed:type_name -> farsock.v1.FailedEvent
+	41, // 29: farsock.v1.Event.aborted:type_name -> farsock.v1.AbortedEvent
+	52, // 30: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
+	11, // 31: farsock.v1.Event.disconnected:type_name -> farsock.v1.DisconnectedEvent
+	33, // 32: farsock.v1.Event.group_joined:type_name -> farsock.v1.GroupJoinedEvent
+	34, // 33: farsock.v1.Event.group_left:type_name -> farsock.v1.GroupLeftEvent
+	35, // 34: farsock.v1.Event.source_blocked:type_name -> farsock.v1.SourceBlockedEvent
+	36, // 35: farsock.v1.Event.source_unblocked:type_name -> farsock.v1.SourceUnblockedEvent
+	37, // 36: farsock.v1.Event.source_filter_set:type_name -> farsock.v1.SourceFilterSetEvent
+	18, // 37: farsock.v1.Event.urgent_received:type_name -> farsock.v1.UrgentReceivedEvent
+	53, // 38: farsock.v1.Event.pattern_broken:type_name -> farsock.v1.PatternDifference
+	19, // 39: farsock.v1.Event.urgent_lost:type_name -> farsock.v1.UrgentLostEvent
+	42, // 40: farsock.v1.Event.datagrams_dropped:type_name -> farsock.v1.DatagramsDroppedEvent
+	43, // 41: farsock.v1.Event.icmp_received:type_name -> farsock.v1.IcmpReceivedEvent
+	44, // 42: farsock.v1.Event.attached:type_name -> farsock.v1.AttachedEvent
+	45, // 43: farsock.v1.Event.detached:type_name -> farsock.v1.DetachedEvent
+	46, // 44: farsock.v1.Event.clock_stepped:type_name -> farsock.v1.ClockSteppedEvent
+	47, // 45: farsock.v1.Event.agent_draining:type_name -> farsock.v1.AgentDrainingEvent
+	48, // 46: farsock.v1.Event.session_reset:type_name -> farsock.v1.SessionResetEvent
+	49, // 47: farsock.v1.Event.lease_expiring:type_name -> farsock.v1.LeaseExpiringEvent
+	50, // 48: farsock.v1.Event.lease_expired:type_name -> farsock.v1.LeaseExpiredEvent
+	54, // 49: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
+	55, // 50: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
+	56, // 51: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
+	56, // 52: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
+	56, // 53: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
+	56, // 54: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
+	57, // 55: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
+	56, // 56: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
+	56, // 57: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
+	56, // 58: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
+	56, // 59: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
+	56, // 60: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
+	57, // 61: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
+	56, // 62: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
+	56, // 63: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
+	56, // 64: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
+	56, // 65: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
+	56, // 66: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
+	0,  // 67: farsock.v1.ConnectionDroppedEvent.reason:type_name -> farsock.v1.ConnectionDropReason
+	1,  // 68: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
+	57, // 69: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
+	57, // 70: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
+	58, // 71: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
+	56, // 72: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
+	56, // 73: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	58, // 74: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
+	51, // 75: farsock.v1.DatagramReceivedEvent.receive_time:type_name -> google.protobuf.Timestamp
+	56, // 76: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
+	2,  // 77: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
+	57, // 78: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
+	57, // 79: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
+	59, // 80: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
+	60, // 81: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
+	61, // 82: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
+	62, // 83: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
+	62, // 84: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
+	62, // 85: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	62, // 86: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	63, // 87: farsock.v1.SourceFilterSetEvent.filter:type_name -> farsock.v1.SourceFilter
+	3,  // 88: farsock.v1.SendTimestampedEvent.stage:type_name -> farsock.v1.SendStage
+	51, // 89: farsock.v1.SendTimestampedEvent.time:type_name -> google.protobuf.Timestamp
+	64, // 90: farsock.v1.TcpStateChangedEvent.previous_state:type_name -> farsock.v1.TcpState
+	64, // 91: farsock.v1.TcpStateChangedEvent.state:type_name -> farsock.v1.TcpState
+	57, // 92: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
+	56, // 93: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	57, // 94: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
+	59, // 95: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
+	59, // 96: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
+	59, // 97: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
+	98, // [98:98] is the sub-list for method output_type
+	98, // [98:98] is the sub-list for method input_type
+	98, // [98:98] is the sub-list for extension type_name
+	98, // [98:98] is the sub-list for extension extendee
+	0,  // [0:98] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_event_proto_init() }
@@ -4136,6 +4225,7 @@ func file_farsock_v1_event_proto_init() {
 	file_farsock_v1_option_proto_init()
 	file_farsock_v1_payload_proto_init()
 	file_farsock_v1_socket_proto_init()
+	file_farsock_v1_tcp_proto_init()
 	file_farsock_v1_event_proto_msgTypes[0].OneofWrappers = []any{
 		(*Event_Created)(nil),
 		(*Event_Bound)(nil),
@@ -4159,6 +4249,7 @@ func file_farsock_v1_event_proto_init() {
 		(*Event_PeerClosed)(nil),
 		(*Event_PeerReset)(nil),
 		(*Event_PeerGone)(nil),
+		(*Event_TcpStateChanged)(nil),
 		(*Event_IdleTimedOut)(nil),
 		(*Event_ReadPaused)(nil),
 		(*Event_ReadResumed)(nil),
@@ -4193,16 +4284,16 @@ func file_farsock_v1_event_proto_init() {
 	file_farsock_v1_event_proto_msgTypes[18].OneofWrappers = []any{}
 	file_farsock_v1_event_proto_msgTypes[22].OneofWrappers = []any{}
 	file_farsock_v1_event_proto_msgTypes[34].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[40].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[43].OneofWrappers = []any{}
-	file_farsock_v1_event_proto_msgTypes[45].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[41].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[44].OneofWrappers = []any{}
+	file_farsock_v1_event_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_event_proto_rawDesc), len(file_farsock_v1_event_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   46,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -657,9 +657,11 @@ type TcpSocketSpec struct {
 	// For `connect`: let the addresses of a name race, as in ConnectSocket. Without `family`, those of both IP versions take part, in turn, so
 	// that the family is known when one has won: RFC 8305, Happy Eyeballs. Not together with `bind`: each attempt has an address of its own.
 	// Absent: no race, one address after the other, all of the IP version that the first one has.
-	AttemptDelay  *durationpb.Duration `protobuf:"bytes,27,opt,name=attempt_delay,json=attemptDelay,proto3" json:"attempt_delay,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AttemptDelay *durationpb.Duration `protobuf:"bytes,27,opt,name=attempt_delay,json=attemptDelay,proto3" json:"attempt_delay,omitempty"`
+	// Tell when the kernel's own state of the socket changes, as far as that is seen: `tcp_state_changed`. A listener's connections, too.
+	TcpStateEvents bool `protobuf:"varint,28,opt,name=tcp_state_events,json=tcpStateEvents,proto3" json:"tcp_state_events,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *TcpSocketSpec) Reset() {
@@ -890,6 +892,13 @@ func (x *TcpSocketSpec) GetAttemptDelay() *durationpb.Duration {
 		return x.AttemptDelay
 	}
 	return nil
+}
+
+func (x *TcpSocketSpec) GetTcpStateEvents() bool {
+	if x != nil {
+		return x.TcpStateEvents
+	}
+	return false
 }
 
 type isTcpSocketSpec_Role interface {
@@ -2360,8 +2369,7 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"\n" +
 	"_read_sizeB\a\n" +
 	"\x05_hashB\t\n" +
-	"\a_credit\"\xfb\n" +
-	"\n" +
+	"\a_credit\"\xa5\v\n" +
 	"\rTcpSocketSpec\x12\x12\n" +
 	"\x04bind\x18\x01 \x01(\tR\x04bind\x12\x18\n" +
 	"\x06listen\x18\x02 \x01(\tH\x00R\x06listen\x12\x1a\n" +
@@ -2394,7 +2402,8 @@ const file_farsock_v1_socket_proto_rawDesc = "" +
 	"bind_retry\x18\x18 \x01(\v2\x15.farsock.v1.BindRetryR\tbindRetry\x12>\n" +
 	"\rwrite_timeout\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\fwriteTimeout\x123\n" +
 	"\x16close_on_write_timeout\x18\x1a \x01(\bR\x13closeOnWriteTimeout\x12>\n" +
-	"\rattempt_delay\x18\x1b \x01(\v2\x19.google.protobuf.DurationR\fattemptDelayB\x06\n" +
+	"\rattempt_delay\x18\x1b \x01(\v2\x19.google.protobuf.DurationR\fattemptDelay\x12(\n" +
+	"\x10tcp_state_events\x18\x1c \x01(\bR\x0etcpStateEventsB\x06\n" +
 	"\x04roleB\n" +
 	"\n" +
 	"\b_backlogB\x12\n" +

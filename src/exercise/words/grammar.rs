@@ -77,7 +77,7 @@ pub(in crate::exercise) fn verbs() -> String {
 }
 
 /// What goes with every verb that makes a TCP socket.
-pub(super) const TCP_SOCKET: [&str; 30] = [
+pub(super) const TCP_SOCKET: [&str; 31] = [
     "r#as",
     "local",
     "bind_retry",
@@ -107,6 +107,7 @@ pub(super) const TCP_SOCKET: [&str; 30] = [
     "idle_timeout",
     "read_delay",
     "close_delay",
+    "tcp_state_events",
     "options",
 ];
 /// What goes with a listener beside that.

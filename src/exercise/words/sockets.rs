@@ -99,6 +99,7 @@ impl Words<'_, '_> {
             accept_delay: self.checker.duration(file.accept_delay.as_deref()).unwrap_or_default(),
             read_delay: self.checker.duration(file.read_delay.as_deref()).unwrap_or_default(),
             close_delay: self.checker.duration(file.close_delay.as_deref()).unwrap_or_default(),
+            tell_states: self.switch("tcp_state_events", file.tcp_state_events.as_deref()).unwrap_or_default(),
             watermarks: self.watermarks(),
             write_timeout: self.write_timeout(),
             probes: self.switch("probes", file.probes.as_deref()).unwrap_or_default(),

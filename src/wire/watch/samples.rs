@@ -19,6 +19,7 @@ use crate::model::operation::{Operation, ShutdownHow};
 use crate::model::option::{OptionResult, OptionSpec, OptionValue};
 use crate::model::socket::{CloseReason, Closing, Totals};
 use crate::model::source_filter::{FilterMode, GroupFilter, SourceFilter};
+use crate::model::tcp::TcpState;
 use crate::model::time::Timestamp;
 use crate::model::verify::PatternDifference;
 
@@ -184,6 +185,7 @@ fn events(parts: &Parts) -> Vec<Event> {
         Event::PeerClosed { bytes_read: number },
         Event::PeerReset { error: parts.error() },
         Event::PeerGone { error },
+        Event::TcpStateChanged { before: flag.then_some(TcpState::Established), state: TcpState::FinWait1 },
         Event::IdleTimedOut { idle: Duration::from_nanos(number) },
         Event::ReadPaused { reason: ReadPause::Credit },
         Event::ReadResumed,

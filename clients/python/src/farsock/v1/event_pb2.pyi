@@ -10,6 +10,7 @@ from farsock.v1 import group_pb2 as _group_pb2
 from farsock.v1 import option_pb2 as _option_pb2
 from farsock.v1 import payload_pb2 as _payload_pb2
 from farsock.v1 import socket_pb2 as _socket_pb2
+from farsock.v1 import tcp_pb2 as _tcp_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -189,6 +190,7 @@ class Event(_message.Message):
     PEER_CLOSED_FIELD_NUMBER: _builtins.int
     PEER_RESET_FIELD_NUMBER: _builtins.int
     PEER_GONE_FIELD_NUMBER: _builtins.int
+    TCP_STATE_CHANGED_FIELD_NUMBER: _builtins.int
     IDLE_TIMED_OUT_FIELD_NUMBER: _builtins.int
     READ_PAUSED_FIELD_NUMBER: _builtins.int
     READ_RESUMED_FIELD_NUMBER: _builtins.int
@@ -315,6 +317,10 @@ class Event(_message.Message):
     @_builtins.property
     def peer_gone(self) -> Global___PeerGoneEvent:
         """The peer of a socket that is not being read has gone."""
+
+    @_builtins.property
+    def tcp_state_changed(self) -> Global___TcpStateChangedEvent:
+        """The kernel's own state of a TCP socket is another one than when it was seen last."""
 
     @_builtins.property
     def idle_timed_out(self) -> Global___IdleTimedOutEvent:
@@ -447,6 +453,7 @@ class Event(_message.Message):
         peer_closed: Global___PeerClosedEvent | None = ...,
         peer_reset: Global___PeerResetEvent | None = ...,
         peer_gone: Global___PeerGoneEvent | None = ...,
+        tcp_state_changed: Global___TcpStateChangedEvent | None = ...,
         idle_timed_out: Global___IdleTimedOutEvent | None = ...,
         read_paused: Global___ReadPausedEvent | None = ...,
         read_resumed: Global___ReadResumedEvent | None = ...,
@@ -473,11 +480,11 @@ class Event(_message.Message):
         lease_expiring: Global___LeaseExpiringEvent | None = ...,
         lease_expired: Global___LeaseExpiredEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "send_timestamped", b"send_timestamped", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "send_timestamped", b"send_timestamped", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "tcp_state_changed", b"tcp_state_changed", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "send_timestamped", b"send_timestamped", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "send_timestamped", b"send_timestamped", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "tcp_state_changed", b"tcp_state_changed", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "send_timestamped", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "source_filter_set", "urgent_received", "pattern_broken", "urgent_lost", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset", "lease_expiring", "lease_expired"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "send_timestamped", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "tcp_state_changed", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "source_filter_set", "urgent_received", "pattern_broken", "urgent_lost", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset", "lease_expiring", "lease_expired"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1528,6 +1535,41 @@ class SendTimestampedEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__number) -> _WhichOneofReturnType__number | None: ...
 
 Global___SendTimestampedEvent: _TypeAlias = SendTimestampedEvent  # noqa: Y015
+
+@_typing.final
+class TcpStateChangedEvent(_message.Message):
+    """The kernel's own state of a TCP socket (tcp(7): TCP_INFO) is another one than when the agent looked last. Only of sockets that were made with
+    `tcp_state_events`, and of the connections that such a listener accepts. The agent looks when it has done something with the
+    socket, when the kernel has woken it, and every 100 ms in SYN_RECEIVED, FIN_WAIT_1, FIN_WAIT_2, CLOSING and LAST_ACK, which pass without
+    waking anybody.
+
+    So a state that lasts less than the time between two looks is missed: SYN_RECEIVED nearly always, FIN_WAIT_1 where the peer is near.
+    `previous_state` is the one that was seen, and perhaps not the one right before. Not after the socket is closed, whose last event
+    is `closed`: what becomes of the connection then (LAST_ACK, TIME_WAIT, …) `tcp_state` of GetSocket tells, as long as the kernel has it. A
+    socket that is still open when its connection comes into TIME_WAIT is CLOSED: the kernel keeps the rest by itself.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREVIOUS_STATE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    previous_state: _tcp_pb2.TcpState.ValueType
+    """The state that was seen last. UNSPECIFIED: none, of a connection that was accepted."""
+    state: _tcp_pb2.TcpState.ValueType
+    """The state that is seen now."""
+    def __init__(
+        self,
+        *,
+        previous_state: _tcp_pb2.TcpState.ValueType = ...,
+        state: _tcp_pb2.TcpState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous_state", b"previous_state", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TcpStateChangedEvent: _TypeAlias = TcpStateChangedEvent  # noqa: Y015
 
 @_typing.final
 class FailedEvent(_message.Message):

@@ -406,6 +406,7 @@ class TcpSocketSpec(_message.Message):
     WRITE_TIMEOUT_FIELD_NUMBER: _builtins.int
     CLOSE_ON_WRITE_TIMEOUT_FIELD_NUMBER: _builtins.int
     ATTEMPT_DELAY_FIELD_NUMBER: _builtins.int
+    TCP_STATE_EVENTS_FIELD_NUMBER: _builtins.int
     bind: _builtins.str
     """The local address to bind to. Absent: `listen` binds by itself, and `connect` takes the agent's lab address with any port."""
     listen: _builtins.str
@@ -450,6 +451,8 @@ class TcpSocketSpec(_message.Message):
     next would be taken for them. What the kernel has got by then is still sent. Erlang: `send_timeout_close`. Accepted connections take it
     from their listener. Not while a TransferSocket has the connection, whose bytes have no timeout.
     """
+    tcp_state_events: _builtins.bool
+    """Tell when the kernel's own state of the socket changes, as far as that is seen: `tcp_state_changed`. A listener's connections, too."""
     @_builtins.property
     def delivery(self) -> Global___Delivery:
         """How received bytes are handed on. Accepted connections take it from their listener."""
@@ -558,10 +561,11 @@ class TcpSocketSpec(_message.Message):
         write_timeout: _duration_pb2.Duration | None = ...,
         close_on_write_timeout: _builtins.bool = ...,
         attempt_delay: _duration_pb2.Duration | None = ...,
+        tcp_state_events: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept_delay", b"accept_delay", "attempt_delay", b"attempt_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind_retry", b"bind_retry", "close_delay", b"close_delay", "connect", b"connect", "delivery", b"delivery", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "verify", b"verify", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark", "write_timeout", b"write_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept", b"accept", "accept_delay", b"accept_delay", "allow", b"allow", "attempt_delay", b"attempt_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind", b"bind", "bind_retry", b"bind_retry", "close_delay", b"close_delay", "close_on_write_timeout", b"close_on_write_timeout", "connect", b"connect", "delivery", b"delivery", "deny", b"deny", "direction", b"direction", "family", b"family", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "options", b"options", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "verify", b"verify", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark", "write_timeout", b"write_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backlog", b"_backlog", "_max_accepts", b"_max_accepts", "_max_connections", b"_max_connections", "_write_high_watermark", b"_write_high_watermark", "_write_low_watermark", b"_write_low_watermark", "accept", b"accept", "accept_delay", b"accept_delay", "allow", b"allow", "attempt_delay", b"attempt_delay", "attempt_timeout", b"attempt_timeout", "backlog", b"backlog", "bind", b"bind", "bind_retry", b"bind_retry", "close_delay", b"close_delay", "close_on_write_timeout", b"close_on_write_timeout", "connect", b"connect", "delivery", b"delivery", "deny", b"deny", "direction", b"direction", "family", b"family", "half_open", b"half_open", "idle_timeout", b"idle_timeout", "listen", b"listen", "max_accepts", b"max_accepts", "max_connections", b"max_connections", "options", b"options", "read_delay", b"read_delay", "retry", b"retry", "role", b"role", "tcp_state_events", b"tcp_state_events", "verify", b"verify", "write_high_watermark", b"write_high_watermark", "write_low_watermark", b"write_low_watermark", "write_timeout", b"write_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__backlog: _TypeAlias = _typing.Literal["backlog"]  # noqa: Y015
     _WhichOneofArgType__backlog: _TypeAlias = _typing.Literal["_backlog", b"_backlog"]  # noqa: Y015
