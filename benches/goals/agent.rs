@@ -124,7 +124,7 @@ pub(crate) async fn begin_session(library: &AgentClient, name: &str) -> SessionI
     let session = SessionId::parse(name).unwrap();
     // Longer than any of them is used: nobody renews it.
     let lease = LeaseSpec { ttl: Some(*LEASE_TTL.end()), ..LeaseSpec::default() };
-    let spec = SessionSpec { lease, retention: Retention::Ring };
+    let spec = SessionSpec { lease, retention: Retention::Ring, ..SessionSpec::default() };
     let create = Action::CreateSession { session: Some(session.clone()), spec };
     library.call(&create, &CallOptions::default()).await.unwrap();
     session

@@ -6,6 +6,7 @@ use crate::exercise::expectation::{bytes_text, quoted};
 use crate::exercise::plan::{Expectation, Facts, Question, Verb};
 use crate::model::delivery::ReadPause;
 use crate::model::event::{AcceptPause, DropReason, Event, SendStage};
+use crate::model::host::InterfaceChange;
 use crate::model::operation::ShutdownHow;
 use crate::model::socket::CloseReason;
 use crate::model::verify::PatternDifference;
@@ -139,6 +140,11 @@ pub fn describe(event: &Event) -> String {
             };
             format!("closed{}{unread}", reason(closing.reason))
         }
+        Event::InterfaceChanged { interface, change, mtu } => interface_change(&interface.name, *change, *mtu),
+        Event::InterfaceAddressChanged { interface, ip, prefix_length, added } => {
+            let has = if *added { "has" } else { "has lost" };
+            format!("interface {} {has} {ip}/{prefix_length}", interface.name)
+        }
         Event::ClockStepped { ahead_nanos } => {
             format!("the host's clock was set, {} ms ahead", ahead_nanos / 1_000_000)
         }
@@ -208,5 +214,18 @@ fn reason(reason: CloseReason) -> &'static str {
         CloseReason::Internal => " by a fault of the agent",
         CloseReason::Policy => " by the agent's policy",
         CloseReason::WriteTimedOut => " because a write took too long",
+    }
+}
+
+fn interface_change(name: &str, change: InterfaceChange, mtu: u32) -> String {
+    match change {
+        InterfaceChange::Added => format!("interface {name} is there"),
+        InterfaceChange::Removed => format!("interface {name} is gone"),
+        InterfaceChange::Renamed => format!("an interface is called {name} now"),
+        InterfaceChange::Up => format!("interface {name} was turned on"),
+        InterfaceChange::Down => format!("interface {name} was turned off"),
+        InterfaceChange::CarrierFound => format!("interface {name} has found its other end"),
+        InterfaceChange::CarrierLost => format!("interface {name} has lost its other end"),
+        InterfaceChange::Mtu => format!("interface {name} has an MTU of {mtu} now"),
     }
 }

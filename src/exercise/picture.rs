@@ -273,6 +273,8 @@ pub(super) fn look(event: &Event) -> Option<Look> {
         Event::AcceptPaused { .. } => look(Tone::Trouble, "accepts no more", String::new()),
         Event::Unknown { .. } => look(Tone::Plain, event.kind(), "of a newer agent".to_owned()),
         Event::ClockStepped { .. }
+        | Event::InterfaceChanged { .. }
+        | Event::InterfaceAddressChanged { .. }
         | Event::AgentDraining { .. }
         | Event::SessionReset { .. }
         | Event::LeaseExpiring { .. }

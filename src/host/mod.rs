@@ -3,6 +3,7 @@
 //! Functions here may block for a moment, or, where names are looked up, for long: callers run them on a thread that may.
 
 pub mod counters;
+pub mod monitor;
 mod netlink;
 pub mod network;
 pub mod resolver;

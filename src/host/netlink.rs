@@ -48,6 +48,13 @@ fn exchange(question: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlin
     }
 }
 
+/// The messages of what a socket has read that nobody has asked for. EPROTO: one of them makes no sense here.
+pub(super) fn news(bytes: &[u8]) -> Result<Vec<RouteNetlinkMessage>, Errno> {
+    let mut news = Vec::new();
+    take(bytes, &mut news)?;
+    Ok(news)
+}
+
 fn open() -> io::Result<Socket> {
     let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(libc::NETLINK_ROUTE)))?;
     socket.set_read_timeout(Some(PATIENCE))?;

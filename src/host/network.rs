@@ -10,7 +10,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use crate::host::netlink;
 use crate::model::address::Family;
 use crate::model::errno::Errno;
-use crate::model::host::{Interface, InterfaceAddress, Route};
+use crate::model::host::{Interface, InterfaceAddress, Notice, Route};
 
 /// All interfaces, by index.
 pub fn interfaces() -> Result<Vec<Interface>, Errno> {
@@ -28,8 +28,28 @@ pub fn interfaces() -> Result<Vec<Interface>, Errno> {
     Ok(interfaces)
 }
 
+/// What a message tells of an interface; nothing where it is about something else.
+pub(super) fn notice(message: RouteNetlinkMessage) -> Option<Notice> {
+    match message {
+        RouteNetlinkMessage::NewLink(link) if of_interface(&link) => Some(Notice::Link(read_link(link))),
+        RouteNetlinkMessage::DelLink(link) if of_interface(&link) => Some(Notice::LinkGone(link.header.index)),
+        RouteNetlinkMessage::NewAddress(message) => Some(Notice::Address(message.header.index, address(&message)?)),
+        RouteNetlinkMessage::DelAddress(message) => Some(Notice::AddressGone(message.header.index, address(&message)?)),
+        _ => None,
+    }
+}
+
+/// Bridges tell of their ports by messages of the same kind.
+fn of_interface(link: &LinkMessage) -> bool {
+    link.header.interface_family == AddressFamily::Unspec
+}
+
 fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
     let RouteNetlinkMessage::NewLink(message) = message else { return None };
+    Some(read_link(message))
+}
+
+fn read_link(message: LinkMessage) -> Interface {
     let flags = message.header.flags;
     let mut interface = Interface {
         index: message.header.index,
@@ -48,7 +68,7 @@ fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
             _ => {}
         }
     }
-    Some(interface)
+    interface
 }
 
 fn address(message: &AddressMessage) -> Option<InterfaceAddress> {

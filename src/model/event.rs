@@ -11,7 +11,8 @@ use bytes::Bytes;
 use crate::model::address::{Endpoint, Family, Transport};
 use crate::model::delivery::ReadPause;
 use crate::model::error::SocketError;
-use crate::model::group::Membership;
+use crate::model::group::{InterfaceId, Membership};
+use crate::model::host::InterfaceChange;
 use crate::model::id::{RequestId, SocketId, SocketUid};
 use crate::model::operation::ShutdownHow;
 use crate::model::option::OptionResult;
@@ -239,6 +240,10 @@ kinds! {
     Detached { to_client: u64, from_client: u64, lost: u64 } => "detached", true;
     /// The host's clock was set.
     ClockStepped { ahead_nanos: i64 } => "clock_stepped", true;
+    /// Something has become of an interface of the host.
+    InterfaceChanged { interface: InterfaceId, change: InterfaceChange, mtu: u32 } => "interface_changed", false;
+    /// An interface of the host has one more address, or one less.
+    InterfaceAddressChanged { interface: InterfaceId, ip: IpAddr, prefix_length: u8, added: bool } => "interface_address_changed", false;
     /// The agent is stopping.
     AgentDraining { grace: Duration } => "agent_draining", true;
     /// All sockets of the session were closed.

@@ -54,6 +54,8 @@ pub struct SessionSpec {
     pub lease: LeaseSpec,
     /// What its log lets go of.
     pub retention: Retention,
+    /// Whether it is told what becomes of the host's interfaces.
+    pub interface_events: bool,
 }
 
 impl SessionSpec {

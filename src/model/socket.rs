@@ -361,6 +361,8 @@ impl SocketStatus {
             | Event::Attached
             | Event::Detached { .. }
             | Event::ClockStepped { .. }
+            | Event::InterfaceChanged { .. }
+            | Event::InterfaceAddressChanged { .. }
             | Event::Unknown { .. }
             | Event::AgentDraining { .. }
             | Event::SessionReset { .. }

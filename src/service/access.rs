@@ -14,6 +14,7 @@ use crate::model::operation::{Action, CallOptions, Outcome};
 use crate::model::policy::{Right, Rpc};
 use crate::model::refusal::{Refusal, Violation};
 use crate::service::audit::{Audit, Entry};
+use crate::service::interfaces::InterfaceWatch;
 use crate::service::refused;
 use crate::socket::Sockets;
 use crate::wire::scope::Scoped;
@@ -26,6 +27,8 @@ pub struct Access {
     pub sockets: Sockets,
     /// Where changes are written down; absent: nowhere.
     audit: Option<Arc<Audit>>,
+    /// What tells sessions of interfaces.
+    pub(super) interfaces: InterfaceWatch,
 }
 
 /// Somebody who may do what he has asked for.
@@ -47,7 +50,7 @@ impl Caller {
 impl Access {
     /// To these sockets, as their policy says while there is one. Changes are written down there.
     pub fn new(sockets: Sockets, audit: Option<Arc<Audit>>) -> Self {
-        Self { sockets, audit }
+        Self { sockets, audit, interfaces: InterfaceWatch::default() }
     }
 
     /// Lets a request through that its sender may send. It comes back as the owner of the session that it names would have sent it.

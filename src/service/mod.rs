@@ -5,6 +5,7 @@ pub mod agent_service;
 pub mod audit;
 pub mod event_server;
 pub mod event_service;
+mod interfaces;
 pub mod session_service;
 pub mod socket_server;
 pub mod socket_service;

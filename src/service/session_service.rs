@@ -33,6 +33,10 @@ impl SessionService for SessionRpcs {
         &self,
         request: Request<pb::CreateSessionRequest>,
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
+        if request.get_ref().interface_events {
+            // Before there is a session, so that it misses nothing.
+            self.0.interfaces.begin(&self.0.sockets).await.map_err(refused)?;
+        }
         carry_out(&self.0, request).await
     }
 

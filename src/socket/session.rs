@@ -41,6 +41,8 @@ pub(super) struct Session {
     /// What it lives by. A lease ends before `names` and `calls` are gone through for what is to end, and is looked at under their locks by
     /// whoever adds to them: so nothing is overlooked.
     pub(super) tenure: Tenure,
+    /// It is told what becomes of the host's interfaces.
+    pub(super) interface_events: bool,
     /// It is deleted, or the agent stops. The same holds for it.
     pub(super) ended: CancellationToken,
     /// What was still open when it ended, for good. Locked while that is being closed: whoever ends it, too, waits.

@@ -278,6 +278,7 @@ impl Sockets {
             watchers: Account::new(&self.0.watchers),
             clock: Arc::clone(&self.0.config.clock),
             witness: self.0.config.witness.clone(),
+            interface_events: spec.interface_events,
             ended: CancellationToken::new(),
             closed: tokio::sync::Mutex::default(),
         })
@@ -401,6 +402,13 @@ impl Sockets {
     /// Appends an event to the log of every session.
     pub fn announce(&self, event: &Event) {
         for session in lock(&self.0.roster).all() {
+            session.announce(event.clone());
+        }
+    }
+
+    /// Appends an event to the log of every session that is told what becomes of interfaces.
+    pub fn announce_interface(&self, event: &Event) {
+        for session in lock(&self.0.roster).all().into_iter().filter(|session| session.interface_events) {
             session.announce(event.clone());
         }
     }

@@ -11,6 +11,7 @@ pub mod control;
 pub mod diag;
 pub mod group;
 pub mod interface;
+pub mod link;
 pub mod locality;
 pub mod option;
 pub mod privilege;

@@ -9,6 +9,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::model::errno::Errno;
 use crate::sys::clock::{ClockWatch, FineTimer};
+use crate::sys::link::LinkWatch;
 use crate::sys::socket::Socket;
 
 /// What owns its descriptor, so that this stays open, and the same, as long as the owner is there.
@@ -17,6 +18,7 @@ pub(crate) trait Owner: AsRawFd {}
 impl Owner for Arc<Socket> {}
 impl Owner for ClockWatch {}
 impl Owner for FineTimer {}
+impl Owner for LinkWatch {}
 
 /// Registers a descriptor, until the result is dropped.
 ///

@@ -12,7 +12,7 @@ use crate::model::operation::ShutdownHow;
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
 use crate::wire::unknown::{known_value, optional, unknown_value};
-use crate::wire::{address, call, delivery, group, option, payload, pb, socket, source_filter, tcp, verify};
+use crate::wire::{address, call, delivery, group, interface, option, payload, pb, socket, source_filter, tcp, verify};
 
 // === Filter ===
 
@@ -227,6 +227,12 @@ pub(super) fn body(event: &Event, view: &PayloadView) -> Option<pb::event::Body>
             bytes_lost: *lost,
         }),
         Event::Closed(closing) => Body::Closed(closing.into()),
+        Event::InterfaceChanged { interface, change, mtu } => {
+            Body::InterfaceChanged(interface::changed(interface, *change, *mtu))
+        }
+        Event::InterfaceAddressChanged { interface, ip, prefix_length, added } => {
+            Body::InterfaceAddressChanged(interface::address_changed(interface, *ip, *prefix_length, *added))
+        }
         Event::ClockStepped { ahead_nanos } => {
             Body::ClockStepped(pb::ClockSteppedEvent { ahead: Some(call::signed_span(*ahead_nanos)) })
         }
@@ -409,6 +415,8 @@ fn read_body(body: &pb::event::Body) -> Option<Event> {
             Event::Detached { to_client: e.bytes_to_client(), from_client: e.bytes_from_client(), lost: e.bytes_lost }
         }
         Body::Closed(e) => Event::Closed(socket::read_closing(e)?),
+        Body::InterfaceChanged(e) => interface::read_changed(e)?,
+        Body::InterfaceAddressChanged(e) => interface::read_address_changed(e)?,
         Body::ClockStepped(e) => {
             let ahead = e.ahead.unwrap_or_default();
             let nanos = ahead.seconds.saturating_mul(1_000_000_000).saturating_add(ahead.nanos.into());

@@ -15,6 +15,7 @@ mod field;
 pub mod glance;
 pub mod group;
 mod holder;
+mod interface;
 pub mod json;
 pub mod option;
 pub mod outgoing;

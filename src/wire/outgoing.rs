@@ -65,6 +65,7 @@ pub fn request(action: &Action, options: &CallOptions) -> Request {
             lease_ttl: spec.lease.ttl.map(call::span),
             orphan_policy: pb::OrphanPolicy::from(spec.lease.orphans).into(),
             retention: pb::Retention::from(spec.retention).into(),
+            interface_events: spec.interface_events,
             call,
         }),
         Action::ResetSession { session } => {
@@ -441,7 +442,7 @@ mod tests {
         let lease = (of(5_000..3_600_000_u64), select(vec![OrphanPolicy::Close, OrphanPolicy::Abort]));
         (lease, select(vec![Retention::Ring, Retention::Lossless])).prop_map(|((ttl, orphans), retention)| {
             let lease = LeaseSpec { ttl: ttl.map(Duration::from_millis), orphans };
-            SessionSpec { lease, retention }
+            SessionSpec { lease, retention, interface_events: lease.ttl.is_some() }
         })
     }
 

@@ -14,6 +14,7 @@ pub(super) fn spec(request: &pb::CreateSessionRequest) -> Result<SessionSpec, Vi
             pb::Retention::Unspecified | pb::Retention::Lossless => Retention::Lossless,
             pb::Retention::Ring => Retention::Ring,
         },
+        interface_events: request.interface_events,
     })
 }
 

@@ -71,6 +71,7 @@ mod request_numbers;
 mod request_random;
 mod session_create;
 mod session_delete;
+mod session_interfaces;
 mod session_isolation;
 mod session_lease;
 mod session_orphans;

@@ -301,6 +301,7 @@ impl Dice {
                 lease_ttl: self.maybe(Self::span),
                 retention: self.value(),
                 orphan_policy: self.value(),
+                interface_events: self.flag(),
                 call,
             }
             .into(),

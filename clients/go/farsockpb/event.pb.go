@@ -259,6 +259,83 @@ func (SendStage) EnumDescriptor() ([]byte, []int) {
 	return file_farsock_v1_event_proto_rawDescGZIP(), []int{3}
 }
 
+// What has become of an interface.
+type InterfaceChange int32
+
+const (
+	// Never sent.
+	InterfaceChange_INTERFACE_CHANGE_UNSPECIFIED InterfaceChange = 0
+	// It is there.
+	InterfaceChange_INTERFACE_CHANGE_ADDED InterfaceChange = 1
+	// It is there no more, or has gone to another network namespace. Its addresses have gone before.
+	InterfaceChange_INTERFACE_CHANGE_REMOVED InterfaceChange = 2
+	// It was turned on: IFF_UP.
+	InterfaceChange_INTERFACE_CHANGE_UP InterfaceChange = 3
+	// It was turned off.
+	InterfaceChange_INTERFACE_CHANGE_DOWN InterfaceChange = 4
+	// It can be used, because the other end of its cable can: IFF_RUNNING.
+	InterfaceChange_INTERFACE_CHANGE_CARRIER_FOUND InterfaceChange = 5
+	// It cannot be used: it is off, or the other end of its cable is.
+	InterfaceChange_INTERFACE_CHANGE_CARRIER_LOST InterfaceChange = 6
+	// Its MTU is another one.
+	InterfaceChange_INTERFACE_CHANGE_MTU InterfaceChange = 7
+	// It has another name.
+	InterfaceChange_INTERFACE_CHANGE_RENAMED InterfaceChange = 8
+)
+
+// Enum value maps for InterfaceChange.
+var (
+	InterfaceChange_name = map[int32]string{
+		0: "INTERFACE_CHANGE_UNSPECIFIED",
+		1: "INTERFACE_CHANGE_ADDED",
+		2: "INTERFACE_CHANGE_REMOVED",
+		3: "INTERFACE_CHANGE_UP",
+		4: "INTERFACE_CHANGE_DOWN",
+		5: "INTERFACE_CHANGE_CARRIER_FOUND",
+		6: "INTERFACE_CHANGE_CARRIER_LOST",
+		7: "INTERFACE_CHANGE_MTU",
+		8: "INTERFACE_CHANGE_RENAMED",
+	}
+	InterfaceChange_value = map[string]int32{
+		"INTERFACE_CHANGE_UNSPECIFIED":   0,
+		"INTERFACE_CHANGE_ADDED":         1,
+		"INTERFACE_CHANGE_REMOVED":       2,
+		"INTERFACE_CHANGE_UP":            3,
+		"INTERFACE_CHANGE_DOWN":          4,
+		"INTERFACE_CHANGE_CARRIER_FOUND": 5,
+		"INTERFACE_CHANGE_CARRIER_LOST":  6,
+		"INTERFACE_CHANGE_MTU":           7,
+		"INTERFACE_CHANGE_RENAMED":       8,
+	}
+)
+
+func (x InterfaceChange) Enum() *InterfaceChange {
+	p := new(InterfaceChange)
+	*p = x
+	return p
+}
+
+func (x InterfaceChange) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (InterfaceChange) Descriptor() protoreflect.EnumDescriptor {
+	return file_farsock_v1_event_proto_enumTypes[4].Descriptor()
+}
+
+func (InterfaceChange) Type() protoreflect.EnumType {
+	return &file_farsock_v1_event_proto_enumTypes[4]
+}
+
+func (x InterfaceChange) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use InterfaceChange.Descriptor instead.
+func (InterfaceChange) EnumDescriptor() ([]byte, []int) {
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{4}
+}
+
 // Something that happened to a socket, or to its session. Events are facts: each is numbered, stands in its session's log, and never
 // changes.
 //
@@ -329,6 +406,8 @@ type Event struct {
 	//	*Event_Attached
 	//	*Event_Detached
 	//	*Event_ClockStepped
+	//	*Event_InterfaceChanged
+	//	*Event_InterfaceAddressChanged
 	//	*Event_AgentDraining
 	//	*Event_SessionReset
 	//	*Event_LeaseExpiring
@@ -813,6 +892,24 @@ func (x *Event) GetClockStepped() *ClockSteppedEvent {
 	return nil
 }
 
+func (x *Event) GetInterfaceChanged() *InterfaceChangedEvent {
+	if x != nil {
+		if x, ok := x.Body.(*Event_InterfaceChanged); ok {
+			return x.InterfaceChanged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetInterfaceAddressChanged() *InterfaceAddressChangedEvent {
+	if x != nil {
+		if x, ok := x.Body.(*Event_InterfaceAddressChanged); ok {
+			return x.InterfaceAddressChanged
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetAgentDraining() *AgentDrainingEvent {
 	if x != nil {
 		if x, ok := x.Body.(*Event_AgentDraining); ok {
@@ -1073,6 +1170,16 @@ type Event_ClockStepped struct {
 	ClockStepped *ClockSteppedEvent `protobuf:"bytes,60,opt,name=clock_stepped,json=clockStepped,proto3,oneof"`
 }
 
+type Event_InterfaceChanged struct {
+	// Of the session: something has become of an interface of the host.
+	InterfaceChanged *InterfaceChangedEvent `protobuf:"bytes,65,opt,name=interface_changed,json=interfaceChanged,proto3,oneof"`
+}
+
+type Event_InterfaceAddressChanged struct {
+	// Of the session: an interface of the host has one more address, or one less.
+	InterfaceAddressChanged *InterfaceAddressChangedEvent `protobuf:"bytes,66,opt,name=interface_address_changed,json=interfaceAddressChanged,proto3,oneof"`
+}
+
 type Event_AgentDraining struct {
 	// Of the session: the agent is stopping.
 	AgentDraining *AgentDrainingEvent `protobuf:"bytes,61,opt,name=agent_draining,json=agentDraining,proto3,oneof"`
@@ -1180,6 +1287,10 @@ func (*Event_Attached) isEvent_Body() {}
 func (*Event_Detached) isEvent_Body() {}
 
 func (*Event_ClockStepped) isEvent_Body() {}
+
+func (*Event_InterfaceChanged) isEvent_Body() {}
+
+func (*Event_InterfaceAddressChanged) isEvent_Body() {}
 
 func (*Event_AgentDraining) isEvent_Body() {}
 
@@ -3761,12 +3872,171 @@ func (x *LeaseExpiredEvent) GetClosedSockets() uint32 {
 	return 0
 }
 
+// Something has become of an interface of the agent's host, in the agent's network namespace. rtnetlink(7): RTM_NEWLINK, RTM_DELLINK. One event for
+// each change. Only in sessions that were made with `interface_events`, and not for what was so before. Where the kernel had no
+// room to tell all that happened, only the difference is told. The kernel may take a second to tell that a carrier was lost.
+type InterfaceChangedEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The interface's name.
+	Interface string `protobuf:"bytes,1,opt,name=interface,proto3" json:"interface,omitempty"`
+	// The interface's index.
+	InterfaceIndex uint32 `protobuf:"varint,2,opt,name=interface_index,json=interfaceIndex,proto3" json:"interface_index,omitempty"`
+	// What has become of it.
+	Change InterfaceChange `protobuf:"varint,3,opt,name=change,proto3,enum=farsock.v1.InterfaceChange" json:"change,omitempty"`
+	// Its largest packet now, in bytes.
+	Mtu           uint32 `protobuf:"varint,4,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InterfaceChangedEvent) Reset() {
+	*x = InterfaceChangedEvent{}
+	mi := &file_farsock_v1_event_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InterfaceChangedEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InterfaceChangedEvent) ProtoMessage() {}
+
+func (x *InterfaceChangedEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InterfaceChangedEvent.ProtoReflect.Descriptor instead.
+func (*InterfaceChangedEvent) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *InterfaceChangedEvent) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *InterfaceChangedEvent) GetInterfaceIndex() uint32 {
+	if x != nil {
+		return x.InterfaceIndex
+	}
+	return 0
+}
+
+func (x *InterfaceChangedEvent) GetChange() InterfaceChange {
+	if x != nil {
+		return x.Change
+	}
+	return InterfaceChange_INTERFACE_CHANGE_UNSPECIFIED
+}
+
+func (x *InterfaceChangedEvent) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+// An interface of the agent's host has one more address, or one less. rtnetlink(7): RTM_NEWADDR, RTM_DELADDR. Only in sessions that were made
+// with `interface_events`. An IPv6 address is told when it is there, also while the kernel still looks whether others have
+// it, and before that it cannot be used.
+type InterfaceAddressChangedEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The interface's name.
+	Interface string `protobuf:"bytes,1,opt,name=interface,proto3" json:"interface,omitempty"`
+	// The interface's index.
+	InterfaceIndex uint32 `protobuf:"varint,2,opt,name=interface_index,json=interfaceIndex,proto3" json:"interface_index,omitempty"`
+	// The address, without its prefix.
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// The length of its prefix, in bits.
+	PrefixLength uint32 `protobuf:"varint,4,opt,name=prefix_length,json=prefixLength,proto3" json:"prefix_length,omitempty"`
+	// It is there no more. False: it is there.
+	Removed       bool `protobuf:"varint,5,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InterfaceAddressChangedEvent) Reset() {
+	*x = InterfaceAddressChangedEvent{}
+	mi := &file_farsock_v1_event_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InterfaceAddressChangedEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InterfaceAddressChangedEvent) ProtoMessage() {}
+
+func (x *InterfaceAddressChangedEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_farsock_v1_event_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InterfaceAddressChangedEvent.ProtoReflect.Descriptor instead.
+func (*InterfaceAddressChangedEvent) Descriptor() ([]byte, []int) {
+	return file_farsock_v1_event_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *InterfaceAddressChangedEvent) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *InterfaceAddressChangedEvent) GetInterfaceIndex() uint32 {
+	if x != nil {
+		return x.InterfaceIndex
+	}
+	return 0
+}
+
+func (x *InterfaceAddressChangedEvent) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *InterfaceAddressChangedEvent) GetPrefixLength() uint32 {
+	if x != nil {
+		return x.PrefixLength
+	}
+	return 0
+}
+
+func (x *InterfaceAddressChangedEvent) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
 var File_farsock_v1_event_proto protoreflect.FileDescriptor
 
 const file_farsock_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"\x16farsock/v1/event.proto\x12\n" +
-	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x14farsock/v1/tcp.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x1a\n" +
+	"farsock.v1\x1a\x18farsock/v1/address.proto\x1a\x15farsock/v1/call.proto\x1a\x16farsock/v1/group.proto\x1a\x17farsock/v1/option.proto\x1a\x18farsock/v1/payload.proto\x1a\x17farsock/v1/socket.proto\x1a\x14farsock/v1/tcp.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x1b\n" +
 	"\x05Event\x12\x1b\n" +
 	"\tevent_seq\x18\x01 \x01(\x04R\beventSeq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1b\n" +
@@ -3826,7 +4096,9 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\ricmp_received\x18) \x01(\v2\x1d.farsock.v1.IcmpReceivedEventH\x00R\ficmpReceived\x127\n" +
 	"\battached\x18+ \x01(\v2\x19.farsock.v1.AttachedEventH\x00R\battached\x127\n" +
 	"\bdetached\x18, \x01(\v2\x19.farsock.v1.DetachedEventH\x00R\bdetached\x12D\n" +
-	"\rclock_stepped\x18< \x01(\v2\x1d.farsock.v1.ClockSteppedEventH\x00R\fclockStepped\x12G\n" +
+	"\rclock_stepped\x18< \x01(\v2\x1d.farsock.v1.ClockSteppedEventH\x00R\fclockStepped\x12P\n" +
+	"\x11interface_changed\x18A \x01(\v2!.farsock.v1.InterfaceChangedEventH\x00R\x10interfaceChanged\x12f\n" +
+	"\x19interface_address_changed\x18B \x01(\v2(.farsock.v1.InterfaceAddressChangedEventH\x00R\x17interfaceAddressChanged\x12G\n" +
 	"\x0eagent_draining\x18= \x01(\v2\x1e.farsock.v1.AgentDrainingEventH\x00R\ragentDraining\x12D\n" +
 	"\rsession_reset\x18> \x01(\v2\x1d.farsock.v1.SessionResetEventH\x00R\fsessionReset\x12G\n" +
 	"\x0elease_expiring\x18? \x01(\v2\x1e.farsock.v1.LeaseExpiringEventH\x00R\rleaseExpiring\x12D\n" +
@@ -3999,7 +4271,18 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"lease_left\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\tleaseLeft\"R\n" +
 	"\x11LeaseExpiredEvent\x12*\n" +
 	"\x0eclosed_sockets\x18\x01 \x01(\rH\x00R\rclosedSockets\x88\x01\x01B\x11\n" +
-	"\x0f_closed_sockets*\xca\x01\n" +
+	"\x0f_closed_sockets\"\xa5\x01\n" +
+	"\x15InterfaceChangedEvent\x12\x1c\n" +
+	"\tinterface\x18\x01 \x01(\tR\tinterface\x12'\n" +
+	"\x0finterface_index\x18\x02 \x01(\rR\x0einterfaceIndex\x123\n" +
+	"\x06change\x18\x03 \x01(\x0e2\x1b.farsock.v1.InterfaceChangeR\x06change\x12\x10\n" +
+	"\x03mtu\x18\x04 \x01(\rR\x03mtu\"\xbe\x01\n" +
+	"\x1cInterfaceAddressChangedEvent\x12\x1c\n" +
+	"\tinterface\x18\x01 \x01(\tR\tinterface\x12'\n" +
+	"\x0finterface_index\x18\x02 \x01(\rR\x0einterfaceIndex\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12#\n" +
+	"\rprefix_length\x18\x04 \x01(\rR\fprefixLength\x12\x18\n" +
+	"\aremoved\x18\x05 \x01(\bR\aremoved*\xca\x01\n" +
 	"\x14ConnectionDropReason\x12&\n" +
 	"\"CONNECTION_DROP_REASON_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fCONNECTION_DROP_REASON_TOO_MANY\x10\x01\x12!\n" +
@@ -4021,7 +4304,17 @@ const file_farsock_v1_event_proto_rawDesc = "" +
 	"\tSendStage\x12\x1a\n" +
 	"\x16SEND_STAGE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SEND_STAGE_SCHEDULED\x10\x01\x12\x13\n" +
-	"\x0fSEND_STAGE_SENT\x10\x02B\x96\x01\n" +
+	"\x0fSEND_STAGE_SENT\x10\x02*\xa0\x02\n" +
+	"\x0fInterfaceChange\x12 \n" +
+	"\x1cINTERFACE_CHANGE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16INTERFACE_CHANGE_ADDED\x10\x01\x12\x1c\n" +
+	"\x18INTERFACE_CHANGE_REMOVED\x10\x02\x12\x17\n" +
+	"\x13INTERFACE_CHANGE_UP\x10\x03\x12\x19\n" +
+	"\x15INTERFACE_CHANGE_DOWN\x10\x04\x12\"\n" +
+	"\x1eINTERFACE_CHANGE_CARRIER_FOUND\x10\x05\x12!\n" +
+	"\x1dINTERFACE_CHANGE_CARRIER_LOST\x10\x06\x12\x18\n" +
+	"\x14INTERFACE_CHANGE_MTU\x10\a\x12\x1c\n" +
+	"\x18INTERFACE_CHANGE_RENAMED\x10\bB\x96\x01\n" +
 	"\x0ecom.farsock.v1B\n" +
 	"EventProtoP\x01Z/github.com/farsock/farsock/clients/go/farsockpb\xa2\x02\x03FXX\xaa\x02\n" +
 	"Farsock.V1\xca\x02\n" +
@@ -4039,179 +4332,185 @@ func file_farsock_v1_event_proto_rawDescGZIP() []byte {
 	return file_farsock_v1_event_proto_rawDescData
 }
 
-var file_farsock_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_farsock_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_farsock_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_farsock_v1_event_proto_goTypes = []any{
-	(ConnectionDropReason)(0),      // 0: farsock.v1.ConnectionDropReason
-	(AcceptPauseReason)(0),         // 1: farsock.v1.AcceptPauseReason
-	(ShutdownHow)(0),               // 2: farsock.v1.ShutdownHow
-	(SendStage)(0),                 // 3: farsock.v1.SendStage
-	(*Event)(nil),                  // 4: farsock.v1.Event
-	(*CreatedEvent)(nil),           // 5: farsock.v1.CreatedEvent
-	(*BoundEvent)(nil),             // 6: farsock.v1.BoundEvent
-	(*ListeningEvent)(nil),         // 7: farsock.v1.ListeningEvent
-	(*LookedUpEvent)(nil),          // 8: farsock.v1.LookedUpEvent
-	(*ConnectStartedEvent)(nil),    // 9: farsock.v1.ConnectStartedEvent
-	(*ConnectedEvent)(nil),         // 10: farsock.v1.ConnectedEvent
-	(*DisconnectedEvent)(nil),      // 11: farsock.v1.DisconnectedEvent
-	(*ConnectFailedEvent)(nil),     // 12: farsock.v1.ConnectFailedEvent
-	(*AcceptedEvent)(nil),          // 13: farsock.v1.AcceptedEvent
-	(*ConnectionDroppedEvent)(nil), // 14: farsock.v1.ConnectionDroppedEvent
-	(*AcceptPausedEvent)(nil),      // 15: farsock.v1.AcceptPausedEvent
-	(*AcceptFailedEvent)(nil),      // 16: farsock.v1.AcceptFailedEvent
-	(*ReceivedEvent)(nil),          // 17: farsock.v1.ReceivedEvent
-	(*UrgentReceivedEvent)(nil),    // 18: farsock.v1.UrgentReceivedEvent
-	(*UrgentLostEvent)(nil),        // 19: farsock.v1.UrgentLostEvent
-	(*DatagramReceivedEvent)(nil),  // 20: farsock.v1.DatagramReceivedEvent
-	(*WrittenEvent)(nil),           // 21: farsock.v1.WrittenEvent
-	(*SentEvent)(nil),              // 22: farsock.v1.SentEvent
-	(*WriteBlockedEvent)(nil),      // 23: farsock.v1.WriteBlockedEvent
-	(*WritableEvent)(nil),          // 24: farsock.v1.WritableEvent
-	(*ShutDownEvent)(nil),          // 25: farsock.v1.ShutDownEvent
-	(*PeerClosedEvent)(nil),        // 26: farsock.v1.PeerClosedEvent
-	(*PeerResetEvent)(nil),         // 27: farsock.v1.PeerResetEvent
-	(*PeerGoneEvent)(nil),          // 28: farsock.v1.PeerGoneEvent
-	(*IdleTimedOutEvent)(nil),      // 29: farsock.v1.IdleTimedOutEvent
-	(*ReadPausedEvent)(nil),        // 30: farsock.v1.ReadPausedEvent
-	(*ReadResumedEvent)(nil),       // 31: farsock.v1.ReadResumedEvent
-	(*OptionSetEvent)(nil),         // 32: farsock.v1.OptionSetEvent
-	(*GroupJoinedEvent)(nil),       // 33: farsock.v1.GroupJoinedEvent
-	(*GroupLeftEvent)(nil),         // 34: farsock.v1.GroupLeftEvent
-	(*SourceBlockedEvent)(nil),     // 35: farsock.v1.SourceBlockedEvent
-	(*SourceUnblockedEvent)(nil),   // 36: farsock.v1.SourceUnblockedEvent
-	(*SourceFilterSetEvent)(nil),   // 37: farsock.v1.SourceFilterSetEvent
-	(*SendTimestampedEvent)(nil),   // 38: farsock.v1.SendTimestampedEvent
-	(*TcpStateChangedEvent)(nil),   // 39: farsock.v1.TcpStateChangedEvent
-	(*FailedEvent)(nil),            // 40: farsock.v1.FailedEvent
-	(*AbortedEvent)(nil),           // 41: farsock.v1.AbortedEvent
-	(*DatagramsDroppedEvent)(nil),  // 42: farsock.v1.DatagramsDroppedEvent
-	(*IcmpReceivedEvent)(nil),      // 43: farsock.v1.IcmpReceivedEvent
-	(*AttachedEvent)(nil),          // 44: farsock.v1.AttachedEvent
-	(*DetachedEvent)(nil),          // 45: farsock.v1.DetachedEvent
-	(*ClockSteppedEvent)(nil),      // 46: farsock.v1.ClockSteppedEvent
-	(*AgentDrainingEvent)(nil),     // 47: farsock.v1.AgentDrainingEvent
-	(*SessionResetEvent)(nil),      // 48: farsock.v1.SessionResetEvent
-	(*LeaseExpiringEvent)(nil),     // 49: farsock.v1.LeaseExpiringEvent
-	(*LeaseExpiredEvent)(nil),      // 50: farsock.v1.LeaseExpiredEvent
-	(*timestamppb.Timestamp)(nil),  // 51: google.protobuf.Timestamp
-	(*SocketClosed)(nil),           // 52: farsock.v1.SocketClosed
-	(*PatternDifference)(nil),      // 53: farsock.v1.PatternDifference
-	(Transport)(0),                 // 54: farsock.v1.Transport
-	(Family)(0),                    // 55: farsock.v1.Family
-	(*Endpoint)(nil),               // 56: farsock.v1.Endpoint
-	(*SocketError)(nil),            // 57: farsock.v1.SocketError
-	(*Payload)(nil),                // 58: farsock.v1.Payload
-	(*durationpb.Duration)(nil),    // 59: google.protobuf.Duration
-	(ReadPauseReason)(0),           // 60: farsock.v1.ReadPauseReason
-	(*OptionResult)(nil),           // 61: farsock.v1.OptionResult
-	(*GroupMembership)(nil),        // 62: farsock.v1.GroupMembership
-	(*SourceFilter)(nil),           // 63: farsock.v1.SourceFilter
-	(TcpState)(0),                  // 64: farsock.v1.TcpState
+	(ConnectionDropReason)(0),            // 0: farsock.v1.ConnectionDropReason
+	(AcceptPauseReason)(0),               // 1: farsock.v1.AcceptPauseReason
+	(ShutdownHow)(0),                     // 2: farsock.v1.ShutdownHow
+	(SendStage)(0),                       // 3: farsock.v1.SendStage
+	(InterfaceChange)(0),                 // 4: farsock.v1.InterfaceChange
+	(*Event)(nil),                        // 5: farsock.v1.Event
+	(*CreatedEvent)(nil),                 // 6: farsock.v1.CreatedEvent
+	(*BoundEvent)(nil),                   // 7: farsock.v1.BoundEvent
+	(*ListeningEvent)(nil),               // 8: farsock.v1.ListeningEvent
+	(*LookedUpEvent)(nil),                // 9: farsock.v1.LookedUpEvent
+	(*ConnectStartedEvent)(nil),          // 10: farsock.v1.ConnectStartedEvent
+	(*ConnectedEvent)(nil),               // 11: farsock.v1.ConnectedEvent
+	(*DisconnectedEvent)(nil),            // 12: farsock.v1.DisconnectedEvent
+	(*ConnectFailedEvent)(nil),           // 13: farsock.v1.ConnectFailedEvent
+	(*AcceptedEvent)(nil),                // 14: farsock.v1.AcceptedEvent
+	(*ConnectionDroppedEvent)(nil),       // 15: farsock.v1.ConnectionDroppedEvent
+	(*AcceptPausedEvent)(nil),            // 16: farsock.v1.AcceptPausedEvent
+	(*AcceptFailedEvent)(nil),            // 17: farsock.v1.AcceptFailedEvent
+	(*ReceivedEvent)(nil),                // 18: farsock.v1.ReceivedEvent
+	(*UrgentReceivedEvent)(nil),          // 19: farsock.v1.UrgentReceivedEvent
+	(*UrgentLostEvent)(nil),              // 20: farsock.v1.UrgentLostEvent
+	(*DatagramReceivedEvent)(nil),        // 21: farsock.v1.DatagramReceivedEvent
+	(*WrittenEvent)(nil),                 // 22: farsock.v1.WrittenEvent
+	(*SentEvent)(nil),                    // 23: farsock.v1.SentEvent
+	(*WriteBlockedEvent)(nil),            // 24: farsock.v1.WriteBlockedEvent
+	(*WritableEvent)(nil),                // 25: farsock.v1.WritableEvent
+	(*ShutDownEvent)(nil),                // 26: farsock.v1.ShutDownEvent
+	(*PeerClosedEvent)(nil),              // 27: farsock.v1.PeerClosedEvent
+	(*PeerResetEvent)(nil),               // 28: farsock.v1.PeerResetEvent
+	(*PeerGoneEvent)(nil),                // 29: farsock.v1.PeerGoneEvent
+	(*IdleTimedOutEvent)(nil),            // 30: farsock.v1.IdleTimedOutEvent
+	(*ReadPausedEvent)(nil),              // 31: farsock.v1.ReadPausedEvent
+	(*ReadResumedEvent)(nil),             // 32: farsock.v1.ReadResumedEvent
+	(*OptionSetEvent)(nil),               // 33: farsock.v1.OptionSetEvent
+	(*GroupJoinedEvent)(nil),             // 34: farsock.v1.GroupJoinedEvent
+	(*GroupLeftEvent)(nil),               // 35: farsock.v1.GroupLeftEvent
+	(*SourceBlockedEvent)(nil),           // 36: farsock.v1.SourceBlockedEvent
+	(*SourceUnblockedEvent)(nil),         // 37: farsock.v1.SourceUnblockedEvent
+	(*SourceFilterSetEvent)(nil),         // 38: farsock.v1.SourceFilterSetEvent
+	(*SendTimestampedEvent)(nil),         // 39: farsock.v1.SendTimestampedEvent
+	(*TcpStateChangedEvent)(nil),         // 40: farsock.v1.TcpStateChangedEvent
+	(*FailedEvent)(nil),                  // 41: farsock.v1.FailedEvent
+	(*AbortedEvent)(nil),                 // 42: farsock.v1.AbortedEvent
+	(*DatagramsDroppedEvent)(nil),        // 43: farsock.v1.DatagramsDroppedEvent
+	(*IcmpReceivedEvent)(nil),            // 44: farsock.v1.IcmpReceivedEvent
+	(*AttachedEvent)(nil),                // 45: farsock.v1.AttachedEvent
+	(*DetachedEvent)(nil),                // 46: farsock.v1.DetachedEvent
+	(*ClockSteppedEvent)(nil),            // 47: farsock.v1.ClockSteppedEvent
+	(*AgentDrainingEvent)(nil),           // 48: farsock.v1.AgentDrainingEvent
+	(*SessionResetEvent)(nil),            // 49: farsock.v1.SessionResetEvent
+	(*LeaseExpiringEvent)(nil),           // 50: farsock.v1.LeaseExpiringEvent
+	(*LeaseExpiredEvent)(nil),            // 51: farsock.v1.LeaseExpiredEvent
+	(*InterfaceChangedEvent)(nil),        // 52: farsock.v1.InterfaceChangedEvent
+	(*InterfaceAddressChangedEvent)(nil), // 53: farsock.v1.InterfaceAddressChangedEvent
+	(*timestamppb.Timestamp)(nil),        // 54: google.protobuf.Timestamp
+	(*SocketClosed)(nil),                 // 55: farsock.v1.SocketClosed
+	(*PatternDifference)(nil),            // 56: farsock.v1.PatternDifference
+	(Transport)(0),                       // 57: farsock.v1.Transport
+	(Family)(0),                          // 58: farsock.v1.Family
+	(*Endpoint)(nil),                     // 59: farsock.v1.Endpoint
+	(*SocketError)(nil),                  // 60: farsock.v1.SocketError
+	(*Payload)(nil),                      // 61: farsock.v1.Payload
+	(*durationpb.Duration)(nil),          // 62: google.protobuf.Duration
+	(ReadPauseReason)(0),                 // 63: farsock.v1.ReadPauseReason
+	(*OptionResult)(nil),                 // 64: farsock.v1.OptionResult
+	(*GroupMembership)(nil),              // 65: farsock.v1.GroupMembership
+	(*SourceFilter)(nil),                 // 66: farsock.v1.SourceFilter
+	(TcpState)(0),                        // 67: farsock.v1.TcpState
 }
 var file_farsock_v1_event_proto_depIdxs = []int32{
-	51, // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
-	5,  // 1: farsock.v1.Event.created:type_name -> farsock.v1.CreatedEvent
-	6,  // 2: farsock.v1.Event.bound:type_name -> farsock.v1.BoundEvent
-	7,  // 3: farsock.v1.Event.listening:type_name -> farsock.v1.ListeningEvent
-	8,  // 4: farsock.v1.Event.looked_up:type_name -> farsock.v1.LookedUpEvent
-	9,  // 5: farsock.v1.Event.connect_started:type_name -> farsock.v1.ConnectStartedEvent
-	10, // 6: farsock.v1.Event.connected:type_name -> farsock.v1.ConnectedEvent
-	12, // 7: farsock.v1.Event.connect_failed:type_name -> farsock.v1.ConnectFailedEvent
-	13, // 8: farsock.v1.Event.accepted:type_name -> farsock.v1.AcceptedEvent
-	14, // 9: farsock.v1.Event.connection_dropped:type_name -> farsock.v1.ConnectionDroppedEvent
-	15, // 10: farsock.v1.Event.accept_paused:type_name -> farsock.v1.AcceptPausedEvent
-	16, // 11: farsock.v1.Event.accept_failed:type_name -> farsock.v1.AcceptFailedEvent
-	17, // 12: farsock.v1.Event.received:type_name -> farsock.v1.ReceivedEvent
-	20, // 13: farsock.v1.Event.datagram_received:type_name -> farsock.v1.DatagramReceivedEvent
-	21, // 14: farsock.v1.Event.written:type_name -> farsock.v1.WrittenEvent
-	22, // 15: farsock.v1.Event.sent:type_name -> farsock.v1.SentEvent
-	38, // 16: farsock.v1.Event.send_timestamped:type_name -> farsock.v1.SendTimestampedEvent
-	23, // 17: farsock.v1.Event.write_blocked:type_name -> farsock.v1.WriteBlockedEvent
-	24, // 18: farsock.v1.Event.writable:type_name -> farsock.v1.WritableEvent
-	25, // 19: farsock.v1.Event.shut_down:type_name -> farsock.v1.ShutDownEvent
-	26, // 20: farsock.v1.Event.peer_closed:type_name -> farsock.v1.PeerClosedEvent
-	27, // 21: farsock.v1.Event.peer_reset:type_name -> farsock.v1.PeerResetEvent
-	28, // 22: farsock.v1.Event.peer_gone:type_name -> farsock.v1.PeerGoneEvent
-	39, // 23: farsock.v1.Event.tcp_state_changed:type_name -> farsock.v1.TcpStateChangedEvent
-	29, // 24: farsock.v1.Event.idle_timed_out:type_name -> farsock.v1.IdleTimedOutEvent
-	30, // 25: farsock.v1.Event.read_paused:type_name -> farsock.v1.ReadPausedEvent
-	31, // 26: farsock.v1.Event.read_resumed:type_name -> farsock.v1.ReadResumedEvent
-	32, // 27: farsock.v1.Event.option_set:type_name -> farsock.v1.OptionSetEvent
-	40, // 28: farsock.v1.Event.failed:type_name -> farsock.v1.FailedEvent
-	41, // 29: farsock.v1.Event.aborted:type_name -> farsock.v1.AbortedEvent
-	52, // 30: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
-	11, // 31: farsock.v1.Event.disconnected:type_name -> farsock.v1.DisconnectedEvent
-	33, // 32: farsock.v1.Event.group_joined:type_name -> farsock.v1.GroupJoinedEvent
-	34, // 33: farsock.v1.Event.group_left:type_name -> farsock.v1.GroupLeftEvent
-	35, // 34: farsock.v1.Event.source_blocked:type_name -> farsock.v1.SourceBlockedEvent
-	36, // 35: farsock.v1.Event.source_unblocked:type_name -> farsock.v1.SourceUnblockedEvent
-	37, // 36: farsock.v1.Event.source_filter_set:type_name -> farsock.v1.SourceFilterSetEvent
-	18, // 37: farsock.v1.Event.urgent_received:type_name -> farsock.v1.UrgentReceivedEvent
-	53, // 38: farsock.v1.Event.pattern_broken:type_name -> farsock.v1.PatternDifference
-	19, // 39: farsock.v1.Event.urgent_lost:type_name -> farsock.v1.UrgentLostEvent
-	42, // 40: farsock.v1.Event.datagrams_dropped:type_name -> farsock.v1.DatagramsDroppedEvent
-	43, // 41: farsock.v1.Event.icmp_received:type_name -> farsock.v1.IcmpReceivedEvent
-	44, // 42: farsock.v1.Event.attached:type_name -> farsock.v1.AttachedEvent
-	45, // 43: farsock.v1.Event.detached:type_name -> farsock.v1.DetachedEvent
-	46, // 44: farsock.v1.Event.clock_stepped:type_name -> farsock.v1.ClockSteppedEvent
-	47, // 45: farsock.v1.Event.agent_draining:type_name -> farsock.v1.AgentDrainingEvent
-	48, // 46: farsock.v1.Event.session_reset:type_name -> farsock.v1.SessionResetEvent
-	49, // 47: farsock.v1.Event.lease_expiring:type_name -> farsock.v1.LeaseExpiringEvent
-	50, // 48: farsock.v1.Event.lease_expired:type_name -> farsock.v1.LeaseExpiredEvent
-	54, // 49: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
-	55, // 50: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
-	56, // 51: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
-	56, // 52: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
-	56, // 53: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
-	56, // 54: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
-	57, // 55: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
-	56, // 56: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
-	56, // 57: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
-	56, // 58: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
-	56, // 59: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
-	56, // 60: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
-	57, // 61: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
-	56, // 62: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
-	56, // 63: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
-	56, // 64: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
-	56, // 65: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
-	56, // 66: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
-	0,  // 67: farsock.v1.ConnectionDroppedEvent.reason:type_name -> farsock.v1.ConnectionDropReason
-	1,  // 68: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
-	57, // 69: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
-	57, // 70: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
-	58, // 71: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
-	56, // 72: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
-	56, // 73: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	58, // 74: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
-	51, // 75: farsock.v1.DatagramReceivedEvent.receive_time:type_name -> google.protobuf.Timestamp
-	56, // 76: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
-	2,  // 77: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
-	57, // 78: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
-	57, // 79: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
-	59, // 80: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
-	60, // 81: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
-	61, // 82: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
-	62, // 83: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
-	62, // 84: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
-	62, // 85: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	62, // 86: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
-	63, // 87: farsock.v1.SourceFilterSetEvent.filter:type_name -> farsock.v1.SourceFilter
-	3,  // 88: farsock.v1.SendTimestampedEvent.stage:type_name -> farsock.v1.SendStage
-	51, // 89: farsock.v1.SendTimestampedEvent.time:type_name -> google.protobuf.Timestamp
-	64, // 90: farsock.v1.TcpStateChangedEvent.previous_state:type_name -> farsock.v1.TcpState
-	64, // 91: farsock.v1.TcpStateChangedEvent.state:type_name -> farsock.v1.TcpState
-	57, // 92: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
-	56, // 93: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
-	57, // 94: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
-	59, // 95: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
-	59, // 96: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
-	59, // 97: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
-	98, // [98:98] is the sub-list for method output_type
-	98, // [98:98] is the sub-list for method input_type
-	98, // [98:98] is the sub-list for extension type_name
-	98, // [98:98] is the sub-list for extension extendee
-	0,  // [0:98] is the sub-list for field type_name
+	54,  // 0: farsock.v1.Event.time:type_name -> google.protobuf.Timestamp
+	6,   // 1: farsock.v1.Event.created:type_name -> farsock.v1.CreatedEvent
+	7,   // 2: farsock.v1.Event.bound:type_name -> farsock.v1.BoundEvent
+	8,   // 3: farsock.v1.Event.listening:type_name -> farsock.v1.ListeningEvent
+	9,   // 4: farsock.v1.Event.looked_up:type_name -> farsock.v1.LookedUpEvent
+	10,  // 5: farsock.v1.Event.connect_started:type_name -> farsock.v1.ConnectStartedEvent
+	11,  // 6: farsock.v1.Event.connected:type_name -> farsock.v1.ConnectedEvent
+	13,  // 7: farsock.v1.Event.connect_failed:type_name -> farsock.v1.ConnectFailedEvent
+	14,  // 8: farsock.v1.Event.accepted:type_name -> farsock.v1.AcceptedEvent
+	15,  // 9: farsock.v1.Event.connection_dropped:type_name -> farsock.v1.ConnectionDroppedEvent
+	16,  // 10: farsock.v1.Event.accept_paused:type_name -> farsock.v1.AcceptPausedEvent
+	17,  // 11: farsock.v1.Event.accept_failed:type_name -> farsock.v1.AcceptFailedEvent
+	18,  // 12: farsock.v1.Event.received:type_name -> farsock.v1.ReceivedEvent
+	21,  // 13: farsock.v1.Event.datagram_received:type_name -> farsock.v1.DatagramReceivedEvent
+	22,  // 14: farsock.v1.Event.written:type_name -> farsock.v1.WrittenEvent
+	23,  // 15: farsock.v1.Event.sent:type_name -> farsock.v1.SentEvent
+	39,  // 16: farsock.v1.Event.send_timestamped:type_name -> farsock.v1.SendTimestampedEvent
+	24,  // 17: farsock.v1.Event.write_blocked:type_name -> farsock.v1.WriteBlockedEvent
+	25,  // 18: farsock.v1.Event.writable:type_name -> farsock.v1.WritableEvent
+	26,  // 19: farsock.v1.Event.shut_down:type_name -> farsock.v1.ShutDownEvent
+	27,  // 20: farsock.v1.Event.peer_closed:type_name -> farsock.v1.PeerClosedEvent
+	28,  // 21: farsock.v1.Event.peer_reset:type_name -> farsock.v1.PeerResetEvent
+	29,  // 22: farsock.v1.Event.peer_gone:type_name -> farsock.v1.PeerGoneEvent
+	40,  // 23: farsock.v1.Event.tcp_state_changed:type_name -> farsock.v1.TcpStateChangedEvent
+	30,  // 24: farsock.v1.Event.idle_timed_out:type_name -> farsock.v1.IdleTimedOutEvent
+	31,  // 25: farsock.v1.Event.read_paused:type_name -> farsock.v1.ReadPausedEvent
+	32,  // 26: farsock.v1.Event.read_resumed:type_name -> farsock.v1.ReadResumedEvent
+	33,  // 27: farsock.v1.Event.option_set:type_name -> farsock.v1.OptionSetEvent
+	41,  // 28: farsock.v1.Event.failed:type_name -> farsock.v1.FailedEvent
+	42,  // 29: farsock.v1.Event.aborted:type_name -> farsock.v1.AbortedEvent
+	55,  // 30: farsock.v1.Event.closed:type_name -> farsock.v1.SocketClosed
+	12,  // 31: farsock.v1.Event.disconnected:type_name -> farsock.v1.DisconnectedEvent
+	34,  // 32: farsock.v1.Event.group_joined:type_name -> farsock.v1.GroupJoinedEvent
+	35,  // 33: farsock.v1.Event.group_left:type_name -> farsock.v1.GroupLeftEvent
+	36,  // 34: farsock.v1.Event.source_blocked:type_name -> farsock.v1.SourceBlockedEvent
+	37,  // 35: farsock.v1.Event.source_unblocked:type_name -> farsock.v1.SourceUnblockedEvent
+	38,  // 36: farsock.v1.Event.source_filter_set:type_name -> farsock.v1.SourceFilterSetEvent
+	19,  // 37: farsock.v1.Event.urgent_received:type_name -> farsock.v1.UrgentReceivedEvent
+	56,  // 38: farsock.v1.Event.pattern_broken:type_name -> farsock.v1.PatternDifference
+	20,  // 39: farsock.v1.Event.urgent_lost:type_name -> farsock.v1.UrgentLostEvent
+	43,  // 40: farsock.v1.Event.datagrams_dropped:type_name -> farsock.v1.DatagramsDroppedEvent
+	44,  // 41: farsock.v1.Event.icmp_received:type_name -> farsock.v1.IcmpReceivedEvent
+	45,  // 42: farsock.v1.Event.attached:type_name -> farsock.v1.AttachedEvent
+	46,  // 43: farsock.v1.Event.detached:type_name -> farsock.v1.DetachedEvent
+	47,  // 44: farsock.v1.Event.clock_stepped:type_name -> farsock.v1.ClockSteppedEvent
+	52,  // 45: farsock.v1.Event.interface_changed:type_name -> farsock.v1.InterfaceChangedEvent
+	53,  // 46: farsock.v1.Event.interface_address_changed:type_name -> farsock.v1.InterfaceAddressChangedEvent
+	48,  // 47: farsock.v1.Event.agent_draining:type_name -> farsock.v1.AgentDrainingEvent
+	49,  // 48: farsock.v1.Event.session_reset:type_name -> farsock.v1.SessionResetEvent
+	50,  // 49: farsock.v1.Event.lease_expiring:type_name -> farsock.v1.LeaseExpiringEvent
+	51,  // 50: farsock.v1.Event.lease_expired:type_name -> farsock.v1.LeaseExpiredEvent
+	57,  // 51: farsock.v1.CreatedEvent.transport:type_name -> farsock.v1.Transport
+	58,  // 52: farsock.v1.CreatedEvent.family:type_name -> farsock.v1.Family
+	59,  // 53: farsock.v1.CreatedEvent.local:type_name -> farsock.v1.Endpoint
+	59,  // 54: farsock.v1.CreatedEvent.remote:type_name -> farsock.v1.Endpoint
+	59,  // 55: farsock.v1.BoundEvent.local:type_name -> farsock.v1.Endpoint
+	59,  // 56: farsock.v1.ListeningEvent.local:type_name -> farsock.v1.Endpoint
+	60,  // 57: farsock.v1.LookedUpEvent.error:type_name -> farsock.v1.SocketError
+	59,  // 58: farsock.v1.ConnectStartedEvent.remote:type_name -> farsock.v1.Endpoint
+	59,  // 59: farsock.v1.ConnectedEvent.local:type_name -> farsock.v1.Endpoint
+	59,  // 60: farsock.v1.ConnectedEvent.remote:type_name -> farsock.v1.Endpoint
+	59,  // 61: farsock.v1.DisconnectedEvent.local:type_name -> farsock.v1.Endpoint
+	59,  // 62: farsock.v1.ConnectFailedEvent.remote:type_name -> farsock.v1.Endpoint
+	60,  // 63: farsock.v1.ConnectFailedEvent.error:type_name -> farsock.v1.SocketError
+	59,  // 64: farsock.v1.ConnectFailedEvent.local:type_name -> farsock.v1.Endpoint
+	59,  // 65: farsock.v1.AcceptedEvent.local:type_name -> farsock.v1.Endpoint
+	59,  // 66: farsock.v1.AcceptedEvent.remote:type_name -> farsock.v1.Endpoint
+	59,  // 67: farsock.v1.ConnectionDroppedEvent.local:type_name -> farsock.v1.Endpoint
+	59,  // 68: farsock.v1.ConnectionDroppedEvent.remote:type_name -> farsock.v1.Endpoint
+	0,   // 69: farsock.v1.ConnectionDroppedEvent.reason:type_name -> farsock.v1.ConnectionDropReason
+	1,   // 70: farsock.v1.AcceptPausedEvent.reason:type_name -> farsock.v1.AcceptPauseReason
+	60,  // 71: farsock.v1.AcceptPausedEvent.error:type_name -> farsock.v1.SocketError
+	60,  // 72: farsock.v1.AcceptFailedEvent.error:type_name -> farsock.v1.SocketError
+	61,  // 73: farsock.v1.ReceivedEvent.payload:type_name -> farsock.v1.Payload
+	59,  // 74: farsock.v1.DatagramReceivedEvent.source:type_name -> farsock.v1.Endpoint
+	59,  // 75: farsock.v1.DatagramReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	61,  // 76: farsock.v1.DatagramReceivedEvent.payload:type_name -> farsock.v1.Payload
+	54,  // 77: farsock.v1.DatagramReceivedEvent.receive_time:type_name -> google.protobuf.Timestamp
+	59,  // 78: farsock.v1.SentEvent.destination:type_name -> farsock.v1.Endpoint
+	2,   // 79: farsock.v1.ShutDownEvent.how:type_name -> farsock.v1.ShutdownHow
+	60,  // 80: farsock.v1.PeerResetEvent.error:type_name -> farsock.v1.SocketError
+	60,  // 81: farsock.v1.PeerGoneEvent.error:type_name -> farsock.v1.SocketError
+	62,  // 82: farsock.v1.IdleTimedOutEvent.idle:type_name -> google.protobuf.Duration
+	63,  // 83: farsock.v1.ReadPausedEvent.reason:type_name -> farsock.v1.ReadPauseReason
+	64,  // 84: farsock.v1.OptionSetEvent.result:type_name -> farsock.v1.OptionResult
+	65,  // 85: farsock.v1.GroupJoinedEvent.membership:type_name -> farsock.v1.GroupMembership
+	65,  // 86: farsock.v1.GroupLeftEvent.membership:type_name -> farsock.v1.GroupMembership
+	65,  // 87: farsock.v1.SourceBlockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	65,  // 88: farsock.v1.SourceUnblockedEvent.membership:type_name -> farsock.v1.GroupMembership
+	66,  // 89: farsock.v1.SourceFilterSetEvent.filter:type_name -> farsock.v1.SourceFilter
+	3,   // 90: farsock.v1.SendTimestampedEvent.stage:type_name -> farsock.v1.SendStage
+	54,  // 91: farsock.v1.SendTimestampedEvent.time:type_name -> google.protobuf.Timestamp
+	67,  // 92: farsock.v1.TcpStateChangedEvent.previous_state:type_name -> farsock.v1.TcpState
+	67,  // 93: farsock.v1.TcpStateChangedEvent.state:type_name -> farsock.v1.TcpState
+	60,  // 94: farsock.v1.FailedEvent.error:type_name -> farsock.v1.SocketError
+	59,  // 95: farsock.v1.IcmpReceivedEvent.destination:type_name -> farsock.v1.Endpoint
+	60,  // 96: farsock.v1.IcmpReceivedEvent.error:type_name -> farsock.v1.SocketError
+	62,  // 97: farsock.v1.ClockSteppedEvent.ahead:type_name -> google.protobuf.Duration
+	62,  // 98: farsock.v1.AgentDrainingEvent.grace:type_name -> google.protobuf.Duration
+	62,  // 99: farsock.v1.LeaseExpiringEvent.lease_left:type_name -> google.protobuf.Duration
+	4,   // 100: farsock.v1.InterfaceChangedEvent.change:type_name -> farsock.v1.InterfaceChange
+	101, // [101:101] is the sub-list for method output_type
+	101, // [101:101] is the sub-list for method input_type
+	101, // [101:101] is the sub-list for extension type_name
+	101, // [101:101] is the sub-list for extension extendee
+	0,   // [0:101] is the sub-list for field type_name
 }
 
 func init() { file_farsock_v1_event_proto_init() }
@@ -4271,6 +4570,8 @@ func file_farsock_v1_event_proto_init() {
 		(*Event_Attached)(nil),
 		(*Event_Detached)(nil),
 		(*Event_ClockStepped)(nil),
+		(*Event_InterfaceChanged)(nil),
+		(*Event_InterfaceAddressChanged)(nil),
 		(*Event_AgentDraining)(nil),
 		(*Event_SessionReset)(nil),
 		(*Event_LeaseExpiring)(nil),
@@ -4292,8 +4593,8 @@ func file_farsock_v1_event_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_farsock_v1_event_proto_rawDesc), len(file_farsock_v1_event_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   47,
+			NumEnums:      5,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

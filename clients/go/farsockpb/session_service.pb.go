@@ -429,6 +429,9 @@ type CreateSessionRequest struct {
 	OrphanPolicy OrphanPolicy `protobuf:"varint,3,opt,name=orphan_policy,json=orphanPolicy,proto3,enum=farsock.v1.OrphanPolicy" json:"orphan_policy,omitempty"`
 	// What its log lets go of.
 	Retention Retention `protobuf:"varint,4,opt,name=retention,proto3,enum=farsock.v1.Retention" json:"retention,omitempty"`
+	// Tell in its log what becomes of the interfaces of the agent's host, in the agent's network namespace: `interface_changed`,
+	// `interface_address_changed`. ListInterfaces tells how they are.
+	InterfaceEvents bool `protobuf:"varint,5,opt,name=interface_events,json=interfaceEvents,proto3" json:"interface_events,omitempty"`
 	// How to carry it out. `request_id` counts in the caller's `default` session.
 	Call          *Call `protobuf:"bytes,15,opt,name=call,proto3" json:"call,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -491,6 +494,13 @@ func (x *CreateSessionRequest) GetRetention() Retention {
 		return x.Retention
 	}
 	return Retention_RETENTION_UNSPECIFIED
+}
+
+func (x *CreateSessionRequest) GetInterfaceEvents() bool {
+	if x != nil {
+		return x.InterfaceEvents
+	}
+	return false
 }
 
 func (x *CreateSessionRequest) GetCall() *Call {
@@ -1137,13 +1147,14 @@ const file_farsock_v1_session_service_proto_rawDesc = "" +
 	"\n" +
 	"held_bytes\x18\r \x01(\x04R\theldBytes\x12?\n" +
 	"\x0enamed_watchers\x18\x0e \x03(\v2\x18.farsock.v1.NamedWatcherR\rnamedWatchers\x12\x14\n" +
-	"\x05owner\x18\x0f \x01(\tR\x05owner\"\x87\x02\n" +
+	"\x05owner\x18\x0f \x01(\tR\x05owner\"\xb2\x02\n" +
 	"\x14CreateSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x126\n" +
 	"\tlease_ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bleaseTtl\x12=\n" +
 	"\rorphan_policy\x18\x03 \x01(\x0e2\x18.farsock.v1.OrphanPolicyR\forphanPolicy\x123\n" +
-	"\tretention\x18\x04 \x01(\x0e2\x15.farsock.v1.RetentionR\tretention\x12$\n" +
+	"\tretention\x18\x04 \x01(\x0e2\x15.farsock.v1.RetentionR\tretention\x12)\n" +
+	"\x10interface_events\x18\x05 \x01(\bR\x0finterfaceEvents\x12$\n" +
 	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04call\"r\n" +
 	"\x15CreateSessionResponse\x12-\n" +
 	"\asession\x18\x01 \x01(\v2\x13.farsock.v1.SessionR\asession\x12*\n" +

@@ -14,6 +14,7 @@ use crate::model::errno::Errno;
 use crate::model::error::SocketError;
 use crate::model::event::{AcceptPause, Datagram, DropReason, Event, EventRecord, IcmpMessage, SendStage};
 use crate::model::group::{InterfaceId, Membership};
+use crate::model::host::InterfaceChange;
 use crate::model::id::{RequestId, SocketId, SocketUid};
 use crate::model::operation::{Operation, ShutdownHow};
 use crate::model::option::{OptionResult, OptionSpec, OptionValue};
@@ -121,6 +122,10 @@ impl Parts {
         Box::new(Membership { group: self.far.addr.ip(), interface, source: self.near.as_ref().map(|n| n.addr.ip()) })
     }
 
+    fn interface(&self) -> InterfaceId {
+        InterfaceId { index: self.small, name: self.text.as_str().into() }
+    }
+
     fn filter(&self) -> Box<GroupFilter> {
         let Membership { group, interface, source } = *self.membership();
         let mode = if self.flag { FilterMode::Include } else { FilterMode::Exclude };
@@ -206,6 +211,17 @@ fn events(parts: &Parts) -> Vec<Event> {
         }),
         Event::Attached,
         Event::Detached { to_client: number, from_client: total, lost: small.into() },
+        Event::InterfaceChanged {
+            interface: parts.interface(),
+            change: if flag { InterfaceChange::CarrierLost } else { InterfaceChange::Mtu },
+            mtu: small,
+        },
+        Event::InterfaceAddressChanged {
+            interface: parts.interface(),
+            ip: parts.far.addr.ip(),
+            prefix_length: byte.unwrap_or(0),
+            added: flag,
+        },
         Event::ClockStepped { ahead_nanos: i64::from(small) - (1 << 31) },
         Event::AgentDraining { grace: Duration::from_nanos(number) },
         Event::SessionReset { closed_sockets: small },

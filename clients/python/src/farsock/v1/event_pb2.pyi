@@ -148,6 +148,54 @@ SEND_STAGE_SENT: SendStage.ValueType  # 2
 """It was handed to the driver of its interface: SOF_TIMESTAMPING_TX_SOFTWARE."""
 Global___SendStage: _TypeAlias = SendStage  # noqa: Y015
 
+class _InterfaceChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InterfaceChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InterfaceChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INTERFACE_CHANGE_UNSPECIFIED: _InterfaceChange.ValueType  # 0
+    """Never sent."""
+    INTERFACE_CHANGE_ADDED: _InterfaceChange.ValueType  # 1
+    """It is there."""
+    INTERFACE_CHANGE_REMOVED: _InterfaceChange.ValueType  # 2
+    """It is there no more, or has gone to another network namespace. Its addresses have gone before."""
+    INTERFACE_CHANGE_UP: _InterfaceChange.ValueType  # 3
+    """It was turned on: IFF_UP."""
+    INTERFACE_CHANGE_DOWN: _InterfaceChange.ValueType  # 4
+    """It was turned off."""
+    INTERFACE_CHANGE_CARRIER_FOUND: _InterfaceChange.ValueType  # 5
+    """It can be used, because the other end of its cable can: IFF_RUNNING."""
+    INTERFACE_CHANGE_CARRIER_LOST: _InterfaceChange.ValueType  # 6
+    """It cannot be used: it is off, or the other end of its cable is."""
+    INTERFACE_CHANGE_MTU: _InterfaceChange.ValueType  # 7
+    """Its MTU is another one."""
+    INTERFACE_CHANGE_RENAMED: _InterfaceChange.ValueType  # 8
+    """It has another name."""
+
+class InterfaceChange(_InterfaceChange, metaclass=_InterfaceChangeEnumTypeWrapper):
+    """What has become of an interface."""
+
+INTERFACE_CHANGE_UNSPECIFIED: InterfaceChange.ValueType  # 0
+"""Never sent."""
+INTERFACE_CHANGE_ADDED: InterfaceChange.ValueType  # 1
+"""It is there."""
+INTERFACE_CHANGE_REMOVED: InterfaceChange.ValueType  # 2
+"""It is there no more, or has gone to another network namespace. Its addresses have gone before."""
+INTERFACE_CHANGE_UP: InterfaceChange.ValueType  # 3
+"""It was turned on: IFF_UP."""
+INTERFACE_CHANGE_DOWN: InterfaceChange.ValueType  # 4
+"""It was turned off."""
+INTERFACE_CHANGE_CARRIER_FOUND: InterfaceChange.ValueType  # 5
+"""It can be used, because the other end of its cable can: IFF_RUNNING."""
+INTERFACE_CHANGE_CARRIER_LOST: InterfaceChange.ValueType  # 6
+"""It cannot be used: it is off, or the other end of its cable is."""
+INTERFACE_CHANGE_MTU: InterfaceChange.ValueType  # 7
+"""Its MTU is another one."""
+INTERFACE_CHANGE_RENAMED: InterfaceChange.ValueType  # 8
+"""It has another name."""
+Global___InterfaceChange: _TypeAlias = InterfaceChange  # noqa: Y015
+
 @_typing.final
 class Event(_message.Message):
     """Something that happened to a socket, or to its session. Events are facts: each is numbered, stands in its session's log, and never
@@ -212,6 +260,8 @@ class Event(_message.Message):
     ATTACHED_FIELD_NUMBER: _builtins.int
     DETACHED_FIELD_NUMBER: _builtins.int
     CLOCK_STEPPED_FIELD_NUMBER: _builtins.int
+    INTERFACE_CHANGED_FIELD_NUMBER: _builtins.int
+    INTERFACE_ADDRESS_CHANGED_FIELD_NUMBER: _builtins.int
     AGENT_DRAINING_FIELD_NUMBER: _builtins.int
     SESSION_RESET_FIELD_NUMBER: _builtins.int
     LEASE_EXPIRING_FIELD_NUMBER: _builtins.int
@@ -407,6 +457,14 @@ class Event(_message.Message):
         """Of the session: the clock of the agent's host was set."""
 
     @_builtins.property
+    def interface_changed(self) -> Global___InterfaceChangedEvent:
+        """Of the session: something has become of an interface of the host."""
+
+    @_builtins.property
+    def interface_address_changed(self) -> Global___InterfaceAddressChangedEvent:
+        """Of the session: an interface of the host has one more address, or one less."""
+
+    @_builtins.property
     def agent_draining(self) -> Global___AgentDrainingEvent:
         """Of the session: the agent is stopping."""
 
@@ -475,16 +533,18 @@ class Event(_message.Message):
         attached: Global___AttachedEvent | None = ...,
         detached: Global___DetachedEvent | None = ...,
         clock_stepped: Global___ClockSteppedEvent | None = ...,
+        interface_changed: Global___InterfaceChangedEvent | None = ...,
+        interface_address_changed: Global___InterfaceAddressChangedEvent | None = ...,
         agent_draining: Global___AgentDrainingEvent | None = ...,
         session_reset: Global___SessionResetEvent | None = ...,
         lease_expiring: Global___LeaseExpiringEvent | None = ...,
         lease_expired: Global___LeaseExpiredEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "send_timestamped", b"send_timestamped", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "tcp_state_changed", b"tcp_state_changed", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "interface_address_changed", b"interface_address_changed", "interface_changed", b"interface_changed", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "send_timestamped", b"send_timestamped", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "tcp_state_changed", b"tcp_state_changed", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "kind", b"kind", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "send_timestamped", b"send_timestamped", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "tcp_state_changed", b"tcp_state_changed", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "accept_failed", b"accept_failed", "accept_paused", b"accept_paused", "accepted", b"accepted", "agent_draining", b"agent_draining", "attached", b"attached", "body", b"body", "bound", b"bound", "clock_stepped", b"clock_stepped", "closed", b"closed", "connect_failed", b"connect_failed", "connect_started", b"connect_started", "connected", b"connected", "connection_dropped", b"connection_dropped", "created", b"created", "datagram_received", b"datagram_received", "datagrams_dropped", b"datagrams_dropped", "detached", b"detached", "disconnected", b"disconnected", "event_seq", b"event_seq", "failed", b"failed", "group_joined", b"group_joined", "group_left", b"group_left", "icmp_received", b"icmp_received", "idle_timed_out", b"idle_timed_out", "interface_address_changed", b"interface_address_changed", "interface_changed", b"interface_changed", "kind", b"kind", "lease_expired", b"lease_expired", "lease_expiring", b"lease_expiring", "listening", b"listening", "looked_up", b"looked_up", "option_set", b"option_set", "pattern_broken", b"pattern_broken", "peer_closed", b"peer_closed", "peer_gone", b"peer_gone", "peer_reset", b"peer_reset", "read_paused", b"read_paused", "read_resumed", b"read_resumed", "received", b"received", "request_id", b"request_id", "send_timestamped", b"send_timestamped", "sent", b"sent", "session_reset", b"session_reset", "shut_down", b"shut_down", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "source_blocked", b"source_blocked", "source_filter_set", b"source_filter_set", "source_unblocked", b"source_unblocked", "tcp_state_changed", b"tcp_state_changed", "time", b"time", "urgent_lost", b"urgent_lost", "urgent_received", b"urgent_received", "writable", b"writable", "write_blocked", b"write_blocked", "written", b"written"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "send_timestamped", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "tcp_state_changed", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "source_filter_set", "urgent_received", "pattern_broken", "urgent_lost", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "agent_draining", "session_reset", "lease_expiring", "lease_expired"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["created", "bound", "listening", "looked_up", "connect_started", "connected", "connect_failed", "accepted", "connection_dropped", "accept_paused", "accept_failed", "received", "datagram_received", "written", "sent", "send_timestamped", "write_blocked", "writable", "shut_down", "peer_closed", "peer_reset", "peer_gone", "tcp_state_changed", "idle_timed_out", "read_paused", "read_resumed", "option_set", "failed", "aborted", "closed", "disconnected", "group_joined", "group_left", "source_blocked", "source_unblocked", "source_filter_set", "urgent_received", "pattern_broken", "urgent_lost", "datagrams_dropped", "icmp_received", "attached", "detached", "clock_stepped", "interface_changed", "interface_address_changed", "agent_draining", "session_reset", "lease_expiring", "lease_expired"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1887,3 +1947,81 @@ class LeaseExpiredEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__closed_sockets) -> _WhichOneofReturnType__closed_sockets | None: ...
 
 Global___LeaseExpiredEvent: _TypeAlias = LeaseExpiredEvent  # noqa: Y015
+
+@_typing.final
+class InterfaceChangedEvent(_message.Message):
+    """Something has become of an interface of the agent's host, in the agent's network namespace. rtnetlink(7): RTM_NEWLINK, RTM_DELLINK. One event for
+    each change. Only in sessions that were made with `interface_events`, and not for what was so before. Where the kernel had no
+    room to tell all that happened, only the difference is told. The kernel may take a second to tell that a carrier was lost.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERFACE_FIELD_NUMBER: _builtins.int
+    INTERFACE_INDEX_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    interface: _builtins.str
+    """The interface's name."""
+    interface_index: _builtins.int
+    """The interface's index."""
+    change: Global___InterfaceChange.ValueType
+    """What has become of it."""
+    mtu: _builtins.int
+    """Its largest packet now, in bytes."""
+    def __init__(
+        self,
+        *,
+        interface: _builtins.str = ...,
+        interface_index: _builtins.int = ...,
+        change: Global___InterfaceChange.ValueType = ...,
+        mtu: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "interface", b"interface", "interface_index", b"interface_index", "mtu", b"mtu"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InterfaceChangedEvent: _TypeAlias = InterfaceChangedEvent  # noqa: Y015
+
+@_typing.final
+class InterfaceAddressChangedEvent(_message.Message):
+    """An interface of the agent's host has one more address, or one less. rtnetlink(7): RTM_NEWADDR, RTM_DELADDR. Only in sessions that were made
+    with `interface_events`. An IPv6 address is told when it is there, also while the kernel still looks whether others have
+    it, and before that it cannot be used.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERFACE_FIELD_NUMBER: _builtins.int
+    INTERFACE_INDEX_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PREFIX_LENGTH_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    interface: _builtins.str
+    """The interface's name."""
+    interface_index: _builtins.int
+    """The interface's index."""
+    address: _builtins.str
+    """The address, without its prefix."""
+    prefix_length: _builtins.int
+    """The length of its prefix, in bits."""
+    removed: _builtins.bool
+    """It is there no more. False: it is there."""
+    def __init__(
+        self,
+        *,
+        interface: _builtins.str = ...,
+        interface_index: _builtins.int = ...,
+        address: _builtins.str = ...,
+        prefix_length: _builtins.int = ...,
+        removed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "interface", b"interface", "interface_index", b"interface_index", "prefix_length", b"prefix_length", "removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InterfaceAddressChangedEvent: _TypeAlias = InterfaceAddressChangedEvent  # noqa: Y015

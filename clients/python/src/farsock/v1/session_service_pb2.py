@@ -28,47 +28,47 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n farsock/v1/session_service.proto\x12\nfarsock.v1\x1a\x15\x66\x61rsock/v1/call.proto\x1a\x17\x66\x61rsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\x0cNamedWatcher\x12\x12\n\nwatcher_id\x18\x01 \x01(\t\x12\x1a\n\x12released_event_seq\x18\x02 \x01(\x04\"\xf8\x03\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csocket_count\x18\x03 \x01(\r\x12\x16\n\x0ehead_event_seq\x18\x04 \x01(\x04\x12\x18\n\x10oldest_event_seq\x18\x05 \x01(\x04\x12\x15\n\rwatcher_count\x18\x06 \x01(\r\x12,\n\tlease_ttl\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nlease_left\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\rorphan_policy\x18\t \x01(\x0e\x32\x18.farsock.v1.OrphanPolicy\x12\'\n\x05state\x18\n \x01(\x0e\x32\x18.farsock.v1.SessionState\x12(\n\tretention\x18\x0b \x01(\x0e\x32\x15.farsock.v1.Retention\x12\x13\n\x0bheld_events\x18\x0c \x01(\x04\x12\x12\n\nheld_bytes\x18\r \x01(\x04\x12\x30\n\x0enamed_watchers\x18\x0e \x03(\x0b\x32\x18.farsock.v1.NamedWatcher\x12\r\n\x05owner\x18\x0f \x01(\t\"\xd3\x01\n\x14\x43reateSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12,\n\tlease_ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\rorphan_policy\x18\x03 \x01(\x0e\x32\x18.farsock.v1.OrphanPolicy\x12(\n\tretention\x18\x04 \x01(\x0e\x32\x15.farsock.v1.Retention\x12\x1e\n\x04\x63\x61ll\x18\x0f \x01(\x0b\x32\x10.farsock.v1.Call\"a\n\x15\x43reateSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.farsock.v1.Session\x12\"\n\x06report\x18\x0f \x01(\x0b\x32\x12.farsock.v1.Report\")\n\x13RenewSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"<\n\x14RenewSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.farsock.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\":\n\x12GetSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.farsock.v1.Session\"K\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\"V\n\x14ListSessionsResponse\x12%\n\x08sessions\x18\x01 \x03(\x0b\x32\x13.farsock.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x13ResetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1e\n\x04\x63\x61ll\x18\x0f \x01(\x0b\x32\x10.farsock.v1.Call\"\x8c\x01\n\x14ResetSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.farsock.v1.Session\x12*\n\x0e\x63losed_sockets\x18\x02 \x03(\x0b\x32\x12.farsock.v1.Socket\x12\"\n\x06report\x18\x0f \x01(\x0b\x32\x12.farsock.v1.Report\"a\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\x12\x1e\n\x04\x63\x61ll\x18\x0f \x01(\x0b\x32\x10.farsock.v1.Call\"\x8d\x01\n\x15\x44\x65leteSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.farsock.v1.Session\x12*\n\x0e\x63losed_sockets\x18\x02 \x03(\x0b\x32\x12.farsock.v1.Socket\x12\"\n\x06report\x18\x0f \x01(\x0b\x32\x12.farsock.v1.Report*_\n\x0cOrphanPolicy\x12\x1d\n\x19ORPHAN_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13ORPHAN_POLICY_CLOSE\x10\x01\x12\x17\n\x13ORPHAN_POLICY_ABORT\x10\x02*~\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x01\x12\x1a\n\x16SESSION_STATE_EXPIRING\x10\x02\x12\x19\n\x15SESSION_STATE_EXPIRED\x10\x03*R\n\tRetention\x12\x19\n\x15RETENTION_UNSPECIFIED\x10\x00\x12\x12\n\x0eRETENTION_RING\x10\x01\x12\x16\n\x12RETENTION_LOSSLESS\x10\x02\x32\x82\x04\n\x0eSessionService\x12T\n\rCreateSession\x12 .farsock.v1.CreateSessionRequest\x1a!.farsock.v1.CreateSessionResponse\x12Q\n\x0cRenewSession\x12\x1f.farsock.v1.RenewSessionRequest\x1a .farsock.v1.RenewSessionResponse\x12K\n\nGetSession\x12\x1d.farsock.v1.GetSessionRequest\x1a\x1e.farsock.v1.GetSessionResponse\x12Q\n\x0cListSessions\x12\x1f.farsock.v1.ListSessionsRequest\x1a .farsock.v1.ListSessionsResponse\x12Q\n\x0cResetSession\x12\x1f.farsock.v1.ResetSessionRequest\x1a .farsock.v1.ResetSessionResponse\x12T\n\rDeleteSession\x12 .farsock.v1.DeleteSessionRequest\x1a!.farsock.v1.DeleteSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n farsock/v1/session_service.proto\x12\nfarsock.v1\x1a\x15\x66\x61rsock/v1/call.proto\x1a\x17\x66\x61rsock/v1/socket.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\x0cNamedWatcher\x12\x12\n\nwatcher_id\x18\x01 \x01(\t\x12\x1a\n\x12released_event_seq\x18\x02 \x01(\x04\"\xf8\x03\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csocket_count\x18\x03 \x01(\r\x12\x16\n\x0ehead_event_seq\x18\x04 \x01(\x04\x12\x18\n\x10oldest_event_seq\x18\x05 \x01(\x04\x12\x15\n\rwatcher_count\x18\x06 \x01(\r\x12,\n\tlease_ttl\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nlease_left\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\rorphan_policy\x18\t \x01(\x0e\x32\x18.farsock.v1.OrphanPolicy\x12\'\n\x05state\x18\n \x01(\x0e\x32\x18.farsock.v1.SessionState\x12(\n\tretention\x18\x0b \x01(\x0e\x32\x15.farsock.v1.Retention\x12\x13\n\x0bheld_events\x18\x0c \x01(\x04\x12\x12\n\nheld_bytes\x18\r \x01(\x04\x12\x30\n\x0enamed_watchers\x18\x0e \x03(\x0b\x32\x18.farsock.v1.NamedWatcher\x12\r\n\x05owner\x18\x0f \x01(\t\"\xed\x01\n\x14\x43reateSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12,\n\tlease_ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\rorphan_policy\x18\x03 \x01(\x0e\x32\x18.farsock.v1.OrphanPolicy\x12(\n\tretention\x18\x04 \x01(\x0e\x32\x15.farsock.v1.Retention\x12\x18\n\x10interface_events\x18\x05 \x01(\x08\x12\x1e\n\x04\x63\x61ll\x18\x0f \x01(\x0b\x32\x10.farsock.v1.Call\"a\n\x15\x43reateSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.farsock.v1.Session\x12\"\n\x06report\x18\x0f \x01(\x0b\x32\x12.farsock.v1.Report\")\n\x13RenewSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"<\n\x14RenewSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.farsock.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\":\n\x12GetSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.farsock.v1.Session\"K\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\"V\n\x14ListSessionsResponse\x12%\n\x08sessions\x18\x01 \x03(\x0b\x32\x13.farsock.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x13ResetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1e\n\x04\x63\x61ll\x18\x0f \x01(\x0b\x32\x10.farsock.v1.Call\"\x8c\x01\n\x14ResetSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.farsock.v1.Session\x12*\n\x0e\x63losed_sockets\x18\x02 \x03(\x0b\x32\x12.farsock.v1.Socket\x12\"\n\x06report\x18\x0f \x01(\x0b\x32\x12.farsock.v1.Report\"a\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\x12\x1e\n\x04\x63\x61ll\x18\x0f \x01(\x0b\x32\x10.farsock.v1.Call\"\x8d\x01\n\x15\x44\x65leteSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.farsock.v1.Session\x12*\n\x0e\x63losed_sockets\x18\x02 \x03(\x0b\x32\x12.farsock.v1.Socket\x12\"\n\x06report\x18\x0f \x01(\x0b\x32\x12.farsock.v1.Report*_\n\x0cOrphanPolicy\x12\x1d\n\x19ORPHAN_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13ORPHAN_POLICY_CLOSE\x10\x01\x12\x17\n\x13ORPHAN_POLICY_ABORT\x10\x02*~\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x01\x12\x1a\n\x16SESSION_STATE_EXPIRING\x10\x02\x12\x19\n\x15SESSION_STATE_EXPIRED\x10\x03*R\n\tRetention\x12\x19\n\x15RETENTION_UNSPECIFIED\x10\x00\x12\x12\n\x0eRETENTION_RING\x10\x01\x12\x16\n\x12RETENTION_LOSSLESS\x10\x02\x32\x82\x04\n\x0eSessionService\x12T\n\rCreateSession\x12 .farsock.v1.CreateSessionRequest\x1a!.farsock.v1.CreateSessionResponse\x12Q\n\x0cRenewSession\x12\x1f.farsock.v1.RenewSessionRequest\x1a .farsock.v1.RenewSessionResponse\x12K\n\nGetSession\x12\x1d.farsock.v1.GetSessionRequest\x1a\x1e.farsock.v1.GetSessionResponse\x12Q\n\x0cListSessions\x12\x1f.farsock.v1.ListSessionsRequest\x1a .farsock.v1.ListSessionsResponse\x12Q\n\x0cResetSession\x12\x1f.farsock.v1.ResetSessionRequest\x1a .farsock.v1.ResetSessionResponse\x12T\n\rDeleteSession\x12 .farsock.v1.DeleteSessionRequest\x1a!.farsock.v1.DeleteSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farsock.v1.session_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORPHANPOLICY']._serialized_start=1877
-  _globals['_ORPHANPOLICY']._serialized_end=1972
-  _globals['_SESSIONSTATE']._serialized_start=1974
-  _globals['_SESSIONSTATE']._serialized_end=2100
-  _globals['_RETENTION']._serialized_start=2102
-  _globals['_RETENTION']._serialized_end=2184
+  _globals['_ORPHANPOLICY']._serialized_start=1903
+  _globals['_ORPHANPOLICY']._serialized_end=1998
+  _globals['_SESSIONSTATE']._serialized_start=2000
+  _globals['_SESSIONSTATE']._serialized_end=2126
+  _globals['_RETENTION']._serialized_start=2128
+  _globals['_RETENTION']._serialized_end=2210
   _globals['_NAMEDWATCHER']._serialized_start=161
   _globals['_NAMEDWATCHER']._serialized_end=223
   _globals['_SESSION']._serialized_start=226
   _globals['_SESSION']._serialized_end=730
   _globals['_CREATESESSIONREQUEST']._serialized_start=733
-  _globals['_CREATESESSIONREQUEST']._serialized_end=944
-  _globals['_CREATESESSIONRESPONSE']._serialized_start=946
-  _globals['_CREATESESSIONRESPONSE']._serialized_end=1043
-  _globals['_RENEWSESSIONREQUEST']._serialized_start=1045
-  _globals['_RENEWSESSIONREQUEST']._serialized_end=1086
-  _globals['_RENEWSESSIONRESPONSE']._serialized_start=1088
-  _globals['_RENEWSESSIONRESPONSE']._serialized_end=1148
-  _globals['_GETSESSIONREQUEST']._serialized_start=1150
-  _globals['_GETSESSIONREQUEST']._serialized_end=1189
-  _globals['_GETSESSIONRESPONSE']._serialized_start=1191
-  _globals['_GETSESSIONRESPONSE']._serialized_end=1249
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1251
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1326
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1328
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1414
-  _globals['_RESETSESSIONREQUEST']._serialized_start=1416
-  _globals['_RESETSESSIONREQUEST']._serialized_end=1489
-  _globals['_RESETSESSIONRESPONSE']._serialized_start=1492
-  _globals['_RESETSESSIONRESPONSE']._serialized_end=1632
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1634
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1731
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1734
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1875
-  _globals['_SESSIONSERVICE']._serialized_start=2187
-  _globals['_SESSIONSERVICE']._serialized_end=2701
+  _globals['_CREATESESSIONREQUEST']._serialized_end=970
+  _globals['_CREATESESSIONRESPONSE']._serialized_start=972
+  _globals['_CREATESESSIONRESPONSE']._serialized_end=1069
+  _globals['_RENEWSESSIONREQUEST']._serialized_start=1071
+  _globals['_RENEWSESSIONREQUEST']._serialized_end=1112
+  _globals['_RENEWSESSIONRESPONSE']._serialized_start=1114
+  _globals['_RENEWSESSIONRESPONSE']._serialized_end=1174
+  _globals['_GETSESSIONREQUEST']._serialized_start=1176
+  _globals['_GETSESSIONREQUEST']._serialized_end=1215
+  _globals['_GETSESSIONRESPONSE']._serialized_start=1217
+  _globals['_GETSESSIONRESPONSE']._serialized_end=1275
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1277
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1352
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1354
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1440
+  _globals['_RESETSESSIONREQUEST']._serialized_start=1442
+  _globals['_RESETSESSIONREQUEST']._serialized_end=1515
+  _globals['_RESETSESSIONRESPONSE']._serialized_start=1518
+  _globals['_RESETSESSIONRESPONSE']._serialized_end=1658
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1660
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1757
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1760
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1901
+  _globals['_SESSIONSERVICE']._serialized_start=2213
+  _globals['_SESSIONSERVICE']._serialized_end=2727
 # @@protoc_insertion_point(module_scope)

@@ -235,6 +235,7 @@ class CreateSessionRequest(_message.Message):
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     ORPHAN_POLICY_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
+    INTERFACE_EVENTS_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Its name: 1 to 48 of `a-z 0-9 -`, not starting or ending with `-`. Empty: the agent mints one (`session-7`)."""
@@ -242,6 +243,10 @@ class CreateSessionRequest(_message.Message):
     """What becomes of its connections when the lease expires."""
     retention: Global___Retention.ValueType
     """What its log lets go of."""
+    interface_events: _builtins.bool
+    """Tell in its log what becomes of the interfaces of the agent's host, in the agent's network namespace: `interface_changed`,
+    `interface_address_changed`. ListInterfaces tells how they are.
+    """
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
         """For how long its lease is good, and each renewal of it: 5 s to 1 h. Absent: `defaults.lease_ttl` of GetAgent."""
@@ -257,11 +262,12 @@ class CreateSessionRequest(_message.Message):
         lease_ttl: _duration_pb2.Duration | None = ...,
         orphan_policy: Global___OrphanPolicy.ValueType = ...,
         retention: Global___Retention.ValueType = ...,
+        interface_events: _builtins.bool = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "lease_ttl", b"lease_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "lease_ttl", b"lease_ttl", "orphan_policy", b"orphan_policy", "retention", b"retention", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "interface_events", b"interface_events", "lease_ttl", b"lease_ttl", "orphan_policy", b"orphan_policy", "retention", b"retention", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
