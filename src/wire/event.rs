@@ -378,7 +378,7 @@ fn read_body(body: &pb::event::Body) -> Option<Event> {
         Body::UrgentLost(e) => Event::UrgentLost { offset: e.offset(), size: e.size },
         Body::WriteBlocked(e) => Event::WriteBlocked { pending_bytes: e.pending_bytes },
         Body::SendTimestamped(e) => Event::SendTimestamped {
-            stage: match e.stage() {
+            stage: match known_value(e.stage)? {
                 pb::SendStage::Scheduled => SendStage::Scheduled,
                 pb::SendStage::Unspecified | pb::SendStage::Sent => SendStage::Sent,
             },
@@ -396,9 +396,10 @@ fn read_body(body: &pb::event::Body) -> Option<Event> {
         Body::PeerClosed(e) => Event::PeerClosed { bytes_read: e.bytes_read() },
         Body::PeerReset(e) => Event::PeerReset { error: error(e.error.as_ref())? },
         Body::PeerGone(e) => Event::PeerGone { error: optional_error(e.error.as_ref())? },
-        Body::TcpStateChanged(e) => {
-            Event::TcpStateChanged { before: tcp::read_state(e.previous_state()), state: tcp::read_state(e.state())? }
-        }
+        Body::TcpStateChanged(e) => Event::TcpStateChanged {
+            before: tcp::read_state(known_value(e.previous_state)?),
+            state: tcp::read_state(known_value(e.state)?)?,
+        },
         Body::IdleTimedOut(e) => Event::IdleTimedOut { idle: call::read_span(e.idle.as_ref()) },
         Body::ReadPaused(e) => Event::ReadPaused { reason: delivery::read_pause(known_value(e.reason)?) },
         Body::ReadResumed(_) => Event::ReadResumed,

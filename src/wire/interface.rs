@@ -6,6 +6,7 @@ use crate::model::event::Event;
 use crate::model::group::InterfaceId;
 use crate::model::host::InterfaceChange;
 use crate::wire::pb;
+use crate::wire::unknown::known_value;
 
 // === Out ===
 
@@ -43,7 +44,7 @@ pub(super) fn address_changed(
 
 /// Absent when it makes no sense to this version.
 pub(super) fn read_changed(sent: &pb::InterfaceChangedEvent) -> Option<Event> {
-    let change = match sent.change() {
+    let change = match known_value(sent.change)? {
         pb::InterfaceChange::Unspecified => return None,
         pb::InterfaceChange::Added => InterfaceChange::Added,
         pb::InterfaceChange::Removed => InterfaceChange::Removed,
