@@ -1,0 +1,186 @@
+//! What the names of a file stand for, and whether they may be used where they are.
+
+use std::ops::Range;
+
+use serde_saphyr::Spanned;
+
+use crate::exercise::check::Checker;
+use crate::exercise::course::Lane;
+use crate::model::address::Transport;
+use crate::model::id::check_name;
+use crate::model::mistake::{Mistake, suggestion};
+use crate::model::yaml::span;
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub(in crate::exercise) enum Named {
+    /// A socket of a host.
+    Socket(SocketName),
+    /// A datagram that this host has received, in this lane.
+    Message(usize, Lane),
+}
+
+/// What is known of a socket before it is there.
+#[derive(Debug, Clone)]
+pub(in crate::exercise) struct SocketName {
+    pub(in crate::exercise) host: usize,
+    pub(in crate::exercise) transport: Transport,
+    pub(in crate::exercise) listens: bool,
+    pub(in crate::exercise) manual: bool,
+    /// The step that closes it, and its lane.
+    pub(in crate::exercise) closed: Option<(usize, Lane)>,
+    /// The lane of the step that makes it.
+    pub(super) lane: Lane,
+    pub(super) used: bool,
+    /// The file, and the place in it.
+    made_at: (usize, Range<usize>),
+}
+
+impl Checker<'_> {
+    /// Whether something may have this name.
+    pub(in crate::exercise) fn new_name(&mut self, name: &Spanned<String>) -> bool {
+        let problem = if let Err(problem) = check_name(&name.value) {
+            problem.to_string()
+        } else if self.roles.contains(&name.value) {
+            format!("`{}` is a host already", name.value)
+        } else if self.names.contains_key(&name.value) || self.flow.has(&name.value) {
+            format!("there is a `{}` already: each thing needs a name of its own", name.value)
+        } else {
+            return true;
+        };
+        self.wrong(span(&name.referenced), problem);
+        false
+    }
+
+    fn name(&mut self, name: &Spanned<String>, named: Named) {
+        if self.new_name(name) {
+            if matches!(named, Named::Socket(_)) {
+                self.made.push(name.value.clone());
+            }
+            self.names.insert(name.value.clone(), named);
+        }
+    }
+
+    /// Names a socket that a step makes.
+    pub(in crate::exercise) fn make_socket(
+        &mut self,
+        name: &Spanned<String>,
+        host: usize,
+        transport: Transport,
+    ) -> String {
+        let made_at = (self.flow.at(), span(&name.referenced));
+        let lane = self.order.lane.clone();
+        let socket =
+            SocketName { host, transport, listens: false, manual: false, closed: None, lane, used: false, made_at };
+        self.name(name, Named::Socket(socket));
+        name.value.clone()
+    }
+
+    /// Names a message that a step receives.
+    pub(in crate::exercise) fn make_message(&mut self, name: &Spanned<String>, host: usize) -> String {
+        self.name(name, Named::Message(host, self.order.lane.clone()));
+        name.value.clone()
+    }
+
+    pub(in crate::exercise) fn socket_mut(&mut self, name: &str) -> Option<&mut SocketName> {
+        match self.names.get_mut(name) {
+            Some(Named::Socket(socket)) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// A socket of this host that a step uses.
+    pub(in crate::exercise) fn use_socket(
+        &mut self,
+        number: usize,
+        host: usize,
+        name: &Spanned<String>,
+    ) -> Option<SocketName> {
+        let at = span(&name.referenced);
+        let roles = self.roles.clone();
+        let sockets: Vec<String> = self.made.clone();
+        let Some(socket) = self.socket_mut(&name.value) else {
+            let message = format!("there is no socket `{}` yet", name.value);
+            let help = suggestion(&name.value, sockets.iter().map(String::as_str));
+            self.wrong_with_help(at, message, help);
+            return None;
+        };
+        socket.used = true;
+        let socket = socket.clone();
+        if socket.host != host {
+            let (owner, asked) = (&roles[socket.host], &roles[host]);
+            let message = format!("`{}` is a socket of {owner}, not of {asked}", name.value);
+            self.wrong_with_help(at, message, format!("write `on: {owner}`"));
+            return None;
+        }
+        if !self.is_there(&socket.lane) {
+            self.made_beside(&name.value, at);
+            return None;
+        }
+        if let Some(step) = self.closed_by(&socket) {
+            let message = format!("`{}` was closed by step {step}, and this is step {number}", name.value);
+            self.wrong(at, message);
+            return None;
+        }
+        Some(socket)
+    }
+
+    /// A socket of this host and transport that a step uses.
+    pub(in crate::exercise) fn use_socket_of(
+        &mut self,
+        number: usize,
+        host: usize,
+        name: &Spanned<String>,
+        transport: Transport,
+    ) -> Option<SocketName> {
+        let socket = self.use_socket(number, host, name)?;
+        if socket.transport != transport {
+            let message = format!("`{}` is a {} socket, and this is for {transport}", name.value, socket.transport);
+            let help = if transport == Transport::Tcp { "`send` is for UDP" } else { "`write` is for TCP" };
+            self.wrong_with_help(span(&name.referenced), message, help);
+            return None;
+        }
+        Some(socket)
+    }
+
+    /// A message of this host that a step answers.
+    pub(in crate::exercise) fn use_message(&mut self, host: usize, name: &Spanned<String>) -> Option<String> {
+        let at = span(&name.referenced);
+        match self.names.get(&name.value) {
+            Some(Named::Message(_, lane)) if !self.is_there(lane) => self.made_beside(&name.value, at),
+            Some(Named::Message(owner, _)) if *owner == host => return Some(name.value.clone()),
+            Some(Named::Message(owner, _)) => {
+                let message =
+                    format!("`{}` was received by {}, not by {}", name.value, self.roles[*owner], self.roles[host]);
+                self.wrong(at, message);
+            }
+            _ => {
+                let message = format!("there is no message `{}`", name.value);
+                self.wrong_with_help(at, message, "`receive: SOCKET` with `as: NAME` gives a datagram a name");
+            }
+        }
+        None
+    }
+
+    /// A name is used beside the step that brings it.
+    pub(super) fn made_beside(&mut self, name: &str, at: Range<usize>) {
+        let message = format!("`{name}` comes of another branch, which goes on at the same time");
+        self.wrong_with_help(at, message, "make it before the branches begin, or use it when they are over");
+    }
+
+    pub(super) fn unused(&mut self) {
+        let mut unused: Vec<_> = self
+            .names
+            .iter()
+            .filter_map(|(name, named)| match named {
+                Named::Socket(socket) if !socket.used => Some((name.clone(), socket.made_at.clone())),
+                _ => None,
+            })
+            .collect();
+        unused.sort_by_key(|(_, (file, at))| (*file, at.start));
+        for (name, (file, at)) in unused {
+            let mistake = Mistake::new(self.flow.source_of(file), at, format!("`{name}` is made and never used"));
+            self.mistakes.push(mistake.helped("use it, expect something of it, or leave it out"));
+        }
+    }
+}
