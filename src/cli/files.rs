@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 
+use crate::cli::again::Again;
 use crate::cli::{Exit, complain, print};
 use crate::exercise::check::{Files, Given, check};
 use crate::exercise::file::FILE_BYTES;
@@ -29,6 +30,16 @@ pub(super) struct VarArgs {
     vars: Vec<(String, String)>,
 }
 
+impl VarArgs {
+    /// Says again what was said of the variables of an exercise.
+    pub(super) fn again(&self, plan: &Plan, again: &mut Again) {
+        let Self { vars } = self;
+        for (name, value) in vars.iter().filter(|(name, _)| plan.vars.contains(name)) {
+            again.flag("--var", Some(format!("{name}={value}")));
+        }
+    }
+}
+
 fn var(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
     Ok((name.to_owned(), value.to_owned()))
@@ -43,6 +54,12 @@ pub(super) struct InventoryArgs {
 }
 
 impl InventoryArgs {
+    /// Says again which inventory was given.
+    pub(super) fn again(&self, again: &mut Again) {
+        let Self { inventory } = self;
+        again.flag("--inventory", inventory.as_ref());
+    }
+
     /// Reads the inventory, if there is one. Whatever is wrong with it is printed at once.
     pub(super) fn read(&self, json: bool) -> Result<Option<Inventory>, Exit> {
         let Some(path) = &self.inventory else { return Ok(None) };
@@ -120,7 +137,13 @@ impl Files for Disk {
                 part => whole.push(part),
             }
         }
-        read(&whole).map_err(|error| format!("{}: {error}", whole.display()))
+        read(&whole).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => match beside(&whole) {
+                Some(near) => format!("there is no {}: did you mean `{}`?", whole.display(), near.display()),
+                None => format!("there is no {}", whole.display()),
+            },
+            _ => format!("{}: {error}", whole.display()),
+        })
     }
 }
 
@@ -135,25 +158,23 @@ fn read(path: &Path) -> io::Result<Source> {
 fn unreadable(path: &Path, error: &io::Error, what: &str) -> String {
     let shown = path.display();
     match error.kind() {
-        io::ErrorKind::NotFound => {
-            let folder =
-                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-            let beside = directory(folder).unwrap_or_default();
-            let name =
-                |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let names: Vec<String> = beside.iter().map(|path| name(path)).collect();
-            match nearest(&name(path), names.iter().map(String::as_str)) {
-                Some(near) => {
-                    format!("{shown}: there is no such file: did you mean `{}`?", path.with_file_name(near).display())
-                }
-                None => {
-                    format!("{shown}: there is no such file: {what} is a YAML file, by its path from where you are")
-                }
+        io::ErrorKind::NotFound => match beside(path) {
+            Some(near) => format!("{shown}: there is no such file: did you mean `{}`?", near.display()),
+            None => {
+                format!("{shown}: there is no such file: {what} is a YAML file, by its path from where you are")
             }
-        }
+        },
         io::ErrorKind::InvalidData => format!("{shown}: it is no text: {what} is a YAML file"),
         _ => format!("{shown}: {error}"),
     }
+}
+
+/// The file beside one that is not there whose name is the most like its own.
+fn beside(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let names: Vec<String> = directory(folder).unwrap_or_default().iter().map(|path| name(path)).collect();
+    nearest(&name(path), names.iter().map(String::as_str)).map(|near| path.with_file_name(near))
 }
 
 /// Says what is wrong with a file.

@@ -1,5 +1,6 @@
 //! The commands. Each parses what was typed, calls the library, and prints.
 
+mod again;
 mod agent;
 mod check;
 mod embedded;
@@ -27,7 +28,13 @@ use clap::{Parser, Subcommand};
 /// Opens, drives and watches real TCP and UDP sockets on far hosts.
 #[derive(Debug, Parser)]
 #[command(name = "farsock", version, about, long_about = None, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 passed, 1 usage, 2 the file is wrong, 3 could not run, 4 a check failed.")]
+#[command(after_help = "First steps:
+  farsock run exercise.yaml                            all its hosts are played within this process
+  farsock agent                                        serves the sockets of this host, for its own user
+  farsock run exercise.yaml --host server=ssh://lab-a  plays a host of it on another machine, where farsock is installed
+  farsock explain ECONNREFUSED                         says what something means that a run has told
+
+Exit codes: 0 passed, 1 usage, 2 the file is wrong, 3 could not run, 4 a check failed.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::agent::token_path;
+use crate::cli::again::Again;
 use crate::cli::tls::{TlsArgs, controller, dialer};
 use crate::client::{AgentClient, Credentials, Dialer, Endpoint, Ssh};
 use crate::exercise::inventory::{Inventory, Listed, TlsPlaces, TokenPlace};
 use crate::pki::IdentityFiles;
+
+/// The program that goes to agents by ssh, where nothing else is said.
+const SSH: &str = "ssh";
 
 /// Ways to agents, and what is shown there.
 #[derive(Debug, Args)]
@@ -21,7 +25,7 @@ pub(super) struct ReachArgs {
     tls: TlsArgs,
 
     /// The program that goes to ssh:// agents: it takes the words that ssh takes
-    #[arg(long, value_name = "PROGRAM", env = "FARSOCK_SSH", default_value = "ssh")]
+    #[arg(long, value_name = "PROGRAM", env = "FARSOCK_SSH", default_value = SSH)]
     ssh: PathBuf,
 }
 
@@ -34,6 +38,14 @@ struct Own {
 }
 
 impl ReachArgs {
+    /// Says again how agents are reached.
+    pub(super) fn again(&self, again: &mut Again) {
+        let Self { token_file, tls, ssh } = self;
+        again.flag("--token-file", token_file.as_ref());
+        tls.again(again);
+        again.flag("--ssh", Some(ssh).filter(|ssh| **ssh != Path::new(SSH)));
+    }
+
     /// What calls the agent that is reached there.
     pub(super) fn client(&self, endpoint: &Endpoint) -> Result<AgentClient, String> {
         self.client_with(endpoint, Own::default())

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::cli::again::Again;
 use crate::cli::embedded::{Embedded, LoopbackBlock};
 use crate::cli::files::{Exercise, InventoryArgs, VarArgs, exercises};
 use crate::cli::netns::{Namespaces, enter_rootless};
@@ -24,13 +25,17 @@ use crate::sys::clock::SystemClock;
 
 /// What `farsock run` takes.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "An agent is one at HOST:PORT, unix:PATH or ssh://USER@HOST, or a name, a group or a label (KEY=VALUE) of the inventory.
-A host without an agent is played by the one of its own name in the inventory, or else by an agent within this process, each with a loopback
-address of its own.
+#[command(after_help = "Examples:
+  farsock run exercise.yaml
+  farsock run exercises/ --html page.html
+  farsock run exercise.yaml --host server=lab-a:7625 --host client=ssh://lab-b
+  farsock run exercise.yaml --inventory lab.yaml --var port=8080
 
-Exit codes: 0 passed, 1 usage, 2 a file is wrong, 3 could not run, 4 a check failed."
-)]
+An agent is one at HOST:PORT, unix:PATH or ssh://USER@HOST, or a name, a group or a label (KEY=VALUE) of the inventory. \
+A host without an agent is played by the one of its own name in the inventory, or else by an agent within this process, each with a \
+loopback address of its own.
+
+Exit codes: 0 passed, 1 usage, 2 a file is wrong, 3 could not run, 4 a check failed.")]
 pub(super) struct RunArgs {
     /// Exercise files, or directories of them
     #[arg(required = true, value_name = "FILE")]
@@ -200,7 +205,7 @@ async fn run_one(
 ) -> ExerciseOutcome {
     let Exercise { source, plan } = exercise;
     let mut embedded = Embedded::new();
-    let mut teller = Teller::new(views, source, plan, SystemClock::start().now());
+    let mut teller = Teller::new(views, source, plan, SystemClock::start().now(), again(args, exercise));
     let outcome = match fleet(args, inventory, plan, &mut embedded).await {
         // What the hosts need is held until the exercise is over.
         Ok((fleet, _ground)) => controller::run(plan, fleet, &mut teller, interrupts).await,
@@ -209,6 +214,24 @@ async fn run_one(
     teller.ended(&outcome);
     embedded.stop().await;
     outcome
+}
+
+/// The command that runs an exercise again.
+fn again(args: &RunArgs, Exercise { source, plan }: &Exercise) -> String {
+    // How a run is shown makes it no other run.
+    let RunArgs { files: _, vars, hosts, inventory, netns, reach, views: _ } = args;
+    let mut again = Again::command("run");
+    vars.again(plan, &mut again);
+    let given = |host: &&String| host.split_once('=').is_some_and(|(role, _)| plays(plan, role));
+    hosts.iter().filter(given).for_each(|host| again.flag("--host", Some(host)));
+    // Namespaces need no inventory.
+    if *netns {
+        again.word("--netns")
+    } else {
+        inventory.again(&mut again)
+    }
+    reach.again(&mut again);
+    again.file(&source.name)
 }
 
 /// The agents that play an exercise: those that were given or listed, and embedded ones for the rest.

@@ -170,7 +170,7 @@ impl Show {
         }
         self.print(&text::summary(result));
         if result.result != Went::Passed {
-            self.print(&format!("  again  farsock run {}", result.file));
+            self.print(&format!("  again  {}", text::again(&self.exercise)));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 
+use crate::cli::again::Again;
 use crate::client::{ClientError, Dialer, Endpoint};
 use crate::pki::{Identity, IdentityFiles};
 
@@ -25,6 +26,14 @@ pub(super) struct TlsArgs {
 }
 
 impl TlsArgs {
+    /// Says again whose certificate is shown.
+    pub(super) fn again(&self, again: &mut Again) {
+        let Self { tls_cert, tls_key, tls_ca } = self;
+        again.flag("--tls-cert", tls_cert.as_ref());
+        again.flag("--tls-key", tls_key.as_ref());
+        again.flag("--tls-ca", tls_ca.as_ref());
+    }
+
     /// Where the identity is, if there is one.
     pub(super) fn files(&self) -> Option<IdentityFiles> {
         let mut files = IdentityFiles::of(self.tls_cert.as_ref()?);

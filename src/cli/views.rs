@@ -225,8 +225,15 @@ pub(super) struct Teller<'v, 'a> {
 }
 
 impl<'v, 'a> Teller<'v, 'a> {
-    pub(super) fn new(views: &'v mut Views<'a>, source: &'v Source, plan: &'v Plan, now: Timestamp) -> Self {
-        views.line(Line::Exercise(tell::exercise(plan, source, now)));
+    /// `again` is the command that makes this run again.
+    pub(super) fn new(
+        views: &'v mut Views<'a>,
+        source: &'v Source,
+        plan: &'v Plan,
+        now: Timestamp,
+        again: String,
+    ) -> Self {
+        views.line(Line::Exercise(tell::exercise(plan, source, now, again)));
         Self { views, source, plan, names: HashMap::new(), start: 0, done: 0 }
     }
 

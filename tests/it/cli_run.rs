@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use farsock::agent::{AgentConfig, Listen};
 use farsock::model::limits::Limits;
@@ -10,6 +11,7 @@ use farsock::wire::pb::watch_events_response::Frame;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use crate::harness::{Agent, AgentProcess, Ran, Running, TcpPeer, farsock, filter, millis, run, run_farsock, within};
 
@@ -445,5 +447,60 @@ async fn a_failure_shows_the_step_what_was_wanted_and_what_came() {
     assert!(ran.err.contains(&format!("{}:8:", file.display())), "{}", ran.err);
     assert!(ran.err.contains("adios") && ran.err.contains("hola"), "{}", ran.err);
     assert!(ran.out.contains("4 of 6 steps passed, 1 failed, 1 not reached"), "{}", ran.out);
-    assert!(ran.out.ends_with(&format!("  again  farsock run {}\n", file.display())), "{}", ran.out);
+    let again = format!("  again  {} run {}\n", env!("CARGO_BIN_EXE_farsock"), file.display());
+    assert!(ran.out.ends_with(&again), "{}", ran.out);
+}
+
+/// Whatever was said of what is run is said again, as a shell takes it, and nothing of how it is shown.
+#[tokio::test]
+async fn the_command_that_repeats_a_run_does_so() {
+    let folder = TempDir::new().unwrap();
+    let agent = AgentProcess::start().await;
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("lab one.yaml", &format!("hosts:\n  lab-a: {{ agent: \"unix:{}\" }}\n", agent.unix().display()));
+    write(
+        "1.yaml",
+        "exercise: One\nhosts: { a: lab-a }\nvars: { text: }\nsteps: [{ on: a, parse: '${text}', is: ipv4 }]\n",
+    );
+    write(
+        "2.yaml",
+        "exercise: Two\nhosts: { b: }\nvars: { text: , kind: }\nsteps: [{ on: b, parse: '${text}', is: '${kind}' }]\n",
+    );
+    let lines = async |words: &[&str]| {
+        let mut command = farsock(folder.path());
+        command.args(words).current_dir(folder.path());
+        let ran = run(command).await;
+        assert_eq!(ran.code, Some(4), "{ran:?}");
+        ran.out.lines().filter_map(|line| line.strip_prefix("  again  ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let words = [
+        "run",
+        "-q",
+        "--inventory",
+        "lab one.yaml",
+        "--var",
+        "text=it's $5",
+        "--var",
+        "kind=ipv6",
+        "--host",
+        "b=lab-a",
+    ];
+    let again = lines(&[&words[..], &["1.yaml", "2.yaml"]].concat()).await;
+    let program = env!("CARGO_BIN_EXE_farsock");
+    let var = "--var 'text=it'\\''s $5'";
+    assert_eq!(
+        again,
+        [
+            format!("{program} run {var} --inventory 'lab one.yaml' 1.yaml"),
+            format!("{program} run {var} --var kind=ipv6 --host b=lab-a --inventory 'lab one.yaml' 2.yaml"),
+        ]
+    );
+    for command in again {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &command]).current_dir(folder.path()).stdin(Stdio::null());
+        let ran = run(shell).await;
+        assert_eq!(ran.code, Some(4), "{ran:?}");
+        assert!(ran.out.ends_with(&format!("  again  {command}\n")), "{}", ran.out);
+    }
+    agent.stop().await;
 }

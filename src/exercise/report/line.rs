@@ -68,6 +68,9 @@ pub struct ExerciseLine {
     pub started: String,
     /// The version of the controller.
     pub version: String,
+    /// The command that makes this run again, for a shell where it was made.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub again: String,
 }
 
 /// A file that an exercise includes.

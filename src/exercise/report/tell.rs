@@ -18,8 +18,8 @@ use crate::model::mistake::{Mistake, Source};
 use crate::model::payload::to_hex;
 use crate::model::time::Timestamp;
 
-/// An exercise is going to be run.
-pub fn exercise(plan: &Plan, source: &Source, now: Timestamp) -> ExerciseLine {
+/// An exercise is going to be run; `again` is the command that does so.
+pub fn exercise(plan: &Plan, source: &Source, now: Timestamp, again: String) -> ExerciseLine {
     let planned = |step: &Step| PlanLine {
         number: step.number,
         host: plan.hosts[step.host].role.clone(),
@@ -44,6 +44,7 @@ pub fn exercise(plan: &Plan, source: &Source, now: Timestamp) -> ExerciseLine {
         included: plan.sources.iter().skip(1).map(included).collect(),
         started: now.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        again,
     }
 }
 

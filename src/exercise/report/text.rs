@@ -37,6 +37,11 @@ pub fn grpcurl(call: &CallLine) -> String {
     format!("grpcurl {options}-d {} {address} {method}", quoted(request))
 }
 
+/// The command that makes a run again. Runs of an older version do not tell it.
+pub fn again(exercise: &ExerciseLine) -> String {
+    if exercise.again.is_empty() { format!("farsock run {}", exercise.file) } else { exercise.again.clone() }
+}
+
 /// Whether this is a host and a port, and not a URL or a word.
 fn names_a_port(agent: &str) -> bool {
     !agent.contains("//") && agent.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
