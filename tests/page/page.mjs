@@ -1,9 +1,9 @@
-// Opens the pages of `farsock run --html` in headless Chromium, and looks at them as a reader would: `node page.mjs PASSING FAILING LARGE [SHOTS]`.
+// Opens the pages of `farsock run --html` in headless Chromium, and looks at them as a reader would: `node page.mjs PASSING FAILING REFUSED LARGE CONTRADICTED [SHOTS]`.
 import assert from 'node:assert/strict';
 import { pathToFileURL } from 'node:url';
 import puppeteer from 'puppeteer-core';
 
-const [passing, failing, large, shots] = process.argv.slice(2);
+const [passing, failing, refused, large, contradicted, shots] = process.argv.slice(2);
 const browser = await puppeteer.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   // CI runs as root, in containers; the page is our own.
@@ -100,6 +100,45 @@ for (const scheme of ['light', 'dark']) {
   assert.equal(marks.filter(mark => mark === '–').length, run.result.not_reached);
   assert.ok(await number(page, '.detail-pane h3'), 'what the failure is about is chosen already');
   await shot(page, `failing-${scheme}`);
+  assert.deepEqual(complaints, []);
+  await page.close();
+}
+
+// === A call that went wrong: it can be made again by grpcurl, and the run by farsock ===
+{
+  const { page, complaints } = await open(refused);
+  const [run] = (await data(page)).runs;
+  const failed = run.steps.find(step => step.result === 'failed');
+  assert.ok(failed.command.startsWith("grpcurl -d '{") && failed.command.endsWith(' farsock.v1.SocketService/CreateSocket'), failed.command);
+  assert.deepEqual(await texts(page, '.call pre'), [failed.command]);
+  assert.ok(failed.command.includes('</script>'), 'what an exercise says is text there, too');
+  assert.equal(await number(page, 'script'), 2);
+  await page.$eval('.call summary', summary => summary.click());
+  assert.ok(await page.$eval('.call', call => call.open && call.scrollWidth <= call.clientWidth));
+  assert.match(run.exercise.again, / run exercises\/refused\.yaml$/);
+  assert.deepEqual(await texts(page, 'footer code'), [run.exercise.again]);
+  await shot(page, 'refused');
+  assert.deepEqual(complaints, []);
+  await page.close();
+}
+
+// === Clocks that are known badly, and contradict what came of what ===
+{
+  const { page, complaints } = await open(contradicted);
+  const events = (await data(page)).runs[0].items.filter(item => item.event).map(item => item.event);
+  const wrong = events.filter(event => event.before_cause_ns);
+  await shot(page, 'contradicted');
+  assert.ok(wrong.length >= 3, `${wrong.length} contradictions`);
+  assert.match((await texts(page, '#contradictions')).join(), new RegExp(`^By the clocks, ${wrong.length} events came before what led to them: a clock was set, or goes wrong`));
+  assert.equal((await texts(page, '.event title')).filter(title => title.endsWith('by the clocks 3.20 ms before its cause')).length, wrong.length);
+  // Whoever could have been first is marked, and nobody who was caused by the line above.
+  const times = await texts(page, '.rungs .time');
+  assert.ok(times.some(time => time.startsWith('≈ ')), `${times}`);
+  assert.equal(times.filter(time => time.startsWith('! ')).length, wrong.length);
+  const chosen = wrong.at(-1);
+  await page.$eval(`.event[data-key="${chosen.host} ${chosen.event_seq}"]`, node => node.dispatchEvent(new MouseEvent('click', { bubbles: true })));
+  const rows = await page.$$eval('.detail-pane tr', rows => rows.map(row => [row.cells[0].textContent, row.cells[1].textContent]));
+  assert.match(Object.fromEntries(rows).contradiction, /by the clocks 3\.20 ms before its cause/);
   assert.deepEqual(complaints, []);
   await page.close();
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::exercise::report::line::{EventLine, EventPlace, Line, StepLine, Went};
+use crate::exercise::report::text;
 
 /// How many events of an exercise are drawn from its beginning, and as many from its end. The rest is counted.
 pub const DRAWN_EACH_END: usize = 1_000;
@@ -76,7 +77,10 @@ fn run(lines: &[Line]) -> Value {
     let mut items = Items::default();
     for line in lines {
         match line {
-            Line::Exercise(line) => exercise = json!(line),
+            Line::Exercise(line) => {
+                exercise = json!(line);
+                exercise["again"] = json!(text::again(line));
+            }
             Line::Hosts(line) => hosts = json!(line.hosts),
             Line::Result(line) => result = json!(line),
             Line::Socket(line) => sockets.push(json!(line)),
@@ -85,7 +89,11 @@ fn run(lines: &[Line]) -> Value {
                 if step.result != Went::Passed || step.finding.is_some() {
                     items.push(json!({ "step": step.number }));
                 }
-                steps.push(json!(step));
+                let mut shown = json!(step);
+                if let Some(call) = &step.call {
+                    shown["command"] = json!(text::grpcurl(call));
+                }
+                steps.push(shown);
             }
             Line::Progress(_) | Line::Mistake(_) | Line::Unknown => {}
         }

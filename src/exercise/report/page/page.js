@@ -137,7 +137,9 @@
       h('dl', {},
         seen && [h('dt', {}, 'seen'), h('dd', { class: 'mono' }, plain(seen))],
         advice.map((line, at) => [h('dt', {}, at ? '' : 'likely cause'), h('dd', {}, prose(line))])),
-      h('div', { class: 'snippet' }, codeLines(step.line - 3, step.line + 2, step.file)));
+      h('div', { class: 'snippet' }, codeLines(step.line - 3, step.line + 2, step.file)),
+      step.command && h('details', { class: 'call' }, h('summary', {}, 'the same by grpcurl'), h('pre', { class: 'mono', tabindex: '0' }, plain(step.command)),
+        h('p', { class: 'soft' }, prose('It is the last call of the step. `farsock env` tells the address and the credentials where they are missing.'))));
   }
 
   // The event that a failed step is the closest to: its own, or the last one of its socket before it.
@@ -190,10 +192,13 @@
       },
     }, name);
     const missing = state.run.items.reduce((sum, item) => sum + (item.omitted ?? 0), 0);
+    const wrong = all.filter(event => event.before_cause_ns).length;
     ladderBox = h('div', { class: 'ladder', id: 'ladder', tabindex: '0', 'aria-label': 'Sequence of events', onkeydown: keys });
     pane = h('aside', { class: 'detail-pane', id: 'detail', 'aria-live': 'polite' });
     countBox = h('span', { class: 'count', id: 'count' });
     return h('section', {}, h('h2', {}, 'What happened'),
+      wrong > 0 && h('p', { class: 'notice', id: 'contradictions' },
+        `By the clocks, ${count(wrong, 'event')} came before what led to ${wrong === 1 ? 'it' : 'them'}: a clock was set, or goes wrong. They stand where they must have been, and their times are marked !.`),
       missing > 0 && h('p', { class: 'notice', id: 'not-drawn' },
         `${missing.toLocaleString('en')} of ${count(missing + all.length, 'event')} are not drawn: they would be too many for a page. The lines of --json and of a run folder have them all.`),
       h('div', { class: 'tools' },
@@ -297,7 +302,7 @@
     const at = x.get(event.host);
     const group = s('g', { class: `event ${event.tone}`, 'data-key': event.key, onclick: () => select(event, false) },
       s('rect', { class: 'hit', x: 0, y: y - ROW / 2, width, height: ROW }),
-      s('title', {}, `${plain(event.host)} ${plain(event.socket)}: ${plain(event.text)}`));
+      s('title', {}, `${plain(event.host)} ${plain(event.socket)}: ${plain(event.text)}${event.before_cause_ns ? `, ${contradiction(event)}` : ''}`));
     const from = arrowFrom(event, x);
     // Words stand on the side where no arrow begins or ends.
     const ends = [from, ...event.effects.map(effect => effect.host !== event.host && wanted(effect) ? x.get(effect.host) : null)];
@@ -308,8 +313,7 @@
     const front = [];
     if (!crowded) {
       const words = from === null ? event.label ?? event.kind : '';
-      const wrong = event.before_cause_ns && `by the clocks ${span(event.before_cause_ns)} before its cause`;
-      const said = [event.socket, wrong, event.detail].filter(Boolean).map(plain).join('  ');
+      const said = [event.socket, event.detail].filter(Boolean).map(plain).join('  ');
       const columns = [...x.values()];
       const spare = Math.floor((((left ? at === columns[0] : at === columns.at(-1)) ? side : column) - 30 - (event.step ? 14 : 0)) / 7.1);
       const anchor = left ? { x: at - 14, 'text-anchor': 'end' } : { x: at + 14 };
@@ -322,13 +326,16 @@
     const bar = row.scale && event.bound * row.scale > 1.5
       ? s('path', { class: 'bound', d: `M${at - 4} ${y - event.bound * row.scale}h8m-4 0V${y + event.bound * row.scale}m-4 0h8`, fill: 'none' }) : null;
     const lastTime = free.get(' time') ?? -99;
-    const time = y - lastTime >= 13 ? s('text', { class: 'time', x: TIME - 12, y: y + 4 }, `${row.unordered ? '≈ ' : ''}${seconds(event.at_ns)}`) : null;
+    const sign = event.before_cause_ns ? '! ' : row.unordered ? '≈ ' : '';
+    const time = y - lastTime >= 13 ? s('text', { class: `time ${event.before_cause_ns ? 'warn' : ''}`, x: TIME - 12, y: y + 4 }, sign + seconds(event.at_ns)) : null;
     if (time) free.set(' time', y);
     const pause = row.pause ? [s('line', { class: 'pause-rule', x1: TIME, x2: width, y1: y - ROW / 2 - PAUSE / 2, y2: y - ROW / 2 - PAUSE / 2 }),
       s('text', { class: 'pause', x: TIME - 12, y: y - ROW / 2 - PAUSE / 2 + 4, 'text-anchor': 'end' }, `+ ${span(row.pause)}`)] : [];
     const front2 = s('g', { class: `${event.tone}`, 'pointer-events': 'none' }, bar, s('circle', { class: 'dot', cx: at, cy: y, r: 4.5 }), front, time, pause);
     return { back: group, front: front2 };
   }
+
+  const contradiction = event => `by the clocks ${span(event.before_cause_ns)} before its cause`;
 
   // Where the arrow to an event begins, if it has one.
   function arrowFrom(event, x) {
@@ -416,7 +423,7 @@
       event.request_id && ['request', h('code', {}, plain(event.request_id))],
       event.step && ['checked by', h('button', { class: 'link', onclick: () => jump(event.step) }, `step ${event.step.number}, line ${event.step.line}`)],
       event.cause && ['caused by', link(event.cause)],
-      event.before_cause_ns && ['contradiction', `by the clocks ${span(event.before_cause_ns)} before its cause: one of them was set, or goes wrong`],
+      event.before_cause_ns && ['contradiction', `${contradiction(event)}: one of them was set, or goes wrong`],
       ...event.effects.map((effect, at) => [at ? '' : 'led to', link(effect)]),
     ].filter(Boolean);
     pane.replaceChildren(h('h2', {}, 'Event'), h('h3', {}, plain(event.text)),
@@ -510,7 +517,7 @@
   function environment() {
     const { exercise } = state.run;
     return h('footer', {}, `farsock ${plain(exercise.version)} · this page holds everything it shows and asks no network for anything · again: `,
-      h('code', {}, `farsock run ${plain(exercise.file)}`));
+      h('code', {}, plain(exercise.again)));
   }
 
   const worst = ['could_not_run', 'failed'].map(word => data.runs.find(run => run.result?.result === word)).find(Boolean);
