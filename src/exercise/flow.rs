@@ -141,7 +141,7 @@ impl Checker<'_> {
             "together" => self.within_limits(at.clone(), |checker| checker.together(file, at)),
             _ => {
                 let number = self.next_number(&at)?;
-                let file = self.filled(file);
+                let file = self.filled(file)?;
                 self.verb_step(number, &file, at)
             }
         }
@@ -157,8 +157,8 @@ impl Checker<'_> {
         Some(self.flow.count)
     }
 
-    /// The step with everything put in that is known by now.
-    fn filled(&mut self, file: &StepFile) -> StepFile {
+    /// The step with everything put in that is known by now; nothing where something cannot be.
+    fn filled(&mut self, file: &StepFile) -> Option<StepFile> {
         let mut problems = Vec::new();
         let scope = self.flow.scopes.last();
         let filled = file.put_in(&mut |text| match scope.map(|scope| scope.put_in(&text.value)) {
@@ -169,10 +169,11 @@ impl Checker<'_> {
             }
             None => text.value.clone(),
         });
+        let whole = problems.is_empty();
         for (at, problem) in problems {
             self.wrong(at, problem);
         }
-        filled
+        whole.then_some(filled)
     }
 
     pub(super) fn within_limits(
@@ -450,9 +451,8 @@ impl Checker<'_> {
     pub(super) fn only_flow(&mut self, file: &StepFile, word: &'static str, allowed: &[&'static str]) {
         for (name, at) in file.present() {
             if name != word && name != "note" && !allowed.contains(&name) {
-                let fitting: Vec<&str> = allowed.iter().copied().map(typed).collect();
-                let help =
-                    format!("with `{word}` go {}", fitting.into_iter().chain(["note"]).collect::<Vec<_>>().join(", "));
+                let fitting: Vec<&str> = allowed.iter().copied().map(typed).chain(["note"]).collect();
+                let help = format!("`{word}` takes {}", fitting.join(", "));
                 self.wrong_with_help(at, format!("`{}` means nothing to `{word}`", typed(name)), help);
             }
         }

@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for ItemsFile {
             type Value = ItemsFile;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of values, or one of values, hosts and pairs")
+                f.write_str("a list of values or one of values, hosts and pairs")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ItemsFile, A::Error> {
@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for ManyFile {
             type Value = ManyFile;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of hosts, or `all`")
+                f.write_str("a list of hosts or `all`")
             }
 
             fn visit_str<E>(self, word: &str) -> Result<ManyFile, E> {
@@ -143,7 +143,7 @@ impl<'de> Deserialize<'de> for BranchFile {
             type Value = BranchFile;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a step, or a list of steps")
+                f.write_str("a step or a list of steps")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<BranchFile, A::Error> {

@@ -282,7 +282,7 @@ impl Errno {
             (libc::EINVAL, Operation::Listen) => "it is connected",
             (libc::EINVAL, Operation::Accept) => "it does not listen",
             (libc::EINVAL, Operation::Connect) => {
-                "it listens, a blackhole route swallows that address, or a link-local address lacks its zone"
+                "it listens, the address is of another IP version, a blackhole route swallows it, or it is link-local and lacks its zone"
             }
             (libc::EINVAL, Operation::Send) => {
                 "the source is no address of this host, the destination is no host's, or a link-local one lacks its zone"

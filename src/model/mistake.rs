@@ -9,6 +9,9 @@ use thiserror::Error;
 /// How many lines are shown around a place.
 const CONTEXT_LINES: usize = 2;
 
+/// How wide messages and advice are, in characters.
+const WIDTH: usize = 120;
+
 /// So many words are read; more are only counted.
 const MANY_WORDS: usize = 40;
 
@@ -101,10 +104,11 @@ impl Mistake {
     }
 }
 
-/// A mistake with its place, its line and its advice.
+/// A mistake with its place, its line and its advice. In colours, for a terminal, long messages have several lines; else each has one.
 pub fn render(mistake: &Mistake, color: bool) -> String {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(CONTEXT_LINES).with_links(false);
+    let handler = handler.with_width(WIDTH).with_wrap_lines(color);
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = handler.render_report(&mut text, mistake);
@@ -145,9 +149,10 @@ pub fn suggestion<'a>(typed: &str, words: impl IntoIterator<Item = &'a str> + Cl
             match all.split_at_checked(MANY_WORDS) {
                 _ if all.is_empty() => "there is none".to_owned(),
                 Some((first, rest)) if !rest.is_empty() => {
-                    format!("there is {} and {} more", first.join(", "), rest.len())
+                    format!("there are {} and {} more", first.join(", "), rest.len())
                 }
-                _ => format!("there is {}", all.join(", ")),
+                _ if all.len() == 1 => format!("there is {}", all[0]),
+                _ => format!("there are {}", all.join(", ")),
             }
         }
     }
@@ -169,7 +174,8 @@ mod tests {
     #[test]
     fn the_nearest_word_is_suggested() {
         assert_eq!(suggestion("lissten", ["listen", "connect"]), "did you mean `listen`?");
-        assert_eq!(suggestion("zzz", ["listen", "connect"]), "there is listen, connect");
+        assert_eq!(suggestion("zzz", ["listen", "connect"]), "there are listen, connect");
+        assert_eq!(suggestion("zzz", ["listen"]), "there is listen");
         assert_eq!(suggestion("zzz", []), "there is none");
     }
 }

@@ -37,6 +37,7 @@ pub mod session;
 pub mod socket;
 pub mod source_filter;
 pub mod spec;
+mod syntax;
 pub mod tcp;
 pub mod time;
 pub mod transfer;

@@ -98,21 +98,21 @@ pub fn parse_hex(text: &str) -> Result<Bytes, Problem> {
                 high = None;
             }
             (None, None) if c.is_ascii_whitespace() || c == ':' || c == '-' => {}
-            (None, None) => {
-                return Err(Problem::new(format!("`{}` at {} is no hexadecimal digit", c.escape_debug(), at + 1)));
+            (None, None) => return Err(no_digit(c, at)),
+            (None, Some(_)) if c.is_ascii_whitespace() || c == ':' || c == '-' => {
+                return Err(Problem::new(format!("character {at} stands alone: two digits a byte are needed")));
             }
-            (None, Some(_)) => {
-                return Err(Problem::new(format!(
-                    "the byte before {} has one digit only: two a byte are needed",
-                    at + 1
-                )));
-            }
+            (None, Some(_)) => return Err(no_digit(c, at)),
         }
     }
     match high {
         None => Ok(bytes.freeze()),
         Some(_) => Err(Problem::new("an odd number of digits: two a byte are needed")),
     }
+}
+
+fn no_digit(c: char, at: usize) -> Problem {
+    Problem::new(format!("`{}`, character {}, is no hexadecimal digit", c.escape_debug(), at + 1))
 }
 
 /// Bytes as hexadecimal digits.

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Error, Location, Spanned};
 
-use crate::model::mistake::{Mistake, Source, suggestion};
+use crate::model::mistake::{Mistake, Source};
+use crate::model::syntax::{Told, told};
 
 /// The deepest nesting: room for loops in loops, as many as there may be (eight), with a step that holds a map.
 const DEPTH: usize = 24;
@@ -60,7 +61,7 @@ impl<'de> Deserialize<'de> for Several {
             type Value = Several;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one text, or a list of them")
+                f.write_str("one text or a list of them")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Several, E> {
@@ -100,32 +101,53 @@ pub fn read<T: DeserializeOwned>(source: &Source, what: &str, max: usize) -> Res
     }
     let budget = serde_saphyr::budget! { max_depth: DEPTH, max_events: 100_000, max_aliases: 100, max_anchors: 100 };
     let options = serde_saphyr::options! { with_snippet: false, budget: budget };
-    serde_saphyr::from_str_with_options(&source.text, options).map_err(|error| mistake(source, &error))
+    serde_saphyr::from_str_with_options(&source.text, options).map_err(|error| mistake(source, what, &error))
 }
 
-fn mistake(source: &Source, error: &Error) -> Mistake {
+fn mistake(source: &Source, what: &str, error: &Error) -> Mistake {
+    let Some(begins) = begins(&source.text) else {
+        return Mistake::new(source, 0..0, format!("the file says nothing, and {what} is needed"));
+    };
+    let error = error.without_snippet();
     let at = error.location().map_or(0..0, |location| place(source, &location));
-    match error.without_snippet() {
-        Error::SerdeUnknownField { field, expected, .. } => {
-            let field = field.strip_prefix("r#").unwrap_or(field);
-            Mistake::new(source, at, format!("there is no `{field}` here"))
-                .labelled("unknown")
-                .helped(suggestion(field, expected.iter().copied()))
-        }
-        Error::SerdeMissingField { field, .. } => {
-            Mistake::new(source, at, format!("`{field}` is missing")).labelled(format!("needs `{field}`"))
-        }
-        Error::DuplicateMappingKey { key: Some(key), .. } => {
-            Mistake::new(source, at, format!("`{key}` is there twice")).labelled("again")
-        }
-        other => Mistake::new(source, at, first_line(&other.to_string())),
+    let at = within(&source.text, at);
+    // What is wrong from its first word on was meant to be something else.
+    if matches!(error, Error::Unexpected { expected: "mapping start", .. }) && at.start <= begins {
+        let help = "it is a YAML file of names with values: is this the right file?";
+        return Mistake::new(source, at, format!("this is not {what}")).helped(help);
     }
+    let Told { message, label, help } = told(error, DEPTH);
+    let mistake = Mistake::new(source, at, message);
+    let mistake = label.into_iter().fold(mistake, Mistake::labelled);
+    help.into_iter().fold(mistake, Mistake::helped)
 }
 
-/// The place of an error. What is no YAML at all has a line and a column only.
+/// A place behind the end of a file is its last character that people see.
+fn within(text: &str, at: Range<usize>) -> Range<usize> {
+    let end = text.trim_end().len();
+    let last = text[..end].char_indices().next_back().map_or(0, |(last, _)| last);
+    if at.start < end { at } else { last..end }
+}
+
+/// Where a file begins to say something, behind empty lines, comments and the line that begins a document.
+fn begins(text: &str) -> Option<usize> {
+    let mut line_at = 0;
+    for line in text.split_inclusive('\n') {
+        let rest = line.trim_start();
+        if !rest.is_empty() && !rest.starts_with('#') && rest.trim_end() != "---" {
+            return Some(line_at + line.len() - rest.len());
+        }
+        line_at += line.len();
+    }
+    None
+}
+
+/// The place of an error, which is not longer than its first line. What is no YAML at all has a line and a column only.
 fn place(source: &Source, location: &Location) -> Range<usize> {
     if location.span().byte_offset().is_some() {
-        return span(location);
+        let Range { start, end } = span(location);
+        let line = source.text.get(start..).and_then(|rest| rest.find('\n')).map_or(end, |length| start + length);
+        return start..end.min(line.max(start + 1));
     }
     let (line, column) =
         (usize::try_from(location.line()).unwrap_or(1), usize::try_from(location.column()).unwrap_or(1));
@@ -133,14 +155,4 @@ fn place(source: &Source, location: &Location) -> Range<usize> {
     let rest = source.text.get(before..).unwrap_or_default();
     let within: usize = rest.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
     before + within..before + within + 1
-}
-
-/// The first line of a message, without the place, which is shown anyway.
-fn first_line(message: &str) -> String {
-    let line = message.lines().next().unwrap_or("it cannot be read");
-    let line = line.split(" at line ").next().unwrap_or(line);
-    match line.split_once(": ") {
-        Some((place, rest)) if place.starts_with("error: line") || place.starts_with("line ") => rest.to_owned(),
-        _ => line.to_owned(),
-    }
 }

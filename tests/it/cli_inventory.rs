@@ -192,7 +192,7 @@ async fn what_is_wrong_is_told_with_its_place() {
         told.contains("there is no host or group `lab-q` in ~/lab.yaml") && told.contains("~/x.yaml:3:6"),
         "{told}"
     );
-    assert!(told.contains("did you mean `lab-a`?") && told.contains("written with its port, lab-q:7625"), "{told}");
+    assert!(told.contains("did you mean `lab-a`?") && told.contains("written with its port: lab-q:7625"), "{told}");
 
     let ran = with_inventory(folder.path(), &["run", file, "--host", "a=lab-b"], &lab).await;
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{ran:?}");

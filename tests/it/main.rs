@@ -60,6 +60,7 @@ mod events_wait;
 mod events_watch;
 mod floors;
 mod harness;
+mod mistakes;
 mod oracle;
 mod policy_check;
 mod policy_control;

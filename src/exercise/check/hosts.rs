@@ -88,6 +88,10 @@ impl Checker<'_> {
 
     pub(super) fn host(&mut self, file: &StepFile) -> Option<usize> {
         let Some(on) = &file.on else {
+            // That there is nobody has been told.
+            if self.roles.is_empty() {
+                return None;
+            }
             let at = self.step_span(file);
             let help = format!("`on:` names one of {}", self.roles.join(", "));
             self.wrong_with_help(at, "the step does not say who does it", help);

@@ -164,7 +164,11 @@ impl Checker<'_> {
             [only] => Some(only.clone()),
             [] => {
                 let at = self.step_span(file);
-                self.wrong_with_help(at, "the step does nothing", format!("a step has one of {}", grammar::verbs()));
+                self.wrong_with_help(
+                    at,
+                    "the step does nothing",
+                    format!("a step has one of these, with a value: {}", grammar::verbs()),
+                );
                 None
             }
             [(first, _), (second, at), ..] => {
@@ -211,9 +215,9 @@ impl Checker<'_> {
                 let fitting = allowed.iter().copied().map(typed);
                 let fitting: Vec<&str> = fitting.filter(|word| !words.contains(&format!("`{word}`"))).collect();
                 let help = if fitting.is_empty() {
-                    format!("only {} go with {words}", ALWAYS.join(", "))
+                    format!("{words} takes {} alone", ALWAYS.join(", "))
                 } else {
-                    format!("with {words} go {}", fitting.join(", "))
+                    format!("{words} takes {}", fitting.join(", "))
                 };
                 self.wrong_with_help(at, format!("`{shown}` means nothing to {words}"), help);
             }

@@ -168,7 +168,11 @@ impl Checker<'_> {
         self.wrong_with_help(at, message, "make it before the branches begin, or use it when they are over");
     }
 
+    /// Sockets that nothing is done with. Where a step is wrong, it may be one that would.
     pub(super) fn unused(&mut self) {
+        if self.mistake_count() > 0 {
+            return;
+        }
         let mut unused: Vec<_> = self
             .names
             .iter()

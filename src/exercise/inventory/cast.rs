@@ -8,6 +8,9 @@ use crate::model::endpoint::Endpoint;
 use crate::model::id::shorten;
 use crate::model::mistake::suggestion;
 
+/// Where agents are.
+const PLACES: &str = "an agent is at HOST:PORT, unix:PATH or ssh://USER@HOST";
+
 /// What a word for an agent stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
@@ -64,13 +67,16 @@ pub struct Casting<'a> {
 
 /// What a word for an agent stands for: a host of the inventory, one of a group, one with a label, or an endpoint.
 pub fn wanted(inventory: Option<&Inventory>, text: &str) -> Result<Wanted, Unknown> {
+    if text.is_empty() {
+        return Err(Unknown { message: "it says no agent".to_owned(), help: PLACES.to_owned() });
+    }
     let listed = inventory.and_then(|inventory| listed(inventory, text));
     match (listed, inventory) {
         (Some(hosts), _) => Ok(Wanted::OneOf(hosts)),
         (None, Some(inventory)) if !is_place(text) => Err(unknown(inventory, text)),
         _ => text.parse().map(Wanted::At).map_err(|problem: String| Unknown {
             message: format!("`{}` is no endpoint: {problem}", shorten(text)),
-            help: "an agent is at HOST:PORT, unix:PATH or ssh://USER@HOST".to_owned(),
+            help: PLACES.to_owned(),
         }),
     }
 }
@@ -166,7 +172,7 @@ fn unknown(inventory: &Inventory, text: &str) -> Unknown {
         .map(|host| host.name.as_str())
         .chain(inventory.groups.iter().map(|(name, _)| name.as_str()));
     let help =
-        format!("{}; an agent that is not in it is written with its port, {shown}:7625", suggestion(text, names));
+        format!("{} (an agent that is not in it is written with its port: {shown}:7625)", suggestion(text, names));
     Unknown { message: format!("there is no host or group `{shown}` in {file}"), help }
 }
 
@@ -281,7 +287,7 @@ mod tests {
         assert_eq!(
             cast(&[("x", Some("lab-q"))]).unwrap_err(),
             [
-                "0 there is no host or group `lab-q` in lab.yaml | did you mean `lab-c`?; an agent that is not in it is written with its port, lab-q:7625"
+                "0 there is no host or group `lab-q` in lab.yaml | did you mean `lab-c`? (an agent that is not in it is written with its port: lab-q:7625)"
             ]
         );
         assert_eq!(

@@ -56,7 +56,7 @@ impl<'de> Deserialize<'de> for HostFile {
             type Value = HostFile;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an endpoint, or a map with `agent`")
+                f.write_str("an endpoint or a map with `agent`")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<HostFile, E> {

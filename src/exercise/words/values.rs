@@ -116,7 +116,8 @@ impl Words<'_, '_> {
     /// An address, checked as far as it is known.
     pub(super) fn address(&mut self, text: &Spanned<String>) -> Template {
         let template = self.checker.template(text);
-        if let Some(literal) = template.literal()
+        // Where nothing is left of a text, what is wrong with it has been told.
+        if let Some(literal) = template.literal().filter(|literal| !literal.is_empty() || text.value.is_empty())
             && let Err(problem) = AddressText::parse_with_port(&literal)
         {
             self.checker.wrong(span(&text.referenced), problem.to_string());
@@ -130,7 +131,7 @@ impl Words<'_, '_> {
         let ways = [&file.text, &file.hex, &file.pattern, &file.matches];
         let mut there = ways.into_iter().flatten();
         if let (Some(first), Some(_)) = (there.next(), there.next()) {
-            let message = "one of text, hex, pattern and matches says it all";
+            let message = "text, hex, pattern and matches each say what the bytes are: take one of them";
             self.checker.wrong(span(&first.referenced), message);
             return None;
         }
@@ -139,6 +140,9 @@ impl Words<'_, '_> {
         }
         if let Some(crlf) = file.crlf.as_deref().filter(|_| file.text.is_none()) {
             self.checker.wrong(span(&crlf.referenced), "`crlf` goes with `text`");
+        }
+        if let (Some(stray), None) = (file.seed.as_ref().or(file.pattern_start.as_ref()), &file.pattern) {
+            self.checker.wrong(span(&stray.referenced), "`seed` and `pattern_start` go with `pattern`");
         }
         if let Some(text) = &file.text {
             return self.text_payload(text);
@@ -158,12 +162,6 @@ impl Words<'_, '_> {
     /// A pattern that has a size.
     fn pattern(&mut self) -> Option<Pattern> {
         let file = self.file;
-        if let Some(stray) = [&file.seed, &file.pattern_start].into_iter().flatten().next()
-            && file.pattern.is_none()
-            && file.verify.is_none()
-        {
-            self.checker.wrong(span(&stray.referenced), "`seed` and `pattern_start` go with `pattern`");
-        }
         let size = self.number("pattern", file.pattern.as_deref(), 1..=PATTERN_BYTES)?;
         Some(Pattern { size, ..self.endless_pattern() })
     }
@@ -364,8 +362,8 @@ impl Words<'_, '_> {
         if socket.half_open == HalfOpenPolicy::Allow
             && let Some(delay) = &file.close_delay
         {
-            let help = "`half_open: auto_end` does";
-            self.checker.wrong_with_help(span(&delay.referenced), "without an end there is no `close_delay`", help);
+            let message = "`close_delay` puts off the answer to the peer's end, and this socket gives none by itself";
+            self.checker.wrong_with_help(span(&delay.referenced), message, "with `half_open: auto_end` it does");
         }
     }
 
@@ -446,7 +444,10 @@ impl Words<'_, '_> {
         for (name, value) in &options.value.0 {
             match option(&name.value, &value.value) {
                 Ok(option) => read.push(option),
-                Err(problem) => self.checker.wrong(span(&value.referenced), problem),
+                Err(problem) => {
+                    let at = if OptionSpec::find(&name.value).is_ok() { value } else { name };
+                    self.checker.wrong(span(&at.referenced), problem);
+                }
             }
         }
         read
