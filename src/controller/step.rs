@@ -472,7 +472,11 @@ impl Runner<'_> {
                     return Ok(None);
                 }
                 Err(difference) if Instant::now() >= deadline => {
-                    let text = format!("{difference}, after {within:?}");
+                    let text = if within.is_zero() {
+                        difference.to_string()
+                    } else {
+                        format!("{difference}, after {within:?}")
+                    };
                     return Err(Trouble::differs(difference.told(text)));
                 }
                 Err(_) => {}
