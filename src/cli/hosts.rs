@@ -33,12 +33,16 @@ pub(super) struct TargetArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   farsock hosts --inventory lab.yaml
-  farsock hosts --host 7625 --host ssh://lab-b --json
+  farsock hosts 7625 ssh://lab-b --json
 
 A clock is how far that of the agent is ahead of this host's, and by how much that may be wrong.
 
 Exit codes: 0 all agents have answered, 1 usage, 2 the inventory is wrong, 3 one of them has not.")]
 pub(super) struct HostsArgs {
+    /// Agents, as --host takes them
+    #[arg(value_name = "AGENT")]
+    agents: Vec<String>,
+
     #[command(flatten)]
     targets: TargetArgs,
 
@@ -72,7 +76,7 @@ pub(super) fn hosts(args: &HostsArgs) -> Exit {
 }
 
 async fn show(args: &HostsArgs) -> Exit {
-    let targets = match args.targets.read(args.json) {
+    let targets = match args.targets.read(&args.agents, args.json) {
         Ok(targets) => targets,
         Err(exit) => return exit,
     };
@@ -85,31 +89,27 @@ async fn show(args: &HostsArgs) -> Exit {
 }
 
 impl TargetArgs {
-    /// The agents that are meant. Whatever is wrong with how they are named is printed. Calling them needs the runtime that this is called in.
-    pub(super) fn read(&self, json: bool) -> Result<Vec<Target>, Exit> {
+    /// The agents that are meant: `more` of them, too. Whatever is wrong with how they are named is printed. Calling them needs the runtime that this is called in.
+    pub(super) fn read(&self, more: &[String], json: bool) -> Result<Vec<Target>, Exit> {
+        let hosts = [more, &self.hosts].concat();
         let inventory = self.inventory.read(json)?;
         let usage = |problem: String| {
             complain(problem);
             Exit::Usage
         };
         let Some(inventory) = inventory else {
-            if self.hosts.is_empty() {
+            if hosts.is_empty() {
                 return Err(usage(
-                    "no agent is named: --inventory FILE names those of a lab, --host AGENT one".to_owned(),
+                    "no agent is named: --inventory FILE names those of a lab, --host AGENT one, such as 7625 for that of this host"
+                        .to_owned(),
                 ));
             }
-            return self
-                .hosts
-                .iter()
-                .map(|host| self.target(None, host))
-                .collect::<Result<_, _>>()
-                .map(flat)
-                .map_err(usage);
+            return hosts.iter().map(|host| self.target(None, host)).collect::<Result<_, _>>().map(flat).map_err(usage);
         };
-        if self.hosts.is_empty() {
+        if hosts.is_empty() {
             return Ok((0..inventory.hosts.len()).map(|at| self.listed(&inventory, at)).collect());
         }
-        let targets = self.hosts.iter().map(|host| self.target(Some(&inventory), host));
+        let targets = hosts.iter().map(|host| self.target(Some(&inventory), host));
         targets.collect::<Result<_, _>>().map(flat).map_err(usage)
     }
 

@@ -19,8 +19,8 @@ const RENEW_AT: u32 = 3;
   farsock pki init
   farsock pki issue lab-a 10.0.0.1
   farsock pki issue --controller alice
-  scp ~/.config/farsock/pki/{lab-a.pem,lab-a.key,ca.pem} lab-a:
-  ssh lab-a farsock agent --tls-cert lab-a.pem
+  scp ~/.config/farsock/pki/{lab-a.pem,lab-a.key,ca.pem} policy.yaml lab-a:
+  ssh lab-a farsock agent --listen 0.0.0.0:7625 --tls-cert lab-a.pem --policy policy.yaml
   FARSOCK_TLS_CERT=~/.config/farsock/pki/alice.pem farsock run --host a=lab-a exercise.yaml
 
 Certificates and ca.pem may be read by everybody, keys by nobody else. An agent reads its files again at SIGHUP, and serves on meanwhile.")]
@@ -137,7 +137,7 @@ fn issue(
     let next = match subject {
         Subject::Agent(_) => {
             format!(
-                "copy it with {} and ca.pem to that host: farsock agent --tls-cert {}",
+                "copy it with {} and ca.pem to that host: farsock agent --listen 0.0.0.0:7625 --tls-cert {} --policy FILE",
                 file(&path, "key"),
                 file(&path, "pem")
             )
@@ -178,6 +178,13 @@ fn is_due(certificate: &Certificate, now: SystemTime) -> bool {
 }
 
 fn show(directory: &Path, files: &[PathBuf], json: bool, now: SystemTime) -> Result<Exit, PkiError> {
+    if files.is_empty() && !directory.exists() {
+        complain(format_args!(
+            "{}: there are no certificates yet: `farsock pki init` makes a CA, which issues them; --dir names another place",
+            directory.display()
+        ));
+        return Ok(Exit::CouldNotRun);
+    }
     let all = if files.is_empty() { Authority::list(directory)? } else { Authority::read_all(files)? };
     let mut text = String::new();
     for (path, certificate) in &all {

@@ -48,15 +48,22 @@ pub(super) fn replay(args: &ReplayArgs) -> Exit {
 
 /// Shows all lines, and says what they come to: nothing where a run was cut short before it could say so.
 fn show(file: &Path, views: &mut Views<'_>) -> Result<Option<Went>, String> {
-    let input = BufReader::new(File::open(file).map_err(|error| error.to_string())?);
+    let opened = File::open(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "there is no such run: `farsock run FILE --save DIR` keeps one in DIR".to_owned(),
+        _ => error.to_string(),
+    });
+    let input = BufReader::new(opened?);
     let (mut worst, mut open) = (None, false);
     for (number, text) in (1..).zip(input.split(b'\n')) {
         let text = text.map_err(|error: io::Error| error.to_string())?;
         if text.trim_ascii().is_empty() {
             continue;
         }
-        let line: Line =
-            serde_json::from_slice(&text).map_err(|error| format!("line {number} is no line of a run: {error}"))?;
+        let line: Line = serde_json::from_slice(&text).map_err(|error| {
+            format!(
+                "line {number} is no line of a run, as `run --json` prints them and `run --save` keeps them: {error}"
+            )
+        })?;
         match &line {
             Line::Exercise(_) => open = true,
             Line::Result(result) => {

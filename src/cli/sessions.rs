@@ -61,7 +61,7 @@ async fn show_or_reset(args: &SessionsArgs) -> Exit {
         complain("--reset: name sessions, or say --all");
         return Exit::Usage;
     }
-    let targets = match args.targets.read(args.json) {
+    let targets = match args.targets.read(&[], args.json) {
         Ok(targets) => targets,
         Err(exit) => return exit,
     };

@@ -62,6 +62,27 @@ async fn a_file_that_is_not_there_or_is_none() {
 }
 
 #[tokio::test]
+async fn a_run_that_was_not_kept() {
+    let home = home();
+    let home = home.path();
+    let ran = type_in(home, &["replay", "yesterday"]).await;
+    let told = "farsock: yesterday: there is no such run: `farsock run FILE --save DIR` keeps one in DIR\n";
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), told));
+    let ran = type_in(home, &["replay", "hello.yaml"]).await;
+    let told =
+        "farsock: hello.yaml: line 1 is no line of a run, as `run --json` prints them and `run --save` keeps them: ";
+    assert!(ran.code == Some(1) && ran.err.starts_with(told), "{ran:?}");
+}
+
+#[tokio::test]
+async fn certificates_that_nobody_has_made() {
+    let home = home();
+    let ran = type_in(home.path(), &["pki", "show", "--dir", "pki"]).await;
+    let told = "farsock: pki: there are no certificates yet: `farsock pki init` makes a CA, which issues them; --dir names another place\n";
+    assert_eq!((ran.code, ran.err.as_str()), (Some(3), told));
+}
+
+#[tokio::test]
 async fn a_host_that_is_not_there() {
     let home = home();
     let home = home.path();
@@ -78,6 +99,11 @@ async fn a_host_that_is_not_there() {
     assert_eq!(ran.err, "farsock: --host: no exercise has a host `b`: there is a\n");
     let ran = type_in(home, &["run", "hello.yaml", "--host", "a"]).await;
     assert_eq!(ran.err, "farsock: --host a: ROLE=AGENT is needed\n");
+    let ran = type_in(home, &["run", "hello.yaml", "--host", "a="]).await;
+    assert_eq!(
+        ran.err,
+        "farsock: --host a=: it says no agent: an agent is at HOST:PORT, unix:PATH or ssh://USER@HOST\n"
+    );
 }
 
 #[tokio::test]

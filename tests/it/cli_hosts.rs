@@ -115,7 +115,10 @@ async fn agents_are_shown_without_an_inventory_too() {
     for command in ["hosts", "sessions"] {
         let ran = at(&[command]).await;
         assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
-        assert_eq!(ran.err, "farsock: no agent is named: --inventory FILE names those of a lab, --host AGENT one\n");
+        assert_eq!(
+            ran.err,
+            "farsock: no agent is named: --inventory FILE names those of a lab, --host AGENT one, such as 7625 for that of this host\n"
+        );
     }
     agent.stop().await;
 }

@@ -30,7 +30,7 @@ async fn a_lab_is_set_up_in_three_lines() {
     let made = shown(pki(home, &["issue", "lab-a", "127.0.0.1"]).await);
     assert!(made.starts_with("made ~/.config/farsock/pki/lab-a.pem for agent lab-a, 127.0.0.1, good to 20"), "{made}");
     assert!(
-        made.contains("copy it with lab-a.key and ca.pem to that host: farsock agent --tls-cert lab-a.pem"),
+        made.contains("copy it with lab-a.key and ca.pem to that host: farsock agent --listen 0.0.0.0:7625 --tls-cert lab-a.pem --policy FILE"),
         "{made}"
     );
     let made = shown(pki(home, &["issue", "--controller", "alice", "--days", "7"]).await);
