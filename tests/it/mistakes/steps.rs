@@ -104,6 +104,8 @@ const VALUES: &[Steps] = &[
     &["on: a, connect: 'b:1', as: line, retry: 1001"],
     &["on: a, connect: 'b:1', as: line, retry_interval: 1s"],
     &["on: a, connect: 'b:1', as: line, retry: 3, retry_interval: 1ms"],
+    &["on: a, connect: 'b:1', as: line, attempt_delay: 1ms"],
+    &["on: a, connect: 'b:1', as: line, local: ':0', attempt_delay: 1s"],
     &[LINE, "on: a, expect: line, tcp_info: { data_segs_out: 1 }"],
     &[LINE, "on: a, expect: line, memory: { recieved: 1 }"],
     &[LINE, "on: a, expect: line, bytes_read: many"],
