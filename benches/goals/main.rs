@@ -9,12 +9,15 @@
     reason = "a bench that cannot go on ends, and says where"
 )]
 
+use std::process::ExitCode;
+
 mod agent;
 mod bare;
 mod bulk;
 mod calls;
 mod channel;
 mod fan_out;
+mod hosts;
 mod load;
 mod machine;
 mod relay;
@@ -31,7 +34,7 @@ mod transfer;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The goals that there are benches for, by their numbers, and what has none.
-const BENCHES: [(&str, fn()); 8] = [
+const BENCHES: [(&str, fn()); 10] = [
     ("g1", calls::run),
     ("g2", round_trip::run),
     ("g3", bulk::run),
@@ -39,10 +42,15 @@ const BENCHES: [(&str, fn()); 8] = [
     ("g4", transfer::run),
     ("g5", small_events::run),
     ("g7", fan_out::run),
+    ("g12", hosts::run),
+    ("together", hosts::run_together),
     ("resume", resume::run),
 ];
 
-fn main() {
+fn main() -> ExitCode {
+    if let Some(code) = hosts::child() {
+        return code;
+    }
     machine::enter_own_network();
     println!("{}", machine::describe());
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -51,4 +59,5 @@ fn main() {
             run();
         }
     }
+    ExitCode::SUCCESS
 }

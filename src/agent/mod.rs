@@ -18,7 +18,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tonic::transport::server::{Router, Server};
 use tonic_health::ServingStatus;
 use tower::layer::util::{Identity, Stack};
@@ -350,12 +351,13 @@ impl Agent {
                 gate: Arc::clone(self.sockets.gate()),
                 refusals: Arc::clone(self.sockets.refusals()),
             })
+            .add_routes(reflection())
             .add_service(agent)
             .add_service(sessions)
             .add_service(sockets)
             .add_service(events)
             .add_service(health_service);
-        (health, with_reflection(router))
+        (health, router)
     }
 }
 
@@ -385,24 +387,28 @@ fn make_token(config: &AgentConfig, doors: &[Door]) -> Result<(Option<Token>, To
     Ok((Some(token), files))
 }
 
-/// Serves all descriptors under both names of reflection: older tools know only the second.
-fn with_reflection(router: Router<Stack<AuthLayer, Identity>>) -> Router<Stack<AuthLayer, Identity>> {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            // Each of the two lists the other one, too.
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
-    };
-    match (builder().build_v1(), builder().build_v1alpha()) {
-        (Ok(v1), Ok(v1alpha)) => router.add_service(v1).add_service(v1alpha),
-        _ => {
-            tracing::error!("the descriptors that are compiled in cannot be read: there is no reflection");
-            router
+/// Serves all descriptors under both names of reflection: older tools know only the second. They are decoded once, however many agents a
+/// process has.
+fn reflection() -> Routes {
+    static REFLECTION: LazyLock<Routes> = LazyLock::new(|| {
+        let builder = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+                // Each of the two lists the other one, too.
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+        };
+        match (builder().build_v1(), builder().build_v1alpha()) {
+            (Ok(v1), Ok(v1alpha)) => Routes::new(v1).add_service(v1alpha),
+            _ => {
+                tracing::error!("the descriptors that are compiled in cannot be read: there is no reflection");
+                Routes::default()
+            }
         }
-    }
+    });
+    REFLECTION.clone()
 }
 
 /// Tells every session when somebody sets the host's clock.

@@ -12,18 +12,39 @@ use crate::agent::{Agent, AgentConfig};
 use crate::client::{AgentClient, Credentials, Dialer};
 
 /// How many hosts a block of loopback addresses holds: 127.0.N.2 to 127.0.N.254.
-const BLOCK: usize = 253;
+const BLOCK: u8 = 253;
 
-/// Loopback addresses that no other run on this machine uses at the same time.
-pub(super) struct LoopbackBlock {
+/// Loopback addresses that no other run on this machine uses at the same time: as many blocks of them as its hosts need.
+#[derive(Default)]
+pub(super) struct Loopback {
+    blocks: Vec<Block>,
+    /// How many hosts have an address.
+    hosts: usize,
+}
+
+impl Loopback {
+    /// An address for one more host.
+    fn next(&mut self) -> io::Result<Ipv4Addr> {
+        let last = self.hosts % usize::from(BLOCK);
+        if last == 0 {
+            self.blocks.push(Block::take()?);
+        }
+        self.hosts += 1;
+        let number = self.blocks.last().map_or(0, |block| block.number);
+        Ok(Ipv4Addr::new(127, 0, number, u8::try_from(last + 2).unwrap_or(u8::MAX)))
+    }
+}
+
+/// The addresses 127.0.N.2 to 127.0.N.254.
+struct Block {
     number: u8,
     /// Holds the block: the name is free again when this is closed, however the process ends.
     _lock: UnixListener,
 }
 
-impl LoopbackBlock {
+impl Block {
     /// Takes the first block that is free.
-    pub(super) fn take() -> io::Result<Self> {
+    fn take() -> io::Result<Self> {
         for number in 0..=u8::MAX {
             let name = SocketAddr::from_abstract_name(format!("farsock-loopback-{number}"))?;
             match UnixListener::bind_addr(&name) {
@@ -34,28 +55,24 @@ impl LoopbackBlock {
         }
         Err(io::Error::new(io::ErrorKind::AddrInUse, "all blocks of loopback addresses are in use"))
     }
-
-    fn address(&self, host: usize) -> Option<Ipv4Addr> {
-        let last = u8::try_from(host + 2).ok()?;
-        (host < BLOCK).then(|| Ipv4Addr::new(127, 0, self.number, last))
-    }
 }
 
 /// Agents that run within this process.
 pub(super) struct Embedded {
     agents: JoinSet<()>,
     stop: CancellationToken,
+    loopback: Loopback,
 }
 
 impl Embedded {
     pub(super) fn new() -> Self {
-        Self { agents: JoinSet::new(), stop: CancellationToken::new() }
+        Self { agents: JoinSet::new(), stop: CancellationToken::new(), loopback: Loopback::default() }
     }
 
     /// Starts an agent, and answers where it is and what calls it.
-    pub(super) async fn start(&mut self, block: &LoopbackBlock, host: usize) -> Result<(String, AgentClient), String> {
-        let address = block.address(host).ok_or_else(|| {
-            format!("embedded agents have {BLOCK} loopback addresses: give some hosts agents of their own by --host ROLE=ADDRESS")
+    pub(super) async fn start(&mut self) -> Result<(String, AgentClient), String> {
+        let address = self.loopback.next().map_err(|error| {
+            format!("no loopback addresses: {error}: give some hosts agents of their own by --host ROLE=ADDRESS")
         })?;
         let config =
             AgentConfig { lab_ipv4: Some(address), lab_ipv6: Some(Ipv6Addr::LOCALHOST), ..AgentConfig::default() };
@@ -74,5 +91,22 @@ impl Embedded {
     pub(super) async fn stop(mut self) {
         self.stop.cancel();
         while self.agents.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_host_has_an_address_of_its_own_and_other_runs_have_other_ones() {
+        let (mut one, mut other) = (Loopback::default(), Loopback::default());
+        let addresses: HashSet<Ipv4Addr> =
+            (0..300).flat_map(|_| [one.next().unwrap(), other.next().unwrap()]).collect();
+        assert_eq!(addresses.len(), 600);
+        assert!(addresses.iter().all(|address| address.is_loopback() && (2..=254).contains(&address.octets()[3])));
+        assert_eq!((one.blocks.len(), other.blocks.len()), (2, 2));
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::again::Again;
-use crate::cli::embedded::{Embedded, LoopbackBlock};
+use crate::cli::embedded::Embedded;
 use crate::cli::files::{Exercise, InventoryArgs, VarArgs, exercises};
 use crate::cli::netns::{Namespaces, enter_rootless};
 use crate::cli::reach::ReachArgs;
@@ -22,6 +22,7 @@ use crate::model::id::SessionId;
 use crate::model::mistake::suggestion;
 use crate::model::time::Clock;
 use crate::sys::clock::SystemClock;
+use crate::sys::process;
 
 /// What `farsock run` takes.
 #[derive(Debug, Args)]
@@ -95,6 +96,8 @@ pub(super) fn run(args: &RunArgs) -> Exit {
         complain(format_args!("--host: no exercise has a host `{role}`: {}", suggestion(role, roles.iter().copied())));
         return Exit::Usage;
     }
+    // Agents within this process have descriptors of it.
+    process::raise_descriptor_limit();
     // One thread: everything that happens on loopback is then noticed in the order in which it happened.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -189,13 +192,6 @@ async fn next(signals: &mut Option<Signal>) {
     }
 }
 
-/// What hosts of an exercise need, until it is over.
-#[derive(Default)]
-struct Ground {
-    block: Option<LoopbackBlock>,
-    namespaces: Option<Namespaces>,
-}
-
 async fn run_one(
     args: &RunArgs,
     inventory: Option<&Inventory>,
@@ -208,7 +204,7 @@ async fn run_one(
     let mut teller = Teller::new(views, source, plan, SystemClock::start().now(), again(args, exercise));
     let outcome = match fleet(args, inventory, plan, &mut embedded).await {
         // What the hosts need is held until the exercise is over.
-        Ok((fleet, _ground)) => controller::run(plan, fleet, &mut teller, interrupts).await,
+        Ok((fleet, _namespaces)) => controller::run(plan, fleet, &mut teller, interrupts).await,
         Err(problem) => ExerciseOutcome::not_begun(plan.steps.len(), problem),
     };
     teller.ended(&outcome);
@@ -240,11 +236,11 @@ async fn fleet(
     inventory: Option<&Inventory>,
     plan: &Plan,
     embedded: &mut Embedded,
-) -> Result<(Fleet, Ground), String> {
-    let mut ground = Ground::default();
+) -> Result<(Fleet, Option<Namespaces>), String> {
+    let mut made = None;
     if let (true, Some(networks)) = (args.netns, &plan.networks) {
         let roles: Vec<&str> = plan.hosts.iter().map(|host| host.role.as_str()).collect();
-        ground.namespaces = Some(Namespaces::make(&roles, networks)?);
+        made = Some(Namespaces::make(&roles, networks)?);
     }
     let mut members = Vec::with_capacity(plan.hosts.len());
     for (at, host) in plan.hosts.iter().enumerate() {
@@ -256,24 +252,19 @@ async fn fleet(
                 member.with_addresses(listed.addresses.clone())
             }
             (Player::Namespace, _) => {
-                let Some(namespaces) = &ground.namespaces else { continue };
+                let Some(namespaces) = &made else { continue };
                 let Some(agent) = namespaces.agent(at) else { continue };
                 let member = Member::new(&host.role, namespaces.place(at), args.reach.client(&agent)?);
                 member.with_addresses(plan.networks.as_ref().map(|all| all.addresses_of(at)).unwrap_or_default())
             }
             (Player::Embedded | Player::Listed(_), _) => {
                 tell_of_embedded(host, inventory);
-                if ground.block.is_none() {
-                    let block = LoopbackBlock::take().map_err(|error| format!("no loopback addresses: {error}"))?;
-                    ground.block = Some(block);
-                }
-                let Some(block) = &ground.block else { continue };
-                let (place, client) = embedded.start(block, at).await?;
+                let (place, client) = embedded.start().await?;
                 Member::new(&host.role, place, client)
             }
         });
     }
-    Ok((Fleet::new(members, session()?), ground))
+    Ok((Fleet::new(members, session()?), made))
 }
 
 /// Says that an agent within this process plays a host, where somebody may have meant another one.

@@ -35,6 +35,7 @@ mod cli_first_minutes;
 mod cli_help;
 mod cli_hosts;
 mod cli_inventory;
+mod cli_many_hosts;
 mod cli_netns;
 mod cli_pki;
 mod cli_replay;
