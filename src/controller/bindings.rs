@@ -1,6 +1,6 @@
 //! What names stand for while an exercise runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +22,8 @@ use crate::model::view::{Hashes, SocketView};
 /// Sockets, messages and hosts by name. Steps that go on side by side share them.
 pub(super) struct Bindings<'a> {
     fleet: &'a Fleet,
+    /// The place of each role among the hosts.
+    roles: HashMap<&'a str, usize>,
     known: Mutex<Known>,
 }
 
@@ -29,6 +31,8 @@ pub(super) struct Bindings<'a> {
 #[derive(Default)]
 struct Known {
     sockets: HashMap<String, Socket>,
+    /// Those that have a name.
+    ids: HashSet<(usize, SocketId)>,
     messages: HashMap<String, Taken>,
     /// Names that the observer has not heard of yet.
     named: Vec<(usize, SocketId, String)>,
@@ -49,7 +53,8 @@ pub(super) struct Socket {
 
 impl<'a> Bindings<'a> {
     pub(super) fn new(fleet: &'a Fleet) -> Self {
-        Self { fleet, known: Mutex::default() }
+        let roles = fleet.members().iter().enumerate().map(|(host, member)| (member.role.as_str(), host)).collect();
+        Self { fleet, roles, known: Mutex::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -64,7 +69,7 @@ impl<'a> Bindings<'a> {
 
     /// Whether a step has a name for a socket.
     pub(super) fn has(&self, host: usize, id: &SocketId) -> bool {
-        self.known().sockets.values().any(|socket| socket.host == host && socket.id == *id)
+        self.known().ids.contains(&(host, id.clone()))
     }
 
     /// Gives a socket a name.
@@ -72,6 +77,7 @@ impl<'a> Bindings<'a> {
         let (local, remote) = ends;
         let mut known = self.known();
         known.named.push((host, id.clone(), name.to_owned()));
+        known.ids.insert((host, id.clone()));
         known.sockets.insert(name.to_owned(), Socket { host, id, local, remote, hashes: None });
     }
 
@@ -199,7 +205,7 @@ impl<'a> Bindings<'a> {
         if let Some(message) = known.messages.get(&reference.name) {
             return of_message(message, field);
         }
-        let member = self.fleet.members().iter().find(|member| member.role == reference.name)?;
+        let member = &self.fleet.members()[*self.roles.get(reference.name.as_str())?];
         let address = match field {
             None => member.lab_address(None),
             Some(network) => member.address_in(network)?,

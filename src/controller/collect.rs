@@ -1,14 +1,16 @@
 //! What agents tell, as it comes in.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::{ClientError, Watch, WatchItem};
-use crate::controller::fleet::Fleet;
+use crate::controller::fleet::{AT_A_TIME, Fleet};
 use crate::exercise::timeline::Told;
 use crate::model::event::EventRecord;
 use crate::model::id::WatcherId;
@@ -24,15 +26,26 @@ const AWAY: Duration = Duration::from_secs(2);
 
 /// What has been told so far.
 pub(super) struct Collector {
-    logs: Mutex<Vec<Log>>,
-    /// Counts up with every news.
-    news: watch::Sender<u64>,
+    hosts: Vec<Host>,
+    /// Hosts that have told something which nobody has taken yet.
+    fresh: Mutex<BTreeSet<usize>>,
+    /// The first host that tells nothing more.
+    ended: watch::Sender<Option<usize>>,
     tasks: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+/// One of those that tell.
+struct Host {
+    log: Mutex<Log>,
+    /// Something of it is new. Who waits for one host is not woken by the others.
+    news: watch::Sender<()>,
 }
 
 #[derive(Default)]
 struct Log {
     records: Vec<Arc<EventRecord>>,
+    /// How many of these have been taken.
+    taken: usize,
     through: u64,
     /// Why something is missing.
     lost: Option<String>,
@@ -56,10 +69,11 @@ impl Collector {
     /// Begins to listen to all agents.
     pub(super) async fn start(fleet: &Fleet) -> Result<Arc<Self>, String> {
         let watcher = WatcherId::parse(WATCHER).map_err(|problem| problem.to_string())?;
-        let logs = fleet.members().iter().map(|_| Log::default()).collect();
+        let host = |_| Host { log: Mutex::default(), news: watch::Sender::new(()) };
         let collector = Arc::new(Self {
-            logs: Mutex::new(logs),
-            news: watch::Sender::new(0),
+            hosts: fleet.members().iter().map(host).collect(),
+            fresh: Mutex::default(),
+            ended: watch::Sender::new(None),
             tasks: tokio::sync::Mutex::default(),
         });
         let mut tasks = collector.tasks.lock().await;
@@ -76,9 +90,9 @@ impl Collector {
     async fn listen(self: Arc<Self>, host: usize, place: String, mut stream: Watch) {
         loop {
             let item = stream.next().await;
-            let ended;
+            let (ended, has_news);
             {
-                let log = &mut self.logs()[host];
+                let mut log = self.log(host);
                 let away = log.away.take();
                 match item {
                     Ok(Some(WatchItem::Events { records, through_seq })) => {
@@ -109,10 +123,14 @@ impl Collector {
                         log.ended = true;
                     }
                 }
-                ended = log.ended;
+                (ended, has_news) = (log.ended, log.taken < log.records.len());
             }
-            self.news.send_modify(|news| *news += 1);
+            if has_news {
+                lock(&self.fresh).insert(host);
+            }
+            self.hosts[host].news.send_replace(());
             if ended {
+                self.ended.send_modify(|first| *first = first.or(Some(host)));
                 return;
             }
         }
@@ -125,10 +143,10 @@ impl Collector {
         deadline: Instant,
         mut look: impl FnMut(&[Arc<EventRecord>]) -> Option<T>,
     ) -> Option<T> {
-        let mut news = self.news.subscribe();
+        let mut news = self.hosts[host].news.subscribe();
         loop {
             let over = {
-                let log = &self.logs()[host];
+                let log = self.log(host);
                 if let Some(found) = look(&log.records) {
                     return Some(found);
                 }
@@ -140,58 +158,72 @@ impl Collector {
         }
     }
 
-    /// Waits until everything has been told that had happened when this was called.
-    pub(super) async fn catch_up(&self, fleet: &Fleet) {
+    /// Waits until everything has been told that had happened on these hosts when this was called.
+    pub(super) async fn catch_up(&self, fleet: &Fleet, hosts: impl IntoIterator<Item = usize>) {
         let deadline = Instant::now() + LAG;
-        for (host, member) in fleet.members().iter().enumerate() {
-            // An agent that does not answer keeps nobody waiting for what the others have told.
-            let asked = timeout_at(deadline, member.client.session(fleet.session())).await;
-            let Ok(Ok(session)) = asked else { continue };
-            let mut news = self.news.subscribe();
-            while {
-                let log = &self.logs()[host];
-                log.through < session.head_seq && !log.ended
-            } {
-                if timeout_at(deadline, news.changed()).await.is_err() {
-                    break;
-                }
+        let one = |host| self.catch_up_with(fleet, host, deadline);
+        stream::iter(hosts).for_each_concurrent(AT_A_TIME, one).await;
+    }
+
+    async fn catch_up_with(&self, fleet: &Fleet, host: usize, deadline: Instant) {
+        let client = &fleet.members()[host].client;
+        // An agent that does not answer keeps nobody waiting for what the others have told.
+        let asked = timeout_at(deadline, client.session(fleet.session())).await;
+        let Ok(Ok(session)) = asked else { return };
+        let mut news = self.hosts[host].news.subscribe();
+        while {
+            let log = self.log(host);
+            log.through < session.head_seq && !log.ended
+        } {
+            if timeout_at(deadline, news.changed()).await.is_err() {
+                return;
             }
         }
     }
 
+    /// Hosts that have told something which nobody has taken yet.
+    pub(super) fn fresh(&self) -> BTreeSet<usize> {
+        lock(&self.fresh).clone()
+    }
+
+    /// Takes what hosts have told since the last time, by the controller's clock.
+    pub(super) fn take(&self, fleet: &Fleet) -> Vec<(usize, Vec<Told>)> {
+        let fresh = std::mem::take(&mut *lock(&self.fresh));
+        let take = |host: usize| {
+            let mut log = self.log(host);
+            let news = told(fleet, host, &log.records[log.taken..]);
+            log.taken = log.records.len();
+            (host, news)
+        };
+        fresh.into_iter().map(take).collect()
+    }
+
     /// Everything that each host has told, by the controller's clock.
     pub(super) fn told(&self, fleet: &Fleet) -> Vec<Vec<Told>> {
-        let logs = self.logs();
-        let host = |(log, member): (&Log, &crate::controller::fleet::Member)| {
-            let told = |record: &Arc<EventRecord>| Told {
-                record: Arc::clone(record),
-                at: member.by_our_clock(record.time.nanos()),
-            };
-            log.records.iter().map(told).collect()
-        };
-        logs.iter().zip(fleet.members()).map(host).collect()
+        (0..self.hosts.len()).map(|host| told(fleet, host, &self.log(host).records)).collect()
     }
 
     /// Why something is missing, if anything is.
     pub(super) fn lost(&self) -> Option<String> {
-        self.logs().iter().find_map(Log::missing)
+        (0..self.hosts.len()).find_map(|host| self.log(host).missing())
     }
 
     /// Waits until an agent will tell nothing more: nobody need wait for it any longer.
     pub(super) async fn over(&self) -> String {
-        self.ended(|logs| logs.iter().find(|log| log.ended).map(Log::problem)).await
+        let mut ended = self.ended.subscribe();
+        let first = ended.wait_for(Option::is_some).await.ok().and_then(|first| *first);
+        first.map_or_else(|| Log::default().problem(), |host| self.log(host).problem())
     }
 
     /// The same of one agent.
     pub(super) async fn over_at(&self, host: usize) -> String {
-        self.ended(|logs| logs.get(host).filter(|log| log.ended).map(Log::problem)).await
-    }
-
-    async fn ended(&self, ended: impl Fn(&[Log]) -> Option<String>) -> String {
-        let mut news = self.news.subscribe();
+        let mut news = self.hosts[host].news.subscribe();
         loop {
-            if let Some(problem) = ended(&self.logs()) {
-                return problem;
+            {
+                let log = self.log(host);
+                if log.ended {
+                    return log.problem();
+                }
             }
             if news.changed().await.is_err() {
                 return Log::default().problem();
@@ -204,7 +236,21 @@ impl Collector {
         self.tasks.lock().await.shutdown().await;
     }
 
-    fn logs(&self) -> MutexGuard<'_, Vec<Log>> {
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn log(&self, host: usize) -> MutexGuard<'_, Log> {
+        lock(&self.hosts[host].log)
     }
+}
+
+/// What a host has told, by the controller's clock.
+fn told(fleet: &Fleet, host: usize, records: &[Arc<EventRecord>]) -> Vec<Told> {
+    let member = &fleet.members()[host];
+    let told = |record: &Arc<EventRecord>| {
+        let (at, bound) = member.by_our_clock(record.time.nanos());
+        Told { record: Arc::clone(record), at, bound }
+    };
+    records.iter().map(told).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 
 use crate::controller::bindings::Bindings;
 use crate::controller::step::Runner;
-use crate::controller::{Interrupts, Observer, Telling};
+use crate::controller::telling::Telling;
+use crate::controller::{Interrupts, Observer};
 use crate::exercise::course::Part;
 use crate::exercise::outcome::{Failure, StepOutcome, StepResult};
 use crate::exercise::plan::{Plan, Step, Verb};
@@ -82,7 +83,7 @@ pub(super) async fn run(
         ends.catch_up().await;
         problem = left.or(problem);
     }
-    ends.telling.tell(ends.observer).await;
+    ends.telling.tell_all(ends.observer).await;
     (ends.outcomes, problem)
 }
 
@@ -191,13 +192,12 @@ impl Ends<'_, '_> {
     }
 
     async fn tell_open(&mut self) {
-        if self.open.is_none() {
-            return;
-        }
+        let Some(open) = &self.open else { return };
+        let host = self.plan.steps[open.at].host;
         for (host, id, name) in self.bindings.take_named() {
             self.observer.named(host, &id, &name);
         }
-        self.telling.tell(self.observer).await;
+        self.telling.tell(host, self.observer).await;
         if let Some(Ended { at, outcome, told }) = self.open.take() {
             self.observer.stepped(&self.plan.steps[at], &outcome);
             self.outcomes.push(outcome);

@@ -1,10 +1,11 @@
 //! The agents of an exercise: one for each role.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use futures_util::future::{pending, select_all};
-use futures_util::stream::{self, StreamExt};
+use futures_util::future::pending;
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
 
 use crate::client::{AgentClient, AgentInfo, ClientError, Session};
 use crate::exercise::clock::{Exchange, Offset, best};
@@ -84,9 +85,15 @@ impl Member {
         known.iter().find(fits).copied().unwrap_or(loopback)
     }
 
-    /// A moment of the agent's clock, by the controller's.
-    pub(super) fn by_our_clock(&self, nanos: i64) -> i64 {
-        nanos.saturating_sub(self.offset.nanos)
+    /// A moment of the agent's clock, by the controller's, and by how much that may be wrong.
+    pub(super) fn by_our_clock(&self, nanos: i64) -> (i64, i64) {
+        (nanos.saturating_sub(self.offset.nanos), self.offset.bound)
+    }
+
+    /// All addresses that its sockets may have, as far as they are known.
+    pub(super) fn all_addresses(&self) -> Vec<IpAddr> {
+        let lab = self.info.iter().flat_map(|info| &info.lab_addresses);
+        lab.chain(self.addresses.iter().flat_map(|(_, addresses)| addresses)).copied().collect()
     }
 
     fn problem(&self, error: &ClientError) -> String {
@@ -161,8 +168,9 @@ impl Fleet {
     pub(super) async fn reach(&mut self) -> Result<(), String> {
         all(self.members.iter_mut().map(Member::reach)).await?;
         // Two roles may be played by one agent.
-        for (at, member) in self.members.iter().enumerate() {
-            if self.members[..at].iter().any(|earlier| earlier.instance() == member.instance()) {
+        let mut instances = HashSet::new();
+        for member in &self.members {
+            if !instances.insert(member.instance()) {
                 return Err(format!(
                     "{} is the same agent as another role: each role needs an agent of its own",
                     member.role
@@ -174,11 +182,6 @@ impl Fleet {
             member.offset = member.ask_clock(self.clock).await?;
         }
         Ok(())
-    }
-
-    /// By how much each host's clock may be wrong, by the controller's.
-    pub(super) fn bounds(&self) -> Vec<i64> {
-        self.members.iter().map(|member| member.offset.bound).collect()
     }
 
     /// The controller's clock.
@@ -198,8 +201,11 @@ impl Fleet {
 
     /// Waits until an agent's lease is lost: everything that the exercise has made there is gone, or soon will be.
     pub(super) async fn lost(&self) -> String {
-        let leases: Vec<_> = (0..self.members.len()).map(|host| Box::pin(self.lost_at(host))).collect();
-        if leases.is_empty() { pending().await } else { select_all(leases).await.0 }
+        let mut leases: FuturesUnordered<_> = (0..self.members.len()).map(|host| self.lost_at(host)).collect();
+        match leases.next().await {
+            Some(lost) => lost,
+            None => pending().await,
+        }
     }
 
     /// The same of one agent.

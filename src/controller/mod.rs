@@ -13,9 +13,9 @@ mod order;
 mod questions;
 mod step;
 mod survey;
+mod telling;
 mod traffic;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +26,10 @@ pub use crate::controller::fleet::{Fleet, Member};
 pub use crate::controller::survey::{Found, each, survey};
 
 use crate::controller::collect::Collector;
+use crate::controller::telling::Telling;
 use crate::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome};
 use crate::exercise::plan::{Plan, Step};
-use crate::exercise::timeline::{Moment, Told, mark, merge};
+use crate::exercise::timeline::Moment;
 use crate::model::id::SocketId;
 use crate::model::time::Clock;
 
@@ -81,7 +82,7 @@ pub async fn run(
     let start = clock.now().nanos();
     let began = Instant::now();
     observer.began(&fleet.seen(), start);
-    let telling = Telling { told: HashSet::new(), collector: &collector, fleet: &fleet, last: None };
+    let telling = Telling::new(&collector, &fleet);
     let (steps, ended_by) = course::run(plan, telling, observer, interrupts).await;
     let elapsed = began.elapsed();
     // Before the sessions end, and their logs with them.
@@ -97,29 +98,4 @@ async fn prepare(fleet: &mut Fleet) -> Result<Arc<Collector>, String> {
     fleet.reach().await?;
     fleet.open_sessions().await?;
     Collector::start(fleet).await
-}
-
-/// Tells an observer what is new, in one order.
-struct Telling<'a> {
-    collector: &'a Collector,
-    fleet: &'a Fleet,
-    told: HashSet<(usize, u64)>,
-    last: Option<Moment>,
-}
-
-impl Telling<'_> {
-    async fn tell(&mut self, observer: &mut dyn Observer) {
-        self.collector.catch_up(self.fleet).await;
-        let hosts: Vec<Vec<Told>> = self.collector.told(self.fleet);
-        let bounds = self.fleet.bounds();
-        let moments = merge(&hosts, &bounds);
-        let mut new: Vec<Moment> =
-            moments.into_iter().filter(|moment| self.told.insert((moment.host, moment.record.seq))).collect();
-        if new.is_empty() {
-            return;
-        }
-        mark(&mut new, self.last.as_ref(), &bounds);
-        observer.happened(&new);
-        self.last = new.pop();
-    }
 }

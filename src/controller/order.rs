@@ -39,9 +39,9 @@ impl Runner<'_> {
             places.push(((event.host, at), seq));
         }
         // What led from one to the other may not have been told by all yet.
-        self.collector.catch_up(self.fleet).await;
-        let (told, bounds) = (self.collector.told(self.fleet), self.fleet.bounds());
-        let relations = Relations::of(&told, &bounds);
+        self.collector.catch_up(self.fleet, 0..self.fleet.members().len()).await;
+        let told = self.collector.told(self.fleet);
+        let relations = Relations::of(&told);
         for (events, places) in events.windows(2).zip(places.windows(2)) {
             if let ([one, other], [(first, _), (second, _)]) = (events, places) {
                 judge((one, other), relations.precedence(*first, *second))?;

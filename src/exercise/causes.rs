@@ -2,7 +2,7 @@
 //!
 //! Connections are told apart by their addresses and by which of the connections between those addresses it is: ports are used again.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::exercise::timeline::Told;
@@ -36,6 +36,10 @@ pub(super) struct Causes {
     copies: HashMap<(usize, SocketUid, SocketAddr, SocketAddr), usize>,
     /// The local address of each UDP socket.
     locals: HashMap<(usize, SocketUid), SocketAddr>,
+    /// How many events of each host have been looked at.
+    looked: Vec<usize>,
+    /// Datagrams of the last time whose sender has not told of them.
+    unexplained: Vec<Place>,
 }
 
 struct Sent {
@@ -52,23 +56,34 @@ const fn other_side((local, remote, number): Connection) -> Connection {
 impl Causes {
     pub(super) fn find(hosts: &[Vec<Told>]) -> Self {
         let mut causes = Self::default();
-        for (host, told) in hosts.iter().enumerate() {
-            for (at, told) in told.iter().enumerate() {
-                causes.note((host, at), told);
-            }
-        }
-        // Those of several hosts that are bound to all addresses stand in one queue.
-        for sent in causes.datagrams.values_mut().flat_map(BTreeMap::values_mut) {
-            sent.make_contiguous().sort_by_key(|sent| sent.at);
-        }
-        for (host, told) in hosts.iter().enumerate() {
-            for (at, told) in told.iter().enumerate() {
-                if let Some(cause) = causes.cause(host, &told.record) {
-                    causes.of.insert((host, at), cause);
-                }
-            }
-        }
+        causes.extend(hosts, &(0..hosts.len()).collect());
         causes
+    }
+
+    /// Finds the causes of what hosts have told since the last time; all of it is of these hosts.
+    pub(super) fn extend(&mut self, hosts: &[Vec<Told>], fresh: &BTreeSet<usize>) {
+        self.looked.resize(hosts.len(), 0);
+        let places = |host: &usize| (self.looked[*host]..hosts[*host].len()).map(|at| (*host, at)).collect::<Vec<_>>();
+        let news: Vec<Place> = fresh.iter().flat_map(places).collect();
+        for place in &news {
+            self.note(*place, &hosts[place.0][place.1]);
+        }
+        // What came before its cause was told takes its cause with it, before anybody else does; but only once: what others have sent who
+        // tell nothing never has a cause here.
+        for place in std::mem::take(&mut self.unexplained).into_iter().chain(news) {
+            let record = &hosts[place.0][place.1].record;
+            let again = place.1 < self.looked[place.0];
+            match self.cause(place.0, record) {
+                Some(cause) => {
+                    self.of.insert(place, cause);
+                }
+                None if !again && matches!(record.event, Event::DatagramReceived(_)) => self.unexplained.push(place),
+                None => {}
+            }
+        }
+        for host in fresh {
+            self.looked[*host] = hosts[*host].len();
+        }
     }
 
     /// The event that caused this one.
@@ -135,7 +150,9 @@ impl Causes {
                 if let Some(local) = self.locals.get(&socket) {
                     let key = (destination.addr, local.port());
                     let sent = Sent { at: told.at, place, size: *size };
-                    self.datagrams.entry(key).or_default().entry(local.ip()).or_default().push_back(sent);
+                    let queue = self.datagrams.entry(key).or_default().entry(local.ip()).or_default();
+                    // Those of several hosts that are bound to all addresses stand in one queue.
+                    queue.insert(queue.partition_point(|earlier| earlier.at <= sent.at), sent);
                 }
             }
             _ => {}

@@ -4,9 +4,11 @@
 //! before it is sent. Everything else follows the clocks, corrected by their offsets; what is nearer than those are known is marked, and so
 //! is what contradicts its cause.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::exercise::causes::Causes;
+use crate::exercise::causes::{Causes, Place};
+use crate::exercise::heads::Heads;
 use crate::model::event::EventRecord;
 
 /// An event as a host told it.
@@ -16,6 +18,8 @@ pub struct Told {
     pub record: Arc<EventRecord>,
     /// When it happened, in nanoseconds of the controller's clock.
     pub at: i64,
+    /// By how much that may be wrong, beside events of other hosts.
+    pub bound: i64,
 }
 
 /// An event in its place on the timeline.
@@ -27,6 +31,8 @@ pub struct Moment {
     pub record: Arc<EventRecord>,
     /// When it happened, in nanoseconds of the controller's clock.
     pub at: i64,
+    /// By how much that may be wrong, beside events of other hosts.
+    pub bound: i64,
     /// What caused it on the other side: a host, and an event there.
     pub cause: Option<(usize, Arc<EventRecord>)>,
     /// It may have come before the moment that stands before it.
@@ -35,60 +41,95 @@ pub struct Moment {
     pub before_cause: Option<i64>,
 }
 
-/// Merges what all hosts have told, whose clocks are known within these bounds.
-pub fn merge(hosts: &[Vec<Told>], bounds: &[i64]) -> Vec<Moment> {
-    let mut moments = in_order(hosts, bounds);
-    mark(&mut moments, None, bounds);
-    moments
+/// What all hosts have told so far. It grows at its end: what has a place keeps it, and only what is new is looked at.
+pub struct Timeline {
+    /// What each host has told, in its own order.
+    hosts: Vec<Vec<Told>>,
+    /// How many of these have a place.
+    placed: Vec<usize>,
+    causes: Causes,
+    /// The one that stands last.
+    last: Option<Moment>,
 }
 
-fn in_order(hosts: &[Vec<Told>], bounds: &[i64]) -> Vec<Moment> {
-    let causes = Causes::find(hosts);
-    let mut next = vec![0; hosts.len()];
-    let mut merged = Vec::with_capacity(hosts.iter().map(Vec::len).sum());
-    loop {
-        let waiting = (0..hosts.len()).filter(|host| next[*host] < hosts[*host].len());
-        let free = |host: &usize| {
-            let cause = causes.of((*host, next[*host]));
-            cause.is_none_or(|(other, at)| at < next[other])
-        };
-        let earliest = |host: &usize| (hosts[*host][next[*host]].at, *host);
-        let ready = waiting.clone().filter(free).min_by_key(earliest);
-        // Causes cannot go in a circle; if what agents tell did, it would be shown by the clocks.
-        let Some(host) = ready.or_else(|| waiting.min_by_key(earliest)) else { return merged };
-        let place = (host, next[host]);
-        let told = &hosts[host][next[host]];
-        let cause = causes.of(place).map(|(other, at)| (other, &hosts[other][at]));
+impl Timeline {
+    /// One of so many hosts, which have told nothing yet.
+    pub fn new(hosts: usize) -> Self {
+        Self { hosts: vec![Vec::new(); hosts], placed: vec![0; hosts], causes: Causes::default(), last: None }
+    }
+
+    /// Puts what hosts have told since into its place, behind everything that has one.
+    pub fn extend(&mut self, news: impl IntoIterator<Item = (usize, Vec<Told>)>) -> Vec<Moment> {
+        let mut fresh = BTreeSet::new();
+        for (host, told) in news {
+            fresh.insert(host);
+            self.hosts[host].extend(told);
+        }
+        self.causes.extend(&self.hosts, &fresh);
+        let mut moments = self.in_order(&fresh);
+        mark(&mut moments, self.last.as_ref());
+        if let Some(last) = moments.last() {
+            self.last = Some(last.clone());
+        }
+        moments
+    }
+
+    /// Places everything that has no place yet; all of it is of these hosts.
+    fn in_order(&mut self, fresh: &BTreeSet<usize>) -> Vec<Moment> {
+        let mut moments = Vec::new();
+        let mut heads = Heads::default();
+        for host in fresh {
+            self.head(*host, &mut heads);
+        }
+        while let Some(host) = heads.take() {
+            let place = (host, self.placed[host]);
+            moments.push(self.moment(place));
+            self.placed[host] += 1;
+            heads.free(place);
+            self.head(host, &mut heads);
+        }
+        moments
+    }
+
+    /// Enters what a host has told next, if anything.
+    fn head(&self, host: usize, heads: &mut Heads) {
+        let place = (host, self.placed[host]);
+        let Some(told) = self.hosts[host].get(place.1) else { return };
+        let cause = self.causes.of(place).filter(|(other, at)| *at >= self.placed[*other]);
+        heads.enter((told.at, host), cause);
+    }
+
+    fn moment(&self, (host, at): Place) -> Moment {
+        let told = &self.hosts[host][at];
+        let cause = self.causes.of((host, at)).map(|(other, at)| (other, &self.hosts[other][at]));
         let before_cause = cause.and_then(|(other, cause)| {
             let before = cause.at.saturating_sub(told.at);
-            (before > together(bounds, other, host)).then_some(before)
+            (before > together((other, cause.bound), (host, told.bound))).then_some(before)
         });
         let cause = cause.map(|(other, cause)| (other, Arc::clone(&cause.record)));
-        let record = Arc::clone(&told.record);
-        merged.push(Moment { host, record, at: told.at, cause, unordered: false, before_cause });
-        next[host] += 1;
+        let Told { record, at, bound } = told.clone();
+        Moment { host, record, at, bound, cause, unordered: false, before_cause }
     }
 }
 
 /// Marks moments that may have come before the one that stands before them: those that are nearer to it than the clocks are known, where
 /// nothing else says which came first. `before` stands before them all.
-pub fn mark(moments: &mut [Moment], before: Option<&Moment>, bounds: &[i64]) {
-    let mut before = before.map(|moment| (moment.host, moment.record.seq, moment.at));
+fn mark(moments: &mut [Moment], before: Option<&Moment>) {
+    let mut before = before.map(|moment| (moment.host, moment.record.seq, moment.at, moment.bound));
     for moment in moments {
         // What had come between a cause and its effect would stand between them; so only the cause itself orders neighbours.
-        moment.unordered = before.is_some_and(|(host, seq, at)| {
+        moment.unordered = before.is_some_and(|(host, seq, at, bound)| {
             let caused = moment.cause.as_ref().is_some_and(|(other, cause)| (*other, cause.seq) == (host, seq));
             let apart = moment.at.saturating_sub(at).saturating_abs();
-            host != moment.host && !caused && apart <= together(bounds, host, moment.host)
+            host != moment.host && !caused && apart <= together((host, bound), (moment.host, moment.bound))
         });
-        before = Some((moment.host, moment.record.seq, moment.at));
+        before = Some((moment.host, moment.record.seq, moment.at, moment.bound));
     }
 }
 
 /// By how much the distance of moments of two hosts may be wrong.
-fn together(bounds: &[i64], one: usize, other: usize) -> i64 {
-    let of = |host: usize| bounds.get(host).copied().unwrap_or(0);
-    if one == other { 0 } else { of(one).saturating_add(of(other)) }
+const fn together((one, bound): (usize, i64), (other, other_bound): (usize, i64)) -> i64 {
+    if one == other { 0 } else { bound.saturating_add(other_bound) }
 }
 
 /// Which of two events came first.
@@ -124,14 +165,13 @@ pub enum Precedence {
 /// What came before what.
 pub struct Relations<'a> {
     hosts: &'a [Vec<Told>],
-    bounds: &'a [i64],
     causes: Causes,
 }
 
 impl<'a> Relations<'a> {
-    /// Those of what hosts have told, whose clocks are known within these bounds.
-    pub fn of(hosts: &'a [Vec<Told>], bounds: &'a [i64]) -> Self {
-        Self { hosts, bounds, causes: Causes::find(hosts) }
+    /// Those of what hosts have told.
+    pub fn of(hosts: &'a [Vec<Told>]) -> Self {
+        Self { hosts, causes: Causes::find(hosts) }
     }
 
     /// Which of two events came first; each is one of a host's.
@@ -143,8 +183,10 @@ impl<'a> Relations<'a> {
         if leads_to(other, one) {
             return Precedence::CertainlyAfter;
         }
-        let at = |(host, at): (usize, usize)| self.hosts[host][at].at;
-        let (by, bound) = (at(other).saturating_sub(at(one)), together(self.bounds, one.0, other.0));
+        let told = |(host, at): (usize, usize)| &self.hosts[host][at];
+        let (early, late) = (told(one), told(other));
+        let by = late.at.saturating_sub(early.at);
+        let bound = together((one.0, early.bound), (other.0, late.bound));
         match () {
             () if by > bound => Precedence::Before { by, bound },
             () if by < -bound => Precedence::After { by: -by, bound },
@@ -176,7 +218,7 @@ mod tests {
             .map(|(seq, (at, uid, event))| {
                 let time = Timestamp::from_nanos(at);
                 let socket = Some((SocketId::parse(&format!("s-{uid}")).unwrap(), SocketUid(uid)));
-                Told { record: Arc::new(EventRecord { seq, time, socket, request: None, event }), at }
+                Told { record: Arc::new(EventRecord { seq, time, socket, request: None, event }), at, bound: 0 }
             })
             .collect()
     }
@@ -219,6 +261,19 @@ mod tests {
     fn server(times: [i64; 3]) -> Vec<Told> {
         let events = [accepted(SERVER, CLIENT), received(0, b"abc"), Event::PeerClosed { bytes_read: 3 }];
         host(times.into_iter().zip(events).collect())
+    }
+
+    /// What hosts have told whose clocks are known within these bounds.
+    fn bounded(hosts: &[Vec<Told>], bounds: &[i64]) -> Vec<Vec<Told>> {
+        let with = |(told, bound): (&Vec<Told>, &i64)| {
+            told.iter().map(|told| Told { bound: *bound, ..told.clone() }).collect()
+        };
+        hosts.iter().zip(bounds).map(with).collect()
+    }
+
+    /// The same on a timeline, all of it at once.
+    fn merge(hosts: &[Vec<Told>], bounds: &[i64]) -> Vec<Moment> {
+        Timeline::new(hosts.len()).extend(bounded(hosts, bounds).into_iter().enumerate())
     }
 
     fn shown(moments: &[Moment]) -> Vec<String> {
@@ -265,9 +320,26 @@ mod tests {
         let moments = merge(&[client([10, 20, 30]), server([11, 21, 31])], &[2, 2]);
         assert_eq!(marked(&moments), [false; 6]);
         // What is told later goes on from what was told before.
-        let mut rest = moments[2..].to_vec();
-        mark(&mut rest, Some(&moments[1]), &[5, 5]);
-        assert_eq!(marked(&rest), [true, false, true, false]);
+        let mut timeline = Timeline::new(2);
+        let [client, server] = [client([10, 20, 30]), server([11, 21, 31])];
+        let mut hosts = bounded(&[client, server], &[5, 5]);
+        let later: Vec<Vec<Told>> = hosts.iter_mut().map(|host| host.split_off(1)).collect();
+        assert_eq!(marked(&timeline.extend(hosts.into_iter().enumerate())), [false, false]);
+        assert_eq!(marked(&timeline.extend(later.into_iter().enumerate())), [true, false, true, false]);
+    }
+
+    /// The other side is slower to tell: what it has caused is told without its cause, and nothing after it gets a wrong one.
+    #[test]
+    fn a_cause_that_is_told_too_late_is_nobody_elses() {
+        let bound = (0, Event::Bound { local: endpoint("10.0.0.2:4000") });
+        let mut sender = host(vec![bound, (10, sent(1)), (20, sent(1))]);
+        let one = || datagram("10.0.0.2:4000", "10.0.0.1:53", 1);
+        let mut receiver = host(vec![(15, one()), (25, one())]);
+        let (sends, received) = (sender.split_off(1), receiver.split_off(1));
+        let mut timeline = Timeline::new(2);
+        assert_eq!(causes(&timeline.extend([(0, sender), (1, receiver)])), []);
+        let moments = timeline.extend([(0, sends), (1, received)]);
+        assert_eq!(causes(&moments), [("datagram_received:2".to_owned(), 3)]);
     }
 
     /// A port is used again: each connection has its own causes.
@@ -364,8 +436,8 @@ mod tests {
     #[test]
     fn what_comes_first_is_said_by_hosts_by_causes_and_by_clocks_within_their_bounds() {
         let hosts = [client([10, 30, 500]), server([11, 600, 700]), host(vec![(40, sent(1)), (900, sent(1))])];
-        let bounds = [20, 20, 20];
-        let relations = Relations::of(&hosts, &bounds);
+        let hosts = bounded(&hosts, &[20, 20, 20]);
+        let relations = Relations::of(&hosts);
         for (one, other, expected) in [
             ((0, 0), (0, 1), Precedence::Certain),
             // By the connect, which led to the connection.
@@ -427,6 +499,44 @@ mod tests {
             }
         }
 
+        /// Told in pieces, whatever these are: no host's own order is changed, and effects follow their causes and know them, as far as those are
+        /// told no later.
+        #[test]
+        fn what_is_told_in_pieces_keeps_every_order(
+            talks in prop::collection::vec((0usize..3, 1u32..5, 0u8..4), 1..20),
+            skews in prop::collection::vec(-3_000_000_000i64..3_000_000_000, 4),
+        ) {
+            let mut timeline = Timeline::new(4);
+            let mut logs: Vec<Vec<(i64, u64, Event)>> = vec![Vec::new(); 4];
+            let (mut told, mut moments) = (vec![0; 4], Vec::new());
+            let mut piece = |logs: &[Vec<(i64, u64, Event)>], moments: &mut Vec<Moment>| {
+                let all: Vec<Vec<Told>> = logs.iter().cloned().map(log).collect();
+                let news: Vec<_> = all.into_iter().enumerate().map(|(host, log)| (host, log[told[host]..].to_vec())).collect();
+                told = logs.iter().map(Vec::len).collect();
+                moments.extend(timeline.extend(news));
+            };
+            for (number, (client, size, pieces)) in talks.iter().enumerate() {
+                let (now, uid) = (number as i64 * 1_000, number as u64 + 1);
+                let (local, remote) = (format!("10.0.0.{client}:{}", 5_000 + number), SERVER.to_owned());
+                let payload = &b"abcde"[..*size as usize];
+                let talk = [
+                    (*client, connected(&local, &remote)), (3, accepted(&remote, &local)),
+                    (*client, written(0, *size)), (3, received(0, payload)),
+                ];
+                for (at, (host, event)) in talk.into_iter().enumerate() {
+                    logs[host].push((now + at as i64 * 10 + skews[host], uid, event));
+                    // What happened so far is told now, or later.
+                    if at as u8 == *pieces {
+                        piece(&logs, &mut moments);
+                    }
+                }
+            }
+            piece(&logs, &mut moments);
+            prop_assert_eq!(moments.len(), talks.len() * 4);
+            keeps_orders(&moments, 4)?;
+            prop_assert_eq!(moments.iter().filter(|moment| moment.cause.is_some()).count(), talks.len() * 2);
+        }
+
         /// Where clocks are within their bounds, nothing is told of a contradiction, and what is said to come first truly did.
         #[test]
         fn clocks_within_their_bounds_never_lie(
@@ -443,7 +553,8 @@ mod tests {
             }
             let hosts: Vec<Vec<Told>> = logs.into_iter().map(log).collect();
             prop_assert!(merge(&hosts, &bounds).iter().all(|moment| moment.before_cause.is_none()));
-            let relations = Relations::of(&hosts, &bounds);
+            let hosts = bounded(&hosts, &bounds);
+            let relations = Relations::of(&hosts);
             for (late, other) in places.iter().enumerate() {
                 for one in &places[..late] {
                     let said = relations.precedence(*one, *other);
