@@ -255,12 +255,13 @@ async fn fleet(
                 let Some(namespaces) = &made else { continue };
                 let Some(agent) = namespaces.agent(at) else { continue };
                 let member = Member::new(&host.role, namespaces.place(at), args.reach.client(&agent)?);
-                member.with_addresses(plan.networks.as_ref().map(|all| all.addresses_of(at)).unwrap_or_default())
+                let addresses = plan.networks.as_ref().map(|all| all.addresses_of(at)).unwrap_or_default();
+                member.with_addresses(addresses).on_this_host()
             }
             (Player::Embedded | Player::Listed(_), _) => {
                 tell_of_embedded(host, inventory);
                 let (place, client) = embedded.start().await?;
-                Member::new(&host.role, place, client)
+                Member::new(&host.role, place, client).on_this_host()
             }
         });
     }

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::{ClientError, Watch, WatchItem};
-use crate::controller::fleet::{AT_A_TIME, Fleet};
+use crate::controller::fleet::{AT_A_TIME, Fleet, SharedCourse};
+use crate::exercise::clock::times;
 use crate::exercise::timeline::Told;
 use crate::model::event::EventRecord;
 use crate::model::id::WatcherId;
@@ -44,6 +45,8 @@ struct Host {
 #[derive(Default)]
 struct Log {
     records: Vec<Arc<EventRecord>>,
+    /// When these happened, by the controller's clock as it was known when they were told; and by how much that may be wrong.
+    times: Vec<(i64, i64)>,
     /// How many of these have been taken.
     taken: usize,
     through: u64,
@@ -55,6 +58,18 @@ struct Log {
 }
 
 impl Log {
+    fn add(&mut self, records: Vec<EventRecord>, clock: &SharedCourse) {
+        let times = times(records.iter().map(|record| record.time.nanos()), &clock.now(), self.times.last().copied());
+        self.times.extend(times);
+        self.records.extend(records.into_iter().map(Arc::new));
+    }
+
+    /// What has been told from that place on.
+    fn told(&self, from: usize) -> Vec<Told> {
+        let all = self.records[from..].iter().zip(&self.times[from..]);
+        all.map(|(record, (at, bound))| Told { record: Arc::clone(record), at: *at, bound: *bound }).collect()
+    }
+
     /// Why something is missing, if anything is.
     fn missing(&self) -> Option<String> {
         self.lost.clone().or_else(|| self.away.clone().map(|(_, why)| why))
@@ -81,13 +96,14 @@ impl Collector {
             let opened = member.client.watch_as(fleet.session(), &watcher).await;
             let stream = opened.map_err(|error| format!("{} ({}): {error}", member.role, member.place))?;
             let place = format!("{} ({})", member.role, member.place);
-            tasks.spawn(Arc::clone(&collector).listen(host, place, stream));
+            let clock = member.clock();
+            tasks.spawn(Arc::clone(&collector).listen(host, place, clock, stream));
         }
         drop(tasks);
         Ok(collector)
     }
 
-    async fn listen(self: Arc<Self>, host: usize, place: String, mut stream: Watch) {
+    async fn listen(self: Arc<Self>, host: usize, place: String, clock: SharedCourse, mut stream: Watch) {
         loop {
             let item = stream.next().await;
             let (ended, has_news);
@@ -96,7 +112,7 @@ impl Collector {
                 let away = log.away.take();
                 match item {
                     Ok(Some(WatchItem::Events { records, through_seq })) => {
-                        log.records.extend(records.into_iter().map(Arc::new));
+                        log.add(records, &clock);
                         log.through = through_seq;
                     }
                     Ok(Some(WatchItem::Gap(gap))) => {
@@ -187,11 +203,11 @@ impl Collector {
     }
 
     /// Takes what hosts have told since the last time, by the controller's clock.
-    pub(super) fn take(&self, fleet: &Fleet) -> Vec<(usize, Vec<Told>)> {
+    pub(super) fn take(&self) -> Vec<(usize, Vec<Told>)> {
         let fresh = std::mem::take(&mut *lock(&self.fresh));
         let take = |host: usize| {
             let mut log = self.log(host);
-            let news = told(fleet, host, &log.records[log.taken..]);
+            let news = log.told(log.taken);
             log.taken = log.records.len();
             (host, news)
         };
@@ -199,8 +215,8 @@ impl Collector {
     }
 
     /// Everything that each host has told, by the controller's clock.
-    pub(super) fn told(&self, fleet: &Fleet) -> Vec<Vec<Told>> {
-        (0..self.hosts.len()).map(|host| told(fleet, host, &self.log(host).records)).collect()
+    pub(super) fn told(&self) -> Vec<Vec<Told>> {
+        (0..self.hosts.len()).map(|host| self.log(host).told(0)).collect()
     }
 
     /// Why something is missing, if anything is.
@@ -239,16 +255,6 @@ impl Collector {
     fn log(&self, host: usize) -> MutexGuard<'_, Log> {
         lock(&self.hosts[host].log)
     }
-}
-
-/// What a host has told, by the controller's clock.
-fn told(fleet: &Fleet, host: usize, records: &[Arc<EventRecord>]) -> Vec<Told> {
-    let member = &fleet.members()[host];
-    let told = |record: &Arc<EventRecord>| {
-        let (at, bound) = member.by_our_clock(record.time.nanos());
-        Told { record: Arc::clone(record), at, bound }
-    };
-    records.iter().map(told).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,14 +1,17 @@
 //! The agents of an exercise: one for each role.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::pending;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::client::{AgentClient, AgentInfo, ClientError, Session};
-use crate::exercise::clock::{Exchange, Offset, best};
+use crate::exercise::clock::{ClockCourse, Exchange, MOST_DRIFT, Offset, Reading, best};
 use crate::exercise::outcome::HostSeen;
 use crate::model::address::Family;
 use crate::model::id::SessionId;
@@ -17,8 +20,16 @@ use crate::model::session::{Retention, SessionSpec};
 use crate::model::time::Clock;
 use crate::sys::clock::SystemClock;
 
-/// How often each clock is asked.
+/// How often each clock is asked for a reading of it.
 const CLOCK_QUESTIONS: usize = 8;
+
+/// How long it takes until all clocks have been read again while an exercise goes on; longer where there are so many hosts that one would
+/// be read more often than every `LEAST_PAUSE`.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a reading may take until that host is passed over.
+const READING: Duration = Duration::from_secs(1);
 
 /// How many agents are asked the same thing at a time.
 pub(super) const AT_A_TIME: usize = 32;
@@ -35,11 +46,26 @@ pub struct Member {
     /// Its addresses, by the networks that they are in.
     addresses: Vec<(String, Vec<IpAddr>)>,
     info: Option<AgentInfo>,
-    offset: Offset,
+    /// How its clock goes beside that of the controller. It is read again while the exercise goes on.
+    clock: SharedCourse,
     /// It has, or may have, a session of the exercise.
     has_session: bool,
     /// That session, while its lease is held.
     held: Option<Arc<Session>>,
+}
+
+/// How a clock goes, as far as it is known by now.
+#[derive(Debug, Clone)]
+pub(super) struct SharedCourse(Arc<Mutex<ClockCourse>>);
+
+impl SharedCourse {
+    fn new(drift: i64) -> Self {
+        Self(Arc::new(Mutex::new(ClockCourse::new(drift))))
+    }
+
+    pub(super) fn now(&self) -> MutexGuard<'_, ClockCourse> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The agents of an exercise, in the order of its hosts.
@@ -58,7 +84,7 @@ impl Member {
             client,
             addresses: Vec::new(),
             info: None,
-            offset: Offset::default(),
+            clock: SharedCourse::new(MOST_DRIFT),
             has_session: false,
             held: None,
         }
@@ -68,6 +94,13 @@ impl Member {
     #[must_use]
     pub fn with_addresses(mut self, addresses: Vec<(String, Vec<IpAddr>)>) -> Self {
         self.addresses = addresses;
+        self
+    }
+
+    /// The same, on this host: its clock cannot part from that of the controller.
+    #[must_use]
+    pub fn on_this_host(mut self) -> Self {
+        self.clock = SharedCourse::new(0);
         self
     }
 
@@ -87,7 +120,8 @@ impl Member {
 
     /// A moment of the agent's clock, by the controller's, and by how much that may be wrong.
     pub(super) fn by_our_clock(&self, nanos: i64) -> (i64, i64) {
-        (nanos.saturating_sub(self.offset.nanos), self.offset.bound)
+        let Offset { nanos: ahead, bound } = self.clock.now().offset_at(nanos);
+        (nanos.saturating_sub(ahead), bound)
     }
 
     /// All addresses that its sockets may have, as far as they are known.
@@ -106,9 +140,16 @@ impl Member {
         Ok(())
     }
 
-    /// Finds out how the agent's clock goes.
-    async fn ask_clock(&self, clock: SystemClock) -> Result<Offset, String> {
-        clock_offset(&self.client, clock).await.map_err(|error| self.problem(&error))
+    /// Reads the agent's clock.
+    async fn read_clock(&self, clock: SystemClock) -> Result<Reading, String> {
+        let reading = read_clock(&self.client, clock).await.map_err(|error| self.problem(&error))?;
+        self.clock.now().add(reading);
+        Ok(reading)
+    }
+
+    /// How its clock goes.
+    pub(super) fn clock(&self) -> SharedCourse {
+        self.clock.clone()
     }
 
     /// Makes its session, and holds it.
@@ -128,13 +169,13 @@ impl Member {
 }
 
 /// Finds out how far an agent's clock is ahead of this one.
-pub(super) async fn clock_offset(client: &AgentClient, clock: SystemClock) -> Result<Offset, ClientError> {
+pub(super) async fn read_clock(client: &AgentClient, clock: SystemClock) -> Result<Reading, ClientError> {
     let mut exchanges = Vec::with_capacity(CLOCK_QUESTIONS);
     for _ in 0..CLOCK_QUESTIONS {
         let sent = clock.now().nanos();
-        let reading = client.clock().await?;
+        let told = client.clock().await?;
         let came_back = clock.now().nanos();
-        let (received, transmitted) = (reading.received.nanos(), reading.transmitted.nanos());
+        let (received, transmitted) = (told.received.nanos(), told.transmitted.nanos());
         exchanges.push(Exchange { sent, received, transmitted, came_back });
     }
     Ok(best(&exchanges).unwrap_or_default())
@@ -178,8 +219,8 @@ impl Fleet {
             }
         }
         // One after the other: questions that wait for each other would measure that.
-        for member in &mut self.members {
-            member.offset = member.ask_clock(self.clock).await?;
+        for member in &self.members {
+            member.read_clock(self.clock).await?;
         }
         Ok(())
     }
@@ -189,9 +230,25 @@ impl Fleet {
         self.clock
     }
 
-    /// How far the clock of a host is ahead, as it is now.
-    pub(super) async fn offset_now(&self, host: usize) -> Result<Offset, String> {
-        self.members[host].ask_clock(self.clock).await
+    /// Reads the clock of a host, as it is now.
+    pub(super) async fn read_clock(&self, host: usize) -> Result<Reading, String> {
+        self.members[host].read_clock(self.clock).await
+    }
+
+    /// Reads the clocks again and again, one after the other, as long as somebody waits for this.
+    pub(super) async fn keep_time(&self) -> Infallible {
+        let drifting: Vec<&Member> = self.members.iter().filter(|member| member.clock.now().drifts()).collect();
+        let count = u32::try_from(drifting.len()).unwrap_or(u32::MAX).max(1);
+        let mut turns = interval((READ_AGAIN / count).max(LEAST_PAUSE));
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first one is at once, and they have just been read.
+        turns.tick().await;
+        for member in drifting.into_iter().cycle() {
+            turns.tick().await;
+            // What keeps a host from answering is for others to notice: until it does, its bound grows.
+            let _ = timeout(READING, member.read_clock(self.clock)).await;
+        }
+        pending().await
     }
 
     pub(super) async fn open_sessions(&mut self) -> Result<(), String> {
@@ -243,7 +300,7 @@ impl Fleet {
             agent: member.place.clone(),
             version: member.info.as_ref().map(|info| info.version.clone()).unwrap_or_default(),
             lab_address: member.lab_address(None).to_string(),
-            offset: member.offset,
+            offset: member.clock.now().last().unwrap_or_default().offset,
         };
         self.members.iter().map(seen).collect()
     }

@@ -44,9 +44,8 @@ impl Course<'_> {
         }
         let start = |(at, moment): (&usize, &Appointment)| {
             let host = self.plan.steps[*at].host;
-            let offset = clocks.get(&host).copied().unwrap_or_default();
-            let began = moment.began.get()?.nanos().saturating_sub(offset.nanos);
-            Some(Start { host, at: began, bound: offset.bound })
+            let (at, bound) = self.runner.member(host).by_our_clock(moment.began.get()?.nanos());
+            Some(Start { host, at, bound })
         };
         let starts: Vec<Start> = steps.iter().zip(&moments).filter_map(start).collect();
         let (result, finding) = judged(judge, &starts);
@@ -62,7 +61,7 @@ impl Course<'_> {
             let host = self.plan.steps[*at].host;
             // One after the other: questions that wait for each other would measure that.
             if let std::collections::btree_map::Entry::Vacant(clock) = clocks.entry(host) {
-                clock.insert(self.runner.offset_now(host).await?);
+                clock.insert(self.runner.read_clock(host).await?.offset);
             }
         }
         Ok(clocks)

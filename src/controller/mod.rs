@@ -83,7 +83,11 @@ pub async fn run(
     let began = Instant::now();
     observer.began(&fleet.seen(), start);
     let telling = Telling::new(&collector, &fleet);
-    let (steps, ended_by) = course::run(plan, telling, observer, interrupts).await;
+    let (steps, ended_by) = tokio::select! {
+        biased;
+        ended = course::run(plan, telling, observer, interrupts) => ended,
+        never = fleet.keep_time() => match never {},
+    };
     let elapsed = began.elapsed();
     // Before the sessions end, and their logs with them.
     let lost = collector.lost();

@@ -40,7 +40,7 @@ impl Runner<'_> {
         }
         // What led from one to the other may not have been told by all yet.
         self.collector.catch_up(self.fleet, 0..self.fleet.members().len()).await;
-        let told = self.collector.told(self.fleet);
+        let told = self.collector.told();
         let relations = Relations::of(&told);
         for (events, places) in events.windows(2).zip(places.windows(2)) {
             if let ([one, other], [(first, _), (second, _)]) = (events, places) {

@@ -10,7 +10,7 @@ use crate::controller::bindings::{Bindings, Socket};
 use crate::controller::calls::{Appointment, Made};
 use crate::controller::collect::Collector;
 use crate::controller::fleet::{Fleet, Member};
-use crate::exercise::clock::Offset;
+use crate::exercise::clock::Reading;
 use crate::exercise::expectation::{EventCheck, FactsCheck, SocketSeen, quoted};
 use crate::exercise::narration::describe;
 use crate::exercise::outcome::{Difference, Failure, StepOutcome, StepResult};
@@ -131,9 +131,9 @@ impl Runner<'_> {
         StepOutcome { number: step.number, result, elapsed: began.elapsed(), evidence, finding: None, call }
     }
 
-    /// How far the clock of a host is ahead, as it is now.
-    pub(super) async fn offset_now(&self, host: usize) -> Result<Offset, String> {
-        let asked = timeout(USUAL, self.fleet.offset_now(host)).await;
+    /// Reads the clock of a host, as it is now.
+    pub(super) async fn read_clock(&self, host: usize) -> Result<Reading, String> {
+        let asked = timeout(USUAL, self.fleet.read_clock(host)).await;
         asked.unwrap_or_else(|_| Err(format!("{} does not say what time it is", self.member(host).role)))
     }
 

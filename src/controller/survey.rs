@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 
 use crate::client::{AgentClient, AgentInfo, ClientError};
-use crate::controller::fleet::{AT_A_TIME, clock_offset};
+use crate::controller::fleet::{AT_A_TIME, read_clock};
 use crate::exercise::clock::Offset;
 use crate::sys::clock::SystemClock;
 
@@ -29,7 +29,7 @@ pub async fn survey(clients: &[AgentClient]) -> Vec<Result<Found, ClientError>> 
     // One after the other: questions that wait for each other would measure that.
     for (client, info) in clients.iter().zip(infos) {
         found.push(match info {
-            Ok(info) => in_time(clock_offset(client, clock)).await.map(|offset| Found { info, offset }),
+            Ok(info) => in_time(read_clock(client, clock)).await.map(|read| Found { info, offset: read.offset }),
             Err(error) => Err(error),
         });
     }

@@ -47,7 +47,7 @@ impl<'a> Telling<'a> {
     async fn tell_of(&mut self, mut ask: BTreeSet<usize>, observer: &mut dyn Observer) {
         for _ in 0..ROUNDS {
             self.collector.catch_up(self.fleet, std::mem::take(&mut ask)).await;
-            for (host, told) in self.collector.take(self.fleet) {
+            for (host, told) in self.collector.take() {
                 ask.extend(told.iter().filter_map(|told| self.neighbours.other(host, &told.record)));
                 self.news.entry(host).or_default().extend(told);
             }
