@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use farsock::agent::{Agent, AgentConfig};
 use farsock::client::{AgentClient, Credentials, Dialer};
-use farsock::controller::{self, Fleet, Interrupts, Member, Observer};
+use farsock::controller::{self, Fleet, Interrupts, Member, Observer, Progress};
 use farsock::exercise::check::{Given, check};
 use farsock::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome, Verdict};
 use farsock::exercise::plan::Step;
@@ -190,7 +190,7 @@ impl Observer for Spreads {
         }
     }
 
-    fn waiting(&mut self) {}
+    fn waiting(&mut self, _: &Progress) {}
 
     fn stepped(&mut self, _: &Step, outcome: &StepOutcome) {
         let Some(finding) = &outcome.finding else { return };

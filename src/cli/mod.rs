@@ -17,6 +17,7 @@ mod run;
 mod schema;
 mod sessions;
 mod show;
+mod status;
 mod tls;
 mod views;
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 
 use crate::cli::files::{eprint_text, use_color};
+use crate::cli::status::Status;
 use crate::cli::{complain, print};
 use crate::exercise::picture::Picture;
 use crate::exercise::report::line::{EventLine, EventPlace, ExerciseLine, HostsLine, Line, ResultLine, StepLine, Went};
@@ -40,6 +41,7 @@ pub(super) struct Show {
     /// The events that steps have waited for.
     passed: HashSet<EventPlace>,
     failures: Vec<String>,
+    status: Status,
 }
 
 impl Show {
@@ -54,6 +56,7 @@ impl Show {
             held: Vec::new(),
             passed: HashSet::new(),
             failures: Vec::new(),
+            status: Status::default(),
         }
     }
 
@@ -64,14 +67,31 @@ impl Show {
             Line::Hosts(hosts) => self.began(hosts),
             Line::Socket(socket) => self.picture.name(socket),
             Line::Event(event) => self.happened(event),
-            Line::Progress(progress) if progress.phase == "step" => self.draw_all(),
+            Line::Progress(progress) => self.status.begin(text::waiting(&self.exercise, progress)),
             Line::Step(step) => self.stepped(step),
             Line::Result(result) => self.ended(result),
-            Line::Progress(_) | Line::Mistake(_) | Line::Unknown => {}
+            Line::Mistake(_) | Line::Unknown => {}
         }
     }
 
-    fn print(&self, text: &str) {
+    /// Shows what takes its time, as long as it does.
+    pub(super) fn waiting(&mut self) {
+        match self.style {
+            Style::Picture => {
+                self.draw_all();
+                self.status.draw(terminal_width(), self.color);
+            }
+            Style::Sentences => {
+                if let Some(note) = self.status.note() {
+                    self.print(&note);
+                }
+            }
+            Style::Quiet => {}
+        }
+    }
+
+    fn print(&mut self, text: &str) {
+        self.status.clear();
         print(&format!("{}\n", if self.color { colored(text) } else { text.to_owned() }));
     }
 
@@ -83,14 +103,15 @@ impl Show {
         self.exercise = exercise.clone();
     }
 
-    fn began(&self, hosts: &HostsLine) {
+    fn began(&mut self, hosts: &HostsLine) {
         let heading = text::heading(&self.exercise, hosts);
         match self.style {
             Style::Quiet => {}
             Style::Sentences => self.print(heading.trim_end()),
             Style::Picture => {
                 self.print(&heading);
-                self.print(&self.picture.heading());
+                let columns = self.picture.heading();
+                self.print(&columns);
             }
         }
     }
@@ -136,7 +157,8 @@ impl Show {
         match self.style {
             Style::Picture => {
                 self.draw_all();
-                self.print(&self.picture.finding(role, finding));
+                let line = self.picture.finding(role, finding);
+                self.print(&line);
             }
             Style::Sentences => self.print(&format!("         {role} {finding}")),
             Style::Quiet => {}
@@ -144,7 +166,9 @@ impl Show {
     }
 
     /// Draws events. Called as late as a person does not notice, so that those that a step waits for can be marked.
-    fn draw(&self, events: &[EventLine]) {
+    fn draw(&mut self, events: &[EventLine]) {
+        // Somebody may have made the terminal narrower.
+        self.picture.set_width(terminal_width());
         for line in self.picture.lines(events, &self.passed) {
             self.print(&line);
         }
@@ -159,6 +183,7 @@ impl Show {
     /// Says how it went: failures whole and last, then one line.
     fn ended(&mut self, result: &ResultLine) {
         self.draw_all();
+        self.status.clear();
         for failure in &self.failures {
             eprint_text(failure);
         }

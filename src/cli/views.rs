@@ -9,10 +9,10 @@ use clap::Args;
 
 use crate::cli::show::{Show, Style};
 use crate::cli::{complain, print};
-use crate::controller::Observer;
+use crate::controller::{Observer, Phase, Progress};
 use crate::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome};
 use crate::exercise::plan::{Plan, Step};
-use crate::exercise::report::line::{ExerciseLine, Line, MistakeLine, ProgressLine, SocketLine};
+use crate::exercise::report::line::{ExerciseLine, Line, MOST_AWAITED, MistakeLine, ProgressLine, SocketLine};
 use crate::exercise::report::{annotation, junit, page, tell};
 use crate::exercise::timeline::Moment;
 use crate::model::id::SocketId;
@@ -141,6 +141,13 @@ impl<'a> Views<'a> {
         }
     }
 
+    /// Shows that what was told last still takes its time.
+    fn waiting(&mut self) {
+        if let Some(show) = &mut self.show {
+            show.waiting();
+        }
+    }
+
     /// Prints what went wrong, when everything else about the exercise has been printed.
     fn annotate(&mut self, line: &Line) {
         match line {
@@ -220,8 +227,8 @@ pub(super) struct Teller<'v, 'a> {
     plan: &'v Plan,
     names: HashMap<(usize, SocketId), String>,
     start: i64,
-    /// How many steps have ended.
-    done: usize,
+    /// What was waited for when that was told last.
+    progress: ProgressLine,
 }
 
 impl<'v, 'a> Teller<'v, 'a> {
@@ -234,7 +241,26 @@ impl<'v, 'a> Teller<'v, 'a> {
         again: String,
     ) -> Self {
         views.line(Line::Exercise(tell::exercise(plan, source, now, again)));
-        Self { views, source, plan, names: HashMap::new(), start: 0, done: 0 }
+        Self { views, source, plan, names: HashMap::new(), start: 0, progress: ProgressLine::default() }
+    }
+
+    fn progress(&self, progress: &Progress) -> ProgressLine {
+        let phase = match progress.phase {
+            Phase::Connect => "connect",
+            Phase::Clock => "clock",
+            Phase::Session => "session",
+            Phase::Step => "step",
+            Phase::Collect => "collect",
+            Phase::CleanUp => "clean_up",
+        };
+        let of_steps = progress.phase == Phase::Step;
+        let awaited = || progress.awaited.iter().take(MOST_AWAITED).copied();
+        let host = |at: usize| if of_steps { self.plan.steps[at].host } else { at };
+        let mut waiting_for: Vec<String> = awaited().map(|at| self.plan.hosts[host(at)].role.clone()).collect();
+        // Several steps may be one host's.
+        waiting_for.dedup();
+        let steps = awaited().filter(|_| of_steps).map(|at| self.plan.steps[at].number).collect();
+        ProgressLine { phase: phase.to_owned(), done: progress.done, of: progress.of, waiting_for, steps }
     }
 
     pub(super) fn ended(self, outcome: &ExerciseOutcome) {
@@ -265,13 +291,16 @@ impl Observer for Teller<'_, '_> {
         }
     }
 
-    fn waiting(&mut self) {
-        let of = self.plan.steps.len();
-        self.views.line(Line::Progress(ProgressLine { phase: "step".to_owned(), done: self.done, of }));
+    fn waiting(&mut self, progress: &Progress) {
+        let line = self.progress(progress);
+        if line != self.progress {
+            self.progress = line.clone();
+            self.views.line(Line::Progress(line));
+        }
+        self.views.waiting();
     }
 
     fn stepped(&mut self, step: &Step, outcome: &StepOutcome) {
-        self.done += 1;
         self.views.line(Line::Step(tell::step(self.plan, step, outcome)));
     }
 }

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::{ClientError, Watch, WatchItem};
-use crate::controller::fleet::{AT_A_TIME, Fleet, SharedCourse};
+use crate::controller::fleet::{AT_A_TIME, Fleet, Member, SharedCourse};
+use crate::controller::progress::{Phase, Waiting};
 use crate::exercise::clock::times;
 use crate::exercise::timeline::Told;
 use crate::model::event::EventRecord;
@@ -82,7 +83,7 @@ impl Log {
 
 impl Collector {
     /// Begins to listen to all agents.
-    pub(super) async fn start(fleet: &Fleet) -> Result<Arc<Self>, String> {
+    pub(super) async fn start(fleet: &Fleet, waiting: &Waiting) -> Result<Arc<Self>, String> {
         let watcher = WatcherId::parse(WATCHER).map_err(|problem| problem.to_string())?;
         let host = |_| Host { log: Mutex::default(), news: watch::Sender::new(()) };
         let collector = Arc::new(Self {
@@ -91,12 +92,21 @@ impl Collector {
             ended: watch::Sender::new(None),
             tasks: tokio::sync::Mutex::default(),
         });
+        fleet.begin(Phase::Session, waiting);
+        let open = |(host, member): (usize, &Member)| {
+            let (member, watcher) = (member.clone(), watcher.clone());
+            async move {
+                let opened = member.client.watch_as(fleet.session(), &watcher).await;
+                let place = format!("{} ({})", member.role, member.place);
+                waiting.done(host);
+                let stream = opened.map_err(|error| format!("{place}: {error}"))?;
+                Ok::<_, String>((host, place, member.clock(), stream))
+            }
+        };
+        let mut opened = stream::iter(fleet.members().iter().enumerate().map(open)).buffer_unordered(AT_A_TIME);
         let mut tasks = collector.tasks.lock().await;
-        for (host, member) in fleet.members().iter().enumerate() {
-            let opened = member.client.watch_as(fleet.session(), &watcher).await;
-            let stream = opened.map_err(|error| format!("{} ({}): {error}", member.role, member.place))?;
-            let place = format!("{} ({})", member.role, member.place);
-            let clock = member.clock();
+        while let Some(opened) = opened.next().await {
+            let (host, place, clock, stream) = opened?;
             tasks.spawn(Arc::clone(&collector).listen(host, place, clock, stream));
         }
         drop(tasks);
@@ -175,9 +185,18 @@ impl Collector {
     }
 
     /// Waits until everything has been told that had happened on these hosts when this was called.
-    pub(super) async fn catch_up(&self, fleet: &Fleet, hosts: impl IntoIterator<Item = usize>) {
+    /// `waiting` is where it is noted of each that it is so.
+    pub(super) async fn catch_up(
+        &self,
+        fleet: &Fleet,
+        hosts: impl IntoIterator<Item = usize>,
+        waiting: Option<&Waiting>,
+    ) {
         let deadline = Instant::now() + LAG;
-        let one = |host| self.catch_up_with(fleet, host, deadline);
+        let one = |host| async move {
+            self.catch_up_with(fleet, host, deadline).await;
+            waiting.inspect(|waiting| waiting.done(host));
+        };
         stream::iter(hosts).for_each_concurrent(AT_A_TIME, one).await;
     }
 

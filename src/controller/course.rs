@@ -9,18 +9,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
 
 use crate::controller::bindings::Bindings;
+use crate::controller::progress::{Phase, Waiting, ticks};
 use crate::controller::step::Runner;
 use crate::controller::telling::Telling;
 use crate::controller::{Interrupts, Observer};
 use crate::exercise::course::Part;
 use crate::exercise::outcome::{Failure, StepOutcome, StepResult};
 use crate::exercise::plan::{Plan, Step, Verb};
-
-/// How long no step ends before those who watch are told that it takes its time.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How many steps may have ended without having been told; more wait before they go on.
 const ENDED: usize = 64;
@@ -40,6 +37,7 @@ pub(super) struct Course<'a> {
     pub(super) runner: Runner<'a>,
     bindings: &'a Bindings<'a>,
     ended: mpsc::Sender<Ended>,
+    pub(super) waiting: &'a Waiting,
     /// These are the steps that are done in any case.
     pub(super) finally: bool,
 }
@@ -48,6 +46,7 @@ pub(super) struct Course<'a> {
 pub(super) async fn run(
     plan: &Plan,
     telling: Telling<'_>,
+    waiting: &Waiting,
     observer: &mut dyn Observer,
     interrupts: &Interrupts,
 ) -> (Vec<StepOutcome>, Option<String>) {
@@ -59,9 +58,11 @@ pub(super) async fn run(
         runner: Runner { fleet, collector, made: None, moment: None },
         bindings: &bindings,
         ended: sender,
+        waiting,
         finally: false,
     };
-    let mut ends = Ends { plan, bindings: &bindings, ended, open: None, outcomes: Vec::new(), telling, observer };
+    let mut ends = Ends { plan, bindings: &bindings, ended, open: None, outcomes: Vec::new(), waiting, telling, observer };
+    waiting.begin(Phase::Step, plan.steps.len(), []);
     // What ends all steps comes before what that makes of the one that goes on.
     let mut problem = tokio::select! {
         biased;
@@ -83,7 +84,7 @@ pub(super) async fn run(
         ends.catch_up().await;
         problem = left.or(problem);
     }
-    ends.telling.tell_all(ends.observer).await;
+    ends.telling.tell_all(waiting, ends.observer).await;
     (ends.outcomes, problem)
 }
 
@@ -115,7 +116,7 @@ impl Course<'_> {
         if self.finally && self.lacks(step) {
             return true;
         }
-        let outcome = self.outcome(step, self.runner).await;
+        let outcome = self.outcome(at, self.runner).await;
         let well = outcome.result == StepResult::Passed;
         self.tell(at, outcome).await;
         well
@@ -127,7 +128,14 @@ impl Course<'_> {
             && step.verb.socket().is_some_and(|name| self.bindings.socket(name).is_err())
     }
 
-    pub(super) async fn outcome(&self, step: &Step, runner: Runner<'_>) -> StepOutcome {
+    pub(super) async fn outcome(&self, at: usize, runner: Runner<'_>) -> StepOutcome {
+        self.waiting.add(at);
+        let outcome = self.outcome_of(&self.plan.steps[at], runner).await;
+        self.waiting.done(at);
+        outcome
+    }
+
+    async fn outcome_of(&self, step: &Step, runner: Runner<'_>) -> StepOutcome {
         let done = runner.step(step, self.bindings);
         if !self.finally {
             return done.await;
@@ -161,24 +169,30 @@ struct Ends<'a, 'o> {
     /// The one that is being told.
     open: Option<Ended>,
     outcomes: Vec<StepOutcome>,
+    waiting: &'a Waiting,
     telling: Telling<'a>,
     observer: &'o mut dyn Observer,
 }
 
 impl Ends<'_, '_> {
-    /// Tells of all steps that end, as long as there are more of them.
+    /// Tells of all steps that end, as long as there are more of them; and what happens meanwhile, where none does for a while.
     async fn tell(&mut self) {
+        let mut ticks = ticks();
         loop {
-            let next = match timeout(PATIENCE, self.ended.recv()).await {
-                Ok(next) => next,
-                Err(_) => {
-                    self.observer.waiting();
-                    self.ended.recv().await
+            tokio::select! {
+                biased;
+                next = self.ended.recv() => {
+                    let Some(next) = next else { return };
+                    self.open = Some(next);
+                    self.tell_open().await;
+                    ticks.reset();
                 }
-            };
-            let Some(next) = next else { return };
-            self.open = Some(next);
-            self.tell_open().await;
+                _ = ticks.tick() => {
+                    // What is told now may still turn out to be what a step waits for: it is shown the next time.
+                    self.observer.waiting(&self.waiting.now());
+                    self.telling.tell_fresh(self.observer).await;
+                }
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The agents of an exercise: one for each role.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,7 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::client::{AgentClient, AgentInfo, ClientError, Session};
+use crate::controller::progress::{Phase, Waiting};
 use crate::exercise::clock::{ClockCourse, Exchange, MOST_DRIFT, Offset, Reading, best};
 use crate::exercise::outcome::HostSeen;
 use crate::model::address::Family;
@@ -33,6 +34,9 @@ const READING: Duration = Duration::from_secs(1);
 
 /// How many agents are asked the same thing at a time.
 pub(super) const AT_A_TIME: usize = 32;
+
+/// How many clocks of other hosts are read at a time.
+const CLOCKS_AT_A_TIME: usize = 8;
 
 /// An agent that plays a role.
 #[derive(Clone)]
@@ -181,14 +185,22 @@ pub(super) async fn read_clock(client: &AgentClient, clock: SystemClock) -> Resu
     Ok(best(&exchanges).unwrap_or_default())
 }
 
-/// Does the same with all agents, some of them at a time; tells what is wrong with each with which it fails.
-async fn all(work: impl Iterator<Item: Future<Output = Result<(), String>>>) -> Result<(), String> {
-    let mut problems = Vec::new();
-    let mut done = stream::iter(work).buffered(AT_A_TIME);
-    while let Some(result) = done.next().await {
-        problems.extend(result.err());
+/// Does the same with agents, so many at a time; tells what is wrong with each with which it fails, in their order.
+async fn all<W>(at_a_time: usize, work: impl Iterator<Item = (usize, W)>, waiting: &Waiting) -> Result<(), String>
+where
+    W: Future<Output = Result<(), String>>,
+{
+    let one = |(host, work): (usize, W)| async move {
+        let result = work.await;
+        waiting.done(host);
+        (host, result)
+    };
+    let mut done = stream::iter(work.map(one)).buffer_unordered(at_a_time);
+    let mut problems = BTreeMap::new();
+    while let Some((host, result)) = done.next().await {
+        problems.extend(result.err().map(|problem| (host, problem)));
     }
-    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
+    if problems.is_empty() { Ok(()) } else { Err(problems.into_values().collect::<Vec<_>>().join("\n")) }
 }
 
 impl Fleet {
@@ -205,9 +217,10 @@ impl Fleet {
         &self.session
     }
 
-    /// Finds out who all agents are, and how their clocks go; tells about each that it cannot reach.
-    pub(super) async fn reach(&mut self) -> Result<(), String> {
-        all(self.members.iter_mut().map(Member::reach)).await?;
+    /// Finds out who all agents are; tells about each that it cannot reach.
+    pub(super) async fn reach(&mut self, waiting: &Waiting) -> Result<(), String> {
+        self.begin(Phase::Connect, waiting);
+        all(AT_A_TIME, self.members.iter_mut().map(Member::reach).enumerate(), waiting).await?;
         // Two roles may be played by one agent.
         let mut instances = HashSet::new();
         for member in &self.members {
@@ -218,11 +231,28 @@ impl Fleet {
                 ));
             }
         }
-        // One after the other: questions that wait for each other would measure that.
-        for member in &self.members {
-            member.read_clock(self.clock).await?;
+        Ok(())
+    }
+
+    /// Finds out how their clocks go.
+    pub(super) async fn read_clocks(&self, waiting: &Waiting) -> Result<(), String> {
+        self.begin(Phase::Clock, waiting);
+        let read = |member: &Member| {
+            let (member, clock) = (member.clone(), self.clock);
+            async move { member.read_clock(clock).await.map(drop) }
+        };
+        let (far, near): (Vec<_>, Vec<_>) =
+            self.members.iter().enumerate().partition(|(_, member)| member.clock.now().drifts());
+        // Questions that wait for each other measure that: on this host they all do, and on the way to other ones few do not matter.
+        for (at_a_time, members) in [(1, near), (CLOCKS_AT_A_TIME, far)] {
+            all(at_a_time, members.into_iter().map(|(host, member)| (host, read(member))), waiting).await?;
         }
         Ok(())
+    }
+
+    /// All hosts are waited for now.
+    pub(super) fn begin(&self, phase: Phase, waiting: &Waiting) {
+        waiting.begin(phase, self.members.len(), 0..self.members.len());
     }
 
     /// The controller's clock.
@@ -251,9 +281,10 @@ impl Fleet {
         pending().await
     }
 
-    pub(super) async fn open_sessions(&mut self) -> Result<(), String> {
+    pub(super) async fn open_sessions(&mut self, waiting: &Waiting) -> Result<(), String> {
+        self.begin(Phase::Session, waiting);
         let session = &self.session;
-        all(self.members.iter_mut().map(|member| member.open_session(session))).await
+        all(AT_A_TIME, self.members.iter_mut().map(|member| member.open_session(session)).enumerate(), waiting).await
     }
 
     /// Waits until an agent's lease is lost: everything that the exercise has made there is gone, or soon will be.
@@ -281,7 +312,7 @@ impl Fleet {
     }
 
     /// Leaves every agent as it was.
-    pub(super) async fn clean_up(&self) {
+    pub(super) async fn clean_up(&self, waiting: &Waiting) {
         let delete = Action::DeleteSession { session: self.session.clone(), allow_missing: true };
         let clean = |member: &Member| {
             let (client, delete) = (member.client.clone(), delete.clone());
@@ -291,7 +322,9 @@ impl Fleet {
                 Ok(())
             }
         };
-        let _ = all(self.members.iter().filter(|member| member.has_session).map(clean)).await;
+        let with_session: Vec<_> = self.members.iter().enumerate().filter(|(_, member)| member.has_session).collect();
+        waiting.begin(Phase::CleanUp, with_session.len(), with_session.iter().map(|(host, _)| *host));
+        let _ = all(AT_A_TIME, with_session.into_iter().map(|(host, member)| (host, clean(member))), waiting).await;
     }
 
     pub(super) fn seen(&self) -> Vec<HostSeen> {

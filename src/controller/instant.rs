@@ -33,7 +33,7 @@ impl Course<'_> {
             Ok(clocks) => clocks,
             Err(problem) => {
                 let failure = Failure::new(problem, "not all clocks are known");
-                self.tell(check, outcome(judge, StepResult::CouldNotRun(failure), None, began)).await;
+                self.tell_check(check, outcome(judge, StepResult::CouldNotRun(failure), None, began)).await;
                 return false;
             }
         };
@@ -50,8 +50,15 @@ impl Course<'_> {
         let starts: Vec<Start> = steps.iter().zip(&moments).filter_map(start).collect();
         let (result, finding) = judged(judge, &starts);
         let well = result == StepResult::Passed;
-        self.tell(check, outcome(judge, result, finding, began)).await;
+        self.tell_check(check, outcome(judge, result, finding, began)).await;
         well
+    }
+
+    /// Tells of the step that says whether the others began at one instant. It goes on for no time of its own.
+    async fn tell_check(&self, check: usize, outcome: StepOutcome) {
+        self.waiting.add(check);
+        self.waiting.done(check);
+        self.tell(check, outcome).await;
     }
 
     /// How the clocks of all hosts go that take part.
@@ -82,9 +89,8 @@ impl Course<'_> {
     }
 
     async fn at_moment(&self, at: usize, moment: &Appointment) -> bool {
-        let step = &self.plan.steps[at];
         let runner = Runner { moment: Some(moment), ..self.runner };
-        let outcome = self.outcome(step, runner).await;
+        let outcome = self.outcome(at, runner).await;
         let well = outcome.result == StepResult::Passed;
         self.tell(at, outcome).await;
         well

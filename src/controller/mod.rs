@@ -10,6 +10,7 @@ mod course;
 mod fleet;
 mod instant;
 mod order;
+mod progress;
 mod questions;
 mod step;
 mod survey;
@@ -19,13 +20,16 @@ mod traffic;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::controller::fleet::{Fleet, Member};
+pub use crate::controller::progress::{Phase, Progress};
 pub use crate::controller::survey::{Found, each, survey};
 
 use crate::controller::collect::Collector;
+use crate::controller::progress::Waiting;
 use crate::controller::telling::Telling;
 use crate::exercise::outcome::{ExerciseOutcome, HostSeen, StepOutcome};
 use crate::exercise::plan::{Plan, Step};
@@ -44,8 +48,8 @@ pub trait Observer {
     fn named(&mut self, host: usize, id: &SocketId, name: &str);
     /// These moments have come, in this order.
     fn happened(&mut self, moments: &[Moment]);
-    /// A step takes its time.
-    fn waiting(&mut self);
+    /// It takes its time. Told again and again, several times a second, for as long as that is so.
+    fn waiting(&mut self, progress: &Progress);
     /// A step has ended. What happened meanwhile has been told.
     fn stepped(&mut self, step: &Step, outcome: &StepOutcome);
 }
@@ -67,15 +71,16 @@ pub async fn run(
     interrupts: &Interrupts,
 ) -> ExerciseOutcome {
     let clock = fleet.clock();
+    let waiting = Waiting::default();
     let prepared = tokio::select! {
-        prepared = prepare(&mut fleet) => prepared,
+        prepared = waiting.watched(prepare(&mut fleet, &waiting), observer) => prepared,
         () = interrupts.early.cancelled() => Err("interrupted".to_owned()),
     };
     let collector = match prepared {
         Ok(collector) => collector,
         Err(problem) => {
             // Some agents may have a session already; what was to be told is why there is no exercise, not how this goes.
-            let _ = tokio::time::timeout(CLEAN_UP, fleet.clean_up()).await;
+            let _ = waiting.watched(clean_up(&fleet, &waiting), observer).await;
             return ExerciseOutcome::not_begun(plan.steps.len(), problem);
         }
     };
@@ -85,21 +90,27 @@ pub async fn run(
     let telling = Telling::new(&collector, &fleet);
     let (steps, ended_by) = tokio::select! {
         biased;
-        ended = course::run(plan, telling, observer, interrupts) => ended,
+        ended = course::run(plan, telling, &waiting, observer, interrupts) => ended,
         never = fleet.keep_time() => match never {},
     };
     let elapsed = began.elapsed();
     // Before the sessions end, and their logs with them.
     let lost = collector.lost();
-    let cleaned = tokio::time::timeout(CLEAN_UP, fleet.clean_up()).await;
+    let cleaned = waiting.watched(clean_up(&fleet, &waiting), observer).await;
     collector.stop().await;
     let problem = ended_by.or(lost).or_else(|| cleaned.err().map(|_| "an agent could not be cleaned up".to_owned()));
     ExerciseOutcome { steps, step_count: plan.steps.len(), problem, elapsed }
 }
 
 /// Reaches all agents, and begins to listen to them.
-async fn prepare(fleet: &mut Fleet) -> Result<Arc<Collector>, String> {
-    fleet.reach().await?;
-    fleet.open_sessions().await?;
-    Collector::start(fleet).await
+async fn prepare(fleet: &mut Fleet, waiting: &Waiting) -> Result<Arc<Collector>, String> {
+    fleet.reach(waiting).await?;
+    fleet.read_clocks(waiting).await?;
+    fleet.open_sessions(waiting).await?;
+    Collector::start(fleet, waiting).await
+}
+
+/// Leaves all agents as they were, as far as they answer in time.
+async fn clean_up(fleet: &Fleet, waiting: &Waiting) -> Result<(), Elapsed> {
+    timeout(CLEAN_UP, fleet.clean_up(waiting)).await
 }

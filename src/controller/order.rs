@@ -39,7 +39,7 @@ impl Runner<'_> {
             places.push(((event.host, at), seq));
         }
         // What led from one to the other may not have been told by all yet.
-        self.collector.catch_up(self.fleet, 0..self.fleet.members().len()).await;
+        self.collector.catch_up(self.fleet, 0..self.fleet.members().len(), None).await;
         let told = self.collector.told();
         let relations = Relations::of(&told);
         for (events, places) in events.windows(2).zip(places.windows(2)) {

@@ -485,7 +485,7 @@ impl Runner<'_> {
     }
 
     async fn expect_silence(&self, socket: &Socket, length: Duration, kind: Option<&'static str>) -> Done {
-        self.collector.catch_up(self.fleet, [socket.host]).await;
+        self.collector.catch_up(self.fleet, [socket.host], None).await;
         let wanted = |record: &&Arc<EventRecord>| {
             is_of(record, &socket.id) && kind.is_none_or(|kind| record.event.kind() == kind)
         };

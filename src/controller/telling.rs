@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::controller::Observer;
 use crate::controller::collect::Collector;
 use crate::controller::fleet::Fleet;
+use crate::controller::progress::{Phase, Waiting};
 use crate::exercise::neighbours::Neighbours;
 use crate::exercise::timeline::{Timeline, Told};
 
@@ -36,17 +37,32 @@ impl<'a> Telling<'a> {
     pub(super) async fn tell(&mut self, host: usize, observer: &mut dyn Observer) {
         let mut ask = self.collector.fresh();
         ask.insert(host);
-        self.tell_of(ask, observer).await;
+        self.gather(ask).await;
+        self.flush(observer);
+    }
+
+    /// Tells what has come in while a step goes on.
+    pub(super) async fn tell_fresh(&mut self, observer: &mut dyn Observer) {
+        let ask = self.collector.fresh();
+        self.gather(ask).await;
+        self.flush(observer);
     }
 
     /// Tells everything that has happened until now.
-    pub(super) async fn tell_all(&mut self, observer: &mut dyn Observer) {
-        self.tell_of((0..self.fleet.members().len()).collect(), observer).await;
+    pub(super) async fn tell_all(&mut self, waiting: &Waiting, observer: &mut dyn Observer) {
+        self.fleet.begin(Phase::Collect, waiting);
+        let all = (0..self.fleet.members().len()).collect();
+        waiting.watched(self.gather_noting(all, Some(waiting)), observer).await;
+        self.flush(observer);
     }
 
-    async fn tell_of(&mut self, mut ask: BTreeSet<usize>, observer: &mut dyn Observer) {
+    async fn gather(&mut self, ask: BTreeSet<usize>) {
+        self.gather_noting(ask, None).await;
+    }
+
+    async fn gather_noting(&mut self, mut ask: BTreeSet<usize>, waiting: Option<&Waiting>) {
         for _ in 0..ROUNDS {
-            self.collector.catch_up(self.fleet, std::mem::take(&mut ask)).await;
+            self.collector.catch_up(self.fleet, std::mem::take(&mut ask), waiting).await;
             for (host, told) in self.collector.take() {
                 ask.extend(told.iter().filter_map(|told| self.neighbours.other(host, &told.record)));
                 self.news.entry(host).or_default().extend(told);
@@ -55,6 +71,9 @@ impl<'a> Telling<'a> {
                 break;
             }
         }
+    }
+
+    fn flush(&mut self, observer: &mut dyn Observer) {
         let moments = self.timeline.extend(std::mem::take(&mut self.news));
         if !moments.is_empty() {
             observer.happened(&moments);

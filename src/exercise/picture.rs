@@ -43,7 +43,14 @@ pub(super) struct Look {
 impl Picture {
     /// A picture of these hosts, with lines of at most so many characters.
     pub fn new(roles: Vec<String>, width: usize) -> Self {
-        Self { roles, names: HashMap::new(), width: width.max(FIRST + COLUMN) }
+        let mut picture = Self { roles, names: HashMap::new(), width };
+        picture.set_width(width);
+        picture
+    }
+
+    /// From now on, lines have at most so many characters.
+    pub fn set_width(&mut self, width: usize) {
+        self.width = width.max(FIRST + COLUMN);
     }
 
     /// Learns the exercise's name for a socket.

@@ -52,7 +52,9 @@ async fn the_lines_that_are_kept_are_those_that_are_printed() {
 async fn the_first_line_comes_before_any_host_is_called() {
     let ran = run_farsock(&["run", "--json", PASSES, "--host", "server=unix:/no/such/agent"]).await;
     assert_eq!(ran.code, Some(3), "{ran:?}");
-    let lines: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut lines: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // Finding out that nobody is there may take a moment.
+    lines.retain(|line| line["type"] != "progress");
     assert_eq!((lines.len(), &lines[0]["type"], &lines[1]["type"]), (2, &"exercise".into(), &"result".into()));
     assert_eq!((&lines[0]["steps"], &lines[1]["not_reached"]), (&24.into(), &24.into()));
     assert_eq!(lines[0]["plan"].as_array().unwrap().len(), 24);

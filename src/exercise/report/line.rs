@@ -1,11 +1,12 @@
 //! A run as lines: what `--json` prints, what a run folder keeps, and what every view of a run is drawn from.
 //!
-//! Each line is one JSON object whose `type` says what it is. They come while things happen, in this order for each exercise:
+//! Each line is one JSON object whose `type` says what it is. They come while things happen, in this order for each exercise, but for
+//! `progress`, which comes anywhere between the first and the last:
 //!
 //! | type | when | once or often |
 //! |---|---|---|
 //! | `exercise` | before any host is called | once |
-//! | `progress` | a step takes longer than a moment | at most once a step |
+//! | `progress` | something takes longer than a moment | when what is waited for has changed, at most ten times a second |
 //! | `hosts` | all hosts are there, and the first step is next; absent where that never came | at most once |
 //! | `socket` | a socket has got its name in the exercise | once a name |
 //! | `event` | an agent has told an event | once an event |
@@ -113,15 +114,25 @@ pub struct PlanLine {
 }
 
 /// What is waited for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ProgressLine {
-    /// What goes on: `step`.
+    /// What goes on: `connect` (agents are asked who they are), `clock` (their clocks are read), `session` (sessions are made), `step`, `collect`
+    /// (what agents have not told yet is waited for), `clean_up`.
     pub phase: String,
-    /// How many steps have ended.
+    /// How many of them are done: hosts, or steps.
     pub done: usize,
     /// How many there are.
     pub of: usize,
+    /// The roles of hosts that have not answered, at most `MOST_AWAITED` of them: `done` and `of` tell how many there are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<String>,
+    /// The numbers of the steps that go on, at most as many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<usize>,
 }
+
+/// How many of those that are waited for are named.
+pub const MOST_AWAITED: usize = 8;
 
 /// Who takes part.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

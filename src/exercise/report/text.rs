@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::exercise::clock::Offset;
-use crate::exercise::report::line::{CallLine, ExerciseLine, HostsLine, ResultLine, StepLine, Went};
+use crate::exercise::report::line::{CallLine, ExerciseLine, HostsLine, ProgressLine, ResultLine, StepLine, Went};
 use crate::model::feature::age;
 use crate::model::mistake::{Mistake, Source};
 
@@ -83,6 +83,37 @@ fn milliseconds(nanos: i64) -> String {
     format!("{:+.3} ms", nanos as f64 / 1e6)
 }
 
+/// What is waited for, in a line that stands for a while only.
+pub fn waiting(exercise: &ExerciseLine, progress: &ProgressLine) -> String {
+    let ProgressLine { phase, done, of, waiting_for, steps } = progress;
+    let what = match phase.as_str() {
+        "connect" => "connecting",
+        "clock" => "reading clocks",
+        "session" => "opening sessions",
+        "collect" => "collecting",
+        "clean_up" => "cleaning up",
+        _ => return format!("{done} of {of} steps: {}", steps_awaited(exercise, steps)),
+    };
+    let more = (of - done).saturating_sub(waiting_for.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    match waiting_for.as_slice() {
+        [] => format!("{what}: {done} of {of} hosts"),
+        names => format!("{what}: {done} of {of} hosts, waiting for {}{more}", names.join(", ")),
+    }
+}
+
+/// The first step that goes on, and how many more do.
+fn steps_awaited(exercise: &ExerciseLine, steps: &[usize]) -> String {
+    let Some((first, more)) = steps.split_first() else { return "going on".to_owned() };
+    let planned = exercise.plan.iter().find(|planned| planned.number == *first);
+    let step = planned.map(|step| {
+        let socket = step.socket.as_ref().map(|socket| format!(" {socket}")).unwrap_or_default();
+        format!("waiting for {} {}{socket}, line {}", step.host, step.verb, step.line)
+    });
+    let step = step.unwrap_or_else(|| format!("waiting for step {first}"));
+    if more.is_empty() { step } else { format!("{step}, and {} more", more.len()) }
+}
+
 /// One line that says how it went.
 pub fn summary(result: &ResultLine) -> String {
     let ResultLine { title, file, passed, failed, not_reached, steps, .. } = result;
@@ -105,7 +136,7 @@ pub fn seconds(elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exercise::report::line::HostLine;
+    use crate::exercise::report::line::{HostLine, PlanLine};
 
     #[test]
     fn an_agent_of_another_version_is_shown_as_such() {
@@ -115,6 +146,34 @@ mod tests {
         let text = heading(&exercise, &hosts);
         assert_eq!(text.matches("than this 0.1.0").count(), 2, "{text}");
         assert!(text.contains("0.2.0 (newer than this 0.1.0)") && text.contains("0.0.9 (older than"), "{text}");
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_by_its_name() {
+        let planned = |number, socket: Option<&str>| PlanLine {
+            number,
+            host: "server".to_owned(),
+            verb: "accept".to_owned(),
+            socket: socket.map(str::to_owned),
+            line: 10 + number,
+            ..PlanLine::default()
+        };
+        let exercise = ExerciseLine { plan: vec![planned(1, Some("door")), planned(2, None)], ..ExerciseLine::default() };
+        let told = |phase: &str, (done, of): (usize, usize), names: &[&str], steps: &[usize]| {
+            let waiting_for = names.iter().map(|name| (*name).to_owned()).collect();
+            let line = ProgressLine { phase: phase.to_owned(), done, of, waiting_for, steps: steps.to_vec() };
+            waiting(&exercise, &line)
+        };
+        for (told, expected) in [
+            (told("connect", (3, 5), &["b", "c"], &[]), "connecting: 3 of 5 hosts, waiting for b, c"),
+            (told("clean_up", (1, 9), &["b", "c"], &[]), "cleaning up: 1 of 9 hosts, waiting for b, c and 6 more"),
+            (told("collect", (5, 5), &[], &[]), "collecting: 5 of 5 hosts"),
+            (told("step", (0, 2), &["server"], &[1]), "0 of 2 steps: waiting for server accept door, line 11"),
+            (told("step", (0, 2), &["server"], &[2, 1]), "0 of 2 steps: waiting for server accept, line 12, and 1 more"),
+            (told("step", (2, 2), &[], &[]), "2 of 2 steps: going on"),
+        ] {
+            assert_eq!(told, expected);
+        }
     }
 
     #[test]

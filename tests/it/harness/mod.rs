@@ -18,6 +18,7 @@ mod requests;
 mod resolver;
 pub mod sshd;
 pub mod tcp;
+mod terminal;
 pub mod transfer;
 
 pub use agent::{Agent, Refused, error_name, text};
@@ -30,10 +31,11 @@ pub use names::Names;
 pub use namespace::{Lab, Namespace};
 pub use peer::{DeadPort, LOOPBACKS, TcpPeer, within};
 pub use process::{
-    AgentProcess, QUESTION, Ran, Running, farsock, farsock_in, farsock_with_descriptors, long, memory_channel, run,
+    AgentProcess, QUESTION, Ran, Running, farsock, farsock_in, farsock_on_terminal, farsock_with_descriptors, long, memory_channel, run,
     run_farsock, skipped, tcp_channel, with_token,
 };
 pub use proxy::{Fault, Proxy};
 pub use relay::{Mishap, Relay};
 pub use requests::AnyRequest;
 pub use resolver::{SilentResolver, SmallResolver};
+pub use terminal::Terminal;

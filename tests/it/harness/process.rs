@@ -28,6 +28,13 @@ pub fn farsock_in(namespace: &Namespace, runtime_dir: &Path) -> Command {
     clean(namespace.command(Path::new(env!("CARGO_BIN_EXE_farsock"))), runtime_dir)
 }
 
+/// The same, in a session of its own, whose terminal is what it reads from. setsid(1).
+pub fn farsock_on_terminal(runtime_dir: &Path) -> Command {
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_farsock")]);
+    clean(command, runtime_dir)
+}
+
 /// The same, in a process that may open so many descriptors and not one more: that is its hard limit, and the soft one is lower.
 pub fn farsock_with_descriptors(runtime_dir: &Path, descriptors: u64) -> Command {
     let mut shell = Command::new("/bin/sh");
