@@ -61,7 +61,8 @@ pub(super) async fn run(
         waiting,
         finally: false,
     };
-    let mut ends = Ends { plan, bindings: &bindings, ended, open: None, outcomes: Vec::new(), waiting, telling, observer };
+    let mut ends =
+        Ends { plan, bindings: &bindings, ended, open: None, outcomes: Vec::new(), waiting, telling, observer };
     waiting.begin(Phase::Step, plan.steps.len(), []);
     // What ends all steps comes before what that makes of the one that goes on.
     let mut problem = tokio::select! {

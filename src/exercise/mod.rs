@@ -8,6 +8,7 @@ mod causes;
 pub mod check;
 pub mod clock;
 pub mod course;
+mod embedded;
 pub mod expectation;
 pub mod explain;
 pub mod facts;

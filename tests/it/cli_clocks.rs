@@ -43,11 +43,13 @@ async fn a_clock_that_is_set_while_a_run_goes_on_is_read_again() {
     let clock = Arc::new(SetClock { clock: SystemClock::start(), ahead: AtomicI64::new(0) });
     let socket = folder.path().join("agent.sock");
     let told: Arc<dyn Clock> = Arc::<SetClock>::clone(&clock);
-    let config = AgentConfig { listen: vec![Listen::Unix(socket.clone())], clock: Some(told), ..AgentConfig::default() };
+    let config =
+        AgentConfig { listen: vec![Listen::Unix(socket.clone())], clock: Some(told), ..AgentConfig::default() };
     let agent = Agent::start_with(config).await;
     let file = folder.path().join("guests.yaml");
     let steps = "  - { on: a, listen: \":0\", as: door }\n  - { on: a, accept: door, peer: \"192.0.2.1:1\", as: guest, within: 10m }\n";
-    fs::write(&file, format!("exercise: Guests\nhosts:\n  a:\nsteps:\n{steps}  - {{ on: a, close: guest }}\n")).unwrap();
+    fs::write(&file, format!("exercise: Guests\nhosts:\n  a:\nsteps:\n{steps}  - {{ on: a, close: guest }}\n"))
+        .unwrap();
     let begun = Instant::now();
     let mut command = farsock(folder.path());
     command.args(["run", "--json", &format!("--host=a=unix:{}", socket.display())]).arg(&file);

@@ -48,7 +48,8 @@ fn shows(lines: &[String], text: &str) -> bool {
 /// Where the door is, as the picture tells it.
 fn door(lines: &[String]) -> SocketAddr {
     let word_after = |text: &str| {
-        let rest = lines.iter().find_map(|line| line.split_once(text)).unwrap_or_else(|| panic!("no {text}: {lines:#?}"));
+        let rest =
+            lines.iter().find_map(|line| line.split_once(text)).unwrap_or_else(|| panic!("no {text}: {lines:#?}"));
         rest.1.split_whitespace().next().unwrap().to_owned()
     };
     format!("{}{}", word_after("  server  "), word_after("listen ")).parse().unwrap()

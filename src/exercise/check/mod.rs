@@ -10,6 +10,7 @@ use std::ops::Range;
 use crate::exercise::check::names::Named;
 pub(super) use crate::exercise::check::names::SocketName;
 use crate::exercise::course::{Order, Part};
+use crate::exercise::embedded;
 use crate::exercise::fields::{StepFile, typed};
 use crate::exercise::file::{ExerciseFile, load};
 use crate::exercise::flow::Flow;
@@ -82,7 +83,7 @@ pub fn check(source: &Source, given: Given<'_>) -> Result<Plan, Vec<Mistake>> {
     let (hosts, vars) = (hosts.collect(), vars.collect());
     let networks = checker.networks.take();
     let (steps, sources) = (checker.steps, checker.flow.into_sources());
-    Ok(Plan { title, about, hosts, networks, vars, steps, parts, finally, sources })
+    embedded::held(Plan { title, about, hosts, networks, vars, steps, parts, finally, sources }, given.casting.mode)
 }
 
 /// The state of a check.

@@ -158,7 +158,8 @@ mod tests {
             line: 10 + number,
             ..PlanLine::default()
         };
-        let exercise = ExerciseLine { plan: vec![planned(1, Some("door")), planned(2, None)], ..ExerciseLine::default() };
+        let exercise =
+            ExerciseLine { plan: vec![planned(1, Some("door")), planned(2, None)], ..ExerciseLine::default() };
         let told = |phase: &str, (done, of): (usize, usize), names: &[&str], steps: &[usize]| {
             let waiting_for = names.iter().map(|name| (*name).to_owned()).collect();
             let line = ProgressLine { phase: phase.to_owned(), done, of, waiting_for, steps: steps.to_vec() };
@@ -169,7 +170,10 @@ mod tests {
             (told("clean_up", (1, 9), &["b", "c"], &[]), "cleaning up: 1 of 9 hosts, waiting for b, c and 6 more"),
             (told("collect", (5, 5), &[], &[]), "collecting: 5 of 5 hosts"),
             (told("step", (0, 2), &["server"], &[1]), "0 of 2 steps: waiting for server accept door, line 11"),
-            (told("step", (0, 2), &["server"], &[2, 1]), "0 of 2 steps: waiting for server accept, line 12, and 1 more"),
+            (
+                told("step", (0, 2), &["server"], &[2, 1]),
+                "0 of 2 steps: waiting for server accept, line 12, and 1 more",
+            ),
             (told("step", (2, 2), &[], &[]), "2 of 2 steps: going on"),
         ] {
             assert_eq!(told, expected);
