@@ -195,7 +195,9 @@ impl Collector {
         let deadline = Instant::now() + LAG;
         let one = |host| async move {
             self.catch_up_with(fleet, host, deadline).await;
-            waiting.inspect(|waiting| waiting.done(host));
+            if let Some(waiting) = waiting {
+                waiting.done(host);
+            }
         };
         stream::iter(hosts).for_each_concurrent(AT_A_TIME, one).await;
     }

@@ -73,6 +73,7 @@ pub(super) async fn run(
         _ = course.parts(&plan.parts) => None,
         () = ends.tell() => None,
     };
+    waiting.give_up();
     ends.catch_up().await;
     if !plan.finally.is_empty() {
         course.finally = true;

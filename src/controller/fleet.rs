@@ -239,7 +239,7 @@ impl Fleet {
         self.begin(Phase::Clock, waiting);
         let read = |member: &Member| {
             let (member, clock) = (member.clone(), self.clock);
-            async move { member.read_clock(clock).await.map(drop) }
+            async move { member.read_clock(clock).await.map(|_| ()) }
         };
         let (far, near): (Vec<_>, Vec<_>) =
             self.members.iter().enumerate().partition(|(_, member)| member.clock.now().drifts());

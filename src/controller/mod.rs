@@ -16,6 +16,7 @@ mod step;
 mod survey;
 mod telling;
 mod traffic;
+mod transfer;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -71,6 +71,11 @@ impl Waiting {
         progress.done += usize::from(progress.awaited.remove(&which));
     }
 
+    /// Nothing of it is waited for any more.
+    pub(super) fn give_up(&self) {
+        self.progress().awaited.clear();
+    }
+
     /// Does something, and tells what it waits for as long as that takes.
     pub(super) async fn watched<T>(&self, work: impl Future<Output = T>, observer: &mut dyn Observer) -> T {
         let mut ticks = ticks();

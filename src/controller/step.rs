@@ -206,6 +206,9 @@ impl Runner<'_> {
             Verb::Receive { socket, transport, wanted, name } => {
                 self.receive(step, bindings, socket, *transport, wanted, name.as_deref()).await
             }
+            Verb::Transfer { socket, to, payload, end } => {
+                self.transfer(step, bindings, (socket, to), (payload, *end)).await
+            }
             Verb::Resolve { question, found } => self.resolve(step, question, found).await,
             Verb::Parse { text, is } => {
                 let text = bindings.text(text).map_err(Trouble::unable)?;

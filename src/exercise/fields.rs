@@ -143,6 +143,8 @@ step_file! {
     send: Text,
     /// Take what was received.
     receive: Text,
+    /// Send bytes through a stream of the controller's own into a TCP socket, and take them out of the other end of its connection.
+    transfer: Text,
     /// End a direction.
     shutdown: Text,
     /// Close.
@@ -177,7 +179,7 @@ step_file! {
     // Names and addresses.
     /// The name of what the step brings.
     r#as: Text,
-    /// The address that it is about.
+    /// The address that it is about, or the socket where a transfer comes out.
     to: Text,
     /// The local address of a new socket.
     local: Text,
@@ -223,7 +225,7 @@ step_file! {
     accepting: Text,
     /// `both`, `receive_only` or `send_only`.
     direction: Text,
-    /// `events`, `pull` or `count`.
+    /// `events`, `pull`, `transfer` or `count`.
     delivery: Text,
     /// Whether nothing is read for now.
     paused: Switch,
@@ -317,7 +319,7 @@ step_file! {
     at_least: Number,
     /// Take at most so many bytes.
     at_most: Number,
-    /// The end of the stream.
+    /// The end of the stream, expected or sent.
     end: Switch,
     /// Whether a datagram was cut.
     truncated: Switch,

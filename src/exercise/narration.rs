@@ -182,6 +182,7 @@ pub fn finding(verb: &Verb) -> Option<String> {
         Verb::Receive { socket, wanted, .. } => {
             wanted.quiet.map(|length| format!("{socket}: nothing came for {length:?}"))
         }
+        Verb::Transfer { socket, to, .. } => Some(format!("what went into {socket} has come out of {to}")),
         _ => None,
     }
 }

@@ -181,6 +181,17 @@ pub enum Verb {
         /// The name of the message.
         name: Option<String>,
     },
+    /// Sends bytes through a stream of the controller's own, and takes them from another one at the other end.
+    Transfer {
+        /// The socket that they go into.
+        socket: String,
+        /// The socket that they come out of, of whatever host.
+        to: String,
+        /// The bytes.
+        payload: Payload,
+        /// Whether the sending direction ends behind them.
+        end: bool,
+    },
     /// Ends a direction.
     Shutdown {
         /// The socket.
@@ -277,6 +288,7 @@ impl Verb {
             Self::Write { .. } => "write",
             Self::Send { .. } => "send",
             Self::Receive { .. } => "receive",
+            Self::Transfer { .. } => "transfer",
             Self::Shutdown { .. } => "shutdown",
             Self::Close { .. } => "close",
             Self::Abort { .. } => "abort",
@@ -320,6 +332,7 @@ impl Verb {
             | Self::Write { socket, .. }
             | Self::Send { socket, .. }
             | Self::Receive { socket, .. }
+            | Self::Transfer { socket, .. }
             | Self::Shutdown { socket, .. }
             | Self::Close { socket, .. }
             | Self::Abort { socket }

@@ -18,7 +18,7 @@ pub(in crate::exercise) struct VerbWords {
 }
 
 /// The verbs, in the order of a socket's life.
-pub(in crate::exercise) const VERBS: [VerbWords; 23] = [
+pub(in crate::exercise) const VERBS: [VerbWords; 24] = [
     verb("create", &[&TCP_SOCKET, &LISTENER, &UDP_SOCKET]),
     verb("bind", &[&BIND, &BIND_RETRY]),
     verb("listen", &[&TCP_SOCKET, &LISTENER]),
@@ -27,6 +27,7 @@ pub(in crate::exercise) const VERBS: [VerbWords; 23] = [
     verb("write", &[&WRITTEN]),
     verb("send", &[&SENT]),
     verb("receive", &[&RECEIVED, &QUIET]),
+    verb("transfer", &[&TRANSFERRED]),
     verb("shutdown", &[&["how"]]),
     verb("close", &[&["linger"]]),
     verb("abort", &[]),
@@ -168,6 +169,9 @@ pub(super) const WRITTEN: [&str; 13] = [
     "slice_interval",
     "written",
 ];
+/// What goes with bytes that go through a stream.
+pub(super) const TRANSFERRED: [&str; 9] =
+    ["to", "text", "encoding", "crlf", "hex", "pattern", "seed", "pattern_start", "end"];
 /// What goes with a datagram that is sent.
 pub(super) const SENT: [&str; 15] = [
     "probes",
@@ -277,8 +281,12 @@ pub(in crate::exercise) const HALF_OPEN: [(&str, HalfOpenPolicy); 2] =
     [("allow", HalfOpenPolicy::Allow), ("auto_end", HalfOpenPolicy::AutoEnd)];
 pub(in crate::exercise) const DIRECTIONS: [(&str, Direction); 3] =
     [("both", Direction::Both), ("receive_only", Direction::ReceiveOnly), ("send_only", Direction::SendOnly)];
-pub(in crate::exercise) const DELIVERIES: [(&str, DeliveryMode); 3] =
-    [("events", DeliveryMode::Events), ("pull", DeliveryMode::Pull), ("count", DeliveryMode::Count)];
+pub(in crate::exercise) const DELIVERIES: [(&str, DeliveryMode); 4] = [
+    ("events", DeliveryMode::Events),
+    ("pull", DeliveryMode::Pull),
+    ("transfer", DeliveryMode::Transfer),
+    ("count", DeliveryMode::Count),
+];
 pub(in crate::exercise) const HOW: [(&str, ShutdownHow); 3] =
     [("send", ShutdownHow::Send), ("receive", ShutdownHow::Receive), ("both", ShutdownHow::Both)];
 pub(in crate::exercise) const FILTER_MODES: [(&str, FilterMode); 2] =

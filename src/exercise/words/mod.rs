@@ -38,6 +38,8 @@ pub(super) fn verb(checker: &mut Checker<'_>, number: usize, host: usize, file: 
         words.send(socket)
     } else if let Some(socket) = &file.receive {
         words.receive(socket)
+    } else if let Some(socket) = &file.transfer {
+        words.transfer(socket)
     } else if let Some(socket) = &file.shutdown {
         words.shutdown(socket)
     } else if let Some(socket) = &file.close {

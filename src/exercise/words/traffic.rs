@@ -4,7 +4,7 @@ use serde_saphyr::Spanned;
 
 use crate::exercise::plan::{Marks, Payload, Verb, Wanted};
 use crate::exercise::words::Words;
-use crate::exercise::words::grammar::{QUIET, RECEIVED, SENT, WRITTEN};
+use crate::exercise::words::grammar::{QUIET, RECEIVED, SENT, TRANSFERRED, WRITTEN};
 use crate::model::address::Transport;
 use crate::model::limits::READ_SIZE;
 use crate::model::operation::WriteFlags;
@@ -40,6 +40,34 @@ impl Words<'_, '_> {
         };
         let slices = self.slices();
         Some(Verb::Write { socket: socket.value.clone(), payload, flags, slices, expected_offset, written })
+    }
+
+    pub(super) fn transfer(&mut self, socket: &Spanned<String>) -> Option<Verb> {
+        self.checker.only(self.file, "transfer", &TRANSFERRED);
+        self.checker.use_socket_of(self.number, self.host, socket, Transport::Tcp)?;
+        let to = self.needed("transfer", "to", self.file.to.as_deref(), socket)?;
+        // It is another host's, mostly.
+        let host = self.checker.socket_mut(&to.value).map_or(self.host, |known| known.host);
+        self.checker.use_socket_of(self.number, host, to, Transport::Tcp)?;
+        if to.value == socket.value {
+            let help = "`to` is the socket that the other end of the connection has";
+            self.checker.wrong_with_help(
+                span(&to.referenced),
+                "what goes into a socket comes out of another one",
+                help,
+            );
+            return None;
+        }
+        let end = self.switch("end", self.file.end.as_deref()).unwrap_or(false);
+        // Without a payload there is just the end.
+        let payload = self.payload().unwrap_or_else(|| Payload::Bytes(bytes::Bytes::new()));
+        let has_payload = self.file.text.is_some() || self.file.hex.is_some() || self.file.pattern.is_some();
+        if !end && !has_payload {
+            let help = "give it by one of text, hex and pattern";
+            self.checker.wrong_with_help(span(&socket.referenced), "there is nothing to transfer", help);
+            return None;
+        }
+        Some(Verb::Transfer { socket: socket.value.clone(), to: to.value.clone(), payload, end })
     }
 
     pub(super) fn send(&mut self, socket: &Spanned<String>) -> Option<Verb> {
