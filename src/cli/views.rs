@@ -16,7 +16,7 @@ use crate::exercise::report::line::{ExerciseLine, Line, MOST_AWAITED, MistakeLin
 use crate::exercise::report::{annotation, junit, page, tell};
 use crate::exercise::timeline::Moment;
 use crate::model::id::SocketId;
-use crate::model::mistake::Source;
+use crate::model::mistake::{Lines, Source};
 use crate::model::time::Timestamp;
 
 /// The file of a run folder that has everything that was told.
@@ -225,6 +225,8 @@ pub(super) struct Teller<'v, 'a> {
     views: &'v mut Views<'a>,
     source: &'v Source,
     plan: &'v Plan,
+    /// Those of the plan's sources.
+    lines: Vec<Lines>,
     names: HashMap<(usize, SocketId), String>,
     start: i64,
     /// What was waited for when that was told last.
@@ -240,8 +242,9 @@ impl<'v, 'a> Teller<'v, 'a> {
         now: Timestamp,
         again: String,
     ) -> Self {
-        views.line(Line::Exercise(tell::exercise(plan, source, now, again)));
-        Self { views, source, plan, names: HashMap::new(), start: 0, progress: ProgressLine::default() }
+        let lines: Vec<Lines> = plan.sources.iter().map(|source| Lines::of(&source.text)).collect();
+        views.line(Line::Exercise(tell::exercise(plan, source, &lines, now, again)));
+        Self { views, source, plan, lines, names: HashMap::new(), start: 0, progress: ProgressLine::default() }
     }
 
     fn progress(&self, progress: &Progress) -> ProgressLine {
@@ -301,6 +304,6 @@ impl Observer for Teller<'_, '_> {
     }
 
     fn stepped(&mut self, step: &Step, outcome: &StepOutcome) {
-        self.views.line(Line::Step(tell::step(self.plan, step, outcome)));
+        self.views.line(Line::Step(tell::step(self.plan, &self.lines, step, outcome)));
     }
 }

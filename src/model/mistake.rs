@@ -36,6 +36,22 @@ impl Source {
     }
 }
 
+/// Where the lines of a text end: for whoever asks for many lines of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lines(Vec<usize>);
+
+impl Lines {
+    /// Those of this text.
+    pub fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
+    }
+
+    /// The line of a byte, counted from 1.
+    pub fn line(&self, at: usize) -> usize {
+        self.0.partition_point(|end| *end < at) + 1
+    }
+}
+
 fn line(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
 }
@@ -169,6 +185,8 @@ mod tests {
         assert_eq!((source.line(3), source.column(3)), (1, 3), "characters, not bytes");
         assert_eq!((source.line(5), source.column(5)), (2, 1));
         assert_eq!((source.line(999), source.column(999)), (3, 1));
+        let lines = Lines::of(&source.text);
+        assert!([0, 1, 2, 3, 4, 5, 6, 999].into_iter().all(|at| lines.line(at) == source.line(at)));
     }
 
     #[test]

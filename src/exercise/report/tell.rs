@@ -14,12 +14,12 @@ use crate::exercise::timeline::Moment;
 use crate::model::address::Endpoint;
 use crate::model::error::SocketError;
 use crate::model::event::Event;
-use crate::model::mistake::{Mistake, Source};
+use crate::model::mistake::{Lines, Mistake, Source};
 use crate::model::payload::to_hex;
 use crate::model::time::Timestamp;
 
-/// An exercise is going to be run; `again` is the command that does so.
-pub fn exercise(plan: &Plan, source: &Source, now: Timestamp, again: String) -> ExerciseLine {
+/// An exercise is going to be run; `again` is the command that does so, and `lines` are those of the plan's sources.
+pub fn exercise(plan: &Plan, source: &Source, lines: &[Lines], now: Timestamp, again: String) -> ExerciseLine {
     let planned = |step: &Step| PlanLine {
         number: step.number,
         host: plan.hosts[step.host].role.clone(),
@@ -27,7 +27,7 @@ pub fn exercise(plan: &Plan, source: &Source, now: Timestamp, again: String) -> 
         socket: step.verb.socket().map(str::to_owned),
         file: file_of(plan, step),
         context: step.context.clone(),
-        line: plan.sources[step.source].line(step.verb_span.start),
+        line: lines[step.source].line(step.verb_span.start),
         span: (step.verb_span.start, step.verb_span.end),
         check: step.verb.is_check(),
         note: step.note.clone(),
@@ -148,8 +148,8 @@ fn error_json(error: &SocketError) -> Value {
     json!({ "name": error.cause.name(), "number": error.cause.number(), "message": error.to_string() })
 }
 
-/// A step has ended.
-pub fn step(plan: &Plan, step: &Step, outcome: &StepOutcome) -> StepLine {
+/// A step has ended. `lines` are those of the plan's sources.
+pub fn step(plan: &Plan, lines: &[Lines], step: &Step, outcome: &StepOutcome) -> StepLine {
     let (result, failure) = match &outcome.result {
         StepResult::Passed => (Went::Passed, None),
         StepResult::Failed(failure) => (Went::Failed, Some(failure)),
@@ -161,7 +161,7 @@ pub fn step(plan: &Plan, step: &Step, outcome: &StepOutcome) -> StepLine {
         number: step.number,
         host: plan.hosts[step.host].role.clone(),
         file: file_of(plan, step),
-        line: plan.sources[step.source].line(step.verb_span.start),
+        line: lines[step.source].line(step.verb_span.start),
         verb: step.verb.word().to_owned(),
         socket: step.verb.socket().map(str::to_owned),
         result,
