@@ -6,7 +6,7 @@ use farsock::wire::pb;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::harness::tcp::{connecting_to, went};
+use crate::harness::tcp::{FullListener, connecting_to, went};
 use crate::harness::{AgentProcess, LOOPBACKS, TcpPeer, farsock, run};
 
 const OPEN: &str = "policy: Open\nprincipals: { owner: student }\nrules:\n  - { allow: any, addresses: [loopback, multicast, wildcard] }\n  \
@@ -105,6 +105,58 @@ async fn what_a_new_policy_does_not_allow_is_closed_and_nothing_else() {
     let line = reload(&mut process, &folder, "policy: Look\nprincipals: { owner: viewer }\n").await;
     assert!(!line.ends_with("sockets: 0"), "{line}");
     assert_eq!(agent.closed("idle").await.reason(), pb::CloseReason::Policy);
+    process.stop().await;
+}
+
+/// Each thing that a socket holds is judged by itself: where it leads, though its own address stays allowed; where it is about to lead; `::`
+/// as 0.0.0.0, too; options that are a number or a name, but not those that are off.
+#[tokio::test]
+async fn whatever_a_socket_holds_is_judged() {
+    let folder = TempDir::new().unwrap();
+    let wide = "policy: Wide\nprincipals: { owner: student }\nrules:\n  - { allow: any, addresses: [loopback, wildcard] }\n  \
+                - { allow: set, options: any }\n";
+    let mut process = start(&folder, wide).await;
+    let agent = process.agent();
+    let other = "127.0.0.2".parse().unwrap();
+    let (server, at) = TcpPeer::listen(other).await;
+    let full = FullListener::new(other);
+    let from = |remote: &str| pb::TcpSocketSpec { bind: "127.0.0.1:0".into(), ..connecting_to(remote) };
+    agent.create_tcp("line", from(&at.to_string())).await.unwrap();
+    let mut accepted = TcpPeer::accept(&server).await;
+    let detach = Some(pb::Call { detach: true, ..Default::default() });
+    agent.create_tcp("trying", pb::TcpSocketSpec { bind: "127.0.0.1:0".into(), ..Default::default() }).await.unwrap();
+    let connect = pb::ConnectSocketRequest {
+        socket_id: "trying".into(),
+        remote: full.address.to_string(),
+        call: detach,
+        ..Default::default()
+    };
+    agent.sockets().connect_socket(connect).await.unwrap();
+    agent.event("trying", "connect_started").await;
+    let udp = |bind: &str, options| pb::UdpSocketSpec { bind: bind.to_owned(), options, ..Default::default() };
+    let connected = pb::UdpSocketSpec { connect: "127.0.0.2:9".into(), ..udp("127.0.0.1:0", Vec::new()) };
+    agent.create_udp("connected", connected).await.unwrap();
+    let option = |name: &str, value| vec![pb::SocketOption { name: name.into(), value: Some(value) }];
+    let only = |on| option("IPV6_V6ONLY", pb::socket_option::Value::Enabled(on));
+    agent.create_udp("both", udp("[::]:0", only(false))).await.unwrap();
+    agent.create_udp("v6", udp("[::]:0", only(true))).await.unwrap();
+    let number = |number| option("SO_PRIORITY", pb::socket_option::Value::Number(number));
+    agent.create_udp("urgent", udp("127.0.0.1:0", number(1))).await.unwrap();
+    agent.create_udp("plain", udp("127.0.0.1:0", number(0))).await.unwrap();
+    let device = |name: &str| option("SO_BINDTODEVICE", pb::socket_option::Value::Text(name.into()));
+    agent.create_udp("tied", udp("127.0.0.1:0", device("lo"))).await.unwrap();
+    agent.create_udp("untied", udp("127.0.0.1:0", device(""))).await.unwrap();
+
+    let narrow = "policy: Narrow\nprincipals: { owner: student }\nrules:\n  - { allow: any, addresses: [127.0.0.1, \"::/128\"] }\n";
+    let line = reload(&mut process, &folder, narrow).await;
+    assert!(line.ends_with("sockets: 6"), "{line}");
+    for id in ["line", "trying", "connected", "both", "urgent", "tied"] {
+        assert_eq!(agent.closed(id).await.reason(), pb::CloseReason::Policy, "{id}");
+    }
+    for id in ["v6", "plain", "untied"] {
+        assert_ne!(agent.socket(id).await.state(), pb::SocketState::Closed, "{id}");
+    }
+    assert_eq!(accepted.read_to_end().await.unwrap_err().raw_os_error(), Some(libc::ECONNRESET));
     process.stop().await;
 }
 
