@@ -16,6 +16,7 @@ pub(super) fn others() -> Vec<Page> {
         Page { name: "too-much", cases: too_much() },
         Page { name: "included", cases: included() },
         Page { name: "networks", cases: networks() },
+        Page { name: "embedded", cases: embedded() },
         Page { name: "roles", cases: roles() },
         Page { name: "inventory", cases: inventories() },
     ]
@@ -194,6 +195,16 @@ fn networks() -> Vec<Case> {
             .of(Of::Exercise(Mode::Namespaces)),
         Case::exercise("exercise: x\nhosts: { a: lab-a }\nsteps:\n  - { on: a, connect: '${a.back}:80', as: line }\n").of(Of::Played(LAB)),
     ]
+}
+
+/// What agents within the process cannot hold.
+fn embedded() -> Vec<Case> {
+    let steps = [
+        "  - { on: a, listen: '[::1]:8080', as: door }\n  - { on: b, listen: '[::]:8080', as: gate }\n  - { on: a, close: door }\n  - { on: b, close: gate }\n",
+        "  - { on: a, create: udp, as: u, local: '10.0.1.2:0' }\n  - { on: a, close: u }\n",
+    ];
+    let played = |steps: &&str| Case::exercise(format!("exercise: x\nhosts: {{ a: , b: }}\nsteps:\n{steps}"));
+    steps.iter().map(|steps| played(steps).of(Of::Exercise(Mode::Machines))).collect()
 }
 
 /// Roles that nobody plays.

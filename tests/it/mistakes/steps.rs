@@ -139,6 +139,7 @@ const VALUES: &[Steps] = &[
     &["on: a, listen: ':0', as: door, options: { TCP_KEEPIDLE: 1500ms }"],
     &["on: a, listen: ':0', as: door, options: { TCP_KEEPCNT: 128 }"],
     &["on: a, listen: ':0', as: door, options: { IP_MTU_DISCOVER: never }"],
+    &["on: a, create: udp, as: u, options: { SO_TIMESTAMPING: always }"],
     &["on: a, listen: ':0', as: door, options: { IP_LOCAL_PORT_RANGE: 40000 }"],
     &["on: a, listen: ':0', as: door, options: { TCP_CONGESTION: a-name-that-is-much-longer-than-sixteen-bytes }"],
     &["on: a, listen: ':0', as: door, options: { SNDBUF: 4096 }"],
@@ -246,4 +247,10 @@ const PARTS: &[Steps] = &[
     &[DOOR, "on: a, listen: door, as: door"],
     &["on: a, bind: x"],
     &[UDP, "on: a, bind: u"],
+    &[
+        LINE,
+        "on: a, connect: 'b:2', as: more",
+        "on: a, transfer: line, to: line, text: hola",
+        "on: a, transfer: line, to: more",
+    ],
 ];
