@@ -4,7 +4,6 @@
 
 pub mod counters;
 pub mod monitor;
-mod netlink;
 pub mod network;
 pub mod resolver;
 mod resolver_files;

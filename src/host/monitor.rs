@@ -5,11 +5,12 @@
 use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_blocking;
 
-use crate::host::{netlink, network};
+use crate::host::network;
 use crate::model::errno::Errno;
 use crate::model::event::Event;
 use crate::model::host::Interfaces;
 use crate::sys::link::LinkWatch;
+use crate::sys::netlink;
 use crate::sys::readiness;
 
 /// Whoever is told what becomes of the interfaces of this network namespace.

@@ -4,24 +4,23 @@ use std::net::IpAddr;
 
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::host::netlink;
-use crate::model::address::Family;
 use crate::model::errno::Errno;
 use crate::model::host::{Interface, InterfaceAddress, Notice, Route};
+use crate::sys::netlink::{Netlink, own_address};
 
 /// All interfaces, by index.
 pub fn interfaces() -> Result<Vec<Interface>, Errno> {
-    let links = netlink::ask_for_all(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
-    let addresses = netlink::ask_for_all(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
-    let mut interfaces: Vec<Interface> = links.into_iter().filter_map(interface).collect();
+    interfaces_by(&mut Netlink::here()?)
+}
+
+fn interfaces_by(kernel: &mut Netlink) -> Result<Vec<Interface>, Errno> {
+    let mut interfaces: Vec<Interface> = kernel.links()?.into_iter().map(read_link).collect();
     interfaces.sort_by_key(|interface| interface.index);
-    for message in addresses {
-        if let RouteNetlinkMessage::NewAddress(message) = message
-            && let Some(interface) = interfaces.iter_mut().find(|known| known.index == message.header.index)
-        {
+    for message in kernel.addresses()? {
+        if let Some(interface) = interfaces.iter_mut().find(|known| known.index == message.header.index) {
             interface.addresses.extend(address(&message));
         }
     }
@@ -42,11 +41,6 @@ pub(super) fn notice(message: RouteNetlinkMessage) -> Option<Notice> {
 /// Bridges tell of their ports by messages of the same kind.
 fn of_interface(link: &LinkMessage) -> bool {
     link.header.interface_family == AddressFamily::Unspec
-}
-
-fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
-    let RouteNetlinkMessage::NewLink(message) = message else { return None };
-    Some(read_link(message))
 }
 
 fn read_link(message: LinkMessage) -> Interface {
@@ -72,45 +66,20 @@ fn read_link(message: LinkMessage) -> Interface {
 }
 
 fn address(message: &AddressMessage) -> Option<InterfaceAddress> {
-    let (mut local, mut peer, mut broadcast) = (None, None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            // On a point-to-point link, ADDRESS is the other side's.
-            AddressAttribute::Local(ip) => local = Some(*ip),
-            AddressAttribute::Address(ip) => peer = Some(*ip),
-            AddressAttribute::Broadcast(ip) => broadcast = Some(*ip),
-            _ => {}
-        }
-    }
-    let ip = local.or(peer)?;
-    Some(InterfaceAddress { ip, prefix_length: message.header.prefix_len, broadcast })
+    let broadcast = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Broadcast(ip) => Some(*ip),
+        _ => None,
+    });
+    Some(InterfaceAddress { ip: own_address(message)?, prefix_length: message.header.prefix_len, broadcast })
 }
 
 /// The way that a packet to `destination` would take, from `source` or from an address of the kernel's choice.
 pub fn route(destination: IpAddr, source: Option<IpAddr>) -> Result<Route, Errno> {
-    let mut question = RouteMessage::default();
-    let (family, length) = match Family::of(destination) {
-        Family::Ipv4 => (AddressFamily::Inet, 32),
-        Family::Ipv6 => (AddressFamily::Inet6, 128),
-    };
-    question.header.address_family = family;
-    question.header.destination_prefix_length = length;
-    question.header.flags = RouteFlags::LookupTable;
-    question.attributes.push(RouteAttribute::Destination(destination.into()));
-    if let Some(source) = source {
-        question.header.source_prefix_length = length;
-        question.attributes.push(RouteAttribute::Source(source.into()));
-    }
-    let answers = netlink::ask(RouteNetlinkMessage::GetRoute(question))?;
-    let mut route = answers
-        .into_iter()
-        .find_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(message) => Some(read_route(&message)),
-            _ => None,
-        })
-        .ok_or(Errno::EPROTO)?;
+    let mut kernel = Netlink::here()?;
+    let mut route = read_route(&kernel.route(destination, source)?);
     route.source = route.source.or(source);
-    if let Some(interface) = interfaces()?.into_iter().find(|interface| interface.index == route.interface_index) {
+    let interfaces = interfaces_by(&mut kernel)?;
+    if let Some(interface) = interfaces.into_iter().find(|interface| interface.index == route.interface_index) {
         route.interface = interface.name;
         if route.mtu == 0 {
             route.mtu = interface.mtu;

@@ -17,10 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// linux/netlink.h, linux/sock_diag.h.
 const NETLINK_SOCK_DIAG: i32 = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-pub(super) const NLM_F_REQUEST: u16 = 1;
-pub(super) const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
 /// `struct nlmsghdr`, and after it `struct inet_diag_req_v2`.
-pub(super) const HEADER: usize = 16;
+const HEADER: usize = 16;
 const QUESTION: usize = HEADER + 56;
 /// `struct inet_diag_msg`, the answer's head.
 const ANSWER: usize = 72;
@@ -113,7 +113,7 @@ fn open() -> Option<Socket> {
 }
 
 /// Splits the first message off: its type, what is in it, and what comes after it. `struct nlmsghdr`.
-pub(super) fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::try_from(u32::from_ne_bytes(array(bytes, 0)?)).ok()?;
     let body = bytes.get(HEADER..length)?;
     let next = length.next_multiple_of(4);
@@ -153,7 +153,7 @@ fn read_listed(transport: Transport, body: &[u8]) -> Option<Listed> {
 }
 
 /// Splits the first attribute off: its type, its value, and what comes after it. `struct nlattr`.
-pub(super) fn attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+fn attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::from(u16::from_ne_bytes(array(bytes, 0)?));
     let value = bytes.get(4..length)?;
     Some((u16::from_ne_bytes(array(bytes, 2)?), value, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
@@ -163,7 +163,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     array(bytes, at).map(u32::from_ne_bytes)
 }
 
-pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 

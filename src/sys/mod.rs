@@ -13,6 +13,7 @@ pub mod group;
 pub mod interface;
 pub mod link;
 pub mod locality;
+pub mod netlink;
 pub mod option;
 pub mod privilege;
 pub mod process;
