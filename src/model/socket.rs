@@ -103,6 +103,21 @@ pub struct Conduct {
 }
 
 impl Conduct {
+    /// How a socket behaves for which nothing else is asked.
+    pub fn usual(read_size: u32) -> Self {
+        Self {
+            delivery: Delivery::usual(read_size),
+            direction: Direction::Both,
+            half_open: HalfOpenPolicy::Allow,
+            idle_timeout: Duration::ZERO,
+            read_delay: Duration::ZERO,
+            close_delay: Duration::ZERO,
+            watermarks: Watermarks::default(),
+            write_timeout: WriteTimeout::default(),
+            tell_states: false,
+        }
+    }
+
     /// Whether a socket that would be read is not, from the start.
     pub const fn begins_paused(&self) -> bool {
         self.delivery.paused && !matches!(self.direction, Direction::SendOnly)

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::address::{AddressText, Family, Transport};
-use crate::model::delivery::{Delivery, Watermarks, WriteTimeout};
 use crate::model::group::GroupAsked;
 use crate::model::labels::Labels;
 use crate::model::limits::{Defaults, READ_SIZE};
 use crate::model::option::SocketOption;
 use crate::model::payload::Pattern;
 use crate::model::peers::Peers;
-use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy};
+use crate::model::socket::{AcceptPolicy, Conduct};
 
 /// What a TCP socket does once it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -137,17 +136,7 @@ impl SocketSpec {
             family: None,
             bind: None,
             bind_retry: None,
-            conduct: Conduct {
-                delivery: Delivery::usual(READ_SIZE),
-                direction: Direction::Both,
-                half_open: HalfOpenPolicy::Allow,
-                idle_timeout: Duration::ZERO,
-                read_delay: Duration::ZERO,
-                close_delay: Duration::ZERO,
-                tell_states: false,
-                watermarks: Watermarks::default(),
-                write_timeout: WriteTimeout::default(),
-            },
+            conduct: Conduct::usual(READ_SIZE),
             verify: None,
             options: Vec::new(),
             labels: Labels::default(),

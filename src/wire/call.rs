@@ -197,30 +197,7 @@ pairs! {
 }
 
 fn read_operation(number: i32) -> Option<Operation> {
-    const ALL: [Operation; 21] = [
-        Operation::Create,
-        Operation::LookUp,
-        Operation::Bind,
-        Operation::Listen,
-        Operation::Accept,
-        Operation::Connect,
-        Operation::Disconnect,
-        Operation::Write,
-        Operation::Send,
-        Operation::Receive,
-        Operation::Shutdown,
-        Operation::Close,
-        Operation::Abort,
-        Operation::SetOption,
-        Operation::GetOption,
-        Operation::Route,
-        Operation::Join,
-        Operation::Leave,
-        Operation::Block,
-        Operation::Unblock,
-        Operation::Filter,
-    ];
-    ALL.into_iter().find(|operation| i32::from(pb::Operation::from(*operation)) == number)
+    Operation::ALL.into_iter().find(|operation| i32::from(pb::Operation::from(*operation)) == number)
 }
 
 pairs! { ShutdownHow, pb::ShutdownHow, Receive, Send, Both }

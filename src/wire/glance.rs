@@ -136,12 +136,10 @@ mod tests {
 
     use super::*;
     use crate::model::address::{Endpoint, Family, Transport};
-    use crate::model::delivery::{Delivery, Watermarks};
     use crate::model::id::{SessionId, SocketId, SocketUid};
     use crate::model::peers::{PeerRule, Peers};
     use crate::model::socket::{
-        AcceptPolicy, CloseReason, Closing, Conduct, Direction, HalfOpenPolicy, ListenerStatus, SocketState,
-        SocketStatus, Totals,
+        AcceptPolicy, CloseReason, Closing, Conduct, HalfOpenPolicy, ListenerStatus, SocketState, SocketStatus, Totals,
     };
     use crate::model::time::Timestamp;
     use crate::model::view::{AcceptQueue, Hashes, ListenerView, Queues, Readiness};
@@ -199,15 +197,9 @@ mod tests {
                     allow: Vec::new(),
                 }),
                 conduct: Conduct {
-                    delivery: Delivery::usual(number),
-                    direction: Direction::Both,
                     half_open: HalfOpenPolicy::AutoEnd,
                     idle_timeout: std::time::Duration::from_millis(number.into()),
-                    read_delay: Default::default(),
-                    close_delay: Default::default(),
-                    write_timeout: Default::default(),
-                    watermarks: Watermarks::default(),
-                    tell_states: false,
+                    ..Conduct::usual(number)
                 },
                 status,
                 listener: told.then_some(ListenerView {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::delivery::{Delivery, Watermarks, WriteTimeout};
 use crate::model::id::{SessionId, SocketId, SocketUid};
 use crate::model::labels::{self, Labels, MAX_LABELS};
-use crate::model::limits::{Defaults, Limits};
+use crate::model::limits::{Defaults, Limits, READ_SIZE};
 use crate::model::memory::SocketMemory;
 use crate::model::payload::{parse_hex, to_hex};
 use crate::model::peers::{MAX_RULES, PeerRule, Peers};
@@ -496,12 +496,8 @@ pub fn read(sent: &pb::Socket) -> Option<SocketView> {
             },
             half_open: half_open(sent.half_open).ok()?,
             idle_timeout: call::read_span(sent.idle_timeout.as_ref()),
-            // They are not shown.
-            read_delay: Duration::ZERO,
-            close_delay: Duration::ZERO,
-            tell_states: false,
-            watermarks: Watermarks::default(),
-            write_timeout: WriteTimeout::default(),
+            // The others are not shown.
+            ..Conduct::usual(READ_SIZE)
         },
         status: SocketStatus {
             state: read_state(known_value(sent.state)?)?,
