@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
 use crate::host::monitor::Monitor;
@@ -11,7 +11,7 @@ use crate::socket::Sockets;
 
 /// One for the whole agent; cheap to clone. It ends with the last clone.
 #[derive(Clone, Default)]
-pub(super) struct InterfaceWatch(Arc<OnceCell<Task>>);
+pub(super) struct InterfaceWatch(Arc<Mutex<Option<Task>>>);
 
 /// The task that tells it.
 struct Task(AbortHandle);
@@ -25,14 +25,16 @@ impl Drop for Task {
 impl InterfaceWatch {
     /// Makes sure that all that changes from now on is told.
     pub(super) async fn begin(&self, sockets: &Sockets) -> Result<(), Refusal> {
-        let begin = || async {
+        let mut task = self.0.lock().await;
+        // One that the kernel has failed has ended.
+        if task.as_ref().is_none_or(|task| task.0.is_finished()) {
             let monitor = Monitor::begin().await.map_err(|errno| {
                 tracing::warn!(errno = errno.name(), "the kernel does not tell what becomes of interfaces");
                 Refusal::Internal("the kernel does not tell what becomes of interfaces")
             })?;
-            Ok(Task(tokio::spawn(tell(monitor, sockets.clone())).abort_handle()))
-        };
-        self.0.get_or_try_init(begin).await.map(drop)
+            *task = Some(Task(tokio::spawn(tell(monitor, sockets.clone())).abort_handle()));
+        }
+        Ok(())
     }
 }
 
