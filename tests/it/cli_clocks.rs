@@ -10,7 +10,6 @@ use farsock::agent::{AgentConfig, Listen};
 use farsock::model::time::{Clock, Timestamp};
 use farsock::sys::clock::SystemClock;
 use rustix::process::Signal;
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -54,12 +53,12 @@ async fn a_clock_that_is_set_while_a_run_goes_on_is_read_again() {
     let mut command = farsock(folder.path());
     command.args(["run", "--json", &format!("--host=a=unix:{}", socket.display())]).arg(&file);
     let mut running = Running::spawn(command);
-    let door: SocketAddr = event(&mut running, "listening").await["local"].as_str().unwrap().parse().unwrap();
+    let door: SocketAddr = running.event("listening").await["local"].as_str().unwrap().parse().unwrap();
     clock.ahead.store(AHEAD, Ordering::Release);
     let read_again = async {
         loop {
             let guest = TcpStream::connect(door).await.unwrap();
-            let at = event(&mut running, "accepted").await["at_ns"].as_i64().unwrap();
+            let at = running.event("accepted").await["at_ns"].as_i64().unwrap();
             drop(guest);
             // As long as nobody knows that it was set, it is told to have happened in the future.
             if i128::from(at) <= i128::try_from(begun.elapsed().as_nanos()).unwrap() {
@@ -71,14 +70,4 @@ async fn a_clock_that_is_set_while_a_run_goes_on_is_read_again() {
     running.signal(Signal::INT);
     assert_eq!(running.end().await.code, Some(3));
     agent.stop().await;
-}
-
-/// The next event of a kind.
-async fn event(running: &mut Running, kind: &str) -> Value {
-    loop {
-        let line: Value = serde_json::from_str(&running.line().await.unwrap()).unwrap();
-        if line["type"] == "event" && line["kind"] == kind {
-            return line;
-        }
-    }
 }

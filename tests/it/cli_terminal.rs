@@ -200,21 +200,11 @@ async fn events_are_told_while_a_step_waits() {
     let mut command = farsock(exercise.folder.path());
     command.args(["run", "--json", &format!("--host=server=unix:{}", agent.unix().display())]).arg(&exercise.file);
     let mut running = Running::spawn(command);
-    let door: SocketAddr = event(&mut running, "listening").await["local"].as_str().unwrap().parse().unwrap();
+    let door: SocketAddr = running.event("listening").await["local"].as_str().unwrap().parse().unwrap();
     let guest = within("the door", TcpStream::connect(door)).await.unwrap();
-    let accepted = event(&mut running, "accepted").await;
+    let accepted = running.event("accepted").await;
     assert_eq!(accepted["remote"], guest.local_addr().unwrap().to_string());
     running.signal(Signal::INT);
     assert_eq!(running.end().await.code, Some(3));
     agent.stop().await;
-}
-
-/// The next event of a kind.
-async fn event(running: &mut Running, kind: &str) -> Value {
-    loop {
-        let line: Value = serde_json::from_str(&running.line().await.unwrap()).unwrap();
-        if line["type"] == "event" && line["kind"] == kind {
-            return line;
-        }
-    }
 }

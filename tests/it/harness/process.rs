@@ -264,6 +264,16 @@ impl Running {
         within("a line", self.out.next_line()).await.unwrap()
     }
 
+    /// The next event of a kind, where it prints JSON.
+    pub async fn event(&mut self, kind: &str) -> Value {
+        loop {
+            let line: Value = serde_json::from_str(&self.line().await.unwrap()).unwrap();
+            if line["type"] == "event" && line["kind"] == kind {
+                return line;
+            }
+        }
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
