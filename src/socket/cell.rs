@@ -160,6 +160,14 @@ impl Cell {
         self.hub.append(|log| self.record_in(log, request, event))
     }
 
+    /// The same, unless it has been closed: nothing follows that.
+    pub(super) fn record_while_open(&self, request: &RequestId, event: Event) -> Option<u64> {
+        self.hub.append(|log| {
+            let open = lock(&self.status).state != SocketState::Closed;
+            open.then(|| self.record_in(log, Some(request), event))
+        })
+    }
+
     /// The same, among other events that stand together.
     pub(super) fn record_in(&self, log: &mut Appender<'_>, request: Option<&RequestId>, event: Event) -> u64 {
         lock(&self.status).apply(&event);

@@ -291,8 +291,8 @@ impl<'a> Run<'a> {
         let wanted =
             Wanted { transport: cell.transport, family: Some(cell.family()), purpose, field, deadline: self.deadline };
         let found = self.patiently(Operation::LookUp, self.sockets.look_up(text, wanted)).await??;
-        if let Some(event) = found.event {
-            let seq = cell.record(Some(&self.handle.request), event);
+        let request = &self.handle.request;
+        if let Some(seq) = found.event.and_then(|event| cell.record_while_open(request, event)) {
             self.events.add(EventRange::one(seq));
         }
         match found.answer {

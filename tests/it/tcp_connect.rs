@@ -1,6 +1,7 @@
 //! Connecting: to who is there, to who is not, by every kind of address.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use farsock::agent::AgentConfig;
 use farsock::wire::pb;
@@ -10,7 +11,7 @@ use tonic_types::StatusExt;
 use crate::harness::tcp::{
     FullListener, Reported, answered, any_port, connecting_to, detached, plain_tcp, timeout, went,
 };
-use crate::harness::{Agent, DeadPort, LOOPBACKS, Names, TcpPeer};
+use crate::harness::{Agent, DeadPort, Gate, LOOPBACKS, Names, TcpPeer, within};
 
 /// The first five lines that a newcomer types.
 #[tokio::test]
@@ -330,4 +331,20 @@ fn unbound(ip: IpAddr) -> pb::TcpSocketSpec {
 
 fn connect(id: &str, remote: &str) -> pb::ConnectSocketRequest {
     pb::ConnectSocketRequest { socket_id: id.into(), remote: remote.into(), ..Default::default() }
+}
+
+/// What is found for a socket that has been closed in the meantime is no event of it any more.
+#[tokio::test]
+async fn a_lookup_that_ends_after_its_socket_is_not_told_behind_closed() {
+    let gate = Arc::new(Gate::default());
+    let agent = Agent::start_with(Names::host("far.test", &[LOOPBACKS[0]]).behind(&gate).config()).await;
+    agent.create_tcp("line", pb::TcpSocketSpec::default()).await.unwrap();
+    let closed_meanwhile = async {
+        within("the resolver to be asked", gate.asked.notified()).await;
+        agent.close("line").await;
+        gate.opened.notify_one();
+    };
+    let (connected, ()) = tokio::join!(agent.connect_socket(connect("line", "far.test:80")), closed_meanwhile);
+    assert_eq!(connected.unwrap_err().reason, "SOCKET_CLOSED");
+    assert_eq!(agent.kinds("line").await, ["created", "closed"]);
 }

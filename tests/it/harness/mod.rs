@@ -27,7 +27,7 @@ pub use certificates::{Certificates, DAY, identity, tls_channel, tls_channel_wit
 pub use clock::HandClock;
 pub use datagrams::{UdpPeer, any_port, datagram};
 pub use groups::{group, told};
-pub use names::Names;
+pub use names::{Gate, Names};
 pub use namespace::{Lab, Namespace};
 pub use peer::{DeadPort, LOOPBACKS, TcpPeer, within};
 pub use process::{

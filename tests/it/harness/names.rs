@@ -7,12 +7,21 @@ use farsock::agent::AgentConfig;
 use farsock::model::address::{Family, Transport};
 use farsock::model::errno::LookupErrno;
 use farsock::model::lookup::{HostAnswer, Lookup, Resolver};
+use tokio::sync::Notify;
 
 /// Hosts and services by name; everything else is unknown.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     pub hosts: Vec<(&'static str, Vec<IpAddr>)>,
     pub services: Vec<(&'static str, u16)>,
+    pub gate: Option<Arc<Gate>>,
+}
+
+/// Where those wait who ask for a host.
+#[derive(Debug, Default)]
+pub struct Gate {
+    pub asked: Notify,
+    pub opened: Notify,
 }
 
 impl Names {
@@ -23,6 +32,11 @@ impl Names {
     pub fn and_service(mut self, name: &'static str, port: u16) -> Self {
         self.services.push((name, port));
         self
+    }
+
+    /// Answers nobody who asks for a host before this gate is opened for him.
+    pub fn behind(self, gate: &Arc<Gate>) -> Self {
+        Self { gate: Some(Arc::clone(gate)), ..self }
     }
 
     /// An agent that knows just these names.
@@ -44,7 +58,14 @@ impl Resolver for Names {
             true => Err(LookupErrno::EAI_NONAME),
             false => Ok(HostAnswer { addresses, canonical_name: None }),
         };
-        Box::pin(async move { answer })
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            if let Some(gate) = gate {
+                gate.asked.notify_one();
+                gate.opened.notified().await;
+            }
+            answer
+        })
     }
 
     fn address(&self, _: IpAddr) -> Lookup<'_, String> {
