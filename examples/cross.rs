@@ -12,7 +12,9 @@ use farsock::client::{AgentClient, Credentials, Dialer};
 use farsock::model::address::{AddressText, Endpoint};
 use farsock::model::delivery::DeliveryMode;
 use farsock::model::id::{SessionId, SocketId};
-use farsock::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Take, Taken, Target, Yield};
+use farsock::model::operation::{
+    Action, CallOptions, OutgoingDatagram, SendFlags, SocketAction, Take, Taken, Target, Yield,
+};
 use farsock::model::spec::{Kind, SocketSpec, TcpRole, UdpSpec};
 use farsock::model::view::SocketView;
 use sha2::{Digest, Sha256};
@@ -86,9 +88,13 @@ async fn udp(agent: &AgentClient, bind: Option<AddressText>) -> Result<Box<Socke
 async fn send(agent: &AgentClient, socket: &SocketView, to: &str, payload: Bytes) -> Result<()> {
     let destination = Some(parse(to)?);
     let datagram = OutgoingDatagram { destination, payload, ..OutgoingDatagram::default() };
-    act(agent, &socket.id, SocketAction::Send { datagrams: vec![datagram], interval: Duration::ZERO, probes: false })
-        .await
-        .map(drop)
+    act(
+        agent,
+        &socket.id,
+        SocketAction::Send { datagrams: vec![datagram], interval: Duration::ZERO, flags: SendFlags::default() },
+    )
+    .await
+    .map(drop)
 }
 
 async fn receive(agent: &AgentClient, socket: &SocketView) -> Result<Taken> {

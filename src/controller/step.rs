@@ -199,9 +199,9 @@ impl Runner<'_> {
                 let how = (*flags, *slices, *expected_offset);
                 self.write(step, bindings, socket, (payload, how), *written).await
             }
-            Verb::Send { socket, to, reply_to, marks, payload, count, interval, probes } => {
+            Verb::Send { socket, to, reply_to, marks, payload, count, interval, flags } => {
                 let way = (to.as_ref(), reply_to.as_deref(), marks);
-                self.send(step, bindings, socket, way, (payload, *count, (*interval, *probes))).await
+                self.send(step, bindings, socket, way, (payload, *count, (*interval, *flags))).await
             }
             Verb::Receive { socket, transport, wanted, name } => {
                 self.receive(step, bindings, socket, *transport, wanted, name.as_deref()).await

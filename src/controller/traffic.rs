@@ -17,7 +17,9 @@ use crate::model::address::Transport;
 use crate::model::delivery::{Delivery, Slices};
 use crate::model::id::SocketId;
 use crate::model::limits::{Defaults, READ_SIZE};
-use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Take, Taken, WriteFlags, Yield};
+use crate::model::operation::{
+    Action, CallOptions, OutgoingDatagram, SendFlags, SocketAction, Take, Taken, WriteFlags, Yield,
+};
 use crate::model::socket::Conduct;
 use crate::model::spec::{Kind, SocketSpec, TcpRole, TcpSpec, UdpSpec};
 
@@ -76,7 +78,7 @@ impl Runner<'_> {
         bindings: &Bindings<'_>,
         name: &str,
         (to, reply_to, marks): (Option<&Template>, Option<&str>, &Marks),
-        (payload, count, (interval, probes)): (&Payload, u16, (Duration, bool)),
+        (payload, count, (interval, flags)): (&Payload, u16, (Duration, SendFlags)),
     ) -> Done {
         let socket = bindings.socket(name).map_err(Trouble::unable)?;
         let destination = to.map(|to| bindings.address(to)).transpose().map_err(Trouble::unable)?;
@@ -94,7 +96,7 @@ impl Runner<'_> {
         let Marks { hop_limit, traffic_class, .. } = *marks;
         let datagram = OutgoingDatagram { destination, payload, reply_to_event, hop_limit, traffic_class, source };
         let action =
-            self.on(&socket.id, SocketAction::Send { datagrams: vec![datagram; count.into()], interval, probes });
+            self.on(&socket.id, SocketAction::Send { datagrams: vec![datagram; count.into()], interval, flags });
         let outcome = self.call(step, &action, &self.options(step)).await?;
         if let Yield::Sent { socket: view, .. } = &outcome.yielded {
             // The first send gives a socket its local address.

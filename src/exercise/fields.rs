@@ -241,6 +241,8 @@ step_file! {
     verify: Switch,
     /// Whether datagrams are numbered, or those that come are taken for such.
     probes: Switch,
+    /// Whether the agent fills the places of each payload, such as `{number}`, as it leaves.
+    template: Switch,
     /// Tell `write_blocked` when more bytes of writes wait in the agent.
     write_high_watermark: Number,
     /// Tell `writable` when no more of them wait.

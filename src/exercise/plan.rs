@@ -18,7 +18,7 @@ use crate::model::encoding::TextEncoding;
 use crate::model::group::GroupChange;
 use crate::model::labels::Labels;
 use crate::model::mistake::Source;
-use crate::model::operation::{ShutdownHow, WriteFlags};
+use crate::model::operation::{SendFlags, ShutdownHow, WriteFlags};
 use crate::model::option::SocketOption;
 use crate::model::payload::Pattern;
 use crate::model::socket::{AcceptPolicy, CloseReason, Direction, HalfOpenPolicy, SocketState};
@@ -167,8 +167,8 @@ pub enum Verb {
         count: u16,
         /// How much later each is due than the one before it.
         interval: Duration,
-        /// They are probes.
-        probes: bool,
+        /// How their payloads are made.
+        flags: SendFlags,
     },
     /// Takes what was received.
     Receive {

@@ -30,6 +30,7 @@ pub mod option_table;
 pub mod own_deed;
 pub mod payload;
 pub mod peers;
+pub mod placeholder;
 pub mod policy;
 pub mod probe;
 pub mod refusal;

@@ -191,6 +191,15 @@ pub struct Target {
     pub uid: Option<SocketUid>,
 }
 
+/// How the payloads of datagrams are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct SendFlags {
+    /// Each is a probe: it carries its number.
+    pub probes: bool,
+    /// Each has places that are filled as it leaves.
+    pub template: bool,
+}
+
 /// A datagram to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct OutgoingDatagram {
@@ -304,8 +313,8 @@ pub enum SocketAction {
         datagrams: Vec<OutgoingDatagram>,
         /// How much later each is due than the one before it.
         interval: Duration,
-        /// Each of them is a probe.
-        probes: bool,
+        /// How their payloads are made.
+        flags: SendFlags,
     },
     /// Take the next payload.
     Receive(Take),

@@ -37,7 +37,7 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_nanosecond(self.0.into()) {
-            Ok(moment) => write!(f, "{moment:.6}"),
+            Ok(moment) => write!(f, "{moment:.*}", f.precision().unwrap_or(6)),
             Err(_) => write!(f, "{} ns", self.0),
         }
     }

@@ -11,7 +11,7 @@ use crate::model::delivery::{DeliveryChange, Slices};
 use crate::model::error::SocketError;
 use crate::model::group::GroupResult;
 use crate::model::id::{Principal, RequestId, SocketId};
-use crate::model::operation::{ShutdownHow, Take, Taken, WriteFlags};
+use crate::model::operation::{SendFlags, ShutdownHow, Take, Taken, WriteFlags};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::refusal::Refusal;
 use crate::model::socket::CloseReason;
@@ -61,8 +61,8 @@ pub(super) enum Order {
         flags: WriteFlags,
         slices: Option<Slices>,
     },
-    /// And how much later each is due than the one before it, and whether they are probes.
-    Send(Vec<ReadyDatagram>, Duration, bool),
+    /// And how much later each is due than the one before it, and how their payloads are made.
+    Send(Vec<ReadyDatagram>, Duration, SendFlags),
     Receive(Take),
     Flush,
     Shutdown(ShutdownHow),

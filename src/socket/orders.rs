@@ -37,7 +37,7 @@ impl Driver {
             Order::Write { payload, expected_offset, flags, slices } => {
                 self.enqueue_write(ticket, payload, expected_offset, (flags, slices));
             }
-            Order::Send(datagrams, interval, probes) => self.enqueue_send(ticket, datagrams, (interval, probes)),
+            Order::Send(datagrams, interval, flags) => self.enqueue_send(ticket, datagrams, (interval, flags)),
             Order::Receive(take) => self.receive(ticket, take),
             Order::Flush => self.enqueue(Outgoing::Flush(ticket)),
             Order::Shutdown(how) => self.shut_down(ticket, how),

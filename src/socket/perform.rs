@@ -13,7 +13,7 @@ use crate::model::delivery::DeliveryMode;
 use crate::model::error::SocketError;
 use crate::model::event::{Event, EventFilter, SocketPattern};
 use crate::model::id::{Principal, SessionId, SocketId};
-use crate::model::operation::{Action, Operation, OutgoingDatagram, SocketAction, Take, Target, Yield};
+use crate::model::operation::{Action, Operation, OutgoingDatagram, SendFlags, SocketAction, Take, Target, Yield};
 use crate::model::option::OptionType;
 use crate::model::refusal::Refusal;
 use crate::model::socket::{AcceptPolicy, CloseReason, Direction, SocketState};
@@ -167,8 +167,8 @@ impl<'a> Run<'a> {
         let order = match action {
             SocketAction::Bind { local, retry } => return self.bind(&cell, &local, retry).await,
             SocketAction::Connect { remote, attempts } => return self.connect(&cell, &remote, attempts).await,
-            SocketAction::Send { datagrams, interval, probes } => {
-                return self.send(&cell, datagrams, (interval, probes)).await;
+            SocketAction::Send { datagrams, interval, flags } => {
+                return self.send(&cell, datagrams, (interval, flags)).await;
             }
             SocketAction::Receive(take) => return self.receive(&cell, take).await,
             SocketAction::Group(change, asked) => return self.change_group(&cell, change, &asked).await,
@@ -325,7 +325,7 @@ impl<'a> Run<'a> {
         &mut self,
         cell: &Cell,
         datagrams: Vec<OutgoingDatagram>,
-        (interval, probes): (Duration, bool),
+        (interval, flags): (Duration, SendFlags),
     ) -> Result<Performed, Refusal> {
         let mut ready = Vec::with_capacity(datagrams.len());
         for (at, datagram) in datagrams.into_iter().enumerate() {
@@ -337,7 +337,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let done = self.order(cell, Order::Send(ready, interval, probes)).await?;
+        let done = self.order(cell, Order::Send(ready, interval, flags)).await?;
         let (datagrams, bytes) = match done.brought {
             Brought::Sent { datagrams, bytes } => (datagrams, bytes),
             _ => (0, 0),

@@ -11,7 +11,8 @@ use crate::model::address::{Family, Transport, socket_addr};
 use crate::model::delivery::DeliveryMode;
 use crate::model::errno::Errno;
 use crate::model::event::{Datagram, Event};
-use crate::model::operation::{Operation, Taken};
+use crate::model::operation::{Operation, SendFlags, Taken};
+use crate::model::placeholder::{self, Values};
 use crate::model::probe::{HEADER, Probe};
 use crate::model::refusal::Refusal;
 use crate::socket::buffer::with_burst;
@@ -21,6 +22,7 @@ use crate::socket::icmp::Icmp;
 use crate::socket::permit::Hindrance;
 use crate::sys::burst::Burst;
 use crate::sys::interface;
+use crate::sys::process;
 use crate::sys::socket::DatagramHead;
 
 /// How often a datagram is handed to the kernel when errors of earlier ones get in between.
@@ -58,8 +60,8 @@ pub(super) struct PendingSend {
     sent: usize,
     bytes: usize,
     interval: Duration,
-    /// They are numbered.
-    probes: bool,
+    /// How their payloads are made.
+    flags: SendFlags,
     /// When the first one left.
     begun: Option<Instant>,
 }
@@ -111,7 +113,7 @@ impl Driver {
         &mut self,
         mut ticket: Ticket,
         datagrams: Vec<ReadyDatagram>,
-        (interval, probes): (Duration, bool),
+        (interval, flags): (Duration, SendFlags),
     ) {
         if self.cell.transport != Transport::Udp {
             return self.wrong_transport(ticket);
@@ -130,7 +132,7 @@ impl Driver {
             }
         }
         let waiting = !self.sends.is_empty();
-        self.sends.push_back(PendingSend { ticket, datagrams, sent: 0, bytes: 0, interval, probes, begun: None });
+        self.sends.push_back(PendingSend { ticket, datagrams, sent: 0, bytes: 0, interval, flags, begun: None });
         if !waiting {
             self.flush_sends();
         }
@@ -182,9 +184,9 @@ impl Driver {
             if send.waits(now) {
                 return Ok(Sending::Later);
             }
-            let payload = if send.probes { self.numbered(&datagram.payload) } else { datagram.payload.clone() };
+            let payload = self.payload(&datagram.payload, send.flags);
             self.send_datagram(datagram, &payload)?;
-            if let (true, Role::Datagrams(datagrams)) = (send.probes, &mut self.role) {
+            if let (true, Role::Datagrams(datagrams)) = (send.flags.probes, &mut self.role) {
                 datagrams.probes += 1;
             }
             send.begun.get_or_insert(now);
@@ -199,6 +201,19 @@ impl Driver {
             self.record_for(&mut send.ticket, event);
         }
         Ok(Sending::Over)
+    }
+
+    /// What leaves: the payload with its places filled, and behind the header of the next probe.
+    fn payload(&self, payload: &Bytes, flags: SendFlags) -> Bytes {
+        let payload = if flags.template { self.filled(payload) } else { payload.clone() };
+        if flags.probes { self.numbered(&payload) } else { payload }
+    }
+
+    fn filled(&self, template: &[u8]) -> Bytes {
+        let number = self.cell.status().totals.datagrams_sent + 1;
+        let (session, socket) = (self.session.id.as_str(), self.cell.id.as_str());
+        let host = process::host_name();
+        placeholder::fill(template, &Values { number, time: self.sockets.now(), host: &host, session, socket })
     }
 
     /// The payload behind the header of the next probe.

@@ -4,7 +4,7 @@ use prost::Message;
 
 use crate::model::delivery::Slices;
 use crate::model::group::GroupChange;
-use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Start, Take, Target};
+use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SendFlags, SocketAction, Start, Take, Target};
 use crate::model::option::SocketOption;
 use crate::wire::{call, create, delivery, group, option, pb, socket, source_filter};
 
@@ -133,10 +133,13 @@ fn on_socket(target: &Target, action: &SocketAction, call: Option<pb::Call>) -> 
                     .map(|Slices { size, interval }| pb::Slices { size, interval: Some(call::span(interval)) })
             }
         ),
-        SocketAction::Send { datagrams, interval, probes } => {
+        SocketAction::Send { datagrams, interval, flags: SendFlags { probes, template } } => {
             let interval = (!interval.is_zero()).then(|| call::span(*interval));
             let datagrams = datagrams.iter().map(write_datagram).collect();
-            request!(SendDatagrams, SendDatagramsRequest { datagrams: datagrams, interval: interval, probes: *probes })
+            request!(
+                SendDatagrams,
+                SendDatagramsRequest { datagrams: datagrams, interval: interval, probes: *probes, template: *template }
+            )
         }
         SocketAction::Receive(Take { max_bytes, min_bytes, peek }) => request!(
             ReceiveSocket,
@@ -244,6 +247,7 @@ mod tests {
     use crate::model::option::OptionValue;
     use crate::model::payload::{Fill, Pattern};
     use crate::model::peers::{PeerRule, Peers};
+    use crate::model::placeholder;
     use crate::model::session::{LeaseSpec, OrphanPolicy, Retention, SessionSpec};
     use crate::model::socket::{AcceptPolicy, Conduct, Direction, HalfOpenPolicy};
     use crate::model::source_filter::{FilterAsked, FilterMode, SourceFilter};
@@ -404,6 +408,7 @@ mod tests {
                 OutgoingDatagram { destination, payload, reply_to_event: answered, hop_limit, traffic_class, source }
             });
         let flags = (any::<bool>(), any::<bool>()).prop_map(|(urgent, more)| WriteFlags { urgent, more });
+        let sent_as = (any::<bool>(), any::<bool>()).prop_map(|(probes, template)| SendFlags { probes, template });
         let slices =
             (1..9_u32, 1..9_u64).prop_map(|(size, millis)| Slices { size, interval: Duration::from_millis(millis) });
         prop_oneof![
@@ -415,8 +420,9 @@ mod tests {
             (bytes(1), of(any::<u64>()), flags, of(slices)).prop_map(|(payload, expected_offset, flags, slices)| {
                 SocketAction::Write { payload, expected_offset, flags, slices }
             }),
-            (prop::collection::vec(datagram, 1..4), 0..9_u64, any::<bool>()).prop_map(|(datagrams, millis, probes)| {
-                SocketAction::Send { datagrams, interval: Duration::from_millis(millis), probes }
+            (prop::collection::vec(datagram, 1..4), 0..9_u64, sent_as).prop_map(|(datagrams, millis, mut flags)| {
+                flags.template &= datagrams.iter().all(|datagram| placeholder::check(&datagram.payload).is_ok());
+                SocketAction::Send { datagrams, interval: Duration::from_millis(millis), flags }
             }),
             (of(5..9_u32), of(1..5_u32), any::<bool>())
                 .prop_map(|(max_bytes, min_bytes, peek)| SocketAction::Receive(Take { max_bytes, min_bytes, peek })),

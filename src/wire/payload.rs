@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::model::encoding::TextEncoding;
 use crate::model::payload::{Fill, Pattern, PayloadForm, PayloadView, Shown, parse_hex, with_crlf};
+use crate::model::placeholder;
 use crate::model::refusal::Violation;
 use crate::wire::{known, pb};
 
@@ -57,6 +58,22 @@ pub(super) fn bytes(payload: pb::Payload, limit: u32) -> Result<Bytes, Violation
         }
     };
     part(&bytes, offset, length)
+}
+
+/// The same, where the agent is to fill places in them.
+pub(super) fn template(payload: pb::Payload, limit: u32) -> Result<Bytes, Violation> {
+    if !TextEncoding::from_label(&payload.encoding).is_ok_and(|encoding| encoding.is_utf8()) {
+        return Err(Violation::new("encoding", "a template is UTF-8: the second bytes of others may look like braces"));
+    }
+    let field = match &payload.content {
+        Some(pb::payload::Content::Hex(_)) => "hex",
+        Some(pb::payload::Content::Data(_)) => "data",
+        Some(pb::payload::Content::Pattern(_)) => "pattern",
+        Some(pb::payload::Content::Text(_)) | None => "text",
+    };
+    let template = bytes(payload, limit)?;
+    placeholder::check(&template).map_err(|problem| Violation { field: field.to_owned(), problem })?;
+    Ok(template)
 }
 
 fn pattern_of(sent: pb::Pattern) -> Pattern {
@@ -196,6 +213,17 @@ mod tests {
         assert_eq!(sent("\n", "utf-16le"), &b"\r\0\n\0"[..]);
         // The limit counts what is sent.
         assert!(bytes(pb::Payload { crlf: true, ..text("12345678\n\n", "") }, LIMIT).is_err());
+    }
+
+    #[test]
+    fn a_template_is_checked_before_it_is_taken() {
+        assert_eq!(template(text("tick {number}", "utf-8"), 20).unwrap(), "tick {number}");
+        let wrong = |payload| template(payload, LIMIT).unwrap_err().field;
+        assert_eq!(wrong(text("{now}", "")), "text");
+        assert_eq!(wrong(payload(Content::Hex("7b".into()))), "hex");
+        assert_eq!(wrong(payload(Content::Data("}".into()))), "data");
+        assert_eq!(wrong(text("{time}", "gbk")), "encoding");
+        assert_eq!(wrong(text("x", "utf-9")), "encoding");
     }
 
     #[test]

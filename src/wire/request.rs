@@ -3,7 +3,9 @@
 use crate::model::delivery::Slices;
 use crate::model::group::GroupChange;
 use crate::model::id::SessionId;
-use crate::model::operation::{Action, CallOptions, OutgoingDatagram, SocketAction, Take, Target, WriteFlags};
+use crate::model::operation::{
+    Action, CallOptions, OutgoingDatagram, SendFlags, SocketAction, Take, Target, WriteFlags,
+};
 use crate::model::payload::PayloadView;
 use crate::model::refusal::Violation;
 use crate::wire::socket::Bounds;
@@ -64,8 +66,8 @@ on_socket!(DisconnectSocketRequest, |request, _bounds| SocketAction::Disconnect)
 on_socket!(WriteSocketRequest, |request, bounds| write(request, bounds)?);
 on_socket!(SendDatagramsRequest, |request, bounds| SocketAction::Send {
     interval: call::optional_duration("interval", request.interval.as_ref())?.unwrap_or_default(),
-    datagrams: datagrams(request.datagrams, bounds)?,
-    probes: request.probes,
+    datagrams: datagrams(request.datagrams, request.template, bounds)?,
+    flags: SendFlags { probes: request.probes, template: request.template },
 });
 on_socket!(FlushSocketRequest, |request, _bounds| SocketAction::Flush);
 on_socket!(ShutdownSocketRequest, |request, _bounds| {
@@ -186,7 +188,11 @@ fn slices(slices: pb::Slices) -> Result<Slices, Violation> {
     }
 }
 
-fn datagrams(datagrams: Vec<pb::Datagram>, bounds: Bounds<'_>) -> Result<Vec<OutgoingDatagram>, Violation> {
+fn datagrams(
+    datagrams: Vec<pb::Datagram>,
+    template: bool,
+    bounds: Bounds<'_>,
+) -> Result<Vec<OutgoingDatagram>, Violation> {
     let limit = bounds.limits.datagrams_per_call;
     if datagrams.is_empty() {
         return Err(Violation::new("datagrams", "at least one datagram is needed"));
@@ -201,8 +207,11 @@ fn datagrams(datagrams: Vec<pb::Datagram>, bounds: Bounds<'_>) -> Result<Vec<Out
         let within = |violation: Violation| violation.within(&format!("datagrams[{at}]"));
         let payload = match datagram.payload {
             None => bytes::Bytes::new(),
-            Some(payload) => payload::bytes(payload, bounds.limits.payload_bytes)
-                .map_err(|violation| within(violation.within("payload")))?,
+            Some(payload) => {
+                let limit = bounds.limits.payload_bytes;
+                let bytes = if template { payload::template(payload, limit) } else { payload::bytes(payload, limit) };
+                bytes.map_err(|violation| within(violation.within("payload")))?
+            }
         };
         room = room.checked_sub(u32::try_from(payload.len()).unwrap_or(u32::MAX)).ok_or_else(|| {
             let limit = bounds.limits.payload_bytes;

@@ -13,7 +13,7 @@ use farsock::model::address::AddressText;
 use farsock::model::id::{SessionId, SocketId};
 use farsock::model::limits::Limits;
 use farsock::model::operation::{
-    Action, CallOptions, Outcome, OutgoingDatagram, SocketAction, Target, WriteFlags, Yield,
+    Action, CallOptions, Outcome, OutgoingDatagram, SendFlags, SocketAction, Target, WriteFlags, Yield,
 };
 use farsock::model::session::SessionSpec;
 use farsock::model::spec::{Kind, SocketSpec, TcpRole, UdpSpec};
@@ -122,7 +122,8 @@ impl Worker {
 
             let destination = Some(AddressText::parse(&self.mail.text()).unwrap());
             let datagram = OutgoingDatagram { destination, payload: bytes.into(), ..OutgoingDatagram::default() };
-            let send = SocketAction::Send { datagrams: vec![datagram], interval: Duration::ZERO, probes: false };
+            let send =
+                SocketAction::Send { datagrams: vec![datagram], interval: Duration::ZERO, flags: SendFlags::default() };
             self.call(Action::Socket(self.socket("mail"), send)).await;
             // Exactly one, and that one.
             assert_eq!(self.mail.receive().await.0, round.to_be_bytes());

@@ -347,8 +347,19 @@ impl Dice {
                 .into()
             }
             12 | 13 => {
-                let (datagrams, interval, probes) = (self.many(Self::datagram), self.maybe(Self::span), self.flag());
-                pb::SendDatagramsRequest { session_id, socket_id, datagrams, interval, probes, socket_uid, call }.into()
+                let (datagrams, interval) = (self.many(Self::datagram), self.maybe(Self::span));
+                let (probes, template) = (self.flag(), self.flag());
+                pb::SendDatagramsRequest {
+                    session_id,
+                    socket_id,
+                    datagrams,
+                    interval,
+                    probes,
+                    template,
+                    socket_uid,
+                    call,
+                }
+                .into()
             }
             14 => pb::ReceiveSocketRequest {
                 peek: self.flag(),

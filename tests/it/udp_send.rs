@@ -6,6 +6,7 @@ use farsock::agent::AgentConfig;
 use farsock::wire::pb;
 use tonic::Code;
 
+use crate::harness::tcp::millis;
 use crate::harness::{Agent, LOOPBACKS, UdpPeer, datagram, error_name, text};
 
 /// A UDP client as everybody writes it: no bind, a question, the answer.
@@ -233,4 +234,69 @@ async fn a_receive_only_socket_does_not_send() {
     assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "WRONG_DIRECTION"));
     peer.send(&local, b"listen").await;
     assert_eq!(agent.receive_text("s").await, "listen");
+}
+
+#[tokio::test]
+async fn places_in_payloads_are_filled_as_each_datagram_leaves() {
+    for ip in LOOPBACKS {
+        let agent = Agent::start().await;
+        let peer = UdpPeer::bind(ip).await;
+        agent.udp("s", ip).await;
+        agent.send("s", &peer.text(), "{number}").await;
+        assert_eq!(peer.receive_text().await.0, "{number}", "only where it is asked for");
+        let template = "{number} {socket} {session} {{}} {host} {time}";
+        let request = pb::SendDatagramsRequest {
+            socket_id: "s".into(),
+            datagrams: vec![datagram(&peer.text(), template); 3],
+            interval: millis(2),
+            template: true,
+            ..Default::default()
+        };
+        let sent = agent.send_datagrams(request).await.unwrap();
+        let host = agent.agent().get_agent(pb::GetAgentRequest::default()).await.unwrap().into_inner();
+        let host = host.agent.unwrap().host_name;
+        let (mut times, mut bytes) = (Vec::new(), 0);
+        for number in 2..5 {
+            let text = peer.receive_text().await.0;
+            let (places, time) = text.rsplit_once(' ').unwrap();
+            assert_eq!(places, format!("{number} s default {{}} {host}"));
+            assert_eq!(time.len(), "2026-11-29T15:00:00.000000000Z".len(), "{time}");
+            bytes += text.len();
+            times.push(time.to_owned());
+        }
+        assert!(times[0] < times[1] && times[1] < times[2], "{times:?}");
+        assert_eq!((sent.datagrams_sent(), sent.bytes_sent() as usize), (3, bytes));
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_there_is_not_is_refused() {
+    let agent = Agent::start().await;
+    agent.udp("s", LOOPBACKS[0]).await;
+    let request = pb::SendDatagramsRequest {
+        socket_id: "s".into(),
+        datagrams: vec![datagram("127.0.0.1:9", "{number}"), datagram("127.0.0.1:9", "{nunber}")],
+        template: true,
+        ..Default::default()
+    };
+    let refused = agent.send_datagrams(request).await.unwrap_err();
+    assert_eq!(refused.code, Code::InvalidArgument);
+    let wrong = "datagrams[1].payload.text: `{nunber}` is no place: there are {number}, {time}";
+    assert!(refused.message.contains(wrong), "{}", refused.message);
+    assert_eq!(agent.socket("s").await.datagrams_sent, 0);
+}
+
+/// However long what it is filled with is: the kernel says that it is too long.
+#[tokio::test]
+async fn a_template_may_become_too_long() {
+    let agent = Agent::start().await;
+    agent.udp("s", LOOPBACKS[0]).await;
+    let request = pb::SendDatagramsRequest {
+        socket_id: "s".into(),
+        datagrams: vec![datagram("127.0.0.1:9", &"{time}".repeat(2_500))],
+        template: true,
+        ..Default::default()
+    };
+    let sent = agent.send_datagrams(request).await.unwrap();
+    assert_eq!((sent.datagrams_sent(), error_name(sent.report.as_ref())), (0, "EMSGSIZE"));
 }

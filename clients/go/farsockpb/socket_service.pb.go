@@ -1644,6 +1644,11 @@ type SendDatagramsRequest struct {
 	// socket that was made with `probes`, here or elsewhere, tells loss, duplicates, reordering and jitter, and of its own, when somebody
 	// sends them back, round trips.
 	Probes bool `protobuf:"varint,5,opt,name=probes,proto3" json:"probes,omitempty"`
+	// Fill the places of each payload when it is handed to the kernel: `{number}`, the how manieth datagram of the socket it is, from 1; `{time}`,
+	// the moment, on the agent's clock, in RFC 3339 with nine digits of a second; `{host}`, `host_name` of GetAgent; `{session}` and
+	// `{socket}`, their names. A brace itself is written twice: `{{`. Payloads are UTF-8 then, and what stands in braces and is no place is
+	// refused with INVALID_ARGUMENT. So `tick {number} of {host}`, a hundred times and with an `interval`, is a hundred different datagrams.
+	Template bool `protobuf:"varint,6,opt,name=template,proto3" json:"template,omitempty"`
 	// Refuse unless the socket of that name has this number. Absent: not checked.
 	SocketUid *uint64 `protobuf:"varint,14,opt,name=socket_uid,json=socketUid,proto3,oneof" json:"socket_uid,omitempty"`
 	// How to carry it out; `timeout` bounds name lookup and waiting for room together.
@@ -1713,6 +1718,13 @@ func (x *SendDatagramsRequest) GetInterval() *durationpb.Duration {
 func (x *SendDatagramsRequest) GetProbes() bool {
 	if x != nil {
 		return x.Probes
+	}
+	return false
+}
+
+func (x *SendDatagramsRequest) GetTemplate() bool {
+	if x != nil {
+		return x.Template
 	}
 	return false
 }
@@ -4695,14 +4707,15 @@ const file_farsock_v1_socket_service_proto_rawDesc = "" +
 	"\x06source\x18\x06 \x01(\tR\x06sourceB\f\n" +
 	"\n" +
 	"_hop_limitB\x10\n" +
-	"\x0e_traffic_class\"\xae\x02\n" +
+	"\x0e_traffic_class\"\xca\x02\n" +
 	"\x14SendDatagramsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x122\n" +
 	"\tdatagrams\x18\x03 \x03(\v2\x14.farsock.v1.DatagramR\tdatagrams\x125\n" +
 	"\binterval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12\x16\n" +
-	"\x06probes\x18\x05 \x01(\bR\x06probes\x12\"\n" +
+	"\x06probes\x18\x05 \x01(\bR\x06probes\x12\x1a\n" +
+	"\btemplate\x18\x06 \x01(\bR\btemplate\x12\"\n" +
 	"\n" +
 	"socket_uid\x18\x0e \x01(\x04H\x00R\tsocketUid\x88\x01\x01\x12$\n" +
 	"\x04call\x18\x0f \x01(\v2\x10.farsock.v1.CallR\x04callB\r\n" +

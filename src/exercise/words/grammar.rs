@@ -173,8 +173,9 @@ pub(super) const WRITTEN: [&str; 13] = [
 pub(super) const TRANSFERRED: [&str; 9] =
     ["to", "text", "encoding", "crlf", "hex", "pattern", "seed", "pattern_start", "end"];
 /// What goes with a datagram that is sent.
-pub(super) const SENT: [&str; 15] = [
+pub(super) const SENT: [&str; 16] = [
     "probes",
+    "template",
     "text",
     "encoding",
     "crlf",

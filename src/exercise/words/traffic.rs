@@ -7,7 +7,8 @@ use crate::exercise::words::Words;
 use crate::exercise::words::grammar::{QUIET, RECEIVED, SENT, TRANSFERRED, WRITTEN};
 use crate::model::address::Transport;
 use crate::model::limits::READ_SIZE;
-use crate::model::operation::WriteFlags;
+use crate::model::operation::{SendFlags, WriteFlags};
+use crate::model::placeholder;
 use crate::model::yaml::span;
 
 /// The most datagrams that one call sends.
@@ -87,8 +88,28 @@ impl Words<'_, '_> {
         let payload = self.payload().unwrap_or_else(|| Payload::Bytes(bytes::Bytes::new()));
         let count = self.number("count", self.file.count.as_deref(), 1..=MAX_DATAGRAMS).unwrap_or(1);
         let interval = self.checker.duration(self.file.interval.as_deref()).unwrap_or_default();
-        let probes = self.switch("probes", self.file.probes.as_deref()).unwrap_or_default();
-        Some(Verb::Send { socket: socket.value.clone(), to, reply_to, marks, payload, count, interval, probes })
+        let flags = SendFlags {
+            probes: self.switch("probes", self.file.probes.as_deref()).unwrap_or_default(),
+            template: self.switch("template", self.file.template.as_deref()).unwrap_or_default(),
+        };
+        if flags.template {
+            self.check_places(&payload);
+        }
+        Some(Verb::Send { socket: socket.value.clone(), to, reply_to, marks, payload, count, interval, flags })
+    }
+
+    /// Says what is wrong with the places of a payload that the agent is to fill, as far as they are known.
+    fn check_places(&mut self, payload: &Payload) {
+        let typed = [&self.file.text, &self.file.hex].into_iter().flatten().next();
+        let Some(at) = typed.map(|typed| span(&typed.referenced)) else { return };
+        let known = match payload {
+            Payload::Bytes(bytes) => Some(bytes.clone()),
+            Payload::Text(text, encoding, _) if encoding.is_utf8() => text.literal().map(Into::into),
+            Payload::Text(..) => return self.checker.wrong(at, "a template is UTF-8: leave `encoding` out"),
+        };
+        if let Some(Err(problem)) = known.as_deref().map(placeholder::check) {
+            self.checker.wrong(at, problem.to_string());
+        }
     }
 
     pub(super) fn receive(&mut self, socket: &Spanned<String>) -> Option<Verb> {

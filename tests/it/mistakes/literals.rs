@@ -25,7 +25,7 @@ const CODE: [&str; 14] = [
 ];
 
 /// Modules of `model` that read values of files.
-const VALUES: [&str; 13] = [
+const VALUES: [&str; 14] = [
     "address",
     "encoding",
     "endpoint",
@@ -36,6 +36,7 @@ const VALUES: [&str; 13] = [
     "option",
     "payload",
     "peers",
+    "placeholder",
     "source_filter",
     "syntax",
     "yaml",

@@ -959,6 +959,7 @@ class SendDatagramsRequest(_message.Message):
     DATAGRAMS_FIELD_NUMBER: _builtins.int
     INTERVAL_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
     SOCKET_UID_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
@@ -970,6 +971,12 @@ class SendDatagramsRequest(_message.Message):
     number of the probe (the first of a socket is 1) and when it is handed to the kernel, in nanoseconds of the agent's clock since 1970. A UDP
     socket that was made with `probes`, here or elsewhere, tells loss, duplicates, reordering and jitter, and of its own, when somebody
     sends them back, round trips.
+    """
+    template: _builtins.bool
+    """Fill the places of each payload when it is handed to the kernel: `{number}`, the how manieth datagram of the socket it is, from 1; `{time}`,
+    the moment, on the agent's clock, in RFC 3339 with nine digits of a second; `{host}`, `host_name` of GetAgent; `{session}` and
+    `{socket}`, their names. A brace itself is written twice: `{{`. Payloads are UTF-8 then, and what stands in braces and is no place is
+    refused with INVALID_ARGUMENT. So `tick {number} of {host}`, a hundred times and with an `interval`, is a hundred different datagrams.
     """
     socket_uid: _builtins.int
     """Refuse unless the socket of that name has this number. Absent: not checked."""
@@ -995,12 +1002,13 @@ class SendDatagramsRequest(_message.Message):
         datagrams: _abc.Iterable[Global___Datagram] | None = ...,
         interval: _duration_pb2.Duration | None = ...,
         probes: _builtins.bool = ...,
+        template: _builtins.bool = ...,
         socket_uid: _builtins.int | None = ...,
         call: _call_pb2.Call | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "interval", b"interval", "socket_uid", b"socket_uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "datagrams", b"datagrams", "interval", b"interval", "probes", b"probes", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid", "call", b"call", "datagrams", b"datagrams", "interval", b"interval", "probes", b"probes", "session_id", b"session_id", "socket_id", b"socket_id", "socket_uid", b"socket_uid", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__socket_uid: _TypeAlias = _typing.Literal["socket_uid"]  # noqa: Y015
     _WhichOneofArgType__socket_uid: _TypeAlias = _typing.Literal["_socket_uid", b"_socket_uid"]  # noqa: Y015
