@@ -25,7 +25,7 @@ use crate::model::peers::Peers;
 use crate::model::probe::ProbeCounter;
 use crate::model::socket::{AcceptPolicy, Conduct, SocketState, SocketStatus};
 use crate::model::source_filter::FilterResult;
-use crate::model::tcp::TcpInfo;
+use crate::model::tcp::{TcpInfo, TcpState};
 use crate::model::time::Timestamp;
 use crate::model::verify::{PatternDifference, Verification, Verifier};
 use crate::model::view::{ListenerView, Reading, SocketView};
@@ -330,8 +330,9 @@ impl Cell {
             view.readiness = Some(readiness);
             view.tcp_state = tcp_state;
             // The log tells it where an operation gives it; a connect that goes on, and a bind that has failed, change it, too. That of a
-            // connection never changes.
-            if self.transport == Transport::Udp || view.status.state != SocketState::Connected {
+            // connection never changes, as long as the kernel has one.
+            let connected = view.status.state == SocketState::Connected && tcp_state != Some(TcpState::Closed);
+            if self.transport == Transport::Udp || !connected {
                 view.status.local = socket.local().map(|addr| endpoint(socket, addr));
             }
             if let Some(listener) = &mut view.listener {
