@@ -97,20 +97,19 @@ impl Checker<'_> {
         name: &Spanned<String>,
     ) -> Option<SocketName> {
         let at = span(&name.referenced);
-        let roles = self.roles.clone();
-        let sockets: Vec<String> = self.made.clone();
         let Some(socket) = self.socket_mut(&name.value) else {
             let message = format!("there is no socket `{}` yet", name.value);
-            let help = suggestion(&name.value, sockets.iter().map(String::as_str));
+            let help = suggestion(&name.value, self.made.iter().map(String::as_str));
             self.wrong_with_help(at, message, help);
             return None;
         };
         socket.used = true;
         let socket = socket.clone();
         if socket.host != host {
-            let (owner, asked) = (&roles[socket.host], &roles[host]);
+            let (owner, asked) = (&self.roles[socket.host], &self.roles[host]);
             let message = format!("`{}` is a socket of {owner}, not of {asked}", name.value);
-            self.wrong_with_help(at, message, format!("write `on: {owner}`"));
+            let help = format!("write `on: {owner}`");
+            self.wrong_with_help(at, message, help);
             return None;
         }
         if !self.is_there(&socket.lane) {
