@@ -17,7 +17,7 @@ pub struct SocketRpcs(pub Access);
 
 impl SocketRpcs {
     /// A socket as it is now: what GetSocket answers.
-    pub(super) fn look(&self, request: Request<pb::GetSocketRequest>) -> Result<Response<Glance>, Status> {
+    pub(super) fn look(&self, request: Request<pb::GetSocketRequest>) -> Result<Response<Box<Glance>>, Status> {
         let (caller, request) = self.0.admit(request)?;
         let session = address::session_id(&request.session_id).map_err(status::invalid)?;
         let socket = address::socket_id(&request.socket_id).map_err(status::invalid)?;
@@ -31,7 +31,7 @@ impl SocketRpcs {
             true => sockets.socket_memory(&caller.owner, &session, &socket).map_err(refused)?,
             false => None,
         };
-        Ok(Response::new(Glance { view, tcp_info, memory }))
+        Ok(Response::new(Box::new(Glance { view, tcp_info, memory })))
     }
 }
 
@@ -224,7 +224,7 @@ impl SocketService for SocketRpcs {
         &self,
         request: Request<pb::GetSocketRequest>,
     ) -> Result<Response<pb::GetSocketResponse>, Status> {
-        Ok(self.look(request)?.map(|glance| (&glance).into()))
+        Ok(self.look(request)?.map(|glance| (&*glance).into()))
     }
 
     async fn list_sockets(

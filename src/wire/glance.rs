@@ -42,7 +42,7 @@ impl From<&Glance> for pb::GetSocketResponse {
 pub struct GlanceCodec;
 
 impl Codec for GlanceCodec {
-    type Encode = Glance;
+    type Encode = Box<Glance>;
     type Decode = pb::GetSocketRequest;
     type Encoder = GlanceEncoder;
     type Decoder = ProstDecoder<pb::GetSocketRequest>;
@@ -60,10 +60,10 @@ impl Codec for GlanceCodec {
 pub struct GlanceEncoder;
 
 impl Encoder for GlanceEncoder {
-    type Item = Glance;
+    type Item = Box<Glance>;
     type Error = Status;
 
-    fn encode(&mut self, glance: Glance, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+    fn encode(&mut self, glance: Box<Glance>, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
         write(&glance, into);
         Ok(())
     }
