@@ -1,7 +1,8 @@
 //! Operations as tasks: each outlives the RPC that asked for it, is carried out once however often it is asked for, and can be looked at
 //! and cancelled by its name.
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
+use std::hint::spin_loop;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -28,6 +29,12 @@ use crate::sys::readiness;
 
 /// How much of a wait is left to a timer of the kernel: more than tokio's are late by.
 const FINE: Duration = Duration::from_millis(3);
+
+/// How long before the moment that timer is due: more than waking up takes.
+const AWAKE: Duration = Duration::from_micros(250);
+
+/// The last of the wait, in which nothing else runs on this thread: what others do may take longer than this.
+const ALERT: Duration = Duration::from_micros(50);
 
 /// An operation that is scheduled, runs, or has ended.
 pub(super) struct CallHandle {
@@ -238,6 +245,7 @@ impl Sockets {
         let started = Instant::now();
         let timeout = timeout.unwrap_or_else(|| self.usual_timeout(&action));
         let mut run = Run::new(self, principal, session, handle, started + timeout);
+        run.appointed = at.is_some();
         let mut performed = run.perform(action).await?;
         self.name_holder(principal, session, &mut performed).await;
         Ok(self.outcome(handle, started, performed))
@@ -311,15 +319,37 @@ impl Sockets {
     }
 }
 
-/// Waits until a moment. The end of it is left to a timer of the kernel, which does not turn by the millisecond.
+/// Waits until a moment, and is not late by what waking up takes: it is awake by then.
 async fn exactly(at: Instant) {
-    sleep_until(at.checked_sub(FINE).unwrap_or(at)).await;
-    match FineTimer::start(at.saturating_duration_since(Instant::now())).and_then(readiness::watch) {
+    let before = |time| at.checked_sub(time).unwrap_or(at);
+    sleep_until(before(FINE)).await;
+    let awake = before(AWAKE).saturating_duration_since(Instant::now());
+    match FineTimer::start(awake).and_then(readiness::watch) {
         // That it cannot be waited for is no reason not to begin.
         Ok(timer) => drop(timer.readable().await),
         // No descriptor is left for it.
         Err(_) => sleep_until(at).await,
     }
+    while Instant::now() < before(ALERT) {
+        others_first().await;
+    }
+    while Instant::now() < at {
+        spin_loop();
+    }
+}
+
+/// Lets those run who are ready, and no more: `yield_now` lets all run who become ready by that.
+pub(super) async fn others_first() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if waited {
+            return Poll::Ready(());
+        }
+        waited = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Whether an action adds to its session's log for more than to end what is there, or to make room.

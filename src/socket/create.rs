@@ -17,6 +17,7 @@ use crate::model::socket::CloseReason;
 use crate::model::spec::{Attempts, Kind, SocketSpec, TcpRole};
 use crate::socket::attempts::permitted;
 use crate::socket::birth::NewSocket;
+use crate::socket::calls::others_first;
 use crate::socket::cell::{Cell, ListenerSpec, lock};
 use crate::socket::command::{Brought, EventRange, Order};
 use crate::socket::group::GroupOrder;
@@ -74,6 +75,10 @@ impl Run<'_> {
         if let Some(Stop::Refused(Refusal::PolicyDenied(_))) = &stopped {
             // It was asked before; another policy has come in between, or the address means more to this socket than it says.
             let _ = self.order(&cell, Order::End { reason: CloseReason::Policy, abort: true }).await;
+        }
+        if self.appointed {
+            // To look at it takes time, in which others are to begin.
+            others_first().await;
         }
         let yielded = Yield::Socket(Box::new(cell.view_with_kernel()), options);
         match stopped {

@@ -36,6 +36,8 @@ pub(super) struct Run<'a> {
     pub(super) deadline: Instant,
     pub(super) events: EventRange,
     pub(super) principal: &'a Principal,
+    /// It has begun at a moment that was set, as others may have, too.
+    pub(super) appointed: bool,
 }
 
 /// What an operation brought.
@@ -112,7 +114,7 @@ impl<'a> Run<'a> {
         handle: &'a Arc<CallHandle>,
         deadline: Instant,
     ) -> Self {
-        Self { sockets, session, handle, deadline, events: EventRange::default(), principal }
+        Self { sockets, session, handle, deadline, events: EventRange::default(), principal, appointed: false }
     }
 
     pub(super) async fn perform(&mut self, action: Action) -> Result<Performed, Refusal> {
