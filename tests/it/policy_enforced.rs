@@ -17,7 +17,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::harness::tcp::{connecting_to, listening_on, went};
-use crate::harness::{Agent, Certificates, QUESTION, TcpPeer, datagram, long, tls_channel};
+use crate::harness::{Agent, Certificates, QUESTION, Refused, TcpPeer, datagram, long, tls_channel};
 use crate::simulator::chance::Chance;
 
 /// The one address that is allowed, and one that is.
@@ -259,10 +259,54 @@ async fn an_address_is_what_it_means_to_its_socket() {
         let id = format!("u{}", own.len() + usize::from(expected == "ok"));
         agent.udp(&id, own.parse().unwrap()).await;
         let sent = agent.try_send(&id, vec![datagram(&here, "x")]).await;
-        assert_eq!(sent.map_or_else(|refused| refused.reason, |_| "ok".into()), expected, "{own}");
+        assert_eq!(went_out(sent), expected, "{own}");
     }
     assert!(sentinel.noticed().iter().all(|ip| *ip == IpAddr::from(Ipv4Addr::LOCALHOST)));
     agent.stop().await;
+}
+
+/// What is sent to 0.0.0.0 comes to the address that it leaves from: that of the datagram, of the socket, or of the lab.
+#[tokio::test]
+async fn what_goes_to_all_addresses_goes_to_the_one_it_leaves_from() {
+    let (folder, sentinel) = (TempDir::new().unwrap(), Sentinel::new());
+    let rules = "  - { allow: bind, addresses: [wildcard, 127.0.0.1, 127.0.0.3] }\n  \
+                 - { allow: [connect, send], addresses: 127.0.0.1 }\n";
+    let free = agent(&folder, rules).await;
+    let here = format!("0.0.0.0:{}", sentinel.port);
+    free.udp("u", Ipv4Addr::UNSPECIFIED.into()).await;
+    for (source, expected) in [("127.0.0.1", "ok"), ("127.0.0.3", "POLICY_DENIED")] {
+        let from = pb::Datagram { source: source.into(), ..datagram(&here, "x") };
+        assert_eq!(went_out(free.try_send("u", vec![from]).await), expected, "{source}");
+    }
+    for (own, expected) in [("127.0.0.1", "ok"), ("127.0.0.3", "POLICY_DENIED")] {
+        let id = format!("mapped-{}", &own[8..]);
+        let spec = pb::UdpSocketSpec {
+            bind: format!("[::ffff:{own}]:0"),
+            options: vec![both_versions()],
+            ..Default::default()
+        };
+        free.create_udp(&id, spec).await.unwrap();
+        let sent = free.try_send(&id, vec![datagram(&format!("[::ffff:0.0.0.0]:{}", sentinel.port), "x")]).await;
+        assert_eq!(went_out(sent), expected, "{own}");
+    }
+    free.stop().await;
+
+    for (lab, expected) in [("127.0.0.1", "ok"), ("127.0.0.3", "POLICY_DENIED")] {
+        let config = AgentConfig { lab_ipv4: Some(lab.parse().unwrap()), ..AgentConfig::default() };
+        let lab_agent = agent_with(&folder, rules, config).await;
+        lab_agent.create_udp("u", pb::UdpSocketSpec::default()).await.unwrap();
+        assert_eq!(went_out(lab_agent.try_send("u", vec![datagram(&here, "x")]).await), expected, "{lab}");
+        // It is known before the socket is bound for it.
+        let bound = lab_agent.socket("u").await.local.is_some();
+        assert_eq!(bound, expected == "ok", "{lab}");
+        assert_eq!(went(&lab_agent.create_tcp("", connecting_to(&here)).await), expected, "{lab}");
+        lab_agent.stop().await;
+    }
+    assert!(sentinel.noticed().iter().all(|ip| *ip == IpAddr::from(Ipv4Addr::LOCALHOST)));
+}
+
+fn went_out(sent: Result<pb::SendDatagramsResponse, Refused>) -> String {
+    sent.map_or_else(|refused| refused.reason, |_| "ok".into())
 }
 
 /// Each datagram is asked about: where it goes, where it leaves from, and where a connected socket sends it.
