@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,7 +14,7 @@ use crate::cli::netns::{Namespaces, enter_rootless};
 use crate::cli::reach::ReachArgs;
 use crate::cli::views::{Teller, ViewArgs, Views};
 use crate::cli::{Exit, complain, print};
-use crate::controller::{self, Fleet, Interrupts, Member};
+use crate::controller::{self, Fleet, Interrupts, Member, Observer, PATIENCE, Phase, Progress};
 use crate::exercise::inventory::{Casting, Inventory, Mode, Player, Wanted, wanted};
 use crate::exercise::outcome::{ExerciseOutcome, Verdict};
 use crate::exercise::plan::{HostPlan, Plan};
@@ -202,7 +203,7 @@ async fn run_one(
     let Exercise { source, plan } = exercise;
     let mut embedded = Embedded::new();
     let mut teller = Teller::new(views, source, plan, SystemClock::start().now(), again(args, exercise));
-    let outcome = match fleet(args, inventory, plan, &mut embedded).await {
+    let outcome = match fleet(args, inventory, plan, &mut embedded, &mut teller).await {
         // What the hosts need is held until the exercise is over.
         Ok((fleet, _namespaces)) => controller::run(plan, fleet, &mut teller, interrupts).await,
         Err(problem) => ExerciseOutcome::not_begun(plan.steps.len(), problem),
@@ -236,11 +237,12 @@ async fn fleet(
     inventory: Option<&Inventory>,
     plan: &Plan,
     embedded: &mut Embedded,
+    observer: &mut dyn Observer,
 ) -> Result<(Fleet, Option<Namespaces>), String> {
     let mut made = None;
     if let (true, Some(networks)) = (args.netns, &plan.networks) {
         let roles: Vec<&str> = plan.hosts.iter().map(|host| host.role.as_str()).collect();
-        made = Some(Namespaces::make(&roles, networks)?);
+        made = Some(Namespaces::make(&roles, networks, tell_of_networks(roles.len(), observer))?);
     }
     let mut members = Vec::with_capacity(plan.hosts.len());
     for (at, host) in plan.hosts.iter().enumerate() {
@@ -266,6 +268,18 @@ async fn fleet(
         });
     }
     Ok((Fleet::new(members, session()?), made))
+}
+
+/// Tells how many hosts have their networks and agents, as often as whatever takes its time is told.
+fn tell_of_networks(hosts: usize, observer: &mut dyn Observer) -> impl FnMut(usize) {
+    let mut told: Option<Instant> = None;
+    move |ready| {
+        if told.is_none_or(|told| told.elapsed() >= PATIENCE) {
+            told = Some(Instant::now());
+            let awaited = (ready..hosts).collect();
+            observer.waiting(&Progress { phase: Phase::Network, done: ready, of: hosts, awaited });
+        }
+    }
 }
 
 /// Says that an agent within this process plays a host, where somebody may have meant another one.

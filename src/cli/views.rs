@@ -249,6 +249,7 @@ impl<'v, 'a> Teller<'v, 'a> {
 
     fn progress(&self, progress: &Progress) -> ProgressLine {
         let phase = match progress.phase {
+            Phase::Network => "network",
             Phase::Connect => "connect",
             Phase::Clock => "clock",
             Phase::Session => "session",

@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::controller::fleet::{Fleet, Member};
-pub use crate::controller::progress::{Phase, Progress};
+pub use crate::controller::progress::{PATIENCE, Phase, Progress};
 pub use crate::controller::survey::{Found, each, survey};
 
 use crate::controller::collect::Collector;

@@ -9,11 +9,13 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::controller::Observer;
 
 /// How long nothing goes on before those who watch are told what is waited for, and how often they are told then.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
+    /// Networks are made, and agents started in them.
+    Network,
     /// It asks all agents who they are.
     #[default]
     Connect,

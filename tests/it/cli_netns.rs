@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -56,6 +56,27 @@ async fn waiting(folder: &Path) -> (Running, String) {
             return (running, number);
         }
     }
+}
+
+/// To make networks takes its time, which is told before it is over.
+#[tokio::test]
+async fn who_waits_for_networks_is_told_so() {
+    if !can().await {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("waits.yaml");
+    fs::write(&file, WAITS).unwrap();
+    let mut command = farsock(folder.path());
+    command.args(["run", "--netns", "--json"]).arg(&file);
+    let mut running = Running::spawn(command);
+    let mut line = async || serde_json::from_str::<Value>(&running.line().await.unwrap()).unwrap();
+    assert_eq!(line().await["type"], "exercise");
+    let wanted = json!({ "type": "progress", "phase": "network", "done": 0, "of": 2, "waiting_for": ["a", "b"] });
+    assert_eq!(line().await, wanted);
+    while line().await["type"] != "step" {}
+    running.signal(Signal::INT);
+    assert_eq!(running.end().await.code, Some(3));
 }
 
 #[tokio::test]

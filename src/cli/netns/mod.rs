@@ -47,8 +47,9 @@ struct Run {
 }
 
 impl Namespaces {
-    /// Makes the networks of hosts with these roles, and starts an agent in each host.
-    pub(super) fn make(roles: &[&str], networks: &Networks) -> Result<Self, String> {
+    /// Makes the networks of hosts with these roles, and starts an agent in each host; tells how many of them are ready, again and again.
+    pub(super) fn make(roles: &[&str], networks: &Networks, mut ready: impl FnMut(usize)) -> Result<Self, String> {
+        ready(0);
         let run = Run::new()?;
         let mut made = Self { run, names: Vec::new(), agents: Vec::new() };
         let switch = made.run.switch();
@@ -61,7 +62,10 @@ impl Namespaces {
             let agent = agents::start(role, namespace, &socket, &networks.lab_addresses(host))?;
             made.agents.push(agent);
         }
-        made.agents.iter_mut().try_for_each(Started::is_ready)?;
+        for (others, agent) in made.agents.iter_mut().enumerate() {
+            ready(others);
+            agent.is_ready()?;
+        }
         Ok(made)
     }
 

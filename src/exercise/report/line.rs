@@ -116,8 +116,8 @@ pub struct PlanLine {
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ProgressLine {
-    /// What goes on: `connect` (agents are asked who they are), `clock` (their clocks are read), `session` (sessions are made), `step`, `collect`
-    /// (what agents have not told yet is waited for), `clean_up`.
+    /// What goes on: `network` (networks are made, and agents started in them), `connect` (agents are asked who they are), `clock` (their clocks
+    /// are read), `session` (sessions are made), `step`, `collect` (what agents have not told yet is waited for), `clean_up`.
     pub phase: String,
     /// How many of them are done: hosts, or steps.
     pub done: usize,

@@ -87,6 +87,7 @@ fn milliseconds(nanos: i64) -> String {
 pub fn waiting(exercise: &ExerciseLine, progress: &ProgressLine) -> String {
     let ProgressLine { phase, done, of, waiting_for, steps } = progress;
     let what = match phase.as_str() {
+        "network" => "making networks",
         "connect" => "connecting",
         "clock" => "reading clocks",
         "session" => "opening sessions",
