@@ -13,6 +13,7 @@ use crate::model::peers::Peers;
 use crate::model::refusal::Refusal;
 use crate::model::socket::Conduct;
 use crate::socket::cell::{Birth, Cell, ListenerSpec, lock};
+use crate::socket::command::Orders;
 use crate::socket::session::Session;
 use crate::socket::sockets::Sockets;
 use crate::socket::task::DriverTask;
@@ -54,20 +55,19 @@ pub(super) struct NewSocket {
 }
 
 impl Sockets {
-    /// Gives a new descriptor a name, a cell and a driver. `created` is in the log when this returns.
+    /// Gives a new descriptor a name and a cell, and answers what its driver obeys: see [`Self::drive`]. `created` is in the log then.
     pub(super) fn open(
         &self,
         session: &Arc<Session>,
         new: NewSocket,
         request: &RequestId,
-    ) -> Result<(Arc<Cell>, u64), Refusal> {
+    ) -> Result<(Arc<Cell>, u64, Orders), Refusal> {
         let mut names = lock(&session.names);
         self.check_ended(session)?;
         let id = new.id.unwrap_or_else(|| names.mint());
         names.has_room()?;
         names.is_free(&id)?;
         let (commands, orders) = mpsc::channel(COMMAND_CAPACITY);
-        let socket = Arc::new(new.socket);
         let cell = Cell::new(Birth {
             session: session.id.clone(),
             id: id.clone(),
@@ -84,15 +84,19 @@ impl Sockets {
             conduct: new.conduct,
             hub: Arc::clone(&session.hub),
             commands,
-            socket: Arc::clone(&socket),
+            socket: Arc::new(new.socket),
         });
         names.open(id, cell.uid, Arc::clone(&cell))?;
         let created =
             Event::Created { transport: new.transport, family: new.family, parent: None, local: None, remote: None };
         let seq = cell.record(Some(request), created);
         drop(names);
-        self.tasks().spawn(DriverTask::new(self.clone(), Arc::clone(session), Arc::clone(&cell), socket, orders));
-        Ok((cell, seq))
+        Ok((cell, seq, orders))
+    }
+
+    /// Gives a cell its driver, without which nobody can use it.
+    pub(super) fn drive(&self, session: &Arc<Session>, cell: &Arc<Cell>, socket: Arc<Socket>, orders: Orders) {
+        self.tasks().spawn(DriverTask::new(self.clone(), Arc::clone(session), Arc::clone(cell), socket, orders));
     }
 
     /// Gives an accepted connection a name, a cell and a driver.

@@ -241,7 +241,11 @@ impl Sockets {
                 }
             }
         }
-        handle.stage.send_replace(Stage::Running);
+        // Whoever looks sees it; nobody waits for it.
+        handle.stage.send_if_modified(|stage| {
+            *stage = Stage::Running;
+            false
+        });
         let started = Instant::now();
         let timeout = timeout.unwrap_or_else(|| self.usual_timeout(&action));
         let mut run = Run::new(self, principal, session, handle, started + timeout);

@@ -342,6 +342,11 @@ impl Cell {
         view
     }
 
+    /// Its descriptor, which its driver is to have. Absent when it is closed.
+    pub(super) fn descriptor(&self) -> Option<Arc<Socket>> {
+        lock(&self.socket).clone()
+    }
+
     /// What the kernel knows of the connection. Absent of what is none, and of what is closed.
     pub(super) fn tcp_info(&self) -> Option<TcpInfo> {
         let socket = lock(&self.socket);

@@ -19,7 +19,7 @@ use crate::socket::attempts::permitted;
 use crate::socket::birth::NewSocket;
 use crate::socket::calls::others_first;
 use crate::socket::cell::{Cell, ListenerSpec, lock};
-use crate::socket::command::{Brought, EventRange, Order};
+use crate::socket::command::{Brought, EventRange, Order, Orders};
 use crate::socket::group::GroupOrder;
 use crate::socket::lookup::{Answer, Purpose, Wanted};
 use crate::socket::perform::{Performed, Run, Stop};
@@ -68,17 +68,20 @@ impl Run<'_> {
                 return Ok(Performed::failed(error));
             }
         };
-        set_own_options(&socket, &spec, addresses.family);
-        let cell = self.open(id, &spec, &addresses, socket)?;
+        let (cell, orders) = self.open(id, &spec, &addresses, socket)?;
+        if self.appointed {
+            // All else takes time, in which others are to begin.
+            others_first().await;
+        }
+        if let Some(socket) = cell.descriptor() {
+            set_own_options(&socket, &spec, addresses.family);
+            self.sockets.drive(self.session, &cell, socket, orders);
+        }
         let mut options = Vec::new();
         let stopped = self.first_steps(&cell, &spec, &addresses, (groups, place), &mut options).await.err();
         if let Some(Stop::Refused(Refusal::PolicyDenied(_))) = &stopped {
             // It was asked before; another policy has come in between, or the address means more to this socket than it says.
             let _ = self.order(&cell, Order::End { reason: CloseReason::Policy, abort: true }).await;
-        }
-        if self.appointed {
-            // To look at it takes time, in which others are to begin.
-            others_first().await;
         }
         let yielded = Yield::Socket(Box::new(cell.view_with_kernel()), options);
         match stopped {
@@ -102,7 +105,7 @@ impl Run<'_> {
         spec: &SocketSpec,
         addresses: &Addresses,
         socket: Socket,
-    ) -> Result<Arc<Cell>, Refusal> {
+    ) -> Result<(Arc<Cell>, Orders), Refusal> {
         let listener = match &spec.kind {
             Kind::Tcp(tcp) => Some(ListenerSpec {
                 backlog: tcp.backlog,
@@ -128,7 +131,7 @@ impl Run<'_> {
             probes: matches!(&spec.kind, Kind::Udp(udp) if udp.probes),
             socket,
         };
-        let (cell, seq) = self.sockets.open(self.session, new, &self.handle.request)?;
+        let (cell, seq, orders) = self.sockets.open(self.session, new, &self.handle.request)?;
         self.events.add(EventRange::one(seq));
         for event in &addresses.looked_up {
             let seq = cell.record(Some(&self.handle.request), event.clone());
@@ -139,7 +142,7 @@ impl Run<'_> {
             let seq = cell.record(Some(&self.handle.request), Event::ReadPaused { reason: ReadPause::Asked });
             self.events.add(EventRange::one(seq));
         }
-        Ok(cell)
+        Ok((cell, orders))
     }
 
     /// Options, then the local address, then groups, then the role.
