@@ -340,7 +340,8 @@ type isCall_Start interface {
 
 type Call_StartTime struct {
 	// At this moment of the agent's clock (GetClock). A moment longer ago than `defaults.start_tolerance` of GetAgent is
-	// refused with FAILED_PRECONDITION (START_TIME_PASSED).
+	// refused with FAILED_PRECONDITION (START_TIME_PASSED). The agent is awake by then, so that it begins within microseconds where nothing else
+	// keeps its thread busy; how many other calls begin at the same moment counts, as they take turns.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3,oneof"`
 }
 

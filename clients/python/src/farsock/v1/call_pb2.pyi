@@ -186,7 +186,8 @@ class Call(_message.Message):
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """At this moment of the agent's clock (GetClock). A moment longer ago than `defaults.start_tolerance` of GetAgent is
-        refused with FAILED_PRECONDITION (START_TIME_PASSED).
+        refused with FAILED_PRECONDITION (START_TIME_PASSED). The agent is awake by then, so that it begins within microseconds where nothing else
+        keeps its thread busy; how many other calls begin at the same moment counts, as they take turns.
         """
 
     @_builtins.property
