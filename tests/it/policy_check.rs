@@ -48,6 +48,26 @@ async fn a_decision_is_explained_with_its_line() {
     assert!(ran.err.contains("did you mean `connect`?"), "{}", ran.err);
 }
 
+/// A rule that denies wins over all that allow, of options, too, and over those that lead around nothing.
+#[tokio::test]
+async fn an_option_is_denied_to_whoever_has_every_right() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("policy.yaml");
+    let rules = "rules:\n  - { allow: set, options: any }\n  - { deny: set, options: TCP_NODELAY }\n";
+    fs::write(&file, format!("policy: Options\nprincipals: {{ owner: admin, zoe: viewer }}\n{rules}")).unwrap();
+    for (asked, code, answer) in [
+        ("owner set TCP_NODELAY", 4, "line 5 of the policy denies it"),
+        ("owner set SO_KEEPALIVE", 0, "line 4 of the policy allows it"),
+        ("zoe set SO_KEEPALIVE", 4, "none of his roles has the right `use`"),
+    ] {
+        let mut arguments = vec!["policy", "check", file.to_str().unwrap(), "--as"];
+        arguments.extend(asked.split(' '));
+        let ran = run_farsock(&arguments).await;
+        assert_eq!(ran.code, Some(code), "{asked}: {}{}", ran.out, ran.err);
+        assert!(ran.out.contains(answer), "{asked}: {}", ran.out);
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_is_right_is_told_in_a_line() {
     let ran = run_farsock(&["policy", "check", EXAMPLE]).await;
