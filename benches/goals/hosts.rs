@@ -115,7 +115,7 @@ fn memory(bytes: f64) -> String {
 // === One instant ===
 
 pub(crate) fn run_together() {
-    let rounds = if quick() { 3 } else { 100 };
+    let rounds = if quick() { 3 } else { 300 };
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let seen = runtime.block_on(spreads(rounds));
     let last = |spreads: &[f64]| {
