@@ -124,8 +124,13 @@ impl Member {
 
     /// A moment of the agent's clock, by the controller's, and by how much that may be wrong.
     pub(super) fn by_our_clock(&self, nanos: i64) -> (i64, i64) {
-        let Offset { nanos: ahead, bound } = self.clock.now().offset_at(nanos);
+        let Offset { nanos: ahead, bound } = self.offset_at(nanos);
         (nanos.saturating_sub(ahead), bound)
+    }
+
+    /// How far its clock is ahead at a moment of that clock, by all that is known of it.
+    pub(super) fn offset_at(&self, nanos: i64) -> Offset {
+        self.clock.now().offset_at(nanos)
     }
 
     /// All addresses that its sockets may have, as far as they are known.
