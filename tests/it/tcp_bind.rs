@@ -6,7 +6,7 @@ use farsock::agent::AgentConfig;
 use farsock::wire::pb;
 use tonic::Code;
 
-use crate::harness::tcp::{Reported, any_port, connecting_to, listening_on, plain_tcp, went};
+use crate::harness::tcp::{Reported, answered, any_port, connecting_to, listening_on, plain_tcp, went};
 use crate::harness::{Agent, LOOPBACKS, Names, TcpPeer};
 
 fn bound_to(bind: &str) -> pb::TcpSocketSpec {
@@ -244,5 +244,33 @@ async fn what_a_failed_bind_does_to_the_address_is_shown() {
         let local = plain.local_addr().unwrap().as_socket().unwrap();
         let shown = agent.socket("s").await.local.map(|shown| shown.address);
         assert_eq!(shown, (local.port() != 0).then(|| local.ip().to_string()));
+    }
+}
+
+/// A bind that fails takes the address away from a socket whose connection has ended: the view says so, as getsockname(2) does.
+#[tokio::test]
+async fn a_bind_that_fails_moves_the_socket_of_an_ended_connection() {
+    let agent = Agent::start().await;
+    for ip in LOOPBACKS {
+        // Connected to itself and ended both ways: TIME_WAIT has the port, and the socket is free to be bound again.
+        let plain = plain_tcp(ip);
+        plain.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+        let here = plain.local_addr().unwrap();
+        let _ = plain.connect(&here);
+        plain.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(answered(plain.bind(&here)), "EADDRINUSE");
+        let kernel = plain.local_addr().unwrap().as_socket().unwrap().ip();
+        assert!(kernel.is_unspecified());
+
+        let id = if ip.is_ipv4() { "four" } else { "six" };
+        let created = agent.create_tcp(id, bound_to(&any_port(ip))).await.unwrap();
+        let here = created.socket.unwrap().local.unwrap().text;
+        let remote = here.clone();
+        let connect = pb::ConnectSocketRequest { socket_id: id.into(), remote, ..Default::default() };
+        assert_eq!(went(&agent.connect_socket(connect).await), "ok");
+        assert_eq!(agent.shut_down(id, pb::ShutdownHow::Send).await.went(), "ok");
+        agent.event(id, "peer_closed").await;
+        assert_eq!(went(&agent.bind_socket(bind(id, &here)).await), "EADDRINUSE");
+        assert_eq!(agent.socket(id).await.local.unwrap().address, kernel.to_string());
     }
 }
