@@ -324,15 +324,6 @@ async fn what_cannot_be_reached_is_told_at_once() {
     }
 }
 
-fn unbound(ip: IpAddr) -> pb::TcpSocketSpec {
-    let family = if ip.is_ipv4() { pb::Family::Ipv4 } else { pb::Family::Ipv6 };
-    pb::TcpSocketSpec { family: family.into(), ..Default::default() }
-}
-
-fn connect(id: &str, remote: &str) -> pb::ConnectSocketRequest {
-    pb::ConnectSocketRequest { socket_id: id.into(), remote: remote.into(), ..Default::default() }
-}
-
 /// What is found for a socket that has been closed in the meantime is no event of it any more.
 #[tokio::test]
 async fn a_lookup_that_ends_after_its_socket_is_not_told_behind_closed() {
@@ -347,4 +338,13 @@ async fn a_lookup_that_ends_after_its_socket_is_not_told_behind_closed() {
     let (connected, ()) = tokio::join!(agent.connect_socket(connect("line", "far.test:80")), closed_meanwhile);
     assert_eq!(connected.unwrap_err().reason, "SOCKET_CLOSED");
     assert_eq!(agent.kinds("line").await, ["created", "closed"]);
+}
+
+fn unbound(ip: IpAddr) -> pb::TcpSocketSpec {
+    let family = if ip.is_ipv4() { pb::Family::Ipv4 } else { pb::Family::Ipv6 };
+    pb::TcpSocketSpec { family: family.into(), ..Default::default() }
+}
+
+fn connect(id: &str, remote: &str) -> pb::ConnectSocketRequest {
+    pb::ConnectSocketRequest { socket_id: id.into(), remote: remote.into(), ..Default::default() }
 }

@@ -236,6 +236,11 @@ async fn a_receive_only_socket_does_not_send() {
     assert_eq!(agent.receive_text("s").await, "listen");
 }
 
+/// The socket's datagrams, whose places the agent is to fill.
+fn filled(datagrams: Vec<pb::Datagram>) -> pb::SendDatagramsRequest {
+    pb::SendDatagramsRequest { socket_id: "s".into(), datagrams, template: true, ..Default::default() }
+}
+
 #[tokio::test]
 async fn places_in_payloads_are_filled_as_each_datagram_leaves() {
     for ip in LOOPBACKS {
@@ -245,13 +250,8 @@ async fn places_in_payloads_are_filled_as_each_datagram_leaves() {
         agent.send("s", &peer.text(), "{number}").await;
         assert_eq!(peer.receive_text().await.0, "{number}", "only where it is asked for");
         let template = "{number} {socket} {session} {{}} {host} {time}";
-        let request = pb::SendDatagramsRequest {
-            socket_id: "s".into(),
-            datagrams: vec![datagram(&peer.text(), template); 3],
-            interval: millis(2),
-            template: true,
-            ..Default::default()
-        };
+        let request =
+            pb::SendDatagramsRequest { interval: millis(2), ..filled(vec![datagram(&peer.text(), template); 3]) };
         let sent = agent.send_datagrams(request).await.unwrap();
         let host = agent.agent().get_agent(pb::GetAgentRequest::default()).await.unwrap().into_inner();
         let host = host.agent.unwrap().host_name;
@@ -273,13 +273,8 @@ async fn places_in_payloads_are_filled_as_each_datagram_leaves() {
 async fn a_place_that_there_is_not_is_refused() {
     let agent = Agent::start().await;
     agent.udp("s", LOOPBACKS[0]).await;
-    let request = pb::SendDatagramsRequest {
-        socket_id: "s".into(),
-        datagrams: vec![datagram("127.0.0.1:9", "{number}"), datagram("127.0.0.1:9", "{nunber}")],
-        template: true,
-        ..Default::default()
-    };
-    let refused = agent.send_datagrams(request).await.unwrap_err();
+    let datagrams = vec![datagram("127.0.0.1:9", "{number}"), datagram("127.0.0.1:9", "{nunber}")];
+    let refused = agent.send_datagrams(filled(datagrams)).await.unwrap_err();
     assert_eq!(refused.code, Code::InvalidArgument);
     let wrong = "datagrams[1].payload.text: `{nunber}` is no place: there are {number}, {time}";
     assert!(refused.message.contains(wrong), "{}", refused.message);
@@ -291,12 +286,6 @@ async fn a_place_that_there_is_not_is_refused() {
 async fn a_template_may_become_too_long() {
     let agent = Agent::start().await;
     agent.udp("s", LOOPBACKS[0]).await;
-    let request = pb::SendDatagramsRequest {
-        socket_id: "s".into(),
-        datagrams: vec![datagram("127.0.0.1:9", &"{time}".repeat(2_500))],
-        template: true,
-        ..Default::default()
-    };
-    let sent = agent.send_datagrams(request).await.unwrap();
+    let sent = agent.send_datagrams(filled(vec![datagram("127.0.0.1:9", &"{time}".repeat(2_500))])).await.unwrap();
     assert_eq!((sent.datagrams_sent(), error_name(sent.report.as_ref())), (0, "EMSGSIZE"));
 }
