@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::Instant;
 
 use farsock::agent::{Agent, AgentConfig};
@@ -16,6 +17,7 @@ use farsock::exercise::timeline::Moment;
 use farsock::model::event::Event;
 use farsock::model::id::{SessionId, SocketId};
 use farsock::model::mistake::Source;
+use farsock::sys::clock::SystemClock;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
@@ -134,9 +136,11 @@ async fn spreads(rounds: usize) -> Spreads {
     let source = Source { name: "together.yaml".to_owned(), text: together(rounds) };
     let plan = check(&source, Given::default()).unwrap();
     let stop = CancellationToken::new();
+    let clock = SystemClock::start();
     let mut members = Vec::new();
     for host in &plan.hosts {
-        let agent = Agent::bind(AgentConfig::default()).await.unwrap();
+        let config = AgentConfig { clock: Some(Arc::new(clock)), ..AgentConfig::default() };
+        let agent = Agent::bind(config).await.unwrap();
         let connector = agent.connector();
         let dialer = Dialer::from_fn(move || {
             let connector = connector.clone();
@@ -144,9 +148,9 @@ async fn spreads(rounds: usize) -> Spreads {
         });
         tokio::spawn(agent.serve(stop.clone().cancelled_owned(), CancellationToken::new()));
         let client = AgentClient::new(&dialer, &Credentials::none());
-        members.push(Member::new(&host.role, "embedded", client).on_this_host());
+        members.push(Member::new(&host.role, "embedded", client).by_the_same_clock());
     }
-    let fleet = Fleet::new(members, SessionId::parse("together").unwrap());
+    let fleet = Fleet::new(members, SessionId::parse("together").unwrap(), clock);
     let mut seen = Spreads { told: Vec::new(), starts: vec![Vec::new(); rounds] };
     let outcome: ExerciseOutcome = controller::run(&plan, fleet, &mut seen, &Interrupts::default()).await;
     assert_eq!(outcome.verdict(), Verdict::Passed, "{outcome:?}");

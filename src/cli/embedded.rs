@@ -4,12 +4,14 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, AgentConfig};
 use crate::client::{AgentClient, Credentials, Dialer};
+use crate::sys::clock::SystemClock;
 
 /// How many hosts a block of loopback addresses holds: 127.0.N.2 to 127.0.N.254.
 const BLOCK: u8 = 253;
@@ -62,11 +64,22 @@ pub(super) struct Embedded {
     agents: JoinSet<()>,
     stop: CancellationToken,
     loopback: Loopback,
+    clock: SystemClock,
 }
 
 impl Embedded {
     pub(super) fn new() -> Self {
-        Self { agents: JoinSet::new(), stop: CancellationToken::new(), loopback: Loopback::default() }
+        Self {
+            agents: JoinSet::new(),
+            stop: CancellationToken::new(),
+            loopback: Loopback::default(),
+            clock: SystemClock::start(),
+        }
+    }
+
+    /// The clock of them all.
+    pub(super) const fn clock(&self) -> SystemClock {
+        self.clock
     }
 
     /// Starts an agent, and answers where it is and what calls it.
@@ -74,8 +87,12 @@ impl Embedded {
         let address = self.loopback.next().map_err(|error| {
             format!("no loopback addresses: {error}: give some hosts agents of their own by --host ROLE=ADDRESS")
         })?;
-        let config =
-            AgentConfig { lab_ipv4: Some(address), lab_ipv6: Some(Ipv6Addr::LOCALHOST), ..AgentConfig::default() };
+        let config = AgentConfig {
+            lab_ipv4: Some(address),
+            lab_ipv6: Some(Ipv6Addr::LOCALHOST),
+            clock: Some(Arc::new(self.clock)),
+            ..AgentConfig::default()
+        };
         let agent = Agent::bind(config).await.map_err(|error| error.to_string())?;
         let connector = agent.connector();
         let dialer = Dialer::from_fn(move || {

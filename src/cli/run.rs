@@ -22,7 +22,6 @@ use crate::exercise::report::line::MistakeLine;
 use crate::model::id::SessionId;
 use crate::model::mistake::suggestion;
 use crate::model::time::Clock;
-use crate::sys::clock::SystemClock;
 use crate::sys::process;
 
 /// What `farsock run` takes.
@@ -202,7 +201,7 @@ async fn run_one(
 ) -> ExerciseOutcome {
     let Exercise { source, plan } = exercise;
     let mut embedded = Embedded::new();
-    let mut teller = Teller::new(views, source, plan, SystemClock::start().now(), again(args, exercise));
+    let mut teller = Teller::new(views, source, plan, embedded.clock().now(), again(args, exercise));
     let outcome = match fleet(args, inventory, plan, &mut embedded, &mut teller).await {
         // What the hosts need is held until the exercise is over.
         Ok((fleet, _namespaces)) => controller::run(plan, fleet, &mut teller, interrupts).await,
@@ -263,11 +262,11 @@ async fn fleet(
             (Player::Embedded | Player::Listed(_), _) => {
                 tell_of_embedded(host, inventory);
                 let (place, client) = embedded.start().await?;
-                Member::new(&host.role, place, client).on_this_host()
+                Member::new(&host.role, place, client).by_the_same_clock()
             }
         });
     }
-    Ok((Fleet::new(members, session()?), made))
+    Ok((Fleet::new(members, session()?, embedded.clock()), made))
 }
 
 /// Tells how many hosts have their networks and agents, as often as whatever takes its time is told.

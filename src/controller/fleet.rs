@@ -52,6 +52,8 @@ pub struct Member {
     info: Option<AgentInfo>,
     /// How its clock goes beside that of the controller. It is read again while the exercise goes on.
     clock: SharedCourse,
+    /// Its clock is that of the controller: there is nothing to read.
+    shares_clock: bool,
     /// It has, or may have, a session of the exercise.
     has_session: bool,
     /// That session, while its lease is held.
@@ -89,6 +91,7 @@ impl Member {
             addresses: Vec::new(),
             info: None,
             clock: SharedCourse::new(MOST_DRIFT),
+            shares_clock: false,
             has_session: false,
             held: None,
         }
@@ -106,6 +109,12 @@ impl Member {
     pub fn on_this_host(mut self) -> Self {
         self.clock = SharedCourse::new(0);
         self
+    }
+
+    /// The same, by the very clock that the fleet has: an agent within this process that was given it.
+    #[must_use]
+    pub fn by_the_same_clock(self) -> Self {
+        Self { shares_clock: true, ..self.on_this_host() }
     }
 
     /// The address of this host in a network.
@@ -151,6 +160,9 @@ impl Member {
 
     /// Reads the agent's clock.
     async fn read_clock(&self, clock: SystemClock) -> Result<Reading, String> {
+        if self.shares_clock {
+            return Ok(Reading { at: clock.now().nanos(), offset: Offset::default() });
+        }
         let reading = read_clock(&self.client, clock).await.map_err(|error| self.problem(&error))?;
         self.clock.now().add(reading);
         Ok(reading)
@@ -209,9 +221,9 @@ where
 }
 
 impl Fleet {
-    /// These agents; what the exercise makes on them belongs to a session of this name.
-    pub fn new(members: Vec<Member>, session: SessionId) -> Self {
-        Self { members, session, clock: SystemClock::start() }
+    /// These agents; what the exercise makes on them belongs to a session of this name. Everything is told by this clock.
+    pub fn new(members: Vec<Member>, session: SessionId, clock: SystemClock) -> Self {
+        Self { members, session, clock }
     }
 
     pub(super) fn members(&self) -> &[Member] {
