@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::agent::config::{Listen, StartError};
 use crate::agent::connection::{Caller, Connection, Held, Peer, Stream};
+use crate::agent::http::Server;
 use crate::agent::keeper::{Keeper, Shown};
 use crate::agent::logins::{Login, Logins};
 use crate::agent::paths::{make_private, make_private_parent};
@@ -128,10 +129,20 @@ async fn remove_stale(path: &Path, listen: &Listen) -> Result<(), StartError> {
     }
 }
 
+/// Tells how many connections there are, by the names of their limits, of which `most` is that of all.
+pub(super) fn reading(most: u32, permits: Arc<Semaphore>, logins: Logins) -> Reading {
+    Arc::new(move |name| match name {
+        "connections" => Some(u64::from(most).saturating_sub(permits.available_permits() as u64)),
+        "logins" => Some(logins.count().0.into()),
+        "logins_per_source" => Some(logins.count().1.into()),
+        _ => None,
+    })
+}
+
 /// Takes connections in, and hands them to the server.
 #[derive(Clone)]
 pub(super) struct Acceptor {
-    pub(super) connections: mpsc::Sender<io::Result<Connection>>,
+    pub(super) server: Server,
     pub(super) permits: Arc<Semaphore>,
     /// Ends all connections.
     pub(super) end: CancellationToken,
@@ -159,9 +170,7 @@ impl Acceptor {
             match accepted {
                 Ok(Some(stream)) => {
                     pause = Duration::ZERO;
-                    if !self.admit(stream).await {
-                        return;
-                    }
+                    self.admit(stream);
                 }
                 Ok(None) => return,
                 Err(error) => {
@@ -178,48 +187,35 @@ impl Acceptor {
         }
     }
 
-    /// Tells how many connections there are, by the names of their limits, of which `most` is that of all.
-    pub(super) fn reading(&self, most: u32) -> Reading {
-        let (permits, logins) = (Arc::clone(&self.permits), self.logins.clone());
-        Arc::new(move |name| match name {
-            "connections" => Some(u64::from(most).saturating_sub(permits.available_permits() as u64)),
-            "logins" => Some(logins.count().0.into()),
-            "logins_per_source" => Some(logins.count().1.into()),
-            _ => None,
-        })
-    }
-
-    /// Hands one connection to the server, at once or when it has shaken hands; says whether there still is a server.
-    async fn admit(&self, stream: Stream) -> bool {
+    /// Hands one connection to the server, at once or when it has shaken hands.
+    fn admit(&self, stream: Stream) {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             tracing::warn!("limits.connections is reached: a connection is turned away");
-            self.sockets.refusals().add("limits.connections");
-            return true;
+            return self.sockets.refusals().add("limits.connections");
         };
         match stream {
             Stream::Tcp(stream) => {
-                let Some((stream, login)) = self.receive(stream) else { return true };
+                let Some((stream, login)) = self.receive(stream) else { return };
                 if self.keeper.checks().tls.is_some() {
                     self.tasks.spawn(self.clone().shake_hands(stream, login, permit));
-                    return true;
+                    return;
                 }
                 let (caller, shown, login) = if self.no_auth {
                     (Caller::Known(Principal::owner()), Shown::Nothing, None)
                 } else {
                     (Caller::ByToken, Shown::Token, Some((login, Instant::now() + self.login_timeout)))
                 };
-                self.serve(Stream::Tcp(stream), caller, shown, login, permit).await
+                self.serve(Stream::Tcp(stream), caller, shown, login, permit);
             }
             Stream::Unix(stream) => {
                 let user = stream.peer_cred().map(|peer| peer.uid());
                 if !user.is_ok_and(|user| user == process::user() || user == 0) {
-                    tracing::warn!("a connection of another user is turned away");
-                    return true;
+                    return tracing::warn!("a connection of another user is turned away");
                 }
                 let owner = Caller::Known(Principal::owner());
-                self.serve(Stream::Unix(stream), owner, Shown::Nothing, None, permit).await
+                self.serve(Stream::Unix(stream), owner, Shown::Nothing, None, permit);
             }
-            other => self.serve(other, Caller::Known(Principal::owner()), Shown::Nothing, None, permit).await,
+            other => self.serve(other, Caller::Known(Principal::owner()), Shown::Nothing, None, permit),
         }
     }
 
@@ -268,18 +264,18 @@ impl Acceptor {
                 }
             },
         };
-        self.serve(Stream::Tls(stream), caller, shown, Some((login, deadline)), permit).await;
+        self.serve(Stream::Tls(stream), caller, shown, Some((login, deadline)), permit);
     }
 
-    /// Hands a connection to the server, and watches over it; says whether there still is a server.
-    async fn serve(
+    /// Hands a connection to the server, and watches over it.
+    fn serve(
         &self,
         stream: Stream,
         caller: Caller,
         shown: Shown,
         login: Option<(Login, Instant)>,
         permit: OwnedSemaphorePermit,
-    ) -> bool {
+    ) {
         let end = self.end.child_token();
         let (login, deadline) = login.unzip();
         let peer = Peer::new(caller, login);
@@ -291,7 +287,7 @@ impl Acceptor {
         }
         let entered = self.keeper.enter(shown, end.clone());
         let held = Held { _permit: permit, _entered: entered, _gone: end.clone().drop_guard() };
-        self.connections.send(Ok(Connection::new(stream, peer, end, held))).await.is_ok()
+        self.server.serve(Connection::new(stream, held), peer, end);
     }
 
     /// Ends a connection when the certificate that was shown on it is no longer good; and what its principal has open, too, if he does not
@@ -324,7 +320,7 @@ async fn turn_away_if_silent(peer: Peer, end: CancellationToken, deadline: Insta
     }
 }
 
-/// Sets what tonic does not set on connections that it has not accepted itself. Where the kernel objects, the connection works all the same.
+/// Sets what a connection needs. Where the kernel objects, the connection works all the same.
 fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);

@@ -1,29 +1,20 @@
 //! Who is calling: the peer of a Unix socket, whoever has the token, or whom a certificate names.
 
-use std::any::Any;
-use std::convert::Infallible;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
-use futures_util::future::{CatchUnwind, Either, Join, Map, Ready, join, ready};
 use subtle::ConstantTimeEq;
-use tonic::body::Body;
-use tonic::codegen::http::{HeaderMap, Request, Response};
-use tower::{Layer, Service};
+use tonic::codegen::http::HeaderMap;
 
 use crate::agent::config::{OpenServices, StartError};
-use crate::agent::connection::{Caller, Peer};
+use crate::agent::connection::Caller;
 use crate::agent::keeper::Keeper;
 use crate::agent::paths::write_secret;
 use crate::model::id::Principal;
 use crate::model::refusal::Refusal;
 use crate::pki::read_private;
 use crate::socket::{Gate, Refusals};
-use crate::wire::status;
 
 /// What a caller by loopback TCP must show: 256 random bits in hexadecimal.
 #[derive(Clone, PartialEq, Eq)]
@@ -79,8 +70,7 @@ fn words(text: &[u8]) -> Option<[u64; 8]> {
 }
 
 /// Lets in whoever may come in, and says who it is.
-#[derive(Clone)]
-pub(super) struct AuthLayer {
+pub(super) struct Auth {
     pub(super) keeper: Arc<Keeper>,
     /// What answers those who show nothing.
     pub(super) open: OpenServices,
@@ -90,27 +80,19 @@ pub(super) struct AuthLayer {
     pub(super) refusals: Arc<Refusals>,
 }
 
-impl<S> Layer<S> for AuthLayer {
-    type Service = Guarded<S>;
-
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner, auth: self.clone() }
-    }
-}
-
-impl AuthLayer {
-    fn admit(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        let principal = self.identify(peer, headers)?;
+impl Auth {
+    /// Finds out who calls, and whether he has any business here.
+    pub(super) fn admit(&self, caller: &Caller, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        let principal = self.identify(caller, headers)?;
         self.gate.enter(&principal)?;
         Ok(principal)
     }
 
-    /// Finds out who calls.
-    fn identify(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        match peer.map(|peer| &peer.caller) {
-            Some(Caller::Known(principal)) => return Ok(principal.clone()),
-            Some(Caller::Refused(why)) => return Err(Refusal::Unauthenticated(why)),
-            Some(Caller::ByToken) | None => {}
+    fn identify(&self, caller: &Caller, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        match caller {
+            Caller::Known(principal) => return Ok(principal.clone()),
+            Caller::Refused(why) => return Err(Refusal::Unauthenticated(why)),
+            Caller::ByToken => {}
         }
         let shown = headers.get("authorization").map(|value| value.as_bytes());
         let checks = self.keeper.checks();
@@ -126,7 +108,7 @@ impl AuthLayer {
     }
 
     /// Whether this is answered whoever asks. Only paths as they are registered count: there is no other spelling of one.
-    fn is_open(&self, path: &str) -> bool {
+    pub(super) fn is_open(&self, path: &str) -> bool {
         match path.rsplit_once('/').map(|(service, _)| service) {
             Some("/grpc.health.v1.Health") => self.open.health,
             Some("/grpc.reflection.v1.ServerReflection" | "/grpc.reflection.v1alpha.ServerReflection") => {
@@ -137,69 +119,14 @@ impl AuthLayer {
     }
 }
 
-/// A service behind the door. A panic behind it becomes an answer, and hurts nobody else.
-#[derive(Clone)]
-pub(super) struct Guarded<S> {
-    inner: S,
-    auth: AuthLayer,
-}
-
-type Answer = Result<Response<Body>, Infallible>;
-type Settled = (Arc<Refusals>, Result<Answer, Box<dyn Any + Send>>);
-type Caught<F> = Map<Join<Ready<Arc<Refusals>>, CatchUnwind<AssertUnwindSafe<F>>>, fn(Settled) -> Answer>;
-
-impl<S> Service<Request<Body>> for Guarded<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Either<Ready<Answer>, Caught<S::Future>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let peer = request.extensions().get::<Peer>().cloned();
-        match self.auth.admit(peer.as_ref(), request.headers()) {
-            Ok(principal) => {
-                if let Some(peer) = peer {
-                    peer.admitted();
-                }
-                request.extensions_mut().insert(principal);
-            }
-            Err(_) if self.auth.is_open(request.uri().path()) => {}
-            Err(refusal) => return Either::Left(ready(Ok(status::refused(&refusal).into_http()))),
-        }
-        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        Either::Right(join(ready(Arc::clone(&self.auth.refusals)), answer).map(settle as fn(_) -> _))
-    }
-}
-
-fn settle((refusals, caught): Settled) -> Answer {
-    let Ok(response) = caught.unwrap_or_else(|_| {
-        // The panic's own message has gone to the log by the panic hook.
-        Ok(status::refused(&Refusal::Internal("a request has made it panic")).into_http())
-    });
-    let response = match status::too_long(response.headers()) {
-        Some(refusal) => status::refused(&refusal).into_http(),
-        None => response,
-    };
-    if let Some(limit) = status::exhausted(response.headers()) {
-        refusals.add(&limit);
-    }
-    Ok(response)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::agent::keeper::Checks;
 
-    fn door(token: Option<Token>, open: OpenServices) -> AuthLayer {
+    fn door(token: Option<Token>, open: OpenServices) -> Auth {
         let gate = Arc::new(Gate::new(None, Vec::new()));
-        AuthLayer { keeper: Keeper::new(Checks { token, tls: None }), open, gate, refusals: Arc::default() }
+        Auth { keeper: Keeper::new(Checks { token, tls: None }), open, gate, refusals: Arc::default() }
     }
 
     #[test]
@@ -207,14 +134,14 @@ mod tests {
         let token = Token::random().unwrap();
         let closed = door(Some(token.clone()), OpenServices::default());
         let with = |value: &str| HeaderMap::from_iter([("authorization".parse().unwrap(), value.parse().unwrap())]);
-        assert_eq!(closed.admit(None, &with(&format!("Bearer {}", token.0))), Ok(Principal::owner()));
+        assert_eq!(closed.admit(&Caller::ByToken, &with(&format!("Bearer {}", token.0))), Ok(Principal::owner()));
         for wrong in
             ["", "Bearer ", "Bearer x", &token.0, &format!("bearer {}", token.0), &format!("Bearer {}x", token.0)]
         {
-            assert!(closed.admit(None, &with(wrong)).is_err(), "{wrong}");
+            assert!(closed.admit(&Caller::ByToken, &with(wrong)).is_err(), "{wrong}");
         }
-        assert!(closed.admit(None, &HeaderMap::new()).is_err());
-        assert!(door(None, OpenServices::default()).admit(None, &with("Bearer ")).is_err());
+        assert!(closed.admit(&Caller::ByToken, &HeaderMap::new()).is_err());
+        assert!(door(None, OpenServices::default()).admit(&Caller::ByToken, &with("Bearer ")).is_err());
     }
 
     /// CVE-2026-33186: what is almost the path of an open service is not open.

@@ -1,6 +1,5 @@
-//! Connections of controllers, wrapped so that the agent can end them: HTTP/2 peers may ignore every polite request to go.
+//! Connections of controllers, whatever they come by, and what is known of their peers.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
-use tonic::transport::server::Connected;
+use tokio_util::sync::DropGuard;
 
 use crate::agent::keeper::Entered;
 use crate::agent::logins::Login;
@@ -21,8 +19,6 @@ use crate::model::id::Principal;
 /// A connection of a controller.
 pub(super) struct Connection {
     stream: Stream,
-    peer: Peer,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
     _held: Held,
 }
 
@@ -42,7 +38,7 @@ pub(super) struct Held {
     pub(super) _gone: DropGuard,
 }
 
-/// What is known of whoever is at the other end. Each of its requests carries it.
+/// What is known of whoever is at the other end.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) caller: Caller,
@@ -88,9 +84,8 @@ impl Peer {
 }
 
 impl Connection {
-    /// A connection that ends when `end` is cancelled.
-    pub(super) fn new(stream: Stream, peer: Peer, end: CancellationToken, held: Held) -> Self {
-        Self { stream, peer, ended: Box::pin(end.cancelled_owned()), _held: held }
+    pub(super) fn new(stream: Stream, held: Held) -> Self {
+        Self { stream, _held: held }
     }
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut Stream> {
@@ -98,20 +93,8 @@ impl Connection {
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // HTTP/2 always reads, so this is where an end is noticed.
-        if self.ended.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut *self.stream() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),

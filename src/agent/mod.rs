@@ -8,28 +8,25 @@ mod auth;
 mod config;
 mod connection;
 mod exposure;
+mod http;
 mod keeper;
 mod logins;
 mod paths;
 mod policy;
+mod services;
 mod tls;
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
-use tonic::transport::server::{Router, Server};
 use tonic_health::ServingStatus;
-use tower::layer::util::{Identity, Stack};
 
 pub use crate::agent::accept::MemoryConnector;
 pub use crate::agent::config::{AgentConfig, Listen, OpenServices, PORT, StartError};
@@ -39,10 +36,12 @@ pub use crate::agent::paths::{audit_path, runtime_dir, token_path};
 pub use crate::agent::policy::read_policy;
 pub use crate::service::audit::AuditFile;
 
-use crate::agent::accept::{Acceptor, Door, memory_door};
-use crate::agent::auth::{AuthLayer, Token};
+use crate::agent::accept::{Acceptor, Door, memory_door, reading};
+use crate::agent::auth::{Auth, Token};
+use crate::agent::http::{CONNECTION_WINDOW, STREAMS, Server};
 use crate::agent::keeper::{Checks, Keeper};
 use crate::agent::logins::Logins;
+use crate::agent::services::{Health, Services};
 use crate::agent::tls::Tls;
 use crate::host::counters::Marks;
 use crate::host::network;
@@ -58,51 +57,16 @@ use crate::model::transfer::DATA_SIZE;
 use crate::service::access::Access;
 use crate::service::agent_service::{AgentFacts, AgentRpcs, Reading};
 use crate::service::audit::Audit;
-use crate::service::event_server::EventServer;
-use crate::service::event_service::EventRpcs;
-use crate::service::session_service::SessionRpcs;
-use crate::service::socket_server::SocketServer;
-use crate::service::socket_service::SocketRpcs;
 use crate::socket::{Config, Gate, Sockets};
 use crate::sys::clock::{ClockWatch, SystemClock};
 use crate::sys::{privilege, process, readiness};
-use crate::wire::FILE_DESCRIPTOR_SET;
-use crate::wire::pb::agent_service_server::{self, AgentServiceServer};
-use crate::wire::pb::event_service_server;
-use crate::wire::pb::session_service_server::{self, SessionServiceServer};
-use crate::wire::pb::socket_service_server;
 
-/// HTTP/2 receive windows: room for a stream that uploads, and for a few of them at once.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
 /// What an event takes beside its payload: about, and rather more.
 const EVENT_BYTES: u64 = size_of::<EventRecord>() as u64 + 128;
 /// What a watcher takes that has stopped reading, as event_service.proto says it.
 const STALLED_WATCHER: u64 = 1536 << 10;
 /// What the client of a TransferSocket takes that has stopped reading: two of its largest frames here, and two that HTTP/2 has.
 const STALLED_STREAM: u64 = 4 * DATA_SIZE;
-/// Streams of one connection: one a lab socket that is attached, and then some.
-const STREAMS: u32 = 1024;
-/// The largest HTTP/2 frame that is taken.
-const FRAME: u32 = 1 << 20;
-/// Headers of one request: a token and a few names.
-const HEADERS: u32 = 8 << 10;
-/// Resets that the peer may provoke before it is sent away (RUSTSEC-2024-0003), and those that it may send itself (CVE-2023-44487).
-const PROVOKED_RESETS: usize = 1024;
-const PENDING_RESETS: usize = 20;
-/// How soon a controller is noticed that has gone without a word.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Whose health can be asked for: the agent as a whole, and each service.
-const SERVICES: [&str; 5] = [
-    "",
-    agent_service_server::SERVICE_NAME,
-    session_service_server::SERVICE_NAME,
-    socket_service_server::SERVICE_NAME,
-    event_service_server::SERVICE_NAME,
-];
-
 /// An agent that has its addresses.
 pub struct Agent {
     config: Arc<AgentConfig>,
@@ -250,45 +214,44 @@ impl Agent {
     pub async fn serve(self, stop: impl Future<Output = ()>, stop_now: CancellationToken) {
         let tasks = TaskTracker::new();
         let (end, closing) = (CancellationToken::new(), CancellationToken::new());
-        let (connections, incoming) = mpsc::channel(16);
+        let limits = &self.config.limits;
+        let permits = Arc::new(Semaphore::new(limits.connections as usize));
+        let logins = Logins::new(limits.logins, limits.logins_per_source);
+        let doors = reading(limits.connections, Arc::clone(&permits), logins.clone());
+        let (services, health) = self.services(doors).await;
+        let server = Server::new(self.auth(), services, closing.clone());
         let acceptor = Acceptor {
-            connections,
-            permits: Arc::new(Semaphore::new(self.config.limits.connections as usize)),
+            server: server.clone(),
+            permits,
             end: end.clone(),
             closing: closing.clone(),
             tasks: tasks.clone(),
-            logins: Logins::new(self.config.limits.logins, self.config.limits.logins_per_source),
+            logins,
             login_timeout: self.config.login_timeout,
             keeper: Arc::clone(&self.keeper),
             no_auth: self.config.no_auth,
             sockets: self.sockets.clone(),
         };
-        let control_addresses = self.listens().iter().map(ToString::to_string).collect();
-        let doors = acceptor.reading(self.config.limits.connections);
-        let (mut health, router) = self.router(control_addresses, doors).await;
+        match ClockWatch::new().and_then(readiness::watch) {
+            Ok(watch) => drop(tasks.spawn(tell_of_clock(watch, self.clock, self.sockets.clone(), end.clone()))),
+            Err(_) => {
+                tracing::warn!("the kernel does not tell when the clock is set: there will be no clock_stepped events")
+            }
+        }
         for door in self.doors {
             tasks.spawn(acceptor.clone().run(door));
         }
         drop(acceptor);
-        tasks.spawn(watch_clock(self.clock, self.sockets.clone(), end.clone()));
-        let polite = closing.clone();
-        let incoming: ReceiverStream<io::Result<_>> = ReceiverStream::new(incoming);
-        let server = tasks.spawn(router.serve_with_incoming_shutdown(incoming, polite.cancelled_owned()));
 
         stop.await;
         let grace = self.config.grace;
-        for service in SERVICES {
-            health.set_service_status(service, ServingStatus::NotServing).await;
-        }
+        health.tell(ServingStatus::NotServing).await;
         let drained = async {
             self.sockets.drain(grace).await;
             // From now on HTTP/2 asks connections to go; those that do not are ended below.
             closing.cancel();
-            for service in SERVICES {
-                // Whoever watches its health has been told, and is not waited for.
-                health.clear_service_status(service).await;
-            }
-            let _ = server.await;
+            health.end().await;
+            server.gone().await;
         };
         tokio::select! {
             _ = timeout(grace, drained) => {}
@@ -298,22 +261,27 @@ impl Agent {
         end.cancel();
         tasks.close();
         tasks.wait().await;
+        server.gone().await;
         self.sockets.finished().await;
         self.sockets.note(&OwnDeed::Stopped);
     }
 
-    async fn router(
-        &self,
-        control_addresses: Vec<String>,
-        doors: Reading,
-    ) -> (tonic_health::server::HealthReporter, Router<Stack<AuthLayer, Identity>>) {
-        let limit = self.config.limits.message_bytes as usize;
+    fn auth(&self) -> Auth {
+        Auth {
+            keeper: Arc::clone(&self.keeper),
+            open: self.config.open,
+            gate: Arc::clone(self.sockets.gate()),
+            refusals: Arc::clone(self.sockets.refusals()),
+        }
+    }
+
+    async fn services(&self, doors: Reading) -> (Services, Health) {
         let mut capabilities = vec!["tcp", "udp", "ipv4"];
         capabilities.extend(Feature::ALL.map(Feature::name));
         capabilities.extend(std::path::Path::new("/proc/thread-self/net/if_inet6").exists().then_some("ipv6"));
         capabilities.extend(Capability::OF_SOCKETS.iter().filter(|one| privilege::has(**one)).map(|one| one.name()));
         let facts = AgentFacts {
-            control_addresses,
+            control_addresses: self.listens().iter().map(ToString::to_string).collect(),
             capabilities,
             host_name: process::host_name(),
             kernel_release: process::kernel_release(),
@@ -327,37 +295,7 @@ impl Agent {
             marks: Arc::new(Marks::new(self.config.limits.marks)),
             doors,
         };
-        let agent = AgentServiceServer::new(agent).max_decoding_message_size(limit);
-        let sessions = SessionServiceServer::new(SessionRpcs(access.clone())).max_decoding_message_size(limit);
-        let sockets = SocketServer::new(SocketRpcs(access.clone()), limit);
-        let events = EventServer::new(EventRpcs(access), limit);
-        let (health, health_service) = tonic_health::server::health_reporter();
-        for service in SERVICES {
-            health.set_service_status(service, ServingStatus::Serving).await;
-        }
-        let router = Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(STREAMS)
-            .max_frame_size(FRAME)
-            .http2_max_header_list_size(HEADERS)
-            .http2_max_local_error_reset_streams(Some(PROVOKED_RESETS))
-            .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
-            .http2_keepalive_interval(Some(PING_INTERVAL))
-            .http2_keepalive_timeout(Some(PING_TIMEOUT))
-            .layer(AuthLayer {
-                keeper: Arc::clone(&self.keeper),
-                open: self.config.open,
-                gate: Arc::clone(self.sockets.gate()),
-                refusals: Arc::clone(self.sockets.refusals()),
-            })
-            .add_routes(reflection())
-            .add_service(agent)
-            .add_service(sessions)
-            .add_service(sockets)
-            .add_service(events)
-            .add_service(health_service);
-        (health, router)
+        Services::new(agent, &access, self.config.limits.message_bytes as usize).await
     }
 }
 
@@ -387,36 +325,8 @@ fn make_token(config: &AgentConfig, doors: &[Door]) -> Result<(Option<Token>, To
     Ok((Some(token), files))
 }
 
-/// Serves all descriptors under both names of reflection: older tools know only the second. They are decoded once, however many agents a
-/// process has.
-fn reflection() -> Routes {
-    static REFLECTION: LazyLock<Routes> = LazyLock::new(|| {
-        let builder = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-                // Each of the two lists the other one, too.
-                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
-        };
-        match (builder().build_v1(), builder().build_v1alpha()) {
-            (Ok(v1), Ok(v1alpha)) => Routes::new(v1).add_service(v1alpha),
-            _ => {
-                tracing::error!("the descriptors that are compiled in cannot be read: there is no reflection");
-                Routes::default()
-            }
-        }
-    });
-    REFLECTION.clone()
-}
-
 /// Tells every session when somebody sets the host's clock.
-async fn watch_clock(clock: SystemClock, sockets: Sockets, end: CancellationToken) {
-    let Ok(watch) = ClockWatch::new().and_then(readiness::watch) else {
-        tracing::warn!("the kernel does not tell when the clock is set: there will be no clock_stepped events");
-        return;
-    };
+async fn tell_of_clock(watch: AsyncFd<ClockWatch>, clock: SystemClock, sockets: Sockets, end: CancellationToken) {
     loop {
         let mut ready = tokio::select! {
             () = end.cancelled() => return,

@@ -1,19 +1,14 @@
 //! How `EventService` is reached: as tonic's generated servers are, but WatchEvents has a codec of its own.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use tonic::body::Body;
 use tonic::codec::Codec;
 use tonic::codegen::http;
-use tonic::server::{Grpc, NamedService};
+use tonic::server::Grpc;
 use tonic_prost::ProstCodec;
-use tower::{Service, service_fn};
+use tower::service_fn;
 
+use crate::service::Answered;
 use crate::service::event_service::EventRpcs;
-use crate::wire::pb::event_service_server::SERVICE_NAME;
 use crate::wire::status;
 use crate::wire::watch::WatchCodec;
 
@@ -28,6 +23,12 @@ impl EventServer {
     /// Serves these, and takes messages of at most so many bytes.
     pub fn new(rpcs: EventRpcs, max_message: usize) -> Self {
         Self { rpcs, max_message }
+    }
+
+    /// Answers a request to this service.
+    pub fn call(&self, request: http::Request<Body>) -> Answered {
+        let server = self.clone();
+        Box::pin(async move { Ok(server.answer(request).await) })
     }
 
     fn grpc<C: Codec>(&self, codec: C) -> Grpc<C> {
@@ -56,24 +57,5 @@ impl EventServer {
             }
             _ => status::no_such_method().into_http(),
         }
-    }
-}
-
-impl NamedService for EventServer {
-    const NAME: &'static str = SERVICE_NAME;
-}
-
-impl Service<http::Request<Body>> for EventServer {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let server = self.clone();
-        Box::pin(async move { Ok(server.answer(request).await) })
     }
 }

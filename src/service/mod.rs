@@ -11,6 +11,12 @@ pub mod socket_server;
 pub mod socket_service;
 mod transfer;
 
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+
+use tonic::body::Body;
+use tonic::codegen::http;
 use tonic::{Request, Response, Status};
 
 use crate::model::refusal::{Refusal, Violation};
@@ -21,6 +27,9 @@ use crate::wire::response::Answer;
 use crate::wire::scope::Scoped;
 use crate::wire::socket::Bounds;
 use crate::wire::status;
+
+/// What a service answers to a request, in time.
+pub type Answered = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
 /// Carries out a changing request.
 async fn carry_out<Q: Ask + Scoped, A: Answer>(access: &Access, request: Request<Q>) -> Result<Response<A>, Status> {

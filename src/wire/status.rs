@@ -72,6 +72,13 @@ pub fn no_such_method() -> Status {
     Status::unimplemented("this agent has no such method: reflection lists those that it has")
 }
 
+/// Whoever has asked waits no longer.
+pub fn too_late() -> Status {
+    Status::deadline_exceeded(
+        "grpc-timeout has passed before there was an answer: what was asked for may have been done, or be done yet",
+    )
+}
+
 /// What tonic answers to a message that is too long, in our own words. There is no other status of this code without details.
 pub fn too_long(headers: &HeaderMap) -> Option<Refusal> {
     if headers.get(Status::GRPC_STATUS)?.as_bytes() != b"11" {
