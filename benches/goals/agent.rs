@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use farsock::agent::{Agent, AgentConfig, AuditFile, Listen};
-use farsock::client::{AgentClient, Credentials, Dialer, Endpoint};
+use farsock::client::{AgentClient, Credentials, Dialer, Door, Endpoint};
 use farsock::model::id::SessionId;
 use farsock::model::limits::Limits;
 use farsock::model::operation::{Action, CallOptions};
@@ -16,7 +16,6 @@ use farsock::wire::pb::event_service_client::EventServiceClient;
 use farsock::wire::pb::socket_service_client::SocketServiceClient;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use crate::channel::{Address, CALL_WINDOWS};
@@ -24,10 +23,10 @@ use crate::load::Caller;
 use crate::side::{Kind, Side};
 
 /// The generated client, with a token.
-pub(crate) type Sockets = SocketServiceClient<InterceptedService<Channel, Credentials>>;
+pub(crate) type Sockets = SocketServiceClient<Door>;
 
 /// The same, for logs.
-pub(crate) type Events = EventServiceClient<InterceptedService<Channel, Credentials>>;
+pub(crate) type Events = EventServiceClient<Door>;
 
 /// An agent.
 pub(crate) struct TestAgent {
@@ -102,13 +101,13 @@ impl TestAgent {
     /// The generated client, on a connection like that of the other side.
     pub(crate) fn sockets(&self, client: &Side, address: Address) -> Sockets {
         let channel = client.run(address.channel(CALL_WINDOWS));
-        SocketServiceClient::new(InterceptedService::new(channel, self.credentials.clone()))
+        SocketServiceClient::new(Door::new(channel, &self.credentials))
     }
 
     /// Makes the generated client of logs on any connection.
     pub(crate) fn events(&self) -> impl Fn(Channel) -> Events + Clone + Send + Sync + use<> {
         let credentials = self.credentials.clone();
-        move |channel| EventServiceClient::new(InterceptedService::new(channel, credentials.clone()))
+        move |channel| EventServiceClient::new(Door::new(channel, &credentials))
     }
 
     /// The client library.

@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tonic::Response;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::client::acks::Holder;
 use crate::client::bulk::Bulk;
-use crate::client::connect::{Credentials, Dialer};
+use crate::client::connect::Dialer;
+use crate::client::door::{Credentials, Door};
 use crate::client::error::ClientError;
 use crate::client::retry::Sender;
 use crate::client::session::Gate;
@@ -39,9 +38,6 @@ use crate::wire::{address, call, pb, session, socket, tcp};
 
 /// The largest message that is taken: a batch of events with their payloads, and then some.
 const MESSAGE: usize = 16 << 20;
-
-/// A connection that shows credentials with each request.
-pub(super) type Door = InterceptedService<Channel, Credentials>;
 
 /// Where events are read.
 pub(super) type EventsClient = EventServiceClient<Door>;
@@ -135,10 +131,9 @@ pub struct ParsedAddress {
 impl AgentClient {
     /// An agent that is reached like this. Nothing is sent yet.
     pub fn new(dialer: &Dialer, credentials: &Credentials) -> Self {
-        let door = |channel| InterceptedService::new(channel, credentials.clone());
         Self {
-            calls: door(dialer.channel_for_calls()),
-            events: door(dialer.channel_for_events()),
+            calls: Door::new(dialer.channel_for_calls(), credentials),
+            events: Door::new(dialer.channel_for_events(), credentials),
             bulk: Arc::new(Bulk::new(dialer.clone(), credentials.clone())),
             sender: Arc::new(Sender::new()),
             has_all: Arc::default(),

@@ -5,10 +5,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tonic::service::interceptor::InterceptedService;
-
-use crate::client::agent_client::Door;
-use crate::client::connect::{BULK_WINDOWS, Credentials, Dialer};
+use crate::client::connect::{BULK_WINDOWS, Dialer};
+use crate::client::door::{Credentials, Door};
 
 /// How many bytes an agent may send on a stream that nobody has read.
 pub(super) const READ_CREDIT: u32 = 512 << 10;
@@ -45,7 +43,7 @@ impl Bulk {
 
     /// A connection of its own, for calls.
     pub(super) fn another_for_calls(&self) -> Door {
-        InterceptedService::new(self.dialer.channel_for_calls(), self.credentials.clone())
+        Door::new(self.dialer.channel_for_calls(), &self.credentials)
     }
 
     /// A connection with a place on it. One is kept when it has no streams any more, the others are ended.
@@ -57,7 +55,7 @@ impl Bulk {
             kept == 1 || lane.streams() > 0
         });
         let free = lanes.iter().position(|lane| lane.streams() < STREAMS).unwrap_or_else(|| {
-            let door = InterceptedService::new(self.dialer.channel_for_bulk(), self.credentials.clone());
+            let door = Door::new(self.dialer.channel_for_bulk(), &self.credentials);
             lanes.push(Lane { door, seats: Arc::default() });
             lanes.len() - 1
         });

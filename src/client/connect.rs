@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,10 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint as Transport, Uri};
-use tonic::{Request, Status};
 use tower::service_fn;
 
 use crate::client::error::{ClientError, door_closed, no_way, turned_away};
@@ -178,41 +174,4 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(&found.collect::<Vec<_>>()[..]).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
-}
-
-/// What a client shows at the agent's door.
-#[derive(Clone, Default)]
-pub struct Credentials(Option<MetadataValue<Ascii>>);
-
-impl Credentials {
-    /// Nothing: the way in says who is coming.
-    pub fn none() -> Self {
-        Self(None)
-    }
-
-    /// A token.
-    pub fn token(token: &str) -> Result<Self, ClientError> {
-        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim()).parse().map_err(|_| {
-            ClientError::Unauthenticated { message: "the token holds characters that no token has".to_owned() }
-        })?;
-        value.set_sensitive(true);
-        Ok(Self(Some(value)))
-    }
-
-    /// The token in a file.
-    pub fn token_file(path: &Path) -> Result<Self, ClientError> {
-        let token = std::fs::read_to_string(path).map_err(|error| ClientError::Unauthenticated {
-            message: format!("no token in {}: {error}; is the agent running, on this host, as you?", path.display()),
-        })?;
-        Self::token(&token)
-    }
-}
-
-impl Interceptor for Credentials {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(value) = &self.0 {
-            request.metadata_mut().insert("authorization", value.clone());
-        }
-        Ok(request)
-    }
 }

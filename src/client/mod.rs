@@ -7,6 +7,7 @@ mod acks;
 mod agent_client;
 mod bulk;
 mod connect;
+mod door;
 mod error;
 mod greeting;
 mod lease;
@@ -21,7 +22,8 @@ mod tls;
 mod watch;
 
 pub use crate::client::agent_client::{AgentClient, AgentInfo, ClockReading, Lookup, LookupAnswer, ParsedAddress};
-pub use crate::client::connect::{Credentials, Dialer, Duplex};
+pub use crate::client::connect::{Dialer, Duplex};
+pub use crate::client::door::{Credentials, Door};
 pub use crate::client::error::ClientError;
 pub use crate::client::lease::LeaseLoss;
 pub use crate::client::listener::FarListener;
