@@ -19,7 +19,7 @@ use tonic::codegen::http;
 use tonic::server::{ClientStreamingService, Grpc, NamedService, ServerStreamingService, UnaryService};
 use tonic::transport::Channel;
 use tonic::transport::server::{Server, TcpIncoming};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{GrpcMethod, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::Service;
 
@@ -221,12 +221,14 @@ impl BareClient {
 }
 
 impl BareClient {
-    /// One call, whose answer is read as this message.
+    /// One call, as tonic's generated client makes it, whose answer is read as this message.
     async fn call_for<M: prost::Message + Default + 'static>(&mut self) {
         self.grpc.ready().await.unwrap();
         let path = http::uri::PathAndQuery::from_static("/bench.Bare/Call");
         let codec = ProstCodec::<Ask, M>::default();
-        self.grpc.unary(Request::new(self.ask.clone()), path, codec).await.unwrap();
+        let mut request = Request::new(self.ask.clone());
+        request.extensions_mut().insert(GrpcMethod::new("bench.Bare", "Call"));
+        self.grpc.unary(request, path, codec).await.unwrap();
     }
 }
 
