@@ -48,6 +48,8 @@ const BENCHES: [(&str, fn()); 10] = [
 ];
 
 fn main() -> ExitCode {
+    #[cfg(feature = "mimalloc")]
+    farsock::sys::allocator::keep_free_memory();
     if let Some(code) = hosts::child() {
         return code;
     }

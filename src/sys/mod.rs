@@ -4,6 +4,8 @@
 //! [`Errno`](crate::model::errno::Errno) that was taken on the thread that made the call. No `std::io::Error` leaves this module: what a
 //! kernel says about a lab socket must never become an RPC status by accident.
 
+#[cfg(feature = "mimalloc")]
+pub mod allocator;
 mod buffer;
 pub mod burst;
 pub mod clock;
