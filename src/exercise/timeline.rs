@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::exercise::causes::{Causes, Place};
 use crate::exercise::heads::Heads;
-use crate::model::event::EventRecord;
+use crate::model::event::{Event, EventRecord};
 
 /// An event as a host told it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,12 +104,23 @@ impl Timeline {
         let cause = self.causes.of((host, at)).map(|(other, at)| (other, &self.hosts[other][at]));
         let before_cause = cause.and_then(|(other, cause)| {
             let before = cause.at.saturating_sub(told.at);
-            (before > together((other, cause.bound), (host, told.bound))).then_some(before)
+            let contradicts = before > together((other, cause.bound), (host, told.bound));
+            (contradicts && !is_part(&told.record.event, &cause.record.event)).then_some(before)
         });
         let cause = cause.map(|(other, cause)| (other, Arc::clone(&cause.record)));
         let Told { record, at, bound } = told.clone();
         Moment { host, record, at, bound, cause, unordered: false, before_cause }
     }
+}
+
+/// Whether this is only a part of what that write has handed over: it may have come before the write was done, which is when it is told.
+fn is_part(event: &Event, cause: &Event) -> bool {
+    let through = match event {
+        Event::Received { offset, payload } => offset + payload.len() as u64,
+        Event::UrgentReceived { offset, .. } => offset + 1,
+        _ => return false,
+    };
+    matches!(cause, Event::Written { offset, size, .. } if through < offset + u64::from(*size))
 }
 
 /// Marks moments that may have come before the one that stands before them: those that are nearer to it than the clocks are known, where
@@ -309,6 +320,28 @@ mod tests {
         assert_eq!(told(&[0, 0]), [Some(8), None, Some(9)]);
         assert_eq!(told(&[4, 4]), [None, None, Some(9)]);
         assert_eq!(told(&[5, 5]), [None, None, None]);
+    }
+
+    /// A SYN leads to what the other side accepts, and not that this side notices later what has become of it.
+    #[test]
+    fn what_is_accepted_before_its_connector_notices_contradicts_nothing() {
+        let begun = (10, Event::ConnectStarted { remote: endpoint(SERVER) });
+        let moments = merge(
+            &[host(vec![begun, (14, connected(CLIENT, SERVER))]), host(vec![(12, accepted(SERVER, CLIENT))])],
+            &[0, 0],
+        );
+        let told: Vec<_> = moments.iter().map(|moment| (moment.host, moment.at, moment.before_cause)).collect();
+        assert_eq!(told, [(0, 10, None), (1, 12, None), (0, 14, None)]);
+        assert_eq!(moments[1].cause.as_ref().unwrap().1.event.kind(), "connect_started");
+    }
+
+    /// A large write is told when the kernel has taken all of it: much of it may have come by then, but not its end.
+    #[test]
+    fn what_comes_before_a_large_write_is_done_contradicts_nothing() {
+        let writer = host(vec![(1, connected(CLIENT, SERVER)), (50, written(0, 6))]);
+        let reader = host(vec![(2, accepted(SERVER, CLIENT)), (20, received(0, b"abc")), (30, received(3, b"def"))]);
+        let told: Vec<_> = merge(&[writer, reader], &[0, 0]).iter().map(|moment| moment.before_cause).collect();
+        assert_eq!(told, [None, None, None, None, Some(20)]);
     }
 
     #[test]
