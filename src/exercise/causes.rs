@@ -55,6 +55,16 @@ const fn other_side((local, remote, number): Connection) -> Connection {
     (remote, local, number)
 }
 
+/// Whether this is only a part of what that write has handed over: it may have come before the write was done, which is when it is told.
+pub(super) fn is_part(event: &Event, cause: &Event) -> bool {
+    let through = match event {
+        Event::Received { offset, payload } => offset + payload.len() as u64,
+        Event::UrgentReceived { offset, .. } => offset + 1,
+        _ => return false,
+    };
+    matches!(cause, Event::Written { offset, size, .. } if through < offset + u64::from(*size))
+}
+
 impl Causes {
     pub(super) fn find(hosts: &[Vec<Told>]) -> Self {
         let mut causes = Self::default();

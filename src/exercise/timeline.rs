@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::exercise::causes::{Causes, Place};
+use crate::exercise::causes::{Causes, Place, is_part};
 use crate::exercise::heads::Heads;
-use crate::model::event::{Event, EventRecord};
+use crate::model::event::EventRecord;
 
 /// An event as a host told it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,16 +111,6 @@ impl Timeline {
         let Told { record, at, bound } = told.clone();
         Moment { host, record, at, bound, cause, unordered: false, before_cause }
     }
-}
-
-/// Whether this is only a part of what that write has handed over: it may have come before the write was done, which is when it is told.
-fn is_part(event: &Event, cause: &Event) -> bool {
-    let through = match event {
-        Event::Received { offset, payload } => offset + payload.len() as u64,
-        Event::UrgentReceived { offset, .. } => offset + 1,
-        _ => return false,
-    };
-    matches!(cause, Event::Written { offset, size, .. } if through < offset + u64::from(*size))
 }
 
 /// Marks moments that may have come before the one that stands before them: those that are nearer to it than the clocks are known, where
@@ -322,26 +312,17 @@ mod tests {
         assert_eq!(told(&[5, 5]), [None, None, None]);
     }
 
-    /// A SYN leads to what the other side accepts, and not that this side notices later what has become of it.
+    /// A SYN leads to what the other side accepts, not that this side notices what has become of it; and a large write is told when the kernel has
+    /// all of it: much of it may have come by then, but not its end.
     #[test]
-    fn what_is_accepted_before_its_connector_notices_contradicts_nothing() {
+    fn what_is_told_after_what_it_has_led_to_contradicts_nothing() {
         let begun = (10, Event::ConnectStarted { remote: endpoint(SERVER) });
-        let moments = merge(
-            &[host(vec![begun, (14, connected(CLIENT, SERVER))]), host(vec![(12, accepted(SERVER, CLIENT))])],
-            &[0, 0],
-        );
+        let writer = host(vec![begun, (14, connected(CLIENT, SERVER)), (50, written(0, 6))]);
+        let reader = host(vec![(12, accepted(SERVER, CLIENT)), (20, received(0, b"abc")), (30, received(3, b"def"))]);
+        let moments = merge(&[writer, reader], &[0, 0]);
         let told: Vec<_> = moments.iter().map(|moment| (moment.host, moment.at, moment.before_cause)).collect();
-        assert_eq!(told, [(0, 10, None), (1, 12, None), (0, 14, None)]);
-        assert_eq!(moments[1].cause.as_ref().unwrap().1.event.kind(), "connect_started");
-    }
-
-    /// A large write is told when the kernel has taken all of it: much of it may have come by then, but not its end.
-    #[test]
-    fn what_comes_before_a_large_write_is_done_contradicts_nothing() {
-        let writer = host(vec![(1, connected(CLIENT, SERVER)), (50, written(0, 6))]);
-        let reader = host(vec![(2, accepted(SERVER, CLIENT)), (20, received(0, b"abc")), (30, received(3, b"def"))]);
-        let told: Vec<_> = merge(&[writer, reader], &[0, 0]).iter().map(|moment| moment.before_cause).collect();
-        assert_eq!(told, [None, None, None, None, Some(20)]);
+        let after = [(0, 50, None), (1, 20, None), (1, 30, Some(20))];
+        assert_eq!(told, [&[(0, 10, None), (1, 12, None), (0, 14, None)][..], &after].concat());
     }
 
     #[test]
