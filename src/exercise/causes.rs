@@ -25,8 +25,8 @@ pub(super) struct Causes {
     connections: HashMap<(usize, SocketUid), Connection>,
     /// How many connections each pair of ends has had, as one side sees them.
     counts: HashMap<(SocketAddr, SocketAddr), usize>,
-    /// When each socket last began to connect.
-    begun: HashMap<(usize, SocketUid), Place>,
+    /// When each socket last began to connect to each address.
+    begun: HashMap<(usize, SocketUid, SocketAddr), Place>,
     connects: HashMap<Connection, Place>,
     /// What each end of a connection has written: through which byte.
     writes: HashMap<Connection, Vec<(u64, Place)>>,
@@ -144,13 +144,13 @@ impl Causes {
             Event::Bound { local } => {
                 self.locals.insert(socket, local.addr);
             }
-            Event::ConnectStarted { .. } => {
-                self.begun.insert(socket, place);
+            Event::ConnectStarted { remote } => {
+                self.begun.insert((place.0, *uid, remote.addr), place);
             }
             Event::Connected { local, remote, .. } => {
                 self.locals.insert(socket, local.addr);
                 // The other side may accept before this one has noticed: what leads to it is the SYN.
-                let begun = self.begun.remove(&socket).unwrap_or(place);
+                let begun = self.begun.remove(&(place.0, *uid, remote.addr)).unwrap_or(place);
                 if self.transports.get(&socket) != Some(&Transport::Udp) {
                     let connection = self.connection(socket, (local.addr, remote.addr));
                     self.connects.insert(connection, begun);

@@ -316,13 +316,15 @@ mod tests {
     /// all of it: much of it may have come by then, but not its end.
     #[test]
     fn what_is_told_after_what_it_has_led_to_contradicts_nothing() {
-        let begun = (10, Event::ConnectStarted { remote: endpoint(SERVER) });
-        let writer = host(vec![begun, (14, connected(CLIENT, SERVER)), (50, written(0, 6))]);
+        let begun = |remote| Event::ConnectStarted { remote: endpoint(remote) };
+        // Another attempt began before this one was noticed to have won.
+        let attempts = [(10, begun(SERVER)), (13, begun("10.0.0.9:80")), (14, connected(CLIENT, SERVER))];
+        let writer = host(attempts.into_iter().chain([(50, written(0, 6))]).collect());
         let reader = host(vec![(12, accepted(SERVER, CLIENT)), (20, received(0, b"abc")), (30, received(3, b"def"))]);
         let moments = merge(&[writer, reader], &[0, 0]);
         let told: Vec<_> = moments.iter().map(|moment| (moment.host, moment.at, moment.before_cause)).collect();
         let after = [(0, 50, None), (1, 20, None), (1, 30, Some(20))];
-        assert_eq!(told, [&[(0, 10, None), (1, 12, None), (0, 14, None)][..], &after].concat());
+        assert_eq!(told, [&[(0, 10, None), (1, 12, None), (0, 13, None), (0, 14, None)][..], &after].concat());
     }
 
     #[test]
