@@ -3,7 +3,6 @@
 //! tonic has a server of its own, which puts a router, its layers and a clone of all of them around each request. What is left here is what
 //! an agent needs of that; every call costs less so.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -156,16 +155,15 @@ impl Future for Answering {
                         Some(Poll::Ready(())) => Poll::Ready(Ok(status::too_late().into_http())),
                         Some(Poll::Pending) | None => Poll::Pending,
                     },
-                    Err(panic) => Poll::Ready(Ok(panicked(panic.as_ref()))),
+                    // The panic's own message has gone to the log by the panic hook.
+                    Err(_) => {
+                        let refusal = Refusal::Internal("a request has made it panic");
+                        Poll::Ready(Ok(status::refused(&refusal).into_http()))
+                    }
                 }
             }
         }
     }
-}
-
-/// The panic's own message has gone to the log by the panic hook.
-fn panicked(_: &(dyn Any + Send)) -> Response<Body> {
-    status::refused(&Refusal::Internal("a request has made it panic")).into_http()
 }
 
 fn settled(response: Response<Body>, refusals: &Refusals) -> Response<Body> {

@@ -28,7 +28,7 @@ use crate::wire::scope::Scoped;
 use crate::wire::socket::Bounds;
 use crate::wire::status;
 
-/// What a service answers to a request, in time.
+/// What a service will answer to a request.
 pub type Answered = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
 /// Carries out a changing request.

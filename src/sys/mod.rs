@@ -1,4 +1,4 @@
-//! Raw system calls, each with its man page, and the only `unsafe` of the crate.
+//! Raw system calls, each with its man page, the allocator, and the only `unsafe` of the crate.
 //!
 //! Everything here is non-blocking unless it says otherwise, retries EINTR by itself, and answers with an
 //! [`Errno`](crate::model::errno::Errno) that was taken on the thread that made the call. No `std::io::Error` leaves this module: what a

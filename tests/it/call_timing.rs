@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use farsock::wire::pb;
 use farsock::wire::pb::call::Start;
+use prost::Message;
 use tonic::Code;
 
-use crate::harness::{Agent, LOOPBACKS, Refused, UdpPeer, datagram, error_name, millis, named, nanos, patient};
+use crate::harness::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RawHttp2, headers};
+use crate::harness::{
+    Agent, AgentProcess, LOOPBACKS, Refused, UdpPeer, datagram, error_name, millis, named, nanos, patient,
+};
 
 async fn clock(agent: &Agent) -> i64 {
     let clock = agent.agent().get_clock(pb::GetClockRequest {}).await.unwrap().into_inner();
@@ -156,6 +160,32 @@ async fn a_timeout_is_not_a_deadline() {
         let response: pb::ReceiveSocketResponse = crate::harness::response(&agent.get_call("on").await.unwrap());
         assert_eq!(response.size(), 10);
     }
+}
+
+/// A client that does not look at its own watch is told by the agent that its time is over.
+#[tokio::test]
+async fn a_deadline_is_kept_by_the_agent_too() {
+    let agent = AgentProcess::start().await;
+    let client = agent.agent();
+    client.udp("s", LOOPBACKS[0]).await;
+    let authorization = format!("Bearer {}", agent.token());
+    let receive = |more: &[(&str, &str)]| {
+        let shown = [&[("authorization", authorization.as_str())], more].concat();
+        headers("/farsock.v1.SocketService/ReceiveSocket", &shown)
+    };
+    let call = Some(pb::Call { timeout: millis(3_600_000), ..named("on") });
+    let request = pb::ReceiveSocketRequest { socket_id: "s".into(), call, ..Default::default() }.encode_to_vec();
+    let message = [&[0, 0, 0, 0, u8::try_from(request.len()).unwrap()], &request[..]].concat();
+    let mut raw = RawHttp2::greeted(&agent.tcp()).await;
+    for (stream, timeout) in [(1, &[][..]), (3, &[("grpc-timeout", "50m")])] {
+        raw.frame(HEADERS, END_HEADERS, stream, &receive(timeout)).await;
+        raw.frame(DATA, END_STREAM, stream, &message).await;
+    }
+    raw.hears("an answer", |said| said.frames.contains(&(HEADERS, 3))).await;
+    assert_eq!(client.get_call("on").await.unwrap().state(), pb::CallState::Running);
+    let said = raw.finish().await;
+    assert!(!said.frames.contains(&(HEADERS, 1)), "who has set no time waits: {said:?}");
+    agent.stop().await;
 }
 
 #[tokio::test]

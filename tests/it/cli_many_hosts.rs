@@ -46,7 +46,12 @@ async fn a_hundred_embedded_agents_run_one_exercise() {
     let lines: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let last = &lines[lines.len() - 1];
     assert_eq!((&last["passed"], &last["not_reached"]), (&700.into(), &0.into()));
+    // All of them go by the controller's clock, so that nothing can seem to come before its cause.
+    let hosts = lines.iter().find(|line| line["type"] == "hosts").unwrap()["hosts"].as_array().unwrap();
+    let exact = hosts.iter().filter(|host| host["clock_offset_ns"] == 0 && host["clock_bound_ns"] == 0);
+    assert_eq!(exact.count(), 100);
     let events: Vec<&Value> = lines.iter().filter(|line| line["type"] == "event").collect();
+    assert_eq!(events.iter().find(|event| !event["before_cause_ns"].is_null()), None);
     for host in (0..100).map(|host| format!("h{host}")) {
         let of_host: Vec<&&Value> = events.iter().filter(|event| event["host"] == *host).collect();
         let seqs: Vec<u64> = of_host.iter().map(|event| event["event_seq"].as_u64().unwrap()).collect();
