@@ -46,12 +46,11 @@ pub(super) struct NewSocket {
     pub(super) family: Family,
     pub(super) conduct: Conduct,
     pub(super) listener: Option<ListenerSpec>,
-    pub(super) labels: Labels,
-    pub(super) peers: Peers,
+    pub(super) labels: Arc<Labels>,
+    pub(super) peers: Arc<Peers>,
     pub(super) verify: Option<Arc<Pattern>>,
     /// It looks for probes.
     pub(super) probes: bool,
-    pub(super) socket: Socket,
 }
 
 impl Sockets {
@@ -60,6 +59,7 @@ impl Sockets {
         &self,
         session: &Arc<Session>,
         new: NewSocket,
+        socket: Socket,
         request: &RequestId,
     ) -> Result<(Arc<Cell>, u64, Orders), Refusal> {
         let mut names = lock(&session.names);
@@ -77,14 +77,14 @@ impl Sockets {
             family: new.family,
             created: self.now(),
             listener: new.listener,
-            labels: Arc::new(new.labels),
-            peers: Arc::new(new.peers),
+            labels: new.labels,
+            peers: new.peers,
             verify: new.verify,
             probes: new.probes,
             conduct: new.conduct,
             hub: Arc::clone(&session.hub),
             commands,
-            socket: Arc::new(new.socket),
+            socket: Arc::new(socket),
         });
         names.open(id, cell.uid, Arc::clone(&cell))?;
         let created =

@@ -234,7 +234,7 @@ impl Sockets {
     ) -> Result<Arc<Outcome>, Refusal> {
         if let Some(at) = at {
             tokio::select! {
-                () = exactly(at) => {}
+                () = nearly(at) => {}
                 () = handle.canceled() => {
                     let error = SocketError::canceled(operation_of(&action));
                     return Ok(self.outcome(handle, Instant::now(), Performed::failed(error)));
@@ -246,11 +246,11 @@ impl Sockets {
             *stage = Stage::Running;
             false
         });
-        let started = Instant::now();
         let timeout = timeout.unwrap_or_else(|| self.usual_timeout(&action));
-        let mut run = Run::new(self, principal, session, handle, started + timeout);
-        run.appointed = at.is_some();
+        let mut run = Run::new(self, principal, session, handle, Instant::now() + timeout);
+        run.moment = at;
         let mut performed = run.perform(action).await?;
+        let started = run.started;
         self.name_holder(principal, session, &mut performed).await;
         Ok(self.outcome(handle, started, performed))
     }
@@ -323,8 +323,8 @@ impl Sockets {
     }
 }
 
-/// Waits until a moment, and is not late by what waking up takes: it is awake by then.
-async fn exactly(at: Instant) {
+/// Waits until a moment is so near that what waking up takes does not count any more.
+async fn nearly(at: Instant) {
     let before = |time| at.checked_sub(time).unwrap_or(at);
     sleep_until(before(FINE)).await;
     let awake = before(AWAKE).saturating_duration_since(Instant::now());
@@ -334,7 +334,12 @@ async fn exactly(at: Instant) {
         // No descriptor is left for it.
         Err(_) => sleep_until(at).await,
     }
-    while Instant::now() < before(ALERT) {
+}
+
+/// Waits for the rest, awake.
+pub(super) async fn exactly(at: Instant) {
+    let alert = at.checked_sub(ALERT).unwrap_or(at);
+    while Instant::now() < alert {
         others_first().await;
     }
     while Instant::now() < at {

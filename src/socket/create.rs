@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::model::address::{AddressText, Family};
+use crate::model::address::{AddressText, Family, Transport};
 use crate::model::delivery::ReadPause;
 use crate::model::error::SocketError;
 use crate::model::event::Event;
@@ -59,6 +59,9 @@ impl Run<'_> {
         self.may_create(&spec, addresses.family, addresses.local, &addresses.remote)?;
         let listener = matches!(&spec.kind, Kind::Tcp(tcp) if matches!(tcp.role, TcpRole::Listen(_)));
         let place = listener.then(|| self.session.begin_to_listen()).transpose()?;
+        let new = newborn(id, &spec, addresses.family);
+        let appointed = self.moment.is_some();
+        self.begin().await;
         self.sockets.has_descriptor()?;
         let socket = match Socket::new(spec.transport(), addresses.family) {
             Ok(socket) => socket,
@@ -68,8 +71,8 @@ impl Run<'_> {
                 return Ok(Performed::failed(error));
             }
         };
-        let (cell, orders) = self.open(id, &spec, &addresses, socket)?;
-        if self.appointed {
+        let (cell, orders) = self.open(new, &addresses, socket)?;
+        if appointed {
             // All else takes time, in which others are to begin.
             others_first().await;
         }
@@ -99,46 +102,16 @@ impl Run<'_> {
         }
     }
 
-    fn open(
-        &mut self,
-        id: Option<SocketId>,
-        spec: &SocketSpec,
-        addresses: &Addresses,
-        socket: Socket,
-    ) -> Result<(Arc<Cell>, Orders), Refusal> {
-        let listener = match &spec.kind {
-            Kind::Tcp(tcp) => Some(ListenerSpec {
-                backlog: tcp.backlog,
-                max_connections: tcp.max_connections,
-                accept: tcp.accept,
-                max_accepts: tcp.max_accepts,
-                accept_delay: tcp.accept_delay,
-            }),
-            Kind::Udp(_) => None,
-        };
-        let new = NewSocket {
-            id,
-            transport: spec.transport(),
-            family: addresses.family,
-            conduct: spec.conduct,
-            listener,
-            labels: spec.labels.clone(),
-            peers: match &spec.kind {
-                Kind::Tcp(tcp) => tcp.peers.clone(),
-                Kind::Udp(_) => Peers::default(),
-            },
-            verify: spec.verify.clone(),
-            probes: matches!(&spec.kind, Kind::Udp(udp) if udp.probes),
-            socket,
-        };
-        let (cell, seq, orders) = self.sockets.open(self.session, new, &self.handle.request)?;
+    fn open(&mut self, new: NewSocket, addresses: &Addresses, socket: Socket) -> Result<(Arc<Cell>, Orders), Refusal> {
+        // A connection tells it when it begins to be read; datagrams are read from the start.
+        let begins_paused = new.transport == Transport::Udp && new.conduct.begins_paused();
+        let (cell, seq, orders) = self.sockets.open(self.session, new, socket, &self.handle.request)?;
         self.events.add(EventRange::one(seq));
         for event in &addresses.looked_up {
             let seq = cell.record(Some(&self.handle.request), event.clone());
             self.events.add(EventRange::one(seq));
         }
-        // A connection tells it when it begins to be read; datagrams are read from the start.
-        if matches!(spec.kind, Kind::Udp(_)) && spec.conduct.begins_paused() {
+        if begins_paused {
             let seq = cell.record(Some(&self.handle.request), Event::ReadPaused { reason: ReadPause::Asked });
             self.events.add(EventRange::one(seq));
         }
@@ -182,7 +155,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn initial_addresses(&self, spec: &SocketSpec, looked_up: &mut Vec<Event>) -> Result<Addresses, Stop> {
+    async fn initial_addresses(&mut self, spec: &SocketSpec, looked_up: &mut Vec<Event>) -> Result<Addresses, Stop> {
         let (bind, remote) = match &spec.kind {
             Kind::Tcp(tcp) => match &tcp.role {
                 TcpRole::Idle => (spec.bind.as_ref().map(|text| (text, "tcp.bind")), None),
@@ -221,7 +194,7 @@ impl Run<'_> {
     }
 
     async fn initial(
-        &self,
+        &mut self,
         spec: &SocketSpec,
         family: Option<Family>,
         text: &AddressText,
@@ -229,6 +202,10 @@ impl Run<'_> {
         field: &str,
         looked_up: &mut Vec<Event>,
     ) -> Result<Vec<SocketAddr>, Stop> {
+        if text.family().is_none() {
+            // Others may notice that a name is asked for.
+            self.begin().await;
+        }
         let wanted = Wanted { transport: spec.transport(), family, purpose, field, deadline: self.deadline };
         let found = self.patiently(Operation::LookUp, self.sockets.look_up(text, wanted)).await??;
         looked_up.extend(found.event);
@@ -237,6 +214,34 @@ impl Run<'_> {
             Answer::Error(error) => Err(error.into()),
             Answer::TimedOut => Err(Stop::TimedOut),
         }
+    }
+}
+
+/// A socket that is to be made, as far as it is known before there is one.
+fn newborn(id: Option<SocketId>, spec: &SocketSpec, family: Family) -> NewSocket {
+    let (listener, peers, probes) = match &spec.kind {
+        Kind::Tcp(tcp) => {
+            let listener = ListenerSpec {
+                backlog: tcp.backlog,
+                max_connections: tcp.max_connections,
+                accept: tcp.accept,
+                max_accepts: tcp.max_accepts,
+                accept_delay: tcp.accept_delay,
+            };
+            (Some(listener), tcp.peers.clone(), false)
+        }
+        Kind::Udp(udp) => (None, Peers::default(), udp.probes),
+    };
+    NewSocket {
+        id,
+        transport: spec.transport(),
+        family,
+        conduct: spec.conduct,
+        listener,
+        labels: Arc::new(spec.labels.clone()),
+        peers: Arc::new(peers),
+        verify: spec.verify.clone(),
+        probes,
     }
 }
 

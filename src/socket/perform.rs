@@ -19,7 +19,7 @@ use crate::model::refusal::Refusal;
 use crate::model::socket::{AcceptPolicy, CloseReason, Direction, SocketState};
 use crate::model::spec::Retry;
 use crate::session::names::Found as Name;
-use crate::socket::calls::CallHandle;
+use crate::socket::calls::{CallHandle, exactly};
 use crate::socket::cell::{Cell, lock};
 use crate::socket::command::{Brought, Command, Done, EventRange, Order, ReadyDatagram, Ticket};
 use crate::socket::lookup::{Answer, Purpose, Wanted, local_literal};
@@ -36,8 +36,10 @@ pub(super) struct Run<'a> {
     pub(super) deadline: Instant,
     pub(super) events: EventRange,
     pub(super) principal: &'a Principal,
-    /// It has begun at a moment that was set, as others may have, too.
-    pub(super) appointed: bool,
+    /// The moment at which it is to begin, which is near.
+    pub(super) moment: Option<Instant>,
+    /// When it began.
+    pub(super) started: Instant,
 }
 
 /// What an operation brought.
@@ -114,10 +116,24 @@ impl<'a> Run<'a> {
         handle: &'a Arc<CallHandle>,
         deadline: Instant,
     ) -> Self {
-        Self { sockets, session, handle, deadline, events: EventRange::default(), principal, appointed: false }
+        let events = EventRange::default();
+        Self { sockets, session, handle, deadline, events, principal, moment: None, started: Instant::now() }
+    }
+
+    /// Begins, at its moment where one was set. What nobody notices and no other operation changes may be done before.
+    pub(super) async fn begin(&mut self) {
+        if let Some(moment) = self.moment.take() {
+            exactly(moment).await;
+            let now = Instant::now();
+            self.deadline += now.saturating_duration_since(self.started);
+            self.started = now;
+        }
     }
 
     pub(super) async fn perform(&mut self, action: Action) -> Result<Performed, Refusal> {
+        if !matches!(action, Action::CreateSocket { .. }) {
+            self.begin().await;
+        }
         let mut performed = match action {
             Action::CreateSession { session, spec } => {
                 let session = self.sockets.add_session(self.principal, session, spec)?;
