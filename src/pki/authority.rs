@@ -120,10 +120,19 @@ impl Authority {
         self.keep(&path, &der)
     }
 
-    /// Gives a certificate as much time again as it had, with the same names and the same key.
+    /// Gives a certificate of an agent or a controller as much time again as it had, with the same names and the same key.
     pub fn renew(&self, path: &Path, now: SystemTime) -> Result<Issued, PkiError> {
         let chain = read_certificates(path, "certificate")?;
         let old = facts(path, &chain)?;
+        // What would be written over it signs nothing, and nobody believes what it has signed.
+        if old.kind == Kind::Authority {
+            return Err(PkiError::OtherKind {
+                path: path.display().to_string(),
+                is: "a CA",
+                wanted: "one of an agent or a controller",
+                issue: "a CA gets no more time; `farsock pki init --dir DIR` makes the next one",
+            });
+        }
         let lifetime = old.not_after.duration_since(old.not_before).unwrap_or_default().saturating_sub(BEFORE);
         let key_path = path.with_extension("key");
         let key = KeyPair::try_from(&read_key(&key_path)?).map_err(|_| PkiError::Malformed {
@@ -352,6 +361,24 @@ mod tests {
         assert_eq!(has.duration_since(had).unwrap().as_secs(), 2 * 86_400);
         authority.issue(&alice, now, DAY, true).unwrap();
         assert_ne!(std::fs::read_to_string(first.path.with_extension("key")).unwrap(), key, "a new key");
+    }
+
+    #[test]
+    fn a_ca_is_not_renewed_under_whatever_name() {
+        let (folder, authority, now) = lab();
+        let pki = folder.path().join("pki");
+        let ca = std::fs::read(pki.join("ca.pem")).unwrap();
+        std::fs::copy(pki.join("ca.key"), pki.join("copy.key")).unwrap();
+        std::fs::copy(pki.join("ca.pem"), pki.join("copy.pem")).unwrap();
+        for name in ["ca.pem", "../pki/ca.pem", "copy.pem"] {
+            let refused = authority.renew(&pki.join(name), now + DAY).unwrap_err();
+            assert!(matches!(refused, PkiError::OtherKind { is: "a CA", .. }), "{name}: {refused}");
+        }
+        assert_eq!(
+            [std::fs::read(pki.join("ca.pem")).unwrap(), std::fs::read(pki.join("copy.pem")).unwrap()],
+            [&ca[..], &ca]
+        );
+        assert!(Authority::open(&pki, now).is_ok());
     }
 
     #[test]

@@ -112,6 +112,28 @@ async fn nothing_is_overwritten_and_what_is_due_is_renewed() {
     assert_ne!(read("alice.key"), key);
 }
 
+/// All others hang on it.
+#[tokio::test]
+async fn the_ca_is_not_renewed_and_stays_as_it_is() {
+    let home = TempDir::new().unwrap();
+    let home = home.path();
+    pki(home, &["init"]).await;
+    let file = home.join(".config/farsock/pki/ca.pem");
+    let ca = fs::read(&file).unwrap();
+    let ran = pki(home, &["renew", "ca"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(3), ""), "{ran:?}");
+    assert_eq!(
+        ran.err,
+        format!(
+            "farsock: {} is the certificate of a CA, and one of an agent or a controller is needed: \
+             a CA gets no more time; `farsock pki init --dir DIR` makes the next one\n",
+            file.display()
+        )
+    );
+    assert_eq!(fs::read(&file).unwrap(), ca);
+    assert_eq!(pki(home, &["issue", "lab-a"]).await.code, Some(0), "it signs on");
+}
+
 #[tokio::test]
 async fn mistakes_are_told_in_one_line() {
     let home = TempDir::new().unwrap();
