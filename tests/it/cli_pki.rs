@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use farsock::pki::{Authority, Kind};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -132,6 +133,26 @@ async fn the_ca_is_not_renewed_and_stays_as_it_is() {
     );
     assert_eq!(fs::read(&file).unwrap(), ca);
     assert_eq!(pki(home, &["issue", "lab-a"]).await.code, Some(0), "it signs on");
+}
+
+/// As `--help` says it.
+#[tokio::test]
+async fn certificates_are_good_for_so_long_where_nobody_says_for_how_long() {
+    let home = TempDir::new().unwrap();
+    let home = home.path();
+    for words in [&["init"][..], &["issue", "lab-a"], &["issue", "--controller", "alice"]] {
+        assert_eq!(pki(home, words).await.code, Some(0));
+    }
+    let written = Authority::list(&home.join(".config/farsock/pki")).unwrap();
+    // They begin an hour before they are made: clocks of a lab disagree.
+    let days = written.iter().map(|(_, written)| {
+        let hours = written.not_after.duration_since(written.not_before).unwrap().as_secs() / 3600 - 1;
+        (written.kind, hours / 24, hours % 24)
+    });
+    assert_eq!(
+        days.collect::<Vec<_>>(),
+        [(Kind::Authority, 3650, 0), (Kind::Controller, 90, 0), (Kind::Agent, 365, 0)]
+    );
 }
 
 #[tokio::test]
