@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::DuplexStream;
@@ -23,7 +23,6 @@ use crate::agent::paths::{make_private, make_private_parent};
 use crate::agent::tls::shown;
 use crate::model::errno::Errno;
 use crate::model::id::Principal;
-use crate::model::own_deed::{OwnDeed, Parting};
 use crate::pki::PrivateFileError;
 use crate::service::agent_service::Reading;
 use crate::socket::Sockets;
@@ -32,9 +31,6 @@ use crate::sys::process;
 /// How long the loop waits when accepting fails, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often the host's calendar is looked at, which somebody may set.
-const CALENDAR_LOOK: Duration = Duration::from_secs(10);
 
 /// How large the pipe of a connection within the process is.
 const MEMORY_PIPE: usize = 1 << 20;
@@ -277,39 +273,16 @@ impl Acceptor {
         permit: OwnedSemaphorePermit,
     ) {
         let end = self.end.child_token();
+        let Some(entered) = self.keeper.enter(shown, end.clone(), &self.sockets) else {
+            return tracing::warn!("a connection is turned away: what it has shown has ceased to count meanwhile");
+        };
         let (login, deadline) = login.unzip();
         let peer = Peer::new(caller, login);
         if let Some(deadline) = deadline {
             self.tasks.spawn(turn_away_if_silent(peer.clone(), end.clone(), deadline));
         }
-        if let Shown::Certificate { principal, not_after, .. } = &shown {
-            self.tasks.spawn(self.clone().watch_expiry(principal.clone(), *not_after, end.clone()));
-        }
-        let entered = self.keeper.enter(shown, end.clone());
         let held = Held { _permit: permit, _entered: entered, _gone: end.clone().drop_guard() };
         self.server.serve(Connection::new(stream, held), peer, end);
-    }
-
-    /// Ends a connection when the certificate that was shown on it is no longer good; and what its principal has open, too, if he does not
-    /// come back with a good one in the time for which a lease is good.
-    async fn watch_expiry(self, principal: Principal, not_after: SystemTime, end: CancellationToken) {
-        if end.run_until_cancelled(wall_clock_reaches(not_after)).await.is_none() {
-            return;
-        }
-        tracing::warn!(principal = principal.as_str(), "a certificate has expired: its connection is ended");
-        self.sockets.note(&OwnDeed::Disconnected { who: principal.clone(), why: Parting::CertificateExpired });
-        end.cancel();
-        let grace = sleep_until(Instant::now() + self.sockets.defaults().lease_ttl);
-        if self.closing.run_until_cancelled(grace).await.is_some() && !self.keeper.is_here(&principal) {
-            self.sockets.reset_all_of(&principal).await;
-        }
-    }
-}
-
-/// Waits until the host's calendar has reached a moment, whoever sets it meanwhile.
-async fn wall_clock_reaches(moment: SystemTime) {
-    while let Some(left) = moment.duration_since(SystemTime::now()).ok().filter(|left| !left.is_zero()) {
-        sleep_until(Instant::now() + left.min(CALENDAR_LOOK)).await;
     }
 }
 

@@ -85,8 +85,9 @@ impl Server {
             // What goes wrong on a connection is its peer's business, who notices.
             tokio::select! {
                 biased;
-                _ = served.as_mut() => return,
+                // First, or a request that has come meanwhile would still be taken.
                 () = end.cancelled() => return,
+                _ = served.as_mut() => return,
                 () = closing.cancelled() => served.as_mut().graceful_shutdown(),
             }
             let _ = end.run_until_cancelled(served).await;

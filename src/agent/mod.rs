@@ -238,6 +238,8 @@ impl Agent {
                 tracing::warn!("the kernel does not tell when the clock is set: there will be no clock_stepped events")
             }
         }
+        let (keeper, sockets, over) = (self.keeper, self.sockets.clone(), closing.clone());
+        tasks.spawn(async move { over.run_until_cancelled(keeper.look_after(&sockets)).await });
         for door in self.doors {
             tasks.spawn(acceptor.clone().run(door));
         }

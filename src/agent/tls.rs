@@ -11,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::agent::config::StartError;
+use crate::agent::keeper::Chain;
 use crate::pki::{Certificate, Identity, IdentityFiles, problem};
 
 /// How much is still read from somebody who is sent away, so that he gets to read why before the kernel resets the connection.
@@ -53,7 +54,7 @@ impl Tls {
 }
 
 /// What somebody has shown: nothing, where that is allowed.
-pub(super) fn shown(stream: &TlsStream<TcpStream>) -> Option<(Certificate, Vec<CertificateDer<'static>>)> {
+pub(super) fn shown(stream: &TlsStream<TcpStream>) -> Option<(Certificate, Chain)> {
     let chain = stream.get_ref().1.peer_certificates()?;
     let certificate = Certificate::read(chain.first()?)?;
     Some((certificate, chain.iter().map(|der| der.clone().into_owned()).collect()))

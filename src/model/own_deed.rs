@@ -84,7 +84,7 @@ impl CloseReason {
     pub const fn is_own(self, for_request: bool) -> bool {
         match self {
             Self::Policy | Self::LeaseExpired | Self::AgentDraining | Self::Internal => true,
-            // Because nobody has used the default session for long, or because its owner's certificate has expired.
+            // Because nobody has used the default session for long, or because no certificate of its owner's is good any more.
             Self::SessionReset => !for_request,
             Self::SessionDeleted | Self::Closed | Self::Aborted => false,
             Self::Ended | Self::PeerReset | Self::Failed | Self::WriteTimedOut => false,

@@ -289,6 +289,11 @@ impl Sockets {
         lock(&self.0.roster).find(principal, id).is_some()
     }
 
+    /// Whether a principal has any session.
+    pub fn has_sessions(&self, principal: &Principal) -> bool {
+        !lock(&self.0.roster).page(principal, 0, 1).is_empty()
+    }
+
     /// A session as it is now.
     pub fn session_view(&self, principal: &Principal, id: &SessionId) -> Result<SessionView, Refusal> {
         Ok(self.session(principal, id)?.view())
