@@ -1,6 +1,7 @@
 //! The agent's own accept loop: it backs off when descriptors run out, keeps to a number of connections, and can end each of them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,11 +19,12 @@ use crate::agent::config::{Listen, StartError};
 use crate::agent::connection::{Caller, Connection, Held, Peer, Stream};
 use crate::agent::http::Server;
 use crate::agent::keeper::{Keeper, Shown};
-use crate::agent::logins::{Login, Logins};
 use crate::agent::paths::{make_private, make_private_parent};
+use crate::agent::places::{Connections, Login, Logins};
 use crate::agent::tls::shown;
 use crate::model::errno::Errno;
 use crate::model::id::Principal;
+use crate::model::refusal::Quota;
 use crate::pki::PrivateFileError;
 use crate::service::agent_service::Reading;
 use crate::socket::Sockets;
@@ -125,12 +127,13 @@ async fn remove_stale(path: &Path, listen: &Listen) -> Result<(), StartError> {
     }
 }
 
-/// Tells how many connections there are, by the names of their limits, of which `most` is that of all.
-pub(super) fn reading(most: u32, permits: Arc<Semaphore>, logins: Logins) -> Reading {
+/// Tells how many connections there are, by the names of their limits.
+pub(super) fn reading(connections: Connections, logins: Logins) -> Reading {
     Arc::new(move |name| match name {
-        "connections" => Some(u64::from(most).saturating_sub(permits.available_permits() as u64)),
-        "logins" => Some(logins.count().0.into()),
-        "logins_per_source" => Some(logins.count().1.into()),
+        "connections" => Some(connections.count().0),
+        "connections_per_principal" => Some(connections.count().1),
+        "logins" => Some(logins.count().0),
+        "logins_per_source" => Some(logins.count().1),
         _ => None,
     })
 }
@@ -139,7 +142,8 @@ pub(super) fn reading(most: u32, permits: Arc<Semaphore>, logins: Logins) -> Rea
 #[derive(Clone)]
 pub(super) struct Acceptor {
     pub(super) server: Server,
-    pub(super) permits: Arc<Semaphore>,
+    /// Those that have shown credentials, or need none.
+    pub(super) connections: Connections,
     /// Ends all connections.
     pub(super) end: CancellationToken,
     /// No more connections are taken.
@@ -149,7 +153,7 @@ pub(super) struct Acceptor {
     pub(super) logins: Logins,
     pub(super) login_timeout: Duration,
     pub(super) keeper: Arc<Keeper>,
-    /// Everybody who comes by loopback TCP is let in.
+    /// Everybody who comes by loopback TCP and asks for something is let in.
     pub(super) no_auth: bool,
     pub(super) sockets: Sockets,
 }
@@ -185,34 +189,43 @@ impl Acceptor {
 
     /// Hands one connection to the server, at once or when it has shaken hands.
     fn admit(&self, stream: Stream) {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            tracing::warn!("limits.connections is reached: a connection is turned away");
-            return self.sockets.refusals().add("limits.connections");
-        };
         match stream {
             Stream::Tcp(stream) => {
                 let Some((stream, login)) = self.receive(stream) else { return };
                 if self.keeper.checks().tls.is_some() {
-                    self.tasks.spawn(self.clone().shake_hands(stream, login, permit));
+                    self.tasks.spawn(self.clone().shake_hands(stream, login));
                     return;
                 }
-                let (caller, shown, login) = if self.no_auth {
-                    (Caller::Known(Principal::owner()), Shown::Nothing, None)
+                let (caller, shown) = if self.no_auth {
+                    (Caller::Known(Principal::owner()), Shown::Nothing)
                 } else {
-                    (Caller::ByToken, Shown::Token, Some((login, Instant::now() + self.login_timeout)))
+                    (Caller::ByToken, Shown::Token)
                 };
-                self.serve(Stream::Tcp(stream), caller, shown, login, permit);
+                self.serve(Stream::Tcp(stream), caller, shown, login, Instant::now() + self.login_timeout);
             }
             Stream::Unix(stream) => {
                 let user = stream.peer_cred().map(|peer| peer.uid());
                 if !user.is_ok_and(|user| user == process::user() || user == 0) {
                     return tracing::warn!("a connection of another user is turned away");
                 }
-                let owner = Caller::Known(Principal::owner());
-                self.serve(Stream::Unix(stream), owner, Shown::Nothing, None, permit);
+                self.serve_owner(Stream::Unix(stream));
             }
-            other => self.serve(other, Caller::Known(Principal::owner()), Shown::Nothing, None, permit),
+            other => self.serve_owner(other),
         }
+    }
+
+    /// Hands a connection to the server that nobody else can have made, and that needs not say anything.
+    fn serve_owner(&self, stream: Stream) {
+        let owner = Principal::owner();
+        match self.connections.take(&owner) {
+            Ok(place) => self.hand_over(stream, Peer::inside(Caller::Known(owner), place), Shown::Nothing, None),
+            Err(quota) => self.turn_away(quota, None),
+        }
+    }
+
+    fn turn_away(&self, quota: Quota, from: Option<SocketAddr>) {
+        tracing::warn!(?from, "{} is reached: a connection is turned away", quota.limit);
+        self.sockets.refusals().add(quota.limit);
     }
 
     /// Makes a TCP connection ready, and gives it a place among those that have not logged in.
@@ -220,18 +233,12 @@ impl Acceptor {
         tune(&stream);
         // It may be gone already.
         let from = stream.peer_addr().ok()?;
-        match self.logins.take(from.ip()) {
-            Ok(login) => Some((stream, login)),
-            Err(limit) => {
-                tracing::warn!(%from, "{limit} is reached: a connection is turned away");
-                self.sockets.refusals().add(limit);
-                None
-            }
-        }
+        let login = self.logins.take(from.ip()).map_err(|quota| self.turn_away(quota, Some(from))).ok()?;
+        Some((stream, login))
     }
 
     /// Speaks TLS with somebody, within the time that a login may take, and hands the connection to the server.
-    async fn shake_hands(self, stream: TcpStream, login: Login, permit: OwnedSemaphorePermit) {
+    async fn shake_hands(self, stream: TcpStream, login: Login) {
         let Ok(from) = stream.peer_addr() else { return };
         let deadline = Instant::now() + self.login_timeout;
         let checks = Arc::clone(&self.keeper.checks());
@@ -260,28 +267,25 @@ impl Acceptor {
                 }
             },
         };
-        self.serve(Stream::Tls(stream), caller, shown, Some((login, deadline)), permit);
+        self.serve(Stream::Tls(stream), caller, shown, login, deadline);
+    }
+
+    /// Hands a connection to the server that has to send a request with credentials before the deadline.
+    fn serve(&self, stream: Stream, caller: Caller, shown: Shown, login: Login, deadline: Instant) {
+        let peer = Peer::outside(caller, login, self.connections.clone());
+        self.hand_over(stream, peer, shown, Some(deadline));
     }
 
     /// Hands a connection to the server, and watches over it.
-    fn serve(
-        &self,
-        stream: Stream,
-        caller: Caller,
-        shown: Shown,
-        login: Option<(Login, Instant)>,
-        permit: OwnedSemaphorePermit,
-    ) {
+    fn hand_over(&self, stream: Stream, peer: Peer, shown: Shown, deadline: Option<Instant>) {
         let end = self.end.child_token();
         let Some(entered) = self.keeper.enter(shown, end.clone(), &self.sockets) else {
             return tracing::warn!("a connection is turned away: what it has shown has ceased to count meanwhile");
         };
-        let (login, deadline) = login.unzip();
-        let peer = Peer::new(caller, login);
         if let Some(deadline) = deadline {
             self.tasks.spawn(turn_away_if_silent(peer.clone(), end.clone(), deadline));
         }
-        let held = Held { _permit: permit, _entered: entered, _gone: end.clone().drop_guard() };
+        let held = Held { _entered: entered, _gone: end.clone().drop_guard() };
         self.server.serve(Connection::new(stream, held), peer, end);
     }
 }

@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::DropGuard;
 
 use crate::agent::keeper::Entered;
-use crate::agent::logins::Login;
+use crate::agent::places::{Connections, Login, Place};
 use crate::model::id::Principal;
+use crate::model::refusal::Quota;
 
 /// A connection of a controller.
 pub(super) struct Connection {
@@ -32,7 +32,6 @@ pub(super) enum Stream {
 
 /// What a connection holds, and gives back when it is gone.
 pub(super) struct Held {
-    pub(super) _permit: OwnedSemaphorePermit,
     pub(super) _entered: Entered,
     /// Whoever watches over the connection learns that it is gone.
     pub(super) _gone: DropGuard,
@@ -59,23 +58,46 @@ pub(super) enum Caller {
 #[derive(Debug)]
 struct Admission {
     done: AtomicBool,
-    /// Its place among those that have not logged in yet.
-    login: Mutex<Option<Login>>,
+    standing: Mutex<Standing>,
+}
+
+/// Where a connection has its place.
+#[derive(Debug)]
+enum Standing {
+    /// Among those that have not sent a request with credentials yet.
+    Outside { _login: Login, connections: Connections },
+    /// Among those that have.
+    Inside { _place: Place<Principal> },
 }
 
 impl Peer {
-    /// Somebody who has yet to send a request with credentials, which must come soon where there is a login.
-    pub(super) fn new(caller: Caller, login: Option<Login>) -> Self {
-        let done = AtomicBool::new(login.is_none());
-        Self { caller, admission: Arc::new(Admission { done, login: Mutex::new(login) }) }
+    /// Somebody who has yet to send a request with credentials, which must come soon.
+    pub(super) fn outside(caller: Caller, login: Login, connections: Connections) -> Self {
+        Self::new(caller, false, Standing::Outside { _login: login, connections })
     }
 
-    /// Notes that it has sent a request with credentials.
-    pub(super) fn admitted(&self) {
-        if !self.is_admitted() {
-            self.admission.done.store(true, Ordering::Release);
-            self.admission.login.lock().unwrap_or_else(PoisonError::into_inner).take();
+    /// Somebody who needs none.
+    pub(super) fn inside(caller: Caller, place: Place<Principal>) -> Self {
+        Self::new(caller, true, Standing::Inside { _place: place })
+    }
+
+    fn new(caller: Caller, done: bool, standing: Standing) -> Self {
+        let (done, standing) = (AtomicBool::new(done), Mutex::new(standing));
+        Self { caller, admission: Arc::new(Admission { done, standing }) }
+    }
+
+    /// Notes that it has sent a request with credentials, as somebody; or tells the limit that leaves it no place among those that have.
+    pub(super) fn admit(&self, who: &Principal) -> Result<(), Quota> {
+        if self.is_admitted() {
+            return Ok(());
         }
+        let mut standing = self.admission.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Standing::Outside { connections, .. } = &*standing {
+            let place = connections.take(who)?;
+            *standing = Standing::Inside { _place: place };
+            self.admission.done.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     pub(super) fn is_admitted(&self) -> bool {

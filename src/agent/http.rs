@@ -117,7 +117,10 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
         let mut request = request.map(Body::new);
         match self.auth.admit(&self.peer.caller, request.headers()) {
             Ok(principal) => {
-                self.peer.admitted();
+                if let Err(quota) = self.peer.admit(&principal) {
+                    self.auth.refusals.add(quota.limit);
+                    return Answering::Refused(Some(Refusal::QuotaExceeded(quota)));
+                }
                 request.extensions_mut().insert(principal);
             }
             Err(_) if self.auth.is_open(request.uri().path()) => {}

@@ -10,8 +10,8 @@ mod connection;
 mod exposure;
 mod http;
 mod keeper;
-mod logins;
 mod paths;
+mod places;
 mod policy;
 mod services;
 mod tls;
@@ -22,7 +22,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,7 +39,7 @@ use crate::agent::accept::{Acceptor, Door, memory_door, reading};
 use crate::agent::auth::{Auth, Token};
 use crate::agent::http::{CONNECTION_WINDOW, STREAMS, Server};
 use crate::agent::keeper::{Checks, Keeper};
-use crate::agent::logins::Logins;
+use crate::agent::places::{Connections, Logins};
 use crate::agent::services::{Health, Services};
 use crate::agent::tls::Tls;
 use crate::host::counters::Marks;
@@ -157,7 +156,7 @@ impl Agent {
     /// What may come together in memory when everything is used as far as limits let it, the largest part first: what it is, and bytes.
     pub fn most_memory(config: &AgentConfig) -> Vec<(&'static str, u64)> {
         let limits = &config.limits;
-        let [logs, connections] = [limits.most_logs(), limits.connections.into()];
+        let [logs, connections] = [limits.most_logs(), u64::from(limits.connections)];
         let sockets = limits.lab_descriptors(process::descriptor_limit());
         let all_streams = connections * u64::from(STREAMS);
         let watchers = (logs * u64::from(limits.watchers)).min(limits.watchers_total.into()).min(all_streams);
@@ -168,7 +167,7 @@ impl Agent {
             ("payloads in logs", limits.log_bytes_total.into()),
             ("other events in logs", logs * events * EVENT_BYTES),
             ("operations remembered", logs * u64::from(limits.remembered_bytes)),
-            ("connections of controllers", connections * u64::from(CONNECTION_WINDOW)),
+            ("connections of controllers", (connections + u64::from(limits.logins)) * u64::from(CONNECTION_WINDOW)),
             ("watchers that do not read", watchers * STALLED_WATCHER),
             ("writes that wait", limits.pending_write_bytes_total.into()),
             ("streams that do not read", streams * STALLED_STREAM),
@@ -215,14 +214,13 @@ impl Agent {
         let tasks = TaskTracker::new();
         let (end, closing) = (CancellationToken::new(), CancellationToken::new());
         let limits = &self.config.limits;
-        let permits = Arc::new(Semaphore::new(limits.connections as usize));
-        let logins = Logins::new(limits.logins, limits.logins_per_source);
-        let doors = reading(limits.connections, Arc::clone(&permits), logins.clone());
+        let (connections, logins) = (Connections::new(limits), Logins::new(limits));
+        let doors = reading(connections.clone(), logins.clone());
         let (services, health) = self.services(doors).await;
         let server = Server::new(self.auth(), services, closing.clone());
         let acceptor = Acceptor {
             server: server.clone(),
-            permits,
+            connections,
             end: end.clone(),
             closing: closing.clone(),
             tasks: tasks.clone(),

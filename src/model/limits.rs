@@ -105,12 +105,14 @@ limits! {
     lookups: 16, 1..=512;
     /// Items of one page.
     page_size: 1000, 1..=1 << 16;
-    /// Connections to the agent.
+    /// Connections to the agent, those left out that `logins` counts: so these take no room from them.
     connections: 256, 1..=1 << 16;
+    /// The same of one principal, but for the owner, who is the user that runs the agent: one leaves room for others.
+    connections_per_principal: 32, 1..=1 << 16;
     /// Connections by TCP that have not sent a request with credentials yet, TLS handshakes included.
-    logins: 256, 1..=1 << 16;
-    /// The same from one source: an IPv4 address, or the first 64 bits of an IPv6 address.
-    logins_per_source: 64, 1..=1 << 16;
+    logins: 64, 1..=1 << 16;
+    /// The same from one source: an IPv4 address, or the first 64 bits of an IPv6 address. One source leaves room for another.
+    logins_per_source: 32, 1..=1 << 16;
     /// Marks of kernel counters of a principal.
     marks: 64, 1..=1 << 16;
     /// Bytes of one request message: room for the payload in hex, and for the rest.
@@ -121,7 +123,7 @@ limits! {
 const LEAST_LOG_BYTES: u32 = 4 << 20;
 
 /// What a caller can use up: for each of these, GetAgent tells how much is in use and how often more was asked for.
-pub const QUOTAS: [&str; 18] = [
+pub const QUOTAS: [&str; 19] = [
     "sockets",
     "listeners",
     "sessions",
@@ -138,6 +140,7 @@ pub const QUOTAS: [&str; 18] = [
     "marks",
     "message_bytes",
     "connections",
+    "connections_per_principal",
     "logins",
     "logins_per_source",
 ];

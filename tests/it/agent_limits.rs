@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use farsock::agent::{AgentConfig, Listen};
+use farsock::client::{AgentClient, Credentials, Dialer, Endpoint};
 use farsock::model::limits::Limits;
 use farsock::wire::pb;
 use farsock::wire::pb::agent_service_client::AgentServiceClient;
@@ -19,7 +20,7 @@ use crate::harness::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Ending, HEADERS, KEPT_HEADER, PING, RST_STREAM, RawHttp2, SETTINGS,
     WINDOW_UPDATE, becomes, headers, kept_header,
 };
-use crate::harness::{AgentProcess, QUESTION, TcpPeer, tcp_channel, with_token};
+use crate::harness::{Agent, AgentProcess, QUESTION, tcp_channel, with_token};
 
 const GET_AGENT: &str = "/farsock.v1.AgentService/GetAgent";
 
@@ -303,7 +304,7 @@ async fn a_connection_that_does_not_log_in_is_ended() {
 }
 
 #[tokio::test]
-async fn connections_above_the_limit_are_turned_away_until_others_have_gone() {
+async fn connections_above_the_limit_are_refused_until_others_have_gone() {
     let limits = Limits { connections: 2, ..Limits::default() };
     let door = Door::open(AgentConfig { limits, ..AgentConfig::default() }).await;
     let address = door.address.to_string();
@@ -312,16 +313,90 @@ async fn connections_above_the_limit_are_turned_away_until_others_have_gone() {
         client.get_agent(with_token(QUESTION, &door.token)).await.map(|_| client)
     };
     let (first, second) = (login().await.unwrap(), login().await.unwrap());
-    assert!(login().await.is_err(), "the third one is turned away");
-    let mut stranger = TcpPeer(TcpStream::connect(&address).await.unwrap());
-    assert!(stranger.read_to_end().await.unwrap_or_default().is_empty());
+    let status = login().await.expect_err("the third one is turned away");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(status.message().contains("limits.connections of this agent is 2"), "{status:?}");
+    // Who has not asked for anything yet takes no place.
+    let _stranger = TcpStream::connect(&address).await.unwrap();
     let told = second.clone().get_agent(with_token(QUESTION, &door.token)).await.unwrap().into_inner().agent.unwrap();
     let usage = told.usage.iter().find(|usage| usage.name == "connections").unwrap();
-    assert!((usage.limit, usage.used) == (2, 2) && usage.refused >= 2, "{usage:?}");
+    assert!((usage.limit, usage.used) == (2, 2) && usage.refused >= 1, "{usage:?}");
     drop(first);
     becomes("room for another one", || async { login().await.is_ok() }).await;
     drop(second);
     door.close().await;
+}
+
+/// By the limits that are there where nobody has changed one.
+#[tokio::test]
+async fn those_who_do_not_log_in_take_no_room_from_those_who_do() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path().join("agent.sock");
+    let listen = vec![Listen::Tcp("127.0.0.1:0".parse().unwrap()), Listen::Unix(at.clone())];
+    let token_file = Some(folder.path().join("token"));
+    let patient = AgentConfig { login_timeout: Duration::from_secs(3600), ..AgentConfig::default() };
+    let agent = Agent::start_with(AgentConfig { listen, token_file, ..patient }).await;
+    let token = std::fs::read_to_string(folder.path().join("token")).unwrap().trim().to_owned();
+    let mut inside = AgentServiceClient::new(tcp_channel(&agent.tcp().to_string()));
+    inside.get_agent(with_token(QUESTION, &token)).await.unwrap();
+    // Nobody says a word, from as many sources as would once have filled every place.
+    let mut silent = Vec::new();
+    for source in 2..=9 {
+        for _ in 0..64 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(format!("127.0.0.{source}:0").parse().unwrap()).unwrap();
+            silent.push(socket.connect(agent.tcp()).await.unwrap());
+        }
+    }
+    let usage = || async {
+        let told = agent.agent().get_agent(QUESTION).await.unwrap().into_inner().agent.unwrap();
+        let of = |name: &str| told.usage.iter().find(|usage| usage.name == name).unwrap().clone();
+        (of("logins"), of("logins_per_source"), of("connections"))
+    };
+    becomes("all of them looked at", || async {
+        let (logins, of_source, _) = usage().await;
+        logins.used + logins.refused + of_source.refused == 512
+    })
+    .await;
+    let (logins, of_source, connections) = usage().await;
+    assert_eq!((logins.used, of_source.used, connections.used, connections.refused), (64, 32, 2, 0));
+    inside.get_agent(with_token(QUESTION, &token)).await.unwrap();
+    let owner = AgentClient::new(&Dialer::to(&Endpoint::Unix(at)), &Credentials::none());
+    owner.info().await.expect("the Unix socket has room");
+    drop(silent);
+    becomes("room by TCP", || async {
+        let mut another = AgentServiceClient::new(tcp_channel(&agent.tcp().to_string()));
+        another.get_agent(with_token(QUESTION, &token)).await.is_ok()
+    })
+    .await;
+    agent.stop().await;
+}
+
+/// `--no-auth` asks for nothing, and does not wait for ever for it.
+#[tokio::test]
+async fn without_credentials_too_a_connection_has_to_ask_for_something_in_time() {
+    let start = |login_timeout| {
+        let listen = vec![Listen::Tcp("127.0.0.1:0".parse().unwrap())];
+        let limits = Limits { logins_per_source: 2, ..Limits::default() };
+        Agent::start_with(AgentConfig { listen, no_auth: true, login_timeout, limits, ..AgentConfig::default() })
+    };
+    let agent = start(Duration::from_millis(300)).await;
+    let address = agent.tcp().to_string();
+    let mut client = AgentServiceClient::new(tcp_channel(&address));
+    client.get_agent(QUESTION).await.unwrap();
+    RawHttp2::silent(&address).await.ending().await;
+    let mut halfway = RawHttp2::silent(&address).await;
+    halfway.part_of_preface(11).await;
+    halfway.ending().await;
+    RawHttp2::greeted(&address).await.ending().await;
+    client.get_agent(QUESTION).await.expect("who has asked stays");
+    agent.stop().await;
+    // And one source has no more places than elsewhere.
+    let agent = start(Duration::from_secs(3600)).await;
+    let address = agent.tcp().to_string();
+    let _silent = [RawHttp2::silent(&address).await, RawHttp2::silent(&address).await];
+    RawHttp2::silent(&address).await.ending().await;
+    agent.stop().await;
 }
 
 /// Without descriptors an agent cannot accept; it goes on with those that it has, computes next to nothing, and recovers by itself.

@@ -146,8 +146,10 @@ async fn hold_everything(agent: &Agent, id: &str) -> tonic::Response<tonic::Stre
     agent.events().watch_events(request).await.unwrap()
 }
 
-/// The quotas that refuse no request: what is brought waits, the oldest goes, or a connection is turned away. Each has a test of its own.
-const WITHOUT_A_REFUSAL: [&str; 5] = ["log_bytes", "marks", "connections", "logins", "logins_per_source"];
+/// The quotas that refuse no request of a session's: what is brought waits, the oldest goes, or a connection is not let in. Each has a test of
+/// its own.
+const WITHOUT_A_REFUSAL: [&str; 6] =
+    ["log_bytes", "marks", "connections", "connections_per_principal", "logins", "logins_per_source"];
 
 /// The list of quotas is walked: one that lacks its name, default, reading or refusal fails here.
 #[tokio::test]
@@ -408,7 +410,7 @@ async fn the_sum_of_all_limits_is_told() {
     let process = agent_with(&[]).await;
     let said = line(&process.said.join("\n")).expect("the start tells it");
     assert!(said.starts_with("  memory: the largest limits add up to "), "{said}");
-    assert!(said.contains("payloads in logs 512 MiB") && said.contains("connections of controllers 1.0 GiB"), "{said}");
+    assert!(said.contains("payloads in logs 512 MiB") && said.contains("connections of controllers 1.2 GiB"), "{said}");
     assert!(said.contains("writes that wait 1.0 GiB"), "{said}");
     assert!(said.contains("watchers that do not read 768 MiB"), "512 of all sessions, 1.5 MiB each: {said}");
     process.stop().await;

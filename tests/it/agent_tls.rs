@@ -342,6 +342,30 @@ async fn handshakes_are_bounded_and_those_who_are_in_do_not_count() {
     agent.stop().await;
 }
 
+#[tokio::test]
+async fn one_principal_does_not_take_the_connections_of_others() {
+    let lab = Certificates::new();
+    let limits = Limits { connections_per_principal: 2, ..Limits::default() };
+    let agent = Agent::start_with(AgentConfig { limits, ..lab.config("127.0.0.1:0") }).await;
+    let address = agent.tcp().to_string();
+    let ask = async |files: &IdentityFiles| {
+        let mut client = AgentServiceClient::new(tls_channel(&address, files));
+        client.get_agent(QUESTION).await.map(|_| client)
+    };
+    let (alice, bob) = (lab.controller("alice"), lab.controller("bob"));
+    let (first, _second) = (ask(&alice).await.unwrap(), ask(&alice).await.unwrap());
+    let status = ask(&alice).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(status.message().contains("limits.connections_per_principal of this agent is 2"), "{status:?}");
+    ask(&bob).await.unwrap();
+    let told = agent.agent().get_agent(QUESTION).await.unwrap().into_inner().agent.unwrap();
+    let usage = told.usage.iter().find(|usage| usage.name == "connections_per_principal").unwrap();
+    assert_eq!((usage.limit, usage.used, usage.refused), (2, 2, 1));
+    drop(first);
+    becomes("room for another one", || async { ask(&alice).await.is_ok() }).await;
+    agent.stop().await;
+}
+
 /// A controller whose certificate expires is out, and what it has left open goes when it does not come back with a new one.
 #[tokio::test]
 async fn a_connection_ends_with_its_certificate_and_then_what_was_left_open() {

@@ -138,7 +138,8 @@ type Agent struct {
 	CongestionControls []string `protobuf:"bytes,12,rep,name=congestion_controls,json=congestionControls,proto3" json:"congestion_controls,omitempty"`
 	// How much is in use of what callers can use up, one entry each: `sockets`, `listeners`, `sessions`, `calls`, `watchers`, `watchers_total`,
 	// `groups`, `log_events`, `log_bytes`, `log_bytes_total`, `pending_write_bytes`, `pending_write_bytes_total`, `reserved_descriptors`,
-	// `marks`, `message_bytes`, `connections`, `logins`, `logins_per_source`. Of all callers together: it names nobody.
+	// `marks`, `message_bytes`, `connections`, `connections_per_principal`, `logins`, `logins_per_source`. Of all callers together: it names
+	// nobody.
 	Usage         []*LimitUsage `protobuf:"bytes,13,rep,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -276,8 +277,8 @@ type LimitUsage struct {
 	// How much is in use now, of what the limit counts: where it counts for each session, socket, caller or source, in the one that uses most.
 	// Of `log_events`, those that are held (`retention` LOSSLESS). Of `message_bytes` always 0: it bounds each request by itself.
 	Used uint64 `protobuf:"varint,3,opt,name=used,proto3" json:"used,omitempty"`
-	// How many requests this limit has refused since the agent was started; of `connections` and of logins, how many connections, which are
-	// ended without a word. `log_bytes` refuses none: reading pauses (`read_paused`), or the oldest events go. Nor does `marks`: the oldest
+	// How many requests this limit has refused since the agent was started; of logins, and of `connections` by a Unix socket, how many
+	// connections, which are ended without a word. `log_bytes` refuses none: reading pauses (`read_paused`), or the oldest events go. Nor does `marks`: the oldest
 	// one goes.
 	Refused       uint64 `protobuf:"varint,4,opt,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -378,7 +379,7 @@ type Limits struct {
 	Lookups uint32 `protobuf:"varint,15,opt,name=lookups,proto3" json:"lookups,omitempty"`
 	// Items of one page.
 	PageSize uint32 `protobuf:"varint,16,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// Connections to the agent.
+	// Connections to the agent that have sent a request with credentials, or need none. One more that sends its first is refused.
 	Connections uint32 `protobuf:"varint,17,opt,name=connections,proto3" json:"connections,omitempty"`
 	// Marks of kernel counters of a caller.
 	Marks uint32 `protobuf:"varint,18,opt,name=marks,proto3" json:"marks,omitempty"`
@@ -415,8 +416,10 @@ type Limits struct {
 	// Watchers of all sessions, and WaitEvent while it waits. What would be more is refused, and so is what would give a session more than it
 	// leaves to the others: alone, one has up to half.
 	WatchersTotal uint32 `protobuf:"varint,39,opt,name=watchers_total,json=watchersTotal,proto3" json:"watchers_total,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The same as `connections` of one caller; the user that runs the agent may have all of them.
+	ConnectionsPerPrincipal uint32 `protobuf:"varint,40,opt,name=connections_per_principal,json=connectionsPerPrincipal,proto3" json:"connections_per_principal,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -662,6 +665,13 @@ func (x *Limits) GetSocketsPerCall() uint32 {
 func (x *Limits) GetWatchersTotal() uint32 {
 	if x != nil {
 		return x.WatchersTotal
+	}
+	return 0
+}
+
+func (x *Limits) GetConnectionsPerPrincipal() uint32 {
+	if x != nil {
+		return x.ConnectionsPerPrincipal
 	}
 	return 0
 }
@@ -2264,7 +2274,7 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x04R\x05limit\x12\x12\n" +
 	"\x04used\x18\x03 \x01(\x04R\x04used\x12\x18\n" +
-	"\arefused\x18\x04 \x01(\x04R\arefused\"\xe4\b\n" +
+	"\arefused\x18\x04 \x01(\x04R\arefused\"\xa0\t\n" +
 	"\x06Limits\x12\x18\n" +
 	"\asockets\x18\x01 \x01(\rR\asockets\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\rR\bsessions\x12\x1a\n" +
@@ -2298,7 +2308,8 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\x0flog_bytes_total\x18$ \x01(\rR\rlogBytesTotal\x129\n" +
 	"\x19pending_write_bytes_total\x18% \x01(\rR\x16pendingWriteBytesTotal\x12(\n" +
 	"\x10sockets_per_call\x18& \x01(\rR\x0esocketsPerCall\x12%\n" +
-	"\x0ewatchers_total\x18' \x01(\rR\rwatchersTotal\"\xf5\x03\n" +
+	"\x0ewatchers_total\x18' \x01(\rR\rwatchersTotal\x12:\n" +
+	"\x19connections_per_principal\x18( \x01(\rR\x17connectionsPerPrincipal\"\xf5\x03\n" +
 	"\bDefaults\x12B\n" +
 	"\x0fconnect_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0econnectTimeout\x12<\n" +
 	"\fwait_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vwaitTimeout\x12B\n" +

@@ -131,7 +131,8 @@ class Agent(_message.Message):
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitUsage]:
         """How much is in use of what callers can use up, one entry each: `sockets`, `listeners`, `sessions`, `calls`, `watchers`, `watchers_total`,
         `groups`, `log_events`, `log_bytes`, `log_bytes_total`, `pending_write_bytes`, `pending_write_bytes_total`, `reserved_descriptors`,
-        `marks`, `message_bytes`, `connections`, `logins`, `logins_per_source`. Of all callers together: it names nobody.
+        `marks`, `message_bytes`, `connections`, `connections_per_principal`, `logins`, `logins_per_source`. Of all callers together: it names
+        nobody.
         """
 
     def __init__(
@@ -180,8 +181,8 @@ class LimitUsage(_message.Message):
     Of `log_events`, those that are held (`retention` LOSSLESS). Of `message_bytes` always 0: it bounds each request by itself.
     """
     refused: _builtins.int
-    """How many requests this limit has refused since the agent was started; of `connections` and of logins, how many connections, which are
-    ended without a word. `log_bytes` refuses none: reading pauses (`read_paused`), or the oldest events go. Nor does `marks`: the oldest
+    """How many requests this limit has refused since the agent was started; of logins, and of `connections` by a Unix socket, how many
+    connections, which are ended without a word. `log_bytes` refuses none: reading pauses (`read_paused`), or the oldest events go. Nor does `marks`: the oldest
     one goes.
     """
     def __init__(
@@ -239,6 +240,7 @@ class Limits(_message.Message):
     PENDING_WRITE_BYTES_TOTAL_FIELD_NUMBER: _builtins.int
     SOCKETS_PER_CALL_FIELD_NUMBER: _builtins.int
     WATCHERS_TOTAL_FIELD_NUMBER: _builtins.int
+    CONNECTIONS_PER_PRINCIPAL_FIELD_NUMBER: _builtins.int
     sockets: _builtins.int
     """Open sockets of a session."""
     sessions: _builtins.int
@@ -272,7 +274,7 @@ class Limits(_message.Message):
     page_size: _builtins.int
     """Items of one page."""
     connections: _builtins.int
-    """Connections to the agent."""
+    """Connections to the agent that have sent a request with credentials, or need none. One more that sends its first is refused."""
     marks: _builtins.int
     """Marks of kernel counters of a caller."""
     message_bytes: _builtins.int
@@ -312,6 +314,8 @@ class Limits(_message.Message):
     """Watchers of all sessions, and WaitEvent while it waits. What would be more is refused, and so is what would give a session more than it
     leaves to the others: alone, one has up to half.
     """
+    connections_per_principal: _builtins.int
+    """The same as `connections` of one caller; the user that runs the agent may have all of them."""
     def __init__(
         self,
         *,
@@ -346,10 +350,11 @@ class Limits(_message.Message):
         pending_write_bytes_total: _builtins.int = ...,
         sockets_per_call: _builtins.int = ...,
         watchers_total: _builtins.int = ...,
+        connections_per_principal: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "listeners", b"listeners", "log_bytes", b"log_bytes", "log_bytes_total", b"log_bytes_total", "log_events", b"log_events", "log_final_events", b"log_final_events", "logins", b"logins", "logins_per_source", b"logins_per_source", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "pending_write_bytes_total", b"pending_write_bytes_total", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "reserved_descriptors", b"reserved_descriptors", "sessions", b"sessions", "sockets", b"sockets", "sockets_per_call", b"sockets_per_call", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers", "watchers_total", b"watchers_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "connections_per_principal", b"connections_per_principal", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "listeners", b"listeners", "log_bytes", b"log_bytes", "log_bytes_total", b"log_bytes_total", "log_events", b"log_events", "log_final_events", b"log_final_events", "logins", b"logins", "logins_per_source", b"logins_per_source", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "pending_write_bytes_total", b"pending_write_bytes_total", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "reserved_descriptors", b"reserved_descriptors", "sessions", b"sessions", "sockets", b"sockets", "sockets_per_call", b"sockets_per_call", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers", "watchers_total", b"watchers_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
