@@ -6,6 +6,7 @@
 
 mod agent_audit;
 mod agent_auth;
+mod agent_certificates;
 mod agent_descriptors;
 mod agent_drain;
 mod agent_info;
