@@ -107,10 +107,13 @@ impl Auth {
         }
     }
 
-    /// Whether this is answered whoever asks. Only paths as they are registered count: there is no other spelling of one.
-    pub(super) fn is_open(&self, path: &str) -> bool {
+    /// Whether this is answered though whoever asks is not let in. Only paths as they are registered count: there is no other spelling of one.
+    pub(super) fn is_open(&self, caller: &Caller, headers: &HeaderMap, path: &str) -> bool {
         match path.rsplit_once('/').map(|(service, _)| service) {
-            Some("/grpc.health.v1.Health") => self.open.health,
+            // Whoever runs the agent learns whether it serves, whatever its policy makes of him.
+            Some("/grpc.health.v1.Health") => {
+                self.open.health || self.identify(caller, headers).is_ok_and(|who| who == Principal::owner())
+            }
             Some("/grpc.reflection.v1.ServerReflection" | "/grpc.reflection.v1alpha.ServerReflection") => {
                 self.open.reflection
             }
@@ -151,10 +154,15 @@ mod tests {
         let reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
         let closed = door(None, OpenServices::default());
         let open = door(None, OpenServices { health: true, reflection: false });
-        assert!(open.is_open(health) && !open.is_open(reflection));
-        assert!(door(None, OpenServices { health: false, reflection: true }).is_open(reflection));
+        let is_open = |door: &Auth, path: &str| door.is_open(&Caller::ByToken, &HeaderMap::new(), path);
+        assert!(is_open(&open, health) && !is_open(&open, reflection));
+        assert!(is_open(&door(None, OpenServices { health: false, reflection: true }), reflection));
         for path in [health, reflection] {
-            assert!(!closed.is_open(path));
+            assert!(!is_open(&closed, path));
+            for (name, may) in [("owner", path == health), ("alice", false)] {
+                let caller = Caller::Known(Principal::parse(name).unwrap());
+                assert_eq!(closed.is_open(&caller, &HeaderMap::new(), path), may, "{name} {path}");
+            }
         }
         for path in [
             "grpc.health.v1.Health/Check",
@@ -165,7 +173,7 @@ mod tests {
             "/grpc.health.v1.Health",
             "",
         ] {
-            assert!(!open.is_open(path), "{path}");
+            assert!(!is_open(&open, path), "{path}");
         }
     }
 

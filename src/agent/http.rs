@@ -123,7 +123,7 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
                 }
                 request.extensions_mut().insert(principal);
             }
-            Err(_) if self.auth.is_open(request.uri().path()) => {}
+            Err(_) if self.auth.is_open(&self.peer.caller, request.headers(), request.uri().path()) => {}
             Err(refusal) => return Answering::Refused(Some(refusal)),
         }
         let patience = patience(request.headers()).map(|patience| Box::pin(sleep_until(Instant::now() + patience)));

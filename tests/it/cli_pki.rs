@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use farsock::client::{AgentClient, Credentials, Dialer};
 use farsock::pki::{Authority, Kind};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -226,6 +227,31 @@ async fn check_says_what_would_be_served_and_what_is_missing() {
         "{}",
         ran.err
     );
+}
+
+/// Whatever probes it does not restart an agent because of its policy.
+#[tokio::test]
+async fn health_is_told_to_an_owner_to_whom_the_policy_gives_no_role() {
+    let folder = TempDir::new().unwrap();
+    let socket = format!("unix:{}", folder.path().join("agent.sock").display());
+    let (token_file, policy) = (folder.path().join("token"), folder.path().join("policy.yaml"));
+    fs::write(&policy, "policy: Others\nprincipals: { alice: admin }\n").unwrap();
+    let [token_file, policy] = [&token_file, &policy].map(|path| path.to_str().unwrap());
+    let mut command = farsock(folder.path());
+    command.args(["agent", "--listen", &socket, "--listen", "127.0.0.1:0", "--token-file", token_file]);
+    command.args(["--policy", policy]);
+    let agent = AgentProcess::spawn(command, TempDir::new().unwrap()).await;
+    for listen in [&socket, &agent.tcp()] {
+        let mut command = farsock(folder.path());
+        command.args(["agent", "--health", "--listen", listen, "--token-file", token_file, "--policy", policy]);
+        let ran = run(command).await;
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "serving\n", ""), "{listen}");
+    }
+    // Nothing else is.
+    let owner = AgentClient::new(&Dialer::to(&socket.parse().unwrap()), &Credentials::none());
+    assert!(owner.is_serving().await.unwrap());
+    assert!(owner.info().await.is_err());
+    agent.stop().await;
 }
 
 #[tokio::test]

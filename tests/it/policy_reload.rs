@@ -178,7 +178,13 @@ async fn a_policy_is_told_of_before_the_agent_starts() {
         "{}",
         checked.out
     );
-    assert!(checked.out.contains("`owner` has no role: who comes by the Unix socket or with the token is turned away"));
+    assert!(
+        checked.out.contains(
+            "`owner` has no role: who comes by the Unix socket or with the token is told nothing but --health"
+        ),
+        "{}",
+        checked.out
+    );
     for (text, says) in [
         ("policy: Wrong\nprincipals: { bob: studnt }\n", ":2:20: there is no role `studnt`: `farsock policy check "),
         ("policy: [\n", ":"),

@@ -48,7 +48,8 @@ pub(super) fn open_to_all(open: OpenServices) -> String {
 pub(super) fn policy_in_force(config: &AgentConfig, policy: Option<&Policy>) -> String {
     let (Some(file), Some(policy)) = (&config.policy_file, policy) else { return String::new() };
     let owner = match policy.roles(&Principal::owner()) {
-        [] => "`owner` has no role: who comes by the Unix socket or with the token is turned away".to_owned(),
+        [] => "`owner` has no role: who comes by the Unix socket or with the token is told nothing but --health"
+            .to_owned(),
         roles => format!("who comes by the Unix socket or with the token is `owner`: {}", roles.join(", ")),
     };
     format!("  policy: {} in {}: {}; {owner}\n", policy.title(), file.display(), policy.size())
