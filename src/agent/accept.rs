@@ -73,7 +73,7 @@ impl Door {
     /// Opens a way in.
     pub(super) async fn open(listen: &Listen) -> Result<Self, StartError> {
         let failed = |error: &io::Error| StartError::Listen {
-            at: listen.to_string(),
+            at: listen.clone(),
             errno: Errno::new(error.raw_os_error().unwrap_or(libc::EIO)),
         };
         match listen {

@@ -15,6 +15,7 @@ use crate::model::lookup::Resolver;
 use crate::model::time::Clock;
 use crate::pki::{IdentityFiles, PkiError, PrivateFileError};
 use crate::service::audit::{AuditError, AuditFile};
+use crate::sys::process;
 
 /// The port of agents: SOCK on a telephone.
 pub const PORT: u16 = 7625;
@@ -179,10 +180,10 @@ pub enum StartError {
     #[error("--audit: {0}")]
     Audit(#[from] AuditError),
     /// The address cannot be listened on.
-    #[error("cannot listen on {at}: {} ({errno}){}", .errno.text(), hint(*.errno))]
+    #[error("cannot listen on {at}: {} ({errno}){}", .errno.text(), hint(.at, *.errno))]
     Listen {
         /// The way in.
-        at: String,
+        at: Listen,
         /// What the kernel said.
         errno: Errno,
     },
@@ -203,12 +204,19 @@ pub enum StartError {
     NoRandom,
 }
 
-const fn hint(errno: Errno) -> &'static str {
-    match errno {
-        Errno::EADDRINUSE => ": another program has the port, maybe another agent; --listen takes another one",
-        Errno::EACCES => ": ports below 1024 need CAP_NET_BIND_SERVICE",
-        Errno::EADDRNOTAVAIL => ": it is no address of this host",
-        Errno::ENOENT => ": its directory is not there",
+fn hint(at: &Listen, errno: Errno) -> &'static str {
+    match (at, errno) {
+        (Listen::Tcp(_), Errno::EADDRINUSE) => {
+            ": another program has the port, maybe another agent; --listen takes another one"
+        }
+        (Listen::Tcp(_), Errno::EACCES) => ": ports below 1024 need CAP_NET_BIND_SERVICE",
+        (Listen::Tcp(_), Errno::EADDRNOTAVAIL) => ": it is no address of this host",
+        (Listen::Unix(_), Errno::EADDRINUSE) => ": something is there that is no socket; --listen takes another path",
+        (Listen::Unix(_), Errno::EACCES) if process::user() == 0 => {
+            ": root needs CAP_DAC_OVERRIDE for a directory of another user's, and an agent gives that up; --listen takes another path"
+        }
+        (Listen::Unix(_), Errno::EACCES) => ": this user may not make it in its directory; --listen takes another path",
+        (Listen::Unix(_), Errno::ENOENT) => ": its directory is not there",
         _ => "",
     }
 }

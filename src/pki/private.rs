@@ -12,16 +12,21 @@ use crate::model::errno::Errno;
 /// The longest file that is taken: many certificates, or a token, and no device that never ends.
 const MOST_BYTES: u64 = 1 << 20;
 
+/// Why not even root may use a file, which root does not expect.
+const ROOT_LACKS: &str = ": root needs CAP_DAC_OVERRIDE for what is another user's, and an agent gives that up: make it root's own (chown root)";
+
 /// Why a file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PrivateFileError {
     /// The kernel objects.
-    #[error("{path}: {} ({errno})", .errno.text())]
+    #[error("{path}: {} ({errno}){hint}", .errno.text())]
     File {
         /// The path.
         path: String,
         /// What the kernel said.
         errno: Errno,
+        /// What to do, where that is known.
+        hint: &'static str,
     },
     /// It is open to others.
     #[error("{path} can be {how} by others: make it private (chmod {mode} {path})")]
@@ -38,7 +43,9 @@ pub enum PrivateFileError {
 impl PrivateFileError {
     /// What the kernel has against a file.
     pub fn new(path: &Path, error: &io::Error) -> Self {
-        Self::File { path: path.display().to_string(), errno: Errno::new(error.raw_os_error().unwrap_or(libc::EIO)) }
+        let errno = Errno::new(error.raw_os_error().unwrap_or(libc::EIO));
+        let hint = if errno == Errno::EACCES && rustix::process::geteuid().is_root() { ROOT_LACKS } else { "" };
+        Self::File { path: path.display().to_string(), errno, hint }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `farsock agent` runs with as little as its sockets need, and keeps its secrets to itself.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use farsock::wire::pb;
 use rustix::process::{Pid, Signal, kill_process};
@@ -71,7 +71,7 @@ async fn every_thread_has_what_sockets_need_and_nothing_more() {
 #[tokio::test]
 async fn an_agent_of_an_ordinary_user_cannot_be_looked_into() {
     let folder = TempDir::new().unwrap();
-    if !is_root() || std::os::unix::fs::chown(folder.path(), Some(65534), None).is_err() {
+    if !is_root() || chown(folder.path(), Some(65534), None).is_err() {
         return;
     }
     let agent = farsock(folder.path());
@@ -129,6 +129,76 @@ async fn what_a_missing_capability_keeps_from_working_names_it() {
     command.args(["agent", "--listen", "127.0.0.1:9"]);
     let ran = run(command).await;
     assert_eq!((ran.code, ran.err.contains("CAP_NET_BIND_SERVICE")), (Some(3), true), "{ran:?}");
+}
+
+#[tokio::test]
+async fn another_network_is_not_entered_without_the_capability_for_it() {
+    let folder = TempDir::new().unwrap();
+    let Some(mut command) = without("-sys_admin", &folder) else { return };
+    command.args(["agent", "--listen", "127.0.0.1:0", "--lab-netns", "/proc/self/ns/net"]);
+    let ran = run(command).await;
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (
+            Some(3),
+            "farsock: --lab-netns: cannot enter /proc/self/ns/net: operation not permitted (EPERM): it needs CAP_SYS_ADMIN\n"
+        )
+    );
+}
+
+/// Ports have nothing to do with it.
+#[tokio::test]
+async fn a_unix_socket_that_cannot_be_made_says_why() {
+    let folder = TempDir::new().unwrap();
+    let closed = folder.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, Permissions::from_mode(0o555)).unwrap();
+    let says = if is_root() {
+        chown(&closed, Some(65534), None).unwrap();
+        "permission denied (EACCES): root needs CAP_DAC_OVERRIDE for a directory of another user's, and an agent gives that up;"
+    } else {
+        "permission denied (EACCES): this user may not make it in its directory;"
+    };
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let taken = "address already in use (EADDRINUSE): something is there that is no socket;";
+    for (path, says) in [(closed.join("x.sock"), says), (file, taken)] {
+        let mut command = farsock(folder.path());
+        command.args(["agent", "--listen", &format!("unix:{}", path.display())]);
+        let ran = run(command).await;
+        let line = format!("farsock: cannot listen on unix:{}: {says} --listen takes another path\n", path.display());
+        assert_eq!((ran.code, ran.err), (Some(3), line));
+    }
+}
+
+/// Root gives up what lets it read them, before it reads them.
+#[tokio::test]
+async fn files_of_another_user_are_closed_to_root_and_that_is_said() {
+    if !is_root() {
+        return;
+    }
+    let (lab, folder) = (Certificates::new(), TempDir::new().unwrap());
+    let (files, policy) = (lab.agent(), folder.path().join("policy.yaml"));
+    fs::write(&policy, "policy: One\nprincipals: { owner: admin }\n").unwrap();
+    for file in [&policy, &files.key] {
+        fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+        chown(file, Some(65534), None).unwrap();
+    }
+    for (flag, given, closed) in [
+        ("--policy", &policy, &policy),
+        ("--tls-cert", &files.certificate, &files.key),
+        ("--token-file", &policy, &policy),
+    ] {
+        let mut command = farsock(folder.path());
+        command.args(["agent", "--listen", "127.0.0.1:0", flag]).arg(given);
+        let ran = run(command).await;
+        let line = format!(
+            "farsock: {}: permission denied (EACCES): root needs CAP_DAC_OVERRIDE for what is another user's, and an agent gives \
+             that up: make it root's own (chown root)\n",
+            closed.display()
+        );
+        assert_eq!((ran.code, ran.err), (Some(3), line), "{flag}");
+    }
 }
 
 #[tokio::test]
