@@ -176,7 +176,7 @@ pub(crate) struct GetSocket {
 }
 
 impl GetSocket {
-    fn request(&self) -> pb::GetSocketRequest {
+    pub(crate) fn request(&self) -> pb::GetSocketRequest {
         pb::GetSocketRequest { socket_id: self.id.to_owned(), ..pb::GetSocketRequest::default() }
     }
 

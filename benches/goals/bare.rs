@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use farsock::wire::pb;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use prost::Message;
 use tokio::net::{TcpListener, UnixListener};
 use tonic::body::Body;
 use tonic::client::Grpc as ClientGrpc;
@@ -68,7 +69,7 @@ impl BareServer {
         let side = Side::start("bare", kind);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bare.sock");
-        let tcp = side.run(serve(Bare(Arc::new(answer)), path.clone()));
+        let tcp = side.run(serve(Bare::new(answer), path.clone()));
         Self { _side: side, tcp, unix: Address::Unix(path), _directory: directory }
     }
 
@@ -109,7 +110,18 @@ fn server() -> Server {
 
 /// The service, as tonic's generated code would have it.
 #[derive(Clone)]
-struct Bare(Arc<Answer>);
+struct Bare {
+    answer: Arc<Answer>,
+    /// The same as the message that GetSocket answers: the bytes of an [`Answer`] are such a one where they are a socket.
+    socket: Arc<pb::GetSocketResponse>,
+}
+
+impl Bare {
+    fn new(answer: Answer) -> Self {
+        let socket = pb::GetSocketResponse::decode(&*answer.encode_to_vec()).unwrap_or_default();
+        Self { answer: Arc::new(answer), socket: Arc::new(socket) }
+    }
+}
 
 impl NamedService for Bare {
     const NAME: &'static str = "bench.Bare";
@@ -125,11 +137,12 @@ impl Service<http::Request<Body>> for Bare {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let method = Method(Arc::clone(&self.0));
+        let (method, socket) = (Method(Arc::clone(&self.answer)), Arc::clone(&self.socket));
         let rpc = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         Box::pin(async move {
             let mut grpc = Grpc::new(ProstCodec::<Answer, Ask>::default());
             Ok(match rpc.as_str() {
+                "GetSocket" => Grpc::new(ProstCodec::default()).unary(GetMethod(socket), request).await,
                 "Stream" => grpc.server_streaming(method, request).await,
                 "Upload" => grpc.client_streaming(method, request).await,
                 _ => grpc.unary(method, request).await,
@@ -148,6 +161,18 @@ impl UnaryService<Ask> for Method {
 
     fn call(&mut self, _: Request<Ask>) -> Self::Future {
         let answer = Answer::clone(&self.0);
+        Box::pin(async move { Ok(Response::new(answer)) })
+    }
+}
+
+struct GetMethod(Arc<pb::GetSocketResponse>);
+
+impl UnaryService<pb::GetSocketRequest> for GetMethod {
+    type Response = pb::GetSocketResponse;
+    type Future = Answered<pb::GetSocketResponse>;
+
+    fn call(&mut self, _: Request<pb::GetSocketRequest>) -> Self::Future {
+        let answer = pb::GetSocketResponse::clone(&self.0);
         Box::pin(async move { Ok(Response::new(answer)) })
     }
 }
@@ -221,29 +246,34 @@ impl BareClient {
 }
 
 impl BareClient {
-    /// One call, as tonic's generated client makes it, whose answer is read as this message.
-    async fn call_for<M: prost::Message + Default + 'static>(&mut self) {
+    /// One call, as tonic's generated client makes it.
+    async fn call_with<Q, A>(&mut self, path: &'static str, rpc: &'static str, ask: Q)
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
         self.grpc.ready().await.unwrap();
-        let path = http::uri::PathAndQuery::from_static("/bench.Bare/Call");
-        let codec = ProstCodec::<Ask, M>::default();
-        let mut request = Request::new(self.ask.clone());
-        request.extensions_mut().insert(GrpcMethod::new("bench.Bare", "Call"));
-        self.grpc.unary(request, path, codec).await.unwrap();
+        let codec = ProstCodec::<Q, A>::default();
+        let mut request = Request::new(ask);
+        request.extensions_mut().insert(GrpcMethod::new("bench.Bare", rpc));
+        self.grpc.unary(request, http::uri::PathAndQuery::from_static(path), codec).await.unwrap();
     }
 }
 
 impl Caller for BareClient {
     async fn call(&mut self) {
-        self.call_for::<Answer>().await;
+        let ask = self.ask.clone();
+        self.call_with::<Ask, Answer>("/bench.Bare/Call", "Call", ask).await;
     }
 }
 
-/// The same client, which reads the answer as what GetSocket answers. The bytes of an [`Answer`] are such a message where they are a socket.
+/// The same client, which asks and is answered by the messages of GetSocket.
 #[derive(Clone)]
-pub(crate) struct ReadyMade(pub(crate) BareClient);
+pub(crate) struct SameMessages(pub(crate) BareClient, pub(crate) pb::GetSocketRequest);
 
-impl Caller for ReadyMade {
+impl Caller for SameMessages {
     async fn call(&mut self) {
-        self.0.call_for::<pb::GetSocketResponse>().await;
+        let ask = self.1.clone();
+        self.0.call_with::<_, pb::GetSocketResponse>("/bench.Bare/GetSocket", "GetSocket", ask).await;
     }
 }
