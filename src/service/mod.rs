@@ -20,7 +20,7 @@ use tonic::codegen::http;
 use tonic::{Request, Response, Status};
 
 use crate::model::refusal::{Refusal, Violation};
-use crate::service::access::Access;
+use crate::service::access::{Access, Caller};
 use crate::socket::Sockets;
 use crate::wire::request::Ask;
 use crate::wire::response::Answer;
@@ -34,12 +34,21 @@ pub type Answered = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Inf
 /// Carries out a changing request.
 async fn carry_out<Q: Ask + Scoped, A: Answer>(access: &Access, request: Request<Q>) -> Result<Response<A>, Status> {
     let (caller, request) = access.admit(request)?;
+    carry_out_for(access, &caller, request).await
+}
+
+/// The same, where its sender has been let through already.
+async fn carry_out_for<Q: Ask + Scoped, A: Answer>(
+    access: &Access,
+    caller: &Caller,
+    request: Q,
+) -> Result<Response<A>, Status> {
     let sockets = &access.sockets;
     let bounds = Bounds { limits: sockets.limits(), defaults: sockets.defaults() };
     let mut asked = request.check(bounds).map_err(status::invalid)?;
     asked.options.asker = caller.asker();
     let fail_on_error = asked.options.fail_on_error;
-    let outcome = access.perform(&caller, Q::RPC, asked.options, asked.action).await.map_err(refused)?;
+    let outcome = access.perform(caller, Q::RPC, asked.options, asked.action).await.map_err(refused)?;
     match status::failure(&outcome).filter(|_| fail_on_error) {
         Some(failure) => Err(failure),
         None => Ok(Response::new(A::show(&outcome, &asked.view))),

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use crate::model::id::Principal;
 use crate::model::policy::Rpc;
 use crate::service::access::{Access, Whose, end};
-use crate::service::{carry_out, next_page, page_size, page_token, refused};
+use crate::service::{carry_out, carry_out_for, next_page, page_size, page_token, refused};
 use crate::wire::pb::session_service_server::SessionService;
 use crate::wire::{address, pb, status};
 
@@ -33,11 +33,12 @@ impl SessionService for SessionRpcs {
         &self,
         request: Request<pb::CreateSessionRequest>,
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
-        if request.get_ref().interface_events {
+        let (caller, request) = self.0.admit(request)?;
+        if request.interface_events {
             // Before there is a session, so that it misses nothing.
             self.0.interfaces.begin(&self.0.sockets).await.map_err(refused)?;
         }
-        carry_out(&self.0, request).await
+        carry_out_for(&self.0, &caller, request).await
     }
 
     async fn renew_session(

@@ -1,10 +1,15 @@
 //! What becomes of the interfaces of a host, told to sessions that ask for it. In network namespaces of the test's own; without root, the
 //! tests say so and pass.
 
+use std::fs;
+
 use farsock::wire::pb;
 use farsock::wire::pb::event::Body;
+use rustix::process::Signal;
+use tempfile::TempDir;
 
-use crate::harness::{Agent, Namespace};
+use crate::harness::frames::becomes;
+use crate::harness::{Agent, AgentProcess, Namespace, QUESTION, Refused};
 
 /// A session of this name that is told of interfaces.
 async fn told_session(agent: &Agent, name: &str) {
@@ -98,6 +103,31 @@ async fn what_becomes_of_interfaces_is_told_in_its_order() {
         let request = pb::ListEventsRequest { session_id: session.into(), ..Default::default() };
         assert_eq!(agent.events().list_events(request).await.unwrap().into_inner().events, []);
     }
+    agent.stop().await;
+}
+
+/// Who may not make sessions does not get the agent to listen to the kernel either: it opens nothing for him.
+#[tokio::test]
+async fn who_may_not_have_a_session_lets_nothing_be_watched() {
+    let folder = TempDir::new().unwrap();
+    let policy = folder.path().join("policy.yaml");
+    let say = |role: &str| {
+        let text = format!("policy: Own\nprincipals: {{ owner: {role} }}\nrules: [{{ allow: any, addresses: any }}]\n");
+        fs::write(&policy, text).unwrap();
+    };
+    say("viewer");
+    let agent = AgentProcess::start_with(&["--policy", policy.to_str().unwrap()]).await;
+    let client = agent.agent();
+    client.agent().get_agent(QUESTION).await.unwrap();
+    let before = agent.descriptors();
+    let request = || pb::CreateSessionRequest { session_id: "lab".into(), interface_events: true, ..Default::default() };
+    let refused = Refused::from(client.sessions().create_session(request()).await.unwrap_err());
+    assert_eq!((refused.reason.as_str(), agent.descriptors()), ("ROLE_DENIED", before));
+    // Who may does: that is seen by this.
+    say("student");
+    agent.signal(Signal::HUP);
+    becomes("a session", || async { client.sessions().create_session(request()).await.is_ok() }).await;
+    assert!(before.is_none() || agent.descriptors() > before);
     agent.stop().await;
 }
 
