@@ -64,7 +64,7 @@ impl EventRpcs {
                     sockets.read(&caller.owner, &asked.session, after, asked.cursor_filter()).map_err(refused)?;
             }
         }
-        let (oldest_seq, head_seq) = sockets.log_bounds(&caller.owner, &asked.session).map_err(refused)?;
+        let (oldest_seq, head_seq) = watch.log_bounds();
         let opened = pb::WatchOpened {
             instance_id: sockets.instance().to_string(),
             session_id: asked.session.to_string(),

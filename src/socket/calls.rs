@@ -112,7 +112,7 @@ impl Sockets {
         if options.instance.as_ref().is_some_and(|meant| meant != self.instance()) {
             return Err(Refusal::InstanceChanged { now: self.instance().clone() });
         }
-        let session = self.session(principal, &action.session())?;
+        let session = self.needed_session(principal, &action.session())?;
         let fingerprint = self.fingerprint((&action, options.start, options.timeout));
         let begun = {
             let mut calls = lock(&session.calls);

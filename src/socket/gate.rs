@@ -120,6 +120,7 @@ impl Gate {
 impl Sockets {
     /// Closes all sockets that the policy does not allow any more, and tells how many these were.
     pub async fn judge(&self) -> usize {
+        self.end_empty();
         let mut closed = 0;
         for (_, session) in self.all_sessions() {
             closed += session.judge().await;

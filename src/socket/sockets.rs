@@ -69,6 +69,7 @@ pub struct Sockets(Arc<Shared>);
 struct Shared {
     config: Config,
     roster: Mutex<Roster<Arc<Session>>>,
+    empty: Mutex<Option<Arc<Session>>>,
     next_uid: AtomicU64,
     /// Every task that works for a socket or an operation.
     tasks: TaskTracker,
@@ -86,6 +87,7 @@ impl Sockets {
     pub fn new(config: Config) -> Self {
         Self(Arc::new(Shared {
             roster: Mutex::new(Roster::new(config.limits.sessions, config.limits.expired_sessions)),
+            empty: Mutex::default(),
             next_uid: AtomicU64::new(1),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
@@ -184,8 +186,21 @@ impl Sockets {
 
     // === Sessions ===
 
-    /// A session of a principal. Its default session is made when it is first needed.
+    /// A session of a principal, to look at it or at what is in it. A default one that nobody has needed yet is not made for that: it is an
+    /// empty one, which is nobody's.
     pub(super) fn session(&self, principal: &Principal, id: &SessionId) -> Result<Arc<Session>, Refusal> {
+        match lock(&self.0.roster).find(principal, id) {
+            Some(session) => {
+                session.note_use();
+                Ok(session)
+            }
+            None if id.is_default() => Ok(self.empty()),
+            None => Err(Refusal::SessionNotFound(id.clone())),
+        }
+    }
+
+    /// The same, to begin something in it: a default one is made when it is first needed.
+    pub(super) fn needed_session(&self, principal: &Principal, id: &SessionId) -> Result<Arc<Session>, Refusal> {
         let mut roster = lock(&self.0.roster);
         match roster.find(principal, id) {
             Some(session) => {
@@ -194,6 +209,20 @@ impl Sockets {
             }
             None if id.is_default() => self.add(&mut roster, principal, Some(id.clone()), SessionSpec::of_default()),
             None => Err(Refusal::SessionNotFound(id.clone())),
+        }
+    }
+
+    /// What whoever looks at a default session sees that is not there. It stands in no roster and takes no room for a log, since nothing is
+    /// ever begun in it.
+    pub(super) fn empty(&self) -> Arc<Session> {
+        let make = || self.new_session(&Principal::owner(), SessionId::default(), SessionSpec::of_default());
+        Arc::clone(lock(&self.0.empty).get_or_insert_with(make))
+    }
+
+    /// Lets those who watch the empty one watch anew: they may have default sessions of their own from now on.
+    pub(super) fn end_empty(&self) {
+        if let Some(empty) = lock(&self.0.empty).take() {
+            empty.hub.end();
         }
     }
 
@@ -296,7 +325,8 @@ impl Sockets {
 
     /// A session as it is now.
     pub fn session_view(&self, principal: &Principal, id: &SessionId) -> Result<SessionView, Refusal> {
-        Ok(self.session(principal, id)?.view())
+        let view = self.session(principal, id)?.view();
+        Ok(SessionView { owner: principal.clone(), ..view })
     }
 
     /// The sessions of a principal after a number, at most so many, in the order in which they were made.
@@ -437,7 +467,7 @@ impl Sockets {
         for session in &sessions {
             session.end(CloseReason::AgentDraining).await;
         }
-        for session in &sessions {
+        for session in sessions.iter().chain([&self.empty()]) {
             session.hub.end();
         }
     }

@@ -7,6 +7,7 @@ use crate::eventlog::cursor::Cursor;
 use crate::eventlog::hub::From;
 use crate::model::event::EventFilter;
 use crate::model::id::{Principal, SessionId, WatcherId};
+use crate::model::policy::Right;
 use crate::model::refusal::Refusal;
 use crate::model::view::SocketView;
 use crate::socket::cell::lock;
@@ -21,6 +22,11 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// The oldest kept and the newest number of the session's log.
+    pub fn log_bounds(&self) -> (u64, u64) {
+        self.presence.session().hub.bounds()
+    }
+
     /// How much is left of the session's lease; absent when it has none.
     pub fn lease_left(&self) -> Option<Duration> {
         self.presence.session().lease().1.map(|lease| lease.left)
@@ -40,6 +46,19 @@ impl Sockets {
         self.session(principal, id)?.hub.cursor(from, filter)
     }
 
+    /// Counts a watcher in. Whoever could work in his default session has it made by waiting for what happens there.
+    fn attend(&self, principal: &Principal, id: &SessionId) -> Result<Presence, Refusal> {
+        self.check_draining()?;
+        if self.gate().has(principal, Right::Use) {
+            return Presence::begin(self.needed_session(principal, id)?, self.limits().watchers);
+        }
+        let session = self.session(principal, id)?;
+        // All those who watch the empty one share what one session leaves to the others.
+        let is_empty_one = Arc::ptr_eq(&session, &self.empty());
+        let limit = if is_empty_one { self.limits().watchers_total } else { self.limits().watchers };
+        Presence::begin(session, limit)
+    }
+
     /// A place to read a session's log from, for a reader that waits for more.
     pub fn watch(
         &self,
@@ -48,9 +67,8 @@ impl Sockets {
         from: From,
         filter: EventFilter,
     ) -> Result<Watch, Refusal> {
-        self.check_draining()?;
-        let session = self.session(principal, id)?;
-        let presence = Presence::begin(Arc::clone(&session), self.limits().watchers)?;
+        let presence = self.attend(principal, id)?;
+        let session = presence.session();
         Ok(Watch { cursor: session.hub.cursor(from, filter)?, presence })
     }
 
@@ -61,9 +79,8 @@ impl Sockets {
         id: &SessionId,
         filter: EventFilter,
     ) -> Result<(Watch, u64, Vec<SocketView>), Refusal> {
-        self.check_draining()?;
-        let session = self.session(principal, id)?;
-        let presence = Presence::begin(Arc::clone(&session), self.limits().watchers)?;
+        let presence = self.attend(principal, id)?;
+        let session = presence.session();
         let (at, sockets) = {
             let names = lock(&session.names);
             session.hub.append(|log| (log.head(), names.open_sockets().iter().map(|cell| cell.view()).collect()))
@@ -93,10 +110,5 @@ impl Sockets {
         through: u64,
     ) -> Result<u64, Refusal> {
         self.session(principal, id)?.hub.acknowledge(watcher, through)
-    }
-
-    /// The oldest kept and the newest number of a session's log.
-    pub fn log_bounds(&self, principal: &Principal, id: &SessionId) -> Result<(u64, u64), Refusal> {
-        Ok(self.session(principal, id)?.hub.bounds())
     }
 }

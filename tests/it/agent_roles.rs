@@ -150,6 +150,55 @@ async fn a_viewer_that_watches_may_not_hold_anything() {
     course.agent.stop().await;
 }
 
+/// What they look at is there by its first use, which is not theirs: they see nothing, and leave nothing behind, so that however many of them
+/// come, there is room for the logs of others.
+#[tokio::test]
+async fn who_may_only_look_at_a_default_session_does_not_make_it() {
+    let course = Course::begin().await;
+    let (vera, adam) = (course.client("vera"), course.client("adam"));
+    let shares = async || {
+        let agent = adam.agent().get_agent(pb::GetAgentRequest {}).await.unwrap().into_inner().agent.unwrap();
+        agent.usage.into_iter().filter(|usage| usage.name.starts_with("log_bytes")).collect::<Vec<_>>()
+    };
+    let before = shares().await;
+    let (mut looked, mut seen) = (0, vera.watch(pb::WatchEventsRequest::default()).await.unwrap());
+    assert_eq!(seen.opened().await.head_seq, 0);
+    for (name, request) in requests_on("", "door") {
+        let rpc = Rpc::ALL.iter().find(|rpc| name == format!("{}Request", rpc.name())).unwrap();
+        let told = told(&vera, request).await;
+        match rpc {
+            rpc if rpc.right() != Right::Look => assert_eq!(told.unwrap_err().reason, "ROLE_DENIED", "{name}"),
+            Rpc::GetSession | Rpc::ListSockets | Rpc::ListEvents | Rpc::WaitEvent => told.unwrap(),
+            Rpc::GetCall => assert_eq!(told.unwrap_err().reason, "CALL_NOT_FOUND"),
+            // It would hold what it is not to miss.
+            Rpc::WatchEvents => assert_eq!(told.unwrap_err().reason, "ROLE_DENIED"),
+            Rpc::GetSourceFilter => assert_eq!(told.unwrap_err().code, Code::InvalidArgument, "it names no group"),
+            _ => assert_eq!(told.unwrap_err().code, Code::NotFound, "{name}"),
+        }
+        looked += usize::from(rpc.right() == Right::Look);
+    }
+    assert!(looked > 7, "{looked}");
+    let get = vera.sessions().get_session(pb::GetSessionRequest::default()).await.unwrap().into_inner();
+    let session = get.session.unwrap();
+    assert_eq!((session.owner.as_str(), session.socket_count, session.head_event_seq), ("vera", 0, 0));
+    let everybody = pb::ListSessionsRequest { owner: "*".into(), ..Default::default() };
+    let all = adam.sessions().list_sessions(everybody).await.unwrap().into_inner().sessions;
+    assert_eq!((all, shares().await), (vec![], before));
+    // Who may use sessions has one as soon as he waits for what happens there, and it is kept.
+    let alice = course.client("alice");
+    let mut watcher = alice.watch(pb::WatchEventsRequest::default()).await.unwrap();
+    watcher.opened().await;
+    alice.udp_in("", "box").await;
+    assert_eq!(watcher.batch().await.events[0].kind, "created");
+    // Who watches nothing is let go by another policy, by which there may come to be something, and by the agent's end.
+    course.let_ina_be("student").await;
+    assert_eq!(seen.rest().await, []);
+    let mut seen = vera.watch(pb::WatchEventsRequest::default()).await.unwrap();
+    seen.opened().await;
+    course.agent.stop().await;
+    assert_eq!(seen.rest().await, []);
+}
+
 /// Every request that names a session and maybe a socket, with these names.
 fn requests_on(session: &str, socket: &str) -> Vec<(String, AnyRequest)> {
     let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap().file;
