@@ -43,7 +43,11 @@ pub(super) struct Caller {
 impl Caller {
     /// Who it is, where he works in a session of somebody else.
     pub(super) fn asker(&self) -> Option<Principal> {
-        (self.who != self.owner).then(|| self.who.clone())
+        self.is_guest().then(|| self.who.clone())
+    }
+
+    fn is_guest(&self) -> bool {
+        self.who != self.owner
     }
 }
 
@@ -78,9 +82,16 @@ impl Access {
         let Some(named) = request.session() else { return Ok(Caller { owner: who.clone(), who }) };
         let split = split_owner(named).map_err(|problem| Violation { field: "session_id".to_owned(), problem })?;
         let Some((owner, session)) = split else { return Ok(Caller { owner: who.clone(), who }) };
-        if owner != who && !(self.has(&who, right.on_others()) && self.sockets.has_session(&owner, &session)) {
-            // Those who may not look are told the same as those who look for something that is not there.
-            return Err(Refusal::SessionOfOtherNotFound(shorten(named).into()));
+        if owner != who {
+            let others = right.on_others();
+            let may = self.has(&who, others);
+            if !may {
+                self.note_denial(&who, Q::RPC, others);
+            }
+            if !may || !self.sockets.has_session(&owner, &session) {
+                // Those who may not look are told the same as those who look for something that is not there.
+                return Err(Refusal::SessionOfOtherNotFound(shorten(named).into()));
+            }
         }
         *named = session.to_string();
         Ok(Caller { who, owner })
@@ -88,25 +99,31 @@ impl Access {
 
     /// Refuses what somebody has no right to.
     pub(super) fn expect(&self, who: &Principal, rpc: Rpc, right: Right) -> Result<(), Refusal> {
-        if self.has(who, right) {
-            return Ok(());
-        }
-        if let Some(audit) = self.audit.as_ref().filter(|_| right == Right::Use) {
+        if self.has(who, right) { Ok(()) } else { Err(self.denied(who, rpc, right)) }
+    }
+
+    fn denied(&self, who: &Principal, rpc: Rpc, right: Right) -> Refusal {
+        self.note_denial(who, rpc, right);
+        Refusal::RoleDenied { who: who.clone(), rpc, right }
+    }
+
+    /// Has it written down that somebody wants what none of his roles allows, whatever he is told.
+    fn note_denial(&self, who: &Principal, rpc: Rpc, right: Right) {
+        if let Some(audit) = &self.audit {
             audit.denied(who, rpc, right);
         }
-        Err(Refusal::RoleDenied { who: who.clone(), rpc, right })
     }
 
     /// Waits until the policy, another one than before, does not let somebody do any more what he has begun by this right.
-    pub(super) async fn revoked(self, caller: Caller, rpc: Rpc, right: Right) -> Refusal {
+    pub(super) async fn revoked(&self, caller: &Caller, rpc: Rpc, right: Right) -> Refusal {
         let Some(mut exchanges) = self.sockets.gate().exchanges() else { return pending().await };
-        let others = caller.asker().map(|_| right.on_others());
+        let others = caller.is_guest().then(|| right.on_others());
         loop {
             // At first, too: another one may have come in while it was begun.
             if let Some(right) =
                 [Some(right), others].into_iter().flatten().find(|right| !self.has(&caller.who, *right))
             {
-                return Refusal::RoleDenied { who: caller.who, rpc, right };
+                return self.denied(&caller.who, rpc, right);
             }
             if exchanges.changed().await.is_err() {
                 return pending().await;
@@ -131,22 +148,24 @@ impl Access {
         action: Action,
     ) -> Result<Arc<Outcome>, Refusal> {
         let Some(entry) = self.begin_operation(caller, rpc, &options, &action)? else {
-            return self.sockets.call(&caller.owner, options, action).await;
+            let (ended, revoked) = self.call(caller, rpc, options, action).await;
+            return revoked.map_or(ended, Err);
         };
-        let (sockets, owner, session) = (self.sockets.clone(), caller.owner.clone(), action.session());
+        let (access, caller, session) = (self.clone(), caller.clone(), action.session());
         let (tell, told) = oneshot::channel();
         self.sockets.spawn(async move {
             let detach = options.detach;
-            let begun = sockets.call(&owner, options, action).await;
+            let (begun, revoked) = access.call(&caller, rpc, options, action).await;
             let Some(request) = begun.as_ref().ok().filter(|_| detach).map(|outcome| outcome.report.request_id.clone())
             else {
+                // What was done, also where he is not told any more.
                 entry.end(&Ended::of(&begun));
                 // Whoever has asked may have gone.
-                let _ = tell.send(begun);
+                let _ = tell.send(revoked.map_or(begun, Err));
                 return;
             };
             let _ = tell.send(begun);
-            match sockets.call_outcome(&owner, &session, &request).await {
+            match access.sockets.call_outcome(&caller.owner, &session, &request).await {
                 // It is remembered no longer, or its session is gone with all that was in it.
                 Err(Refusal::CallNotFound(_) | Refusal::SessionNotFound(_) | Refusal::Draining) => {
                     entry.end(&Ended::unknown());
@@ -155,6 +174,26 @@ impl Access {
             }
         });
         told.await.unwrap_or(Err(Refusal::Internal("an operation has vanished")))
+    }
+
+    /// Carries it out; and why whoever has asked may not have its answer, where he loses the right to it meanwhile: it is cancelled then.
+    async fn call(
+        &self,
+        caller: &Caller,
+        rpc: Rpc,
+        options: CallOptions,
+        action: Action,
+    ) -> (Result<Arc<Outcome>, Refusal>, Option<Refusal>) {
+        let mut refusal = None;
+        let revoked = async {
+            match caller.is_guest() {
+                true => refusal = Some(self.revoked(caller, rpc, Right::Use).await),
+                // What he does in a session of his own ends with its sockets, which the policy closes.
+                false => pending().await,
+            }
+        };
+        let ended = self.sockets.call_until(&caller.owner, options, action, revoked).await;
+        (ended, refusal)
     }
 
     /// Writes down an operation that is about to begin, where that is written down.

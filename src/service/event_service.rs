@@ -84,7 +84,9 @@ impl EventRpcs {
             let frame = watcher.next().await?;
             Some((Ok(frame), watcher))
         });
-        Ok(Response::new(until(self.0.revoked(caller, Rpc::WatchEvents, right), frames)))
+        let access = self.0;
+        let revoked = async move { access.revoked(&caller, Rpc::WatchEvents, right).await };
+        Ok(Response::new(until(revoked, frames)))
     }
 
     pub(super) async fn wait_event(
@@ -104,7 +106,11 @@ impl EventRpcs {
         };
         let mut watch = self.0.sockets.watch(&caller.owner, &session, begin, filter).map_err(refused)?;
         watch.cursor = watch.cursor.at_most(1);
-        let (found, gap) = first_event(&mut watch, deadline).await;
+        let (found, gap) = tokio::select! {
+            biased;
+            first = first_event(&mut watch, deadline) => first,
+            refusal = self.0.revoked(&caller, Rpc::WaitEvent, request.right()) => return Err(refused(refusal)),
+        };
         if request.fail_on_error {
             match &found {
                 Some(record) if request.expect_none => {

@@ -39,7 +39,7 @@ pub(super) fn transfer(
     let kept = access.clone();
     let revoked = async move {
         match caller.await {
-            Ok(caller) => kept.revoked(caller, Rpc::TransferSocket, Right::Use).await,
+            Ok(caller) => kept.revoked(&caller, Rpc::TransferSocket, Right::Use).await,
             Err(_) => pending().await,
         }
     };

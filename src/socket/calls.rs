@@ -148,7 +148,11 @@ impl Sockets {
         tokio::select! {
             biased;
             outcome = handle.ended() => return outcome,
-            () = unwanted, if is_new => handle.cancel(),
+            () = unwanted => {
+                if is_new {
+                    handle.cancel();
+                }
+            }
         }
         handle.ended().await
     }

@@ -6,6 +6,7 @@ use crate::model::address::Transport;
 use crate::model::delivery::{DeliveryChange, DeliveryMode, ReadPause};
 use crate::model::errno::Errno;
 use crate::model::event::Event;
+use crate::model::id::Principal;
 use crate::model::operation::{Operation, ShutdownHow, Take};
 use crate::model::option::{OptionResult, SocketOption};
 use crate::model::policy::Use;
@@ -17,9 +18,16 @@ use crate::socket::write::Outgoing;
 
 impl Driver {
     pub(super) fn obey(&mut self, command: Command) {
-        self.asker.clone_from(&command.ticket.asker);
-        self.carry_out(command);
-        self.asker = None;
+        let asker = command.ticket.asker.clone();
+        self.on_behalf_of(asker, |driver| driver.carry_out(command));
+    }
+
+    /// Does what somebody has asked for in the place of whose session it is: he, too, must be allowed to.
+    pub(super) fn on_behalf_of<T>(&mut self, asker: Option<Principal>, act: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.asker, asker);
+        let done = act(self);
+        self.asker = before;
+        done
     }
 
     fn carry_out(&mut self, Command { order, ticket }: Command) {

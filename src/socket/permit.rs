@@ -53,10 +53,11 @@ impl Driver {
         self.allowed_to_all(|gate, who| gate.permit(who, &what))
     }
 
-    /// What is allowed to whose session it is, and to whoever asks for it in his place.
+    /// What is allowed to whose session it is, and to whoever asks for it in his place, as long as he may do so.
     fn allowed_to_all<T>(&self, ask: impl Fn(&Gate, &Principal) -> Result<T, Refusal>) -> Result<T, Refusal> {
         let gate = self.sockets.gate();
         if let Some(asker) = &self.asker {
+            gate.require(asker, Right::UseOthers)?;
             ask(gate, asker)?;
         }
         ask(gate, &self.session.owner)
@@ -223,8 +224,12 @@ impl Run<'_> {
     }
 
     fn allowed_to_all(&self, ask: impl Fn(&Gate, &Principal) -> Result<(), Refusal>) -> Result<(), Refusal> {
-        let askers = self.handle.asker.iter().chain([&self.session.owner]);
-        askers.into_iter().try_for_each(|who| ask(self.sockets.gate(), who))
+        let gate = self.sockets.gate();
+        if let Some(asker) = &self.handle.asker {
+            gate.require(asker, Right::UseOthers)?;
+            ask(gate, asker)?;
+        }
+        ask(gate, &self.session.owner)
     }
 
     /// Those of a remote host's addresses that may be connected to; refused where none may. The driver asks again for each.

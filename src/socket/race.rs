@@ -117,7 +117,8 @@ impl Driver {
             && let Some(address) = race.entrants.addresses.pop_front()
         {
             race.next = now + race.entrants.delay;
-            match self.begin_attempt(&mut race, address, now) {
+            let asker = race.ticket.asker.clone();
+            match self.on_behalf_of(asker, |driver| driver.begin_attempt(&mut race, address, now)) {
                 Ok(Begun::Waits(attempt)) => race.attempts.push(attempt),
                 Ok(Begun::Won(attempt)) => return self.win(race, attempt, None),
                 Ok(Begun::Failed(remote, error)) => self.attempt_failed(&mut race, remote, Some(error), now),

@@ -144,7 +144,7 @@ impl Driver {
     /// Hands datagrams to the kernel while it has room, and they are due.
     pub(super) fn flush_sends(&mut self) -> Flow {
         while let Some(mut send) = self.sends.pop_front() {
-            match self.send_all(&mut send) {
+            match self.on_behalf_of(send.ticket.asker.clone(), |driver| driver.send_all(&mut send)) {
                 Ok(Sending::Over) => send.finish(Ending::Done),
                 Ok(Sending::Later) => {
                     self.sends.push_front(send);

@@ -5,7 +5,7 @@ use std::fs;
 use std::str::FromStr;
 use std::time::Duration;
 
-use farsock::agent::AgentConfig;
+use farsock::agent::{AgentConfig, AuditFile};
 use farsock::model::limits::Defaults;
 use farsock::model::policy::{Right, Rpc};
 use farsock::wire::FILE_DESCRIPTOR_SET;
@@ -20,8 +20,12 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 
+use crate::harness::frames::becomes;
 use crate::harness::tcp::connecting_to;
-use crate::harness::{Agent, AnyRequest, Certificates, LOOPBACKS, Refused, TcpPeer, filter, tls_channel, within};
+use crate::harness::{
+    Agent, AnyRequest, Certificates, LOOPBACKS, Refused, TcpPeer, UdpPeer, datagram, filter, millis, named,
+    tls_channel, within,
+};
 
 const POLICY: &str = "policy: Course
 principals:
@@ -61,12 +65,18 @@ struct Course {
 
 impl Course {
     async fn begin() -> Self {
+        Self::begin_as(false).await
+    }
+
+    /// One that writes down what is done, or does not.
+    async fn begin_as(writes: bool) -> Self {
         let (lab, folder) = (Certificates::new(), TempDir::new().unwrap());
         let policy = folder.path().join("policy.yaml");
         fs::write(&policy, POLICY).unwrap();
+        let audit = writes.then(|| AuditFile::at(folder.path().join("audit.jsonl")));
         // Nobody waits long for what does not come.
         let defaults = Defaults { wait_timeout: Duration::from_millis(50), ..Defaults::default() };
-        let config = AgentConfig { policy_file: Some(policy), defaults, ..lab.config("127.0.0.1:0") };
+        let config = AgentConfig { policy_file: Some(policy), audit, defaults, ..lab.config("127.0.0.1:0") };
         let agent = Agent::start_with(config).await;
         Self { lab, agent, folder }
     }
@@ -390,4 +400,79 @@ async fn what_a_new_policy_takes_away_ends_streams_that_go_on() {
     course.let_ina_be("user").await;
     assert!(own.refused().await.message.contains("`look`"));
     course.agent.stop().await;
+}
+
+/// A call that waits in somebody else's session ends with the right to it, and so does what goes on without a call. Nothing is lost by that
+/// to whose session it is.
+#[tokio::test]
+async fn what_a_new_policy_takes_away_ends_calls_that_wait() {
+    for writes in [false, true] {
+        let course = Course::begin_as(writes).await;
+        let (alice, ina) = (course.client("alice"), course.client("ina"));
+        alice.create_session("lab").await.unwrap();
+        let door = alice.udp_in("lab", "door").await.local.unwrap().text;
+        alice.udp_in("lab", "pacer").await;
+        let peer = UdpPeer::bind(LOOPBACKS[0]).await;
+        let call = |request_id: &str| Some(pb::Call { timeout: millis(60_000), ..named(request_id) });
+        let session_id = || "alice/lab".to_owned();
+        let receive = || pb::ReceiveSocketRequest {
+            session_id: session_id(),
+            socket_id: "door".into(),
+            call: call("r"),
+            ..Default::default()
+        };
+        let wait = pb::WaitEventRequest {
+            session_id: session_id(),
+            filter: filter(&[], &["connected"]),
+            timeout: millis(60_000),
+            ..Default::default()
+        };
+        let paced = pb::SendDatagramsRequest {
+            session_id: session_id(),
+            socket_id: "pacer".into(),
+            datagrams: vec![datagram(&peer.text(), "tick"); 1000],
+            interval: millis(50),
+            call: call("s").map(|call| pb::Call { detach: true, ..call }),
+            ..Default::default()
+        };
+        ina.sockets().send_datagrams(paced).await.unwrap();
+        peer.receive().await;
+        let (received, joined, waited) = {
+            let (mut sockets, mut again, mut events) = (ina.sockets(), ina.sockets(), ina.events());
+            let (first, second) = (receive(), receive());
+            (
+                tokio::spawn(async move { sockets.receive_socket(first).await.map(drop) }),
+                tokio::spawn(async move { again.receive_socket(second).await.map(drop) }),
+                tokio::spawn(async move { events.wait_event(wait).await.map(drop) }),
+            )
+        };
+        becomes("both calls", || async {
+            let session = pb::GetSessionRequest { session_id: "lab".into() };
+            let session = alice.sessions().get_session(session).await.unwrap().into_inner().session.unwrap();
+            session.watcher_count == 1 && alice.get_call_in("lab", "r").await.is_ok()
+        })
+        .await;
+        course.let_ina_be("student").await;
+        for (pending, right) in [(received, "use-others"), (joined, "use-others"), (waited, "see-others")] {
+            let refused = Refused::from(within("an answer", pending).await.unwrap().unwrap_err());
+            assert_eq!((refused.code, refused.reason.as_str()), (Code::PermissionDenied, "ROLE_DENIED"));
+            assert!(refused.message.contains(right), "{}", refused.message);
+        }
+        // What nobody receives any more is hers.
+        peer.send(&door, b"hola").await;
+        let wait = pb::WaitEventRequest {
+            session_id: "lab".into(),
+            filter: filter(&["door"], &["datagram_received"]),
+            timeout: millis(20_000),
+            ..Default::default()
+        };
+        assert!(alice.events().wait_event(wait).await.unwrap().into_inner().event.is_some());
+        becomes("the end of the rest", || async {
+            alice.get_call_in("lab", "s").await.unwrap().state() == pb::CallState::Done
+        })
+        .await;
+        let paced = alice.get_call_in("lab", "s").await.unwrap();
+        assert!(paced.refusal.contains("ina may not"), "{paced:?}");
+        course.agent.stop().await;
+    }
 }

@@ -120,7 +120,8 @@ async fn who_may_not_have_a_session_lets_nothing_be_watched() {
     let client = agent.agent();
     client.agent().get_agent(QUESTION).await.unwrap();
     let before = agent.descriptors();
-    let request = || pb::CreateSessionRequest { session_id: "lab".into(), interface_events: true, ..Default::default() };
+    let request =
+        || pb::CreateSessionRequest { session_id: "lab".into(), interface_events: true, ..Default::default() };
     let refused = Refused::from(client.sessions().create_session(request()).await.unwrap_err());
     assert_eq!((refused.reason.as_str(), agent.descriptors()), ("ROLE_DENIED", before));
     // Who may does: that is seen by this.
