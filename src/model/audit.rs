@@ -194,6 +194,11 @@ impl Ended {
         Self { outcome: "done", details }
     }
 
+    /// The kernel has objected, or it was cancelled.
+    pub fn failed(error: impl Display) -> Self {
+        Self { outcome: "failed", details: vec![("error", Detail::of(error))] }
+    }
+
     /// Nobody has learned how it ended.
     pub fn unknown() -> Self {
         Self { outcome: "unknown", details: Vec::new() }
@@ -360,7 +365,7 @@ pub fn ended(now: Timestamp, number: u64, deed: &Deed, ended: &Ended) -> String 
     line.end()
 }
 
-/// The line of a change that was not even begun, because no role allows it.
+/// The line of something that was not even begun, because no role of whoever wants it allows it.
 pub fn denied(now: Timestamp, who: &Principal, rpc: Rpc, right: Right) -> String {
     let mut line = Line::new(now, "denied");
     line.text("principal", who.as_str());

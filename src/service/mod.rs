@@ -9,6 +9,7 @@ mod interfaces;
 pub mod session_service;
 pub mod socket_server;
 pub mod socket_service;
+mod tally;
 mod transfer;
 
 use std::convert::Infallible;

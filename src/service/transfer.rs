@@ -1,10 +1,10 @@
 //! `TransferSocket`: the stream is answered at once, and a task brings it and its connection together.
 
-use std::future::pending;
+use std::future::{pending, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::stream::{Stream, StreamExt};
+use futures_util::stream::{Stream, StreamExt, once};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
@@ -15,8 +15,9 @@ use crate::model::operation::{Action, CallOptions, Outcome, SocketAction, Target
 use crate::model::policy::{Right, Rpc};
 use crate::model::refusal::Refusal;
 use crate::model::transfer::FromAgent;
-use crate::service::access::{Access, Caller, end, until};
+use crate::service::access::{Access, Caller, until};
 use crate::service::refused;
+use crate::service::tally::Tally;
 use crate::socket::{Arriving, Claim, Inflow, Leaving, Outlet, Sockets, link, not_opened};
 use crate::wire::request::Asked;
 use crate::wire::socket::Bounds;
@@ -43,7 +44,10 @@ pub(super) fn transfer(
             Err(_) => pending().await,
         }
     };
-    access.sockets.clone().spawn(async move { introduce(&access, who, frames, outlet, admitted).await });
+    let tally = Arc::new(Tally::default());
+    let (told, end) = (Arc::clone(&tally), Arc::clone(&tally));
+    access.sockets.clone().spawn(async move { introduce(&access, who, frames, outlet, (admitted, tally)).await });
+    let outflow = outflow.inspect(move |leaving| told.leaves(leaving));
     let answers = outflow.map(move |leaving| match leaving {
         Leaving::Frame(frame) => Ok(frame.into()),
         Leaving::Refused(refusal) => {
@@ -58,7 +62,8 @@ pub(super) fn transfer(
             Err(status::failure(&outcome).unwrap_or_else(internal))
         }
     });
-    Ok(Response::new(Box::pin(until(revoked, answers))))
+    let over = once(async move { end.is_over() }).filter_map(|()| ready(None));
+    Ok(Response::new(Box::pin(until(revoked, answers.chain(over)))))
 }
 
 /// Reads what the client wants, and gives both ends of the stream to the driver of the connection.
@@ -67,7 +72,7 @@ async fn introduce(
     who: Principal,
     mut frames: Streaming<pb::TransferSocketRequest>,
     outlet: Outlet,
-    admitted: oneshot::Sender<Caller>,
+    (admitted, tally): (oneshot::Sender<Caller>, Arc<Tally>),
 ) {
     let sockets = &access.sockets;
     let mut first = match timeout(sockets.defaults().wait_timeout, frames.message()).await {
@@ -87,31 +92,29 @@ async fn introduce(
     match transfer::begin(first, bounds) {
         Err(violation) => outlet.push(Leaving::Refused(violation.into())),
         Ok(Begin::Open(target, own)) => {
-            let link = (inflow(frames, sockets), outlet.clone());
+            let link = (inflow(frames, sockets, &tally), outlet.clone());
             let claim = if own { Claim::Owned } else { Claim::Borrowed };
             let named = [("socket", target.socket.as_str())];
             let attached = match access.begin(&caller, Rpc::TransferSocket, &target.session, &named) {
                 Ok(entry) => {
-                    let attached = sockets.attach(&caller.owner, &target, link, claim).await;
-                    end(entry, &attached);
-                    attached
+                    tally.begins(entry);
+                    sockets.attach(&caller.owner, &target, link, claim).await
                 }
                 Err(refusal) => Err(refusal),
             };
             if let Err(refusal) = attached {
+                tally.is_refused(&refusal);
                 outlet.push(Leaving::Refused(refusal));
             }
         }
         Ok(Begin::Create(mut asked)) => {
             asked.options.asker = caller.asker();
-            let entry = match access.begin_operation(&caller, Rpc::TransferSocket, &asked.options, &asked.action) {
-                Ok(entry) => entry,
+            match access.begin_operation(&caller, Rpc::TransferSocket, &asked.options, &asked.action) {
+                Ok(entry) => tally.begins(entry),
                 Err(refusal) => return outlet.push(Leaving::Refused(refusal)),
-            };
-            let created = create(sockets, &caller.owner, *asked, inflow(frames, sockets), &outlet).await;
-            if let Some(entry) = entry {
-                entry.end(&Ended::of(&created));
             }
+            let created = create(sockets, &caller.owner, *asked, inflow(frames, sockets, &tally), &outlet).await;
+            tally.ends(Ended::of(&created));
             if let Err(refusal) = created {
                 outlet.push(Leaving::Refused(refusal));
             }
@@ -163,10 +166,13 @@ async fn abort(sockets: &Sockets, principal: &Principal, target: Target) -> Resu
     sockets.call(principal, CallOptions::default(), abort).await.map(drop)
 }
 
-fn inflow(frames: Streaming<pb::TransferSocketRequest>, sockets: &Sockets) -> Inflow {
-    let sockets = sockets.clone();
+fn inflow(frames: Streaming<pb::TransferSocketRequest>, sockets: &Sockets, tally: &Arc<Tally>) -> Inflow {
+    let (sockets, tally) = (sockets.clone(), Arc::clone(tally));
     Box::pin(frames.map(move |sent| match sent.map(|sent| transfer::frame(sent, sockets.defaults())) {
-        Ok(Ok(frame)) => Arriving::Frame(frame),
+        Ok(Ok(frame)) => {
+            tally.comes(&frame);
+            Arriving::Frame(frame)
+        }
         Ok(Err(violation)) => Arriving::Invalid(violation.into()),
         Err(_) => Arriving::Gone,
     }))

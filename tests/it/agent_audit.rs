@@ -3,15 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use farsock::agent::{AgentConfig, AuditFile};
+use farsock::model::limits::Defaults;
+use farsock::model::policy::{Right, Rpc};
 use farsock::wire::pb;
+use farsock::wire::pb::transfer_socket_request::Frame as Asked;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tonic::Code;
 
+use crate::harness::frames::becomes;
+use crate::harness::transfer::{create, open};
 use crate::harness::{
-    Agent, AgentProcess, Certificates, Refused, datagram, detached, error_name, farsock, named, run, tls_channel,
+    Agent, AgentProcess, Certificates, LOOPBACKS, Refused, TcpPeer, changes, datagram, detached, error_name, farsock,
+    farsock_under, named, run, tls_channel,
 };
 
 /// An agent in this process that writes down what is done, and where.
@@ -47,10 +56,7 @@ fn of_kind(records: &[Value], kind: &str) -> BTreeMap<u64, Value> {
 
 /// Waits until so many changes have ended.
 async fn ended(path: &Path, count: usize) {
-    crate::harness::frames::becomes("the records of their ends", || async {
-        of_kind(&records(path), "ended").len() >= count
-    })
-    .await;
+    becomes("the records of their ends", || async { of_kind(&records(path), "ended").len() >= count }).await;
 }
 
 /// Whole numbers that look random and are the same each time.
@@ -161,6 +167,20 @@ async fn step(agent: &Agent, dice: &mut Dice) -> Told {
     }
 }
 
+/// Compares the records of somebody with what he was told, in that order; answers how many changes there are of his.
+fn reconciled(all: &[Value], who: &str, told: &[Told]) -> usize {
+    let (mut begun, ended) = (of_kind(all, "begun"), of_kind(all, "ended"));
+    assert!(begun.keys().copied().eq(1..=begun.len() as u64) && begun.keys().eq(ended.keys()), "one pair for each");
+    begun.retain(|_, record| record["principal"] == who);
+    assert_eq!(begun.len(), told.len(), "{who}");
+    for ((number, begun), told) in begun.iter().zip(told) {
+        let (rpc, outcome, why, events) = Told::read(begun, &ended[number]);
+        let read = (rpc.as_str(), outcome.as_str(), &why, events);
+        assert_eq!(read, (told.rpc, told.outcome, &told.why, told.events), "{number}");
+    }
+    begun.len()
+}
+
 /// Records stand beside what was answered, one pair for each, in order; and there is no event of anybody's doing without one.
 #[tokio::test]
 async fn records_reconcile_exactly_with_what_was_done() {
@@ -172,18 +192,9 @@ async fn records_reconcile_exactly_with_what_was_done() {
         told.push(step(&agent, &mut dice).await);
     }
     let all = records(&path);
-    let (begun, ended) = (of_kind(&all, "begun"), of_kind(&all, "ended"));
-    assert_eq!(begun.len() + ended.len() + 1, all.len(), "and one that says whose they are");
-    assert_eq!(begun.keys().copied().collect::<Vec<_>>(), (1..=told.len() as u64).collect::<Vec<_>>());
-    for (number, told) in (1..).zip(&told) {
-        let (rpc, outcome, why, events) = Told::read(&begun[&number], &ended[&number]);
-        assert_eq!(
-            (rpc.as_str(), outcome.as_str(), &why, events),
-            (told.rpc, told.outcome, &told.why, told.events),
-            "{number}"
-        );
-        assert_eq!(begun[&number]["principal"], "owner");
-    }
+    let ended = of_kind(&all, "ended");
+    assert_eq!(reconciled(&all, "owner", &told) * 2 + 1, all.len(), "and one that says whose they are");
+    let begun = of_kind(&all, "begun");
     let kinds: BTreeSet<&str> = told.iter().map(|told| told.outcome).collect();
     assert!(kinds.len() == 3, "some are done, some fail, some are refused: {kinds:?}");
 
@@ -210,6 +221,188 @@ async fn records_reconcile_exactly_with_what_was_done() {
         assert!(count > 20, "{count}");
     }
     agent.stop().await;
+}
+
+/// The same of several who do it at a time, and may not do all of it.
+#[tokio::test]
+async fn records_reconcile_with_what_several_do_at_a_time_under_a_policy() {
+    let (lab, folder) = (Certificates::new(), TempDir::new().unwrap());
+    let (policy, path) = (folder.path().join("policy.yaml"), folder.path().join("audit.jsonl"));
+    let names = ["alice", "bob", "carol", "ina"];
+    let rules = "[{ allow: [bind, listen, send], addresses: [loopback, wildcard], ports: 0-65535 }]";
+    fs::write(&policy, format!("policy: Course\nprincipals: {{ '*': student }}\nrules: {rules}\n")).unwrap();
+    let audit = Some(AuditFile::at(path.clone()));
+    let agent = Agent::start_with(AgentConfig { policy_file: Some(policy), audit, ..lab.config("127.0.0.1:0") }).await;
+    let address = agent.tcp().to_string();
+    let mut all_do = JoinSet::new();
+    for (seed, name) in (1..).zip(names) {
+        let client = Agent::at(tls_channel(&address, &lab.controller(name)));
+        all_do.spawn(async move {
+            let (mut told, mut dice) = (Vec::new(), Dice(seed * 0x9e37_79b9));
+            for _ in 0..150 {
+                told.push(step(&client, &mut dice).await);
+            }
+            (name, told)
+        });
+    }
+    let told = all_do.join_all().await;
+    let all = records(&path);
+    let reconciled: usize = told.iter().map(|(name, told)| reconciled(&all, name, told)).sum();
+    assert_eq!((reconciled, all.len()), (600, 1201));
+    for (name, told) in &told {
+        assert!(told.iter().any(|told| told.why == "POLICY_DENIED"), "{name}");
+        assert!(told.iter().any(|told| told.outcome == "done"), "{name}");
+    }
+    agent.stop().await;
+}
+
+/// Which RPCs change something is said by the right that they need. CheckPort alone needs it and is not written down: it leaves everything as
+/// it was.
+#[tokio::test]
+async fn each_rpc_that_changes_something_is_written_down_before_and_after() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let defaults = Defaults { wait_timeout: Duration::from_millis(50), ..Defaults::default() };
+    let audit = Some(AuditFile::at(path.clone()));
+    let agent = Agent::start_with(AgentConfig { audit, defaults, ..AgentConfig::default() }).await;
+    let lossless = pb::CreateSessionRequest {
+        session_id: "lab".into(),
+        retention: pb::Retention::Lossless.into(),
+        ..Default::default()
+    };
+    agent.sessions().create_session(lossless).await.unwrap();
+    agent.udp_in("lab", "u").await;
+    let hold = pb::WatchEventsRequest { session_id: "lab".into(), watcher_id: "w".into(), ..Default::default() };
+    agent.watch(hold).await.unwrap().opened().await;
+    let acknowledge = pb::AckEventsRequest { session_id: "lab".into(), watcher_id: "w".into(), ..Default::default() };
+    agent.events().ack_events(acknowledge).await.unwrap();
+    agent.transfer(open("nobody")).await.refused().await;
+    for request in changes("lab", "u") {
+        // Some are refused: that is written down as well.
+        let _ = request.send(&agent).await;
+    }
+    let check = pb::CheckPortRequest {
+        local: "127.0.0.1:9".into(),
+        transport: pb::Transport::Udp.into(),
+        ..Default::default()
+    };
+    agent.agent().check_port(check).await.unwrap();
+    agent.delete("lab", false).await.unwrap();
+    let changing = Rpc::ALL.iter().filter(|rpc| rpc.right() == Right::Use).map(|rpc| rpc.name());
+    let mut expected: BTreeSet<&str> = changing.filter(|name| *name != "CheckPort").collect();
+    expected.insert("WatchEvents");
+    ended(&path, expected.len()).await;
+    let all = records(&path);
+    for kind in ["begun", "ended"] {
+        let records = of_kind(&all, kind);
+        let written: BTreeSet<&str> = records.values().map(|record| record["rpc"].as_str().unwrap()).collect();
+        assert_eq!(written, expected, "{kind}");
+    }
+    assert_eq!(of_kind(&all, "begun").len(), of_kind(&all, "ended").len());
+    agent.stop().await;
+}
+
+/// A stream has ended when its last byte has gone one way or the other, and not when it began.
+#[tokio::test]
+async fn what_went_through_a_stream_is_written_down_at_its_end() {
+    let (agent, path, _folder) = audited(AuditFile::USUAL_BYTES).await;
+    let (listener, address) = TcpPeer::listen(LOOPBACKS[0]).await;
+    let connected = async |id: &str| {
+        agent.connect(id, &address.to_string()).await;
+        TcpPeer::accept(&listener).await
+    };
+    // The `so manieth` stream has ended like this.
+    let told = async |count: usize| {
+        let streams = |kind: &str| {
+            of_kind(&records(&path), kind)
+                .into_values()
+                .filter(|record| record["rpc"] == "TransferSocket")
+                .collect::<Vec<_>>()
+        };
+        becomes("the record of its end", || async { streams("ended").len() == count }).await;
+        let record = streams("ended").pop().unwrap();
+        let word = |key: &str| record[key].as_str().unwrap_or("-").to_owned();
+        let [to, from] = ["to_client", "from_client"].map(|key| record[key].as_u64().unwrap());
+        format!("{} {} {} {to} {from}", word("outcome"), word("error"), word("closed"))
+    };
+
+    // One that is made for the stream, and closed by it.
+    let mut stream = agent.transfer(Asked::Create(create("made", &address.to_string()))).await;
+    stream.opened().await;
+    stream.window(100).await;
+    let mut peer = TcpPeer::accept(&listener).await;
+    stream.data("sesame").await;
+    assert_eq!(peer.read(6).await, b"sesame");
+    peer.write(b"open").await;
+    assert_eq!(stream.read(4).await, b"open");
+    let begun = of_kind(&records(&path), "begun").into_values().next_back().unwrap();
+    assert_eq!((&begun["rpc"], of_kind(&records(&path), "ended").len()), (&"TransferSocket".into(), 0), "it goes on");
+    stream.close(Duration::from_secs(20)).await;
+    stream.closed().await;
+    assert_eq!(told(1).await, "done - closed 4 6");
+
+    // Its peer resets it.
+    let peer = connected("reset").await;
+    let mut stream = agent.own("reset").await;
+    peer.abort();
+    while stream.next().await.unwrap().is_some() {}
+    assert_eq!(told(2).await, "failed ECONNRESET peer_reset 0 0");
+
+    // The client goes, and the connection stays.
+    let mut peer = connected("left").await;
+    let (mut stream, _) = agent.take_over("left").await;
+    stream.data("hola").await;
+    assert_eq!(peer.read(4).await, b"hola");
+    drop(stream);
+    assert_eq!(told(3).await, "failed ECANCELED - 0 4");
+
+    // There is none.
+    agent.transfer(open("nobody")).await.refused().await;
+    assert_eq!(told(4).await, "refused - - 0 0");
+    agent.stop().await;
+}
+
+/// A file that may not grow any more takes a part of a line: that is taken back, nothing is begun, and what had begun has its end in the file
+/// when there is room again.
+#[tokio::test]
+async fn a_line_that_does_not_fit_leaves_no_half_of_it() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    // Otherwise the signal would end it. setrlimit(2): RLIMIT_FSIZE.
+    let mut command = farsock_under("trap '' XFSZ", folder.path());
+    let socket = format!("unix:{}", folder.path().join("agent.sock").display());
+    command.args(["agent", "--listen", &socket, "--audit", path.to_str().unwrap()]);
+    let process = AgentProcess::spawn(command, TempDir::new().unwrap()).await;
+    let agent = process.agent();
+    let udp = || pb::UdpSocketSpec { bind: "127.0.0.1:0".into(), ..Default::default() };
+    let size = || fs::metadata(&path).unwrap().len();
+    let may_grow_to = |current: Option<u64>| {
+        let pid = Pid::from_raw(process.pid().try_into().unwrap());
+        prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
+    };
+    agent.create_udp("s0", udp()).await.unwrap();
+    let begun = fs::read_to_string(&path).unwrap().lines().nth(1).unwrap().len() as u64 + 1;
+    let before = size();
+    for more in [0, 1, begun / 2, begun - 1] {
+        may_grow_to(Some(before + more));
+        let refused = agent.create_udp("s1", udp()).await.unwrap_err();
+        assert_eq!(refused.reason, "AUDIT_UNAVAILABLE");
+        assert_eq!((size(), agent.open_sockets().await), (before, 1), "{more}");
+    }
+    // Its beginning fits, and its end does not.
+    may_grow_to(Some(before + begun + 10));
+    agent.create_udp("s1", udp()).await.unwrap();
+    assert_eq!(of_kind(&records(&path), "begun").len(), 2);
+    assert_eq!((size(), of_kind(&records(&path), "ended").len()), (before + begun, 1));
+    assert_eq!(agent.create_udp("s2", udp()).await.unwrap_err().reason, "AUDIT_UNAVAILABLE");
+    may_grow_to(None);
+    agent.close("s1").await;
+    let kinds: Vec<String> = records(&path)
+        .iter()
+        .map(|record| format!("{} {}", record["record"].as_str().unwrap(), record["number"]))
+        .collect();
+    assert_eq!(kinds, ["opened null", "begun 1", "ended 1", "begun 2", "ended 2", "begun 3", "ended 3"]);
+    process.stop().await;
 }
 
 /// What nobody waits for has its end in the file all the same, and so has what is no operation.
@@ -264,10 +457,7 @@ async fn ends_are_written_down_whether_or_not_somebody_waits() {
 
 /// Waits until a request is in the file.
 async fn ended_or_begun(path: &Path, request_id: &str) {
-    crate::harness::frames::becomes(request_id, || async {
-        records(path).iter().any(|record| record["request_id"] == request_id)
-    })
-    .await;
+    becomes(request_id, || async { records(path).iter().any(|record| record["request_id"] == request_id) }).await;
 }
 
 /// What cannot be written down is not done; reading goes on; and it all works again when there is room. Here the oldest
@@ -326,6 +516,12 @@ async fn a_record_says_who_did_it_and_whose_it_was() {
         ..Default::default()
     };
     assert!(vera.sockets().close_socket(close("alice/lab")).await.is_err());
+    // Looking at what is not for him is no change, and is written down all the same, also where he is told that it is not there.
+    let look = pb::GetSessionRequest { session_id: "alice/lab".into() };
+    assert!(vera.sessions().get_session(look).await.is_err());
+    let list = pb::ListSessionsRequest { owner: "*".into(), ..Default::default() };
+    assert!(vera.sessions().list_sessions(list).await.is_err());
+    assert!(vera.agent().resolve(pb::ResolveRequest::default()).await.is_err());
     ina.sockets().close_socket(close("alice/lab")).await.unwrap();
     // A rule of the policy refuses it: that has a beginning and an end.
     let refused = alice.create_udp("out", pb::UdpSocketSpec { bind: "10.99.0.1:0".into(), ..Default::default() }).await;
@@ -346,14 +542,18 @@ async fn a_record_says_who_did_it_and_whose_it_was() {
             "begun alice CreateSocket - -",
             "ended alice CreateSocket done -",
             "denied vera CloseSocket - -",
+            "denied vera GetSession - -",
+            "denied vera ListSessions - -",
+            "denied vera Resolve - -",
             "begun ina CloseSocket - -",
             "ended ina CloseSocket done -",
             "begun alice CreateSocket - -",
             "ended alice CreateSocket refused POLICY_DENIED",
         ]
     );
-    assert_eq!(all[6]["session"], "alice/lab");
-    assert_eq!(all[5]["right"], "use");
+    assert_eq!(all[9]["session"], "alice/lab");
+    let rights: Vec<&str> = all[5..9].iter().map(|record| record["right"].as_str().unwrap()).collect();
+    assert_eq!(rights, ["use", "see-others", "see-others", "resolve"]);
     agent.stop().await;
 }
 

@@ -16,7 +16,8 @@ use tonic::Code;
 use crate::harness::frames::becomes;
 use crate::harness::tcp::{any_port, connecting_to, listening_on, narrow_listener, pattern, went};
 use crate::harness::{
-    Agent, AnyRequest, HandClock, LOOPBACKS, Refused, TcpPeer, UdpPeer, detached, filter, millis, named, response, text,
+    Agent, AnyRequest, HandClock, LOOPBACKS, Refused, TcpPeer, UdpPeer, changes, detached, filter, millis, named,
+    response,
 };
 
 /// The usual lease, and a moment.
@@ -232,49 +233,11 @@ async fn a_late_controller_is_refused_whatever_it_asks() {
     event(&agent, "lab", "datagram_received").await;
     clock.advance(TTL);
 
-    macro_rules! of_socket {
-        ($($message:ident { $($field:ident: $value:expr),* })*) => {
-            vec![$(AnyRequest::from(pb::$message {
-                session_id: session_id(), socket_id: "u".to_owned(), $($field: $value,)* ..Default::default()
-            })),*]
-        };
-    }
-    let udp = pb::UdpSocketSpec::default();
-    let multicast = || "239.1.2.3".to_owned();
-    let enabled =
-        pb::SocketOption { name: "SO_BROADCAST".into(), value: Some(pb::socket_option::Value::Enabled(true)) };
-    let mut changes = of_socket![
-        BindSocketRequest { local: ":0".into() }
-        ListenSocketRequest {}
-        AcceptSocketRequest {}
-        ConnectSocketRequest { remote: "127.0.0.1:1".into() }
-        DisconnectSocketRequest {}
-        WriteSocketRequest { payload: text("late") }
-        ReceiveSocketRequest {}
-        FlushSocketRequest {}
-        ShutdownSocketRequest {}
-        CloseSocketRequest { allow_missing: true }
-        AbortSocketRequest { allow_missing: true }
-        SetSocketDeliveryRequest { delivery: Some(pb::Delivery { paused: Some(true), ..Default::default() }) }
-        SetSocketOptionsRequest { options: vec![enabled.clone()] }
-        JoinGroupRequest { group: multicast() }
-        LeaveGroupRequest { group: multicast() }
-        BlockSourceRequest { group: multicast(), source: "127.0.0.1".into() }
-        UnblockSourceRequest { group: multicast(), source: "127.0.0.1".into() }
-        SetSourceFilterRequest { group: multicast(), mode: pb::FilterMode::Exclude.into() }
-        GetSocketOptionsRequest {}
-    ];
-    let many = pb::SocketSpec { kind: Some(pb::socket_spec::Kind::Udp(udp.clone())), ..Default::default() };
-    let kind = Some(pb::create_socket_request::Kind::Udp(udp));
-    changes.extend([
-        // Also what was done in time is not answered from memory: its answer would look as if it could go on.
-        AnyRequest::from(write),
-        pb::RenewSessionRequest { session_id: session_id() }.into(),
-        pb::ResetSessionRequest { session_id: session_id(), ..Default::default() }.into(),
-        pb::CreateSocketRequest { session_id: session_id(), kind, ..Default::default() }.into(),
-        pb::CreateSocketsRequest { session_id: session_id(), sockets: vec![many], ..Default::default() }.into(),
-        pb::CancelCallRequest { session_id: session_id(), request_id: "in-time".into() }.into(),
-    ]);
+    let mut changes = changes("lab", "u");
+    // Also what was done in time is not answered from memory: its answer would look as if it could go on.
+    changes.push(write.into());
+    let options = pb::GetSocketOptionsRequest { session_id: session_id(), socket_id: "u".into(), ..Default::default() };
+    changes.push(options.into());
     let questions = [
         AnyRequest::from(pb::GetSessionRequest { session_id: session_id() }),
         pb::GetSocketRequest { session_id: session_id(), socket_id: "u".into(), tcp_info: true, memory: true }.into(),

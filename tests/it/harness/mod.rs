@@ -31,11 +31,11 @@ pub use names::{Gate, Names};
 pub use namespace::{Lab, Namespace};
 pub use peer::{DeadPort, LOOPBACKS, TcpPeer, within};
 pub use process::{
-    AgentProcess, QUESTION, Ran, Running, farsock, farsock_in, farsock_on_terminal, farsock_with_descriptors, long,
-    memory_channel, run, run_farsock, skipped, tcp_channel, with_token,
+    AgentProcess, QUESTION, Ran, Running, farsock, farsock_in, farsock_on_terminal, farsock_under,
+    farsock_with_descriptors, long, memory_channel, run, run_farsock, skipped, tcp_channel, with_token,
 };
 pub use proxy::{Fault, Proxy};
 pub use relay::{Mishap, Relay};
-pub use requests::AnyRequest;
+pub use requests::{AnyRequest, changes};
 pub use resolver::{SilentResolver, SmallResolver};
 pub use terminal::Terminal;

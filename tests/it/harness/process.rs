@@ -37,8 +37,13 @@ pub fn farsock_on_terminal(runtime_dir: &Path) -> Command {
 
 /// The same, in a process that may open so many descriptors and not one more: that is its hard limit, and the soft one is lower.
 pub fn farsock_with_descriptors(runtime_dir: &Path, descriptors: u64) -> Command {
+    farsock_under(&format!("ulimit -S -n 64 && ulimit -H -n {descriptors}"), runtime_dir)
+}
+
+/// The same, in a process to which these words of a shell apply.
+pub fn farsock_under(words: &str, runtime_dir: &Path) -> Command {
     let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(format!("ulimit -S -n 64 && ulimit -H -n {descriptors} && exec \"$@\"")).arg("sh");
+    shell.arg("-c").arg(format!("{words} && exec \"$@\"")).arg("sh");
     shell.arg(env!("CARGO_BIN_EXE_farsock"));
     clean(shell, runtime_dir)
 }

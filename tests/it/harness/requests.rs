@@ -4,7 +4,7 @@ use farsock::wire::pb;
 use prost::Message;
 use tonic::Status;
 
-use super::Agent;
+use super::{Agent, datagram, text};
 
 macro_rules! requests {
     ($($message:ident => $service:ident.$method:ident,)*) => {
@@ -87,4 +87,51 @@ requests! {
     WaitEventRequest => events.wait_event,
     ListEventsRequest => events.list_events,
     AckEventsRequest => events.ack_events,
+}
+
+/// Every request that changes something in a session, or in a socket of it, and does not end the session. Nothing is wrong with any of them
+/// but that the socket may not be of that kind.
+pub fn changes(session: &str, socket: &str) -> Vec<AnyRequest> {
+    let (session_id, multicast) = (|| session.to_owned(), || "239.1.2.3".to_owned());
+    macro_rules! of_socket {
+        ($($message:ident { $($field:ident: $value:expr),* })*) => {
+            vec![$(AnyRequest::from(pb::$message {
+                session_id: session_id(), socket_id: socket.to_owned(), $($field: $value,)* ..Default::default()
+            })),*]
+        };
+    }
+    let udp = pb::UdpSocketSpec::default();
+    let enabled =
+        pb::SocketOption { name: "SO_BROADCAST".into(), value: Some(pb::socket_option::Value::Enabled(true)) };
+    let mut changes = of_socket![
+        BindSocketRequest { local: ":0".into() }
+        ListenSocketRequest {}
+        AcceptSocketRequest {}
+        ConnectSocketRequest { remote: "127.0.0.1:1".into() }
+        DisconnectSocketRequest {}
+        WriteSocketRequest { payload: text("late") }
+        SendDatagramsRequest { datagrams: vec![datagram("127.0.0.1:9", "late")] }
+        ReceiveSocketRequest {}
+        FlushSocketRequest {}
+        ShutdownSocketRequest {}
+        SetSocketDeliveryRequest { delivery: Some(pb::Delivery { paused: Some(true), ..Default::default() }) }
+        SetSocketOptionsRequest { options: vec![enabled] }
+        JoinGroupRequest { group: multicast() }
+        LeaveGroupRequest { group: multicast() }
+        BlockSourceRequest { group: multicast(), source: "127.0.0.1".into() }
+        UnblockSourceRequest { group: multicast(), source: "127.0.0.1".into() }
+        SetSourceFilterRequest { group: multicast(), mode: pb::FilterMode::Exclude.into() }
+        CloseSocketRequest { allow_missing: true }
+        AbortSocketRequest { allow_missing: true }
+    ];
+    let many = pb::SocketSpec { kind: Some(pb::socket_spec::Kind::Udp(udp.clone())), ..Default::default() };
+    let kind = Some(pb::create_socket_request::Kind::Udp(udp));
+    changes.extend([
+        AnyRequest::from(pb::RenewSessionRequest { session_id: session_id() }),
+        pb::CreateSocketRequest { session_id: session_id(), kind, ..Default::default() }.into(),
+        pb::CreateSocketsRequest { session_id: session_id(), sockets: vec![many], ..Default::default() }.into(),
+        pb::CancelCallRequest { session_id: session_id(), request_id: "in-time".into() }.into(),
+        pb::ResetSessionRequest { session_id: session_id(), ..Default::default() }.into(),
+    ]);
+    changes
 }
