@@ -150,7 +150,7 @@ func (c *Config) findToken(file, port string) (string, error) {
 	if !named {
 		file = filepath.Join(runtimeDir(), port+".token")
 	}
-	text, err := os.ReadFile(file)
+	text, err := readPrivate(file)
 	if !named && errors.Is(err, fs.ErrNotExist) {
 		// An agent on another host, or one that was started with --no-auth.
 		return "", nil

@@ -16,7 +16,7 @@ import (
 type Config struct {
 	// Token is the agent's token. Empty: it is read from a file.
 	Token string
-	// TokenFile has the agent's token. Empty: FARSOCK_TOKEN_FILE, or the file of an agent of this user on this host.
+	// TokenFile has the agent's token, and nobody else may read it. Empty: FARSOCK_TOKEN_FILE, or the file of an agent of this user on this host.
 	TokenFile string
 	// TLSCert is the file of a certificate that an agent by TCP is shown, as `farsock pki` makes it. Empty: FARSOCK_TLS_CERT, unless there is a
 	// token or a file for it; without either, TLS is not spoken.

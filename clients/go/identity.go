@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -44,12 +45,17 @@ func (i *identity) handshake(ctx context.Context, conn net.Conn, address string)
 	if err != nil {
 		return nil, err
 	}
-	if info, err := os.Stat(i.key); err == nil && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others: make it private (chmod 600 %[1]s)", i.key)
-	}
-	pair, err := tls.LoadX509KeyPair(i.cert, i.key)
+	key, err := readPrivate(i.key)
 	if err != nil {
 		return nil, err
+	}
+	certificate, err := os.ReadFile(i.cert)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s, %s: %w", i.cert, i.key, err)
 	}
 	authority, err := os.ReadFile(i.ca)
 	if err != nil {
@@ -67,4 +73,21 @@ func (i *identity) handshake(ctx context.Context, conn net.Conn, address string)
 		NextProtos:   []string{"h2"},
 	})
 	return secure, secure.HandshakeContext(ctx)
+}
+
+// readPrivate reads a secret that nobody else may read.
+func readPrivate(file string) ([]byte, error) {
+	opened, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	info, err := opened.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s can be read by others: make it private (chmod 600 %[1]s)", file)
+	}
+	return io.ReadAll(opened)
 }

@@ -50,6 +50,14 @@ func TestAgentsAreReachedInEveryWay(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Code != codes.Unauthenticated || refused.Reason != "UNAUTHENTICATED" {
 		t.Errorf("%v", err)
 	}
+	open := filepath.Join(t.TempDir(), "open.token")
+	if err := errors.Join(os.WriteFile(open, token, 0o600), os.Chmod(open, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = openWith(t, farsock.Config{TokenFile: open}, shared.TCPEndpoint()).Dial("tcp", "127.0.0.1:1")
+	if err == nil || !strings.Contains(err.Error(), "open.token can be read by others: make it private (chmod 600") {
+		t.Errorf("%v", err)
+	}
 	nobody := openWith(t, farsock.Config{}, "unix:/nowhere/agent.sock")
 	_, err = nobody.Listen("tcp", "127.0.0.1:0")
 	if !errors.As(err, &refused) || refused.Code != codes.Unavailable || !strings.Contains(err.Error(), "unix:/nowhere/agent.sock") {

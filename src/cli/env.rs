@@ -11,7 +11,7 @@ use crate::agent::token_path;
 use crate::cli::tls::TlsArgs;
 use crate::cli::{Exit, complain, print};
 use crate::client::Endpoint;
-use crate::pki::IdentityFiles;
+use crate::pki::{IdentityFiles, read_private};
 use crate::wire::FILE_DESCRIPTOR_SET;
 
 /// What `farsock env` takes.
@@ -88,7 +88,7 @@ fn function(agent: &str, args: &EnvArgs) -> Result<String, String> {
     };
     let (secret, header) = match token {
         None => (String::new(), ""),
-        Some(file) if !file.exists() => {
+        Some(file) if read_private(&file).map_err(|error| error.to_string())?.is_none() => {
             return Err(format!(
                 "there is no token in {}: is the agent running, on this host, as you? --token-file names another file",
                 file.display()

@@ -11,6 +11,7 @@ use tonic::transport::{Channel, Error};
 use tower::Service;
 
 use crate::client::error::ClientError;
+use crate::pki::read_private;
 
 /// What a client shows.
 #[derive(Clone, Default)]
@@ -31,12 +32,16 @@ impl Credentials {
         Ok(Self(Some(value)))
     }
 
-    /// The token in a file.
+    /// The token in a file, which nobody else may read.
     pub fn token_file(path: &Path) -> Result<Self, ClientError> {
-        let token = std::fs::read_to_string(path).map_err(|error| ClientError::Unauthenticated {
-            message: format!("no token in {}: {error}; is the agent running, on this host, as you?", path.display()),
-        })?;
-        Self::token(&token)
+        let refused = |message| ClientError::Unauthenticated { message };
+        let token = read_private(path).map_err(|error| refused(error.to_string()))?;
+        Self::token(&token.ok_or_else(|| {
+            refused(format!(
+                "no token in {}: there is no such file; is the agent running, on this host, as you?",
+                path.display()
+            ))
+        })?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `farsock env`: what it prints is sourced by a real bash. grpcurl itself is the business of `clients/grpcurl/test`; here a script
 //! stands in for it, and shows what it was called with.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -133,6 +133,13 @@ async fn a_method_that_is_none_and_a_token_that_is_not_there_are_told() {
     let ran = shell(folder.path(), "7625=a", "echo not reached").await;
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
     assert!(ran.err.contains("there is no token in") && ran.err.contains("--token-file"), "{}", ran.err);
+
+    let file = folder.path().join("a.token");
+    fs::write(&file, "secret").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    let ran = shell(folder.path(), &format!("7625=a --token-file '{}'", file.display()), "echo not reached").await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    assert!(ran.err.contains("a.token can be read by others: make it private (chmod 600"), "{}", ran.err);
 }
 
 /// Its variables are its own, and it does what it does under `set -eu`.

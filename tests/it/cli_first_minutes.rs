@@ -1,9 +1,11 @@
 //! The first ten minutes of somebody who has just installed it: whatever is not right yet is told in one line that says what to do.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use farsock::pki::write_private;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::Server;
@@ -149,14 +151,18 @@ async fn a_token_that_is_missing_or_wrong() {
     let told = reach(home, &tcp, &[]).await;
     let needed = "a token is needed: `authorization: Bearer TOKEN`, from the file that the agent named when it started; `farsock` takes that file by --token-file";
     assert_eq!(told, format!("farsock: a ({tcp}): {needed}\n"));
-    fs::write(home.join("old.token"), "0123456789abcdef").unwrap();
+    let old = home.join("old.token");
+    write_private(&old, "0123456789abcdef").unwrap();
     let told = reach(home, &tcp, &["--token-file", "old.token"]).await;
     let wrong = "this is not the agent's token: it is in the file that the agent named when it started, and another one after a restart";
     assert_eq!(told, format!("farsock: a ({tcp}): {wrong}\n"));
     let told = reach(home, &tcp, &["--token-file", "none.token"]).await;
-    let none =
-        "no token in none.token: No such file or directory (os error 2); is the agent running, on this host, as you?";
+    let none = "no token in none.token: there is no such file; is the agent running, on this host, as you?";
     assert_eq!(told, format!("farsock: {none}\n"));
+    // What others can read is no secret, and is not shown to anybody.
+    fs::set_permissions(&old, Permissions::from_mode(0o640)).unwrap();
+    let told = reach(home, &tcp, &["--token-file", "old.token"]).await;
+    assert_eq!(told, "farsock: old.token can be read by others: make it private (chmod 600 old.token)\n");
     // With the file that the agent has named it works.
     let file = agent.ready["token_file"].as_str().unwrap();
     let ran = type_in(home, &["run", "-q", "hello.yaml", "--host", &format!("a={tcp}"), "--token-file", file]).await;

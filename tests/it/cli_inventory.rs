@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use farsock::pki::write_private;
 use tempfile::TempDir;
 
 use crate::harness::sshd::Sshd;
@@ -36,7 +37,7 @@ async fn hosts_of_an_inventory_are_reached_as_it_says() {
     let secured = AgentProcess::spawn(secured, TempDir::new().unwrap()).await;
     let [filed, named, local] = [AgentProcess::start().await, AgentProcess::start().await, AgentProcess::start().await];
     fs::create_dir(folder.path().join("secret")).unwrap();
-    write(folder.path(), "secret/a.token", &filed.token());
+    write_private(&folder.path().join("secret/a.token"), &filed.token()).unwrap();
     let inventory = write(
         folder.path(),
         "lab.yaml",

@@ -1,6 +1,6 @@
 // Where agents are: endpoints as text, and inventories that give them names.
 
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
 import { isIP, isIPv6 } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, parse as parsePath, resolve } from 'node:path';
@@ -33,7 +33,7 @@ export interface Identity {
 export interface EndpointOptions {
   /** The agent's token. */
   token?: string;
-  /** The file that has the agent's token. Absent: `FARSOCK_TOKEN_FILE`, or that of an agent of this user on this host. */
+  /** The file that has the agent's token, which nobody else may read. Absent: `FARSOCK_TOKEN_FILE`, or that of an agent of this user on this host. */
   tokenFile?: string;
   /**
    * The file of a certificate that an agent by TCP is shown, as `farsock pki` makes it. Absent: `FARSOCK_TLS_CERT`, unless there is a token or a file
@@ -146,7 +146,7 @@ function findToken(port: number, { token, tokenFile }: EndpointOptions): string 
   const file = named ?? join(runtimeDir(), `${port}.token`);
   // An agent on another host, or one that was started with --no-auth.
   if (named === undefined && !existsSync(file)) return undefined;
-  return readFileSync(file, 'utf8').trim();
+  return readPrivate(file).toString().trim();
 }
 
 /** The certificate that is shown: the one that was asked for, or that of the environment where there is no token to show. */
@@ -159,8 +159,18 @@ function readIdentity(certificate: string, { tlsKey, tlsCa }: EndpointOptions): 
   const { dir, name } = parsePath(certificate);
   const key = tlsKey ?? (process.env.FARSOCK_TLS_KEY || join(dir, `${name}.key`));
   const ca = tlsCa ?? (process.env.FARSOCK_TLS_CA || join(dir, 'ca.pem'));
-  if (statSync(key).mode & 0o077) throw new Error(`${key} can be read by others: make it private (chmod 600 ${key})`);
-  return { cert: readFileSync(certificate), key: readFileSync(key), ca: readFileSync(ca) };
+  return { cert: readFileSync(certificate), key: readPrivate(key), ca: readFileSync(ca) };
+}
+
+/** Reads a secret that nobody else may read. */
+function readPrivate(file: string): Buffer {
+  const fd = openSync(file, 'r');
+  try {
+    if (fstatSync(fd).mode & 0o077) throw new Error(`${file} can be read by others: make it private (chmod 600 ${file})`);
+    return readFileSync(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Where this user's agents keep their tokens. */

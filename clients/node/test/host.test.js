@@ -4,7 +4,7 @@
 
 const assert = require('node:assert/strict');
 const { execFile } = require('node:child_process');
-const { mkdtempSync, rmSync, writeFileSync } = require('node:fs');
+const { chmodSync, mkdtempSync, rmSync, writeFileSync } = require('node:fs');
 const net = require('node:net');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
@@ -60,7 +60,7 @@ test('endpoints are named as people name them', () => {
 test('an inventory gives agents their names', async () => {
   const inventory = join(directory, 'inventory.yaml');
   const token = join(directory, 'token');
-  writeFileSync(token, `${held.agent.token}\n`);
+  writeFileSync(token, `${held.agent.token}\n`, { mode: 0o600 });
   writeFileSync(
     inventory,
     `hosts:\n  lab-a: "${held.agent.endpoint}"\n  lab-b: { agent: "${held.agent.tcpEndpoint}", token_file: token }\n  lab-c: { agent: "${held.agent.tcpEndpoint}" }
@@ -76,6 +76,10 @@ test('an inventory gives agents their names', async () => {
     assert.equal(agent.instanceId, held.agent.instanceId, name);
     await far.close();
   }
+  chmodSync(token, 0o640);
+  const open = host('lab-b', { inventory });
+  await assert.rejects(async () => open.api.agent.getAgent({}), /token can be read by others: make it private \(chmod 600/);
+  await open.close();
   await assert.rejects(host('lab-c', { inventory }).api.agent.getAgent({}), { code: 'UNAUTHENTICATED' });
   assert.throws(() => host('lab-d', { inventory }), {
     message: `there is no host \`lab-d\` in ${inventory}: it has lab-a, lab-b, lab-c, lab-e, lab-f, lab-g.example`,

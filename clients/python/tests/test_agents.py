@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -73,6 +74,11 @@ def test_tcp_with_a_token(agent: EmbeddedAgent) -> None:
     assert failure.value.errno == errno.EACCES
     with pytest.raises(FileNotFoundError):
         farsock.Host(endpoint, token_file="/nonexistent")
+    Path(agent.token_file).chmod(0o640)
+    for named in (agent.token_file, None):
+        with pytest.raises(PermissionError, match=r"\.token can be read by others: make it private \(chmod 600 "):
+            farsock.Host(endpoint, token_file=named)
+    Path(agent.token_file).chmod(0o600)
 
 
 def pki(directory: Path, *words: str) -> None:
@@ -114,7 +120,7 @@ def test_tcp_with_a_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_an_inventory(agent: EmbeddedAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert agent.token_file is not None
-    (tmp_path / "own.token").write_text(Path(agent.token_file).read_text())
+    shutil.copy(agent.token_file, tmp_path / "own.token")
     inventory = tmp_path / "lab.yaml"
     inventory.write_text(f"""hosts:
   by-path: "{agent.endpoint}"

@@ -68,16 +68,22 @@ class Endpoint:
 def find_token(endpoint: Endpoint, file: str | os.PathLike[str] | None) -> str | None:
     """Read the token in `file`, or else the one that an agent of this user on this host has written by itself.
 
-    None: there is none, and a Unix socket needs none. Raises OSError when `file` cannot be read.
+    None: there is none, and a Unix socket needs none. Raises OSError when `file` cannot be read, or others can read it, too.
     """
     if file is not None:
-        return Path(file).read_text().strip()
-    if endpoint.is_unix:
+        return read_private(Path(file)).decode().strip()
+    own = _runtime_dir() / f"{endpoint.port}.token"
+    if endpoint.is_unix or not os.access(own, os.R_OK):
         return None
-    try:
-        return (_runtime_dir() / f"{endpoint.port}.token").read_text().strip()
-    except OSError:
-        return None
+    return read_private(own).decode().strip()
+
+
+def read_private(path: Path) -> bytes:
+    """Read a secret. Raises OSError, also when others can read it."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_mode & 0o077:
+            raise PermissionError(f"{path} can be read by others: make it private (chmod 600 {path})")
+        return file.read()
 
 
 def _runtime_dir() -> Path:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from farsock._endpoint import read_private
+
 if TYPE_CHECKING:
     from farsock._endpoint import Endpoint
 
@@ -25,9 +27,7 @@ class Identity:
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Read the files. Raises OSError, also when others can read the key."""
-        if self.key.stat().st_mode & 0o077:
-            raise PermissionError(f"{self.key} can be read by others: make it private (chmod 600 {self.key})")
-        return grpc.ssl_channel_credentials(self.ca.read_bytes(), self.key.read_bytes(), self.certificate.read_bytes())
+        return grpc.ssl_channel_credentials(self.ca.read_bytes(), read_private(self.key), self.certificate.read_bytes())
 
 
 def find(endpoint: Endpoint, has_token: bool, certificate: PathLike | None, key: PathLike | None, ca: PathLike | None) -> Identity | None:
