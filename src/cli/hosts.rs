@@ -124,8 +124,8 @@ impl TargetArgs {
                     hosts.into_iter().map(|at| self.listed(inventory, at)).collect()
                 }
                 (Wanted::OneOf(_), None) => Vec::new(),
-                (Wanted::At(endpoint), _) => {
-                    let (agent, client) = (endpoint.to_string(), self.reach.client(&endpoint));
+                (Wanted::At(endpoint), inventory) => {
+                    let (agent, client) = (endpoint.to_string(), self.reach.client(&endpoint, inventory));
                     vec![Target { name: agent.clone(), agent, listed: None, groups: Vec::new(), client }]
                 }
             },

@@ -46,9 +46,9 @@ impl ReachArgs {
         again.flag("--ssh", Some(ssh).filter(|ssh| **ssh != Path::new(SSH)));
     }
 
-    /// What calls the agent that is reached there.
-    pub(super) fn client(&self, endpoint: &Endpoint) -> Result<AgentClient, String> {
-        self.client_with(endpoint, Own::default())
+    /// What calls the agent that is reached there, whatever hosts an inventory has.
+    pub(super) fn client(&self, endpoint: &Endpoint, inventory: Option<&Inventory>) -> Result<AgentClient, String> {
+        self.client_with(endpoint, inventory, Own::default())
     }
 
     /// What calls the agent of a host of the inventory.
@@ -60,13 +60,14 @@ impl ReachArgs {
             tls: host.tls.as_ref().map(|places| certificate(places, directory)),
             program: host.program.clone(),
         };
-        self.client_with(&host.agent, own)
+        self.client_with(&host.agent, Some(inventory), own)
     }
 
-    fn client_with(&self, endpoint: &Endpoint, own: Own) -> Result<AgentClient, String> {
+    fn client_with(&self, endpoint: &Endpoint, inventory: Option<&Inventory>, own: Own) -> Result<AgentClient, String> {
         let port = match endpoint {
             Endpoint::Ssh { user, host, port } => {
-                let ssh = Ssh::to(user.clone(), host.clone(), *port).by(self.ssh.clone());
+                let secrets = inventory.into_iter().flat_map(Inventory::secrets).map(str::to_owned).collect();
+                let ssh = Ssh::to(user.clone(), host.clone(), *port).by(self.ssh.clone()).without(secrets);
                 let ssh = own.program.into_iter().fold(ssh, Ssh::starting);
                 return Ok(AgentClient::new(&Dialer::by_ssh(ssh), &Credentials::none()));
             }

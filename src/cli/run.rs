@@ -246,7 +246,9 @@ async fn fleet(
     let mut members = Vec::with_capacity(plan.hosts.len());
     for (at, host) in plan.hosts.iter().enumerate() {
         members.push(match (&host.player, inventory) {
-            (Player::At(endpoint), _) => Member::new(&host.role, endpoint.to_string(), args.reach.client(endpoint)?),
+            (Player::At(endpoint), _) => {
+                Member::new(&host.role, endpoint.to_string(), args.reach.client(endpoint, inventory)?)
+            }
             (Player::Listed(listed), Some(inventory)) => {
                 let client = args.reach.listed(listed, inventory)?;
                 let member = Member::new(&host.role, format!("{} {}", listed.name, listed.agent), client);
@@ -255,7 +257,7 @@ async fn fleet(
             (Player::Namespace, _) => {
                 let Some(namespaces) = &made else { continue };
                 let Some(agent) = namespaces.agent(at) else { continue };
-                let member = Member::new(&host.role, namespaces.place(at), args.reach.client(&agent)?);
+                let member = Member::new(&host.role, namespaces.place(at), args.reach.client(&agent, inventory)?);
                 let addresses = plan.networks.as_ref().map(|all| all.addresses_of(at)).unwrap_or_default();
                 member.with_addresses(addresses).on_this_host()
             }

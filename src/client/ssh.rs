@@ -1,6 +1,7 @@
 //! Agents by ssh: the system's ssh starts `farsock agent --stdio` on the far host, and its pipe is the connection. No daemon, no port, no
 //! certificate; ssh's own configuration, keys and bastions.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -18,6 +19,9 @@ use crate::client::greeting::{Answer, Greeted, greet};
 
 /// The program on the far host, where none is named.
 const AGENT: &str = "farsock";
+
+/// What the names of variables begin with that hold tokens of agents, whatever an inventory calls its own.
+const TOKENS: &str = "FARSOCK_TOKEN";
 
 /// How much of what ssh complains about is kept: the end of it.
 const COMPLAINTS: usize = 4 << 10;
@@ -39,6 +43,7 @@ pub struct Ssh {
     port: Option<u16>,
     program: PathBuf,
     agent: String,
+    secrets: Vec<String>,
 }
 
 /// The connection, and the ssh that carries it, which ends with it.
@@ -47,7 +52,7 @@ type Line = Join<ChildStdout, ChildStdin>;
 impl Ssh {
     /// By `ssh` in PATH, to `farsock` in the far host's PATH. An [`Endpoint`](crate::client::Endpoint) makes sure that host and user are nothing else.
     pub fn to(user: Option<String>, host: String, port: Option<u16>) -> Self {
-        Self { user, host, port, program: "ssh".into(), agent: AGENT.to_owned() }
+        Self { user, host, port, program: "ssh".into(), agent: AGENT.to_owned(), secrets: Vec::new() }
     }
 
     /// The same by another program, which takes the words that ssh takes.
@@ -60,6 +65,12 @@ impl Ssh {
     #[must_use]
     pub fn starting(self, agent: String) -> Self {
         Self { agent, ..self }
+    }
+
+    /// The same, and ssh is not told what these variables of the environment hold.
+    #[must_use]
+    pub fn without(self, secrets: Vec<String>) -> Self {
+        Self { secrets, ..self }
     }
 
     /// The words for ssh. What runs on the far host is one word of a shell there.
@@ -80,6 +91,9 @@ impl Ssh {
     pub(super) async fn connect(&self) -> io::Result<impl Duplex + use<>> {
         let mut command = Command::new(&self.program);
         command.args(self.words()).kill_on_drop(true);
+        for secret in std::env::vars_os().map(|(name, _)| name).filter(|name| self.is_secret(name)) {
+            command.env_remove(secret);
+        }
         // Ctrl-C is for the controller, which still has to clean up by this connection.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().map_err(|error| self.not_started(&error))?;
@@ -93,6 +107,12 @@ impl Ssh {
             Ok(Answer::Greeted(stream)) => Err(self.noise(stream).await),
             Ok(Answer::Alert | Answer::Nothing) | Err(_) => Err(self.ended(child, complaints).await),
         }
+    }
+
+    /// Whether ssh, and whatever ssh starts here, has no business with a variable of the environment.
+    fn is_secret(&self, variable: &OsStr) -> bool {
+        variable.as_encoded_bytes().starts_with(TOKENS.as_bytes())
+            || self.secrets.iter().any(|name| variable == &name[..])
     }
 
     fn not_started(&self, error: &io::Error) -> io::Error {

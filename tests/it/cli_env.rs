@@ -17,7 +17,7 @@ use crate::harness::{AgentProcess, Certificates, Ran, farsock, run};
 async fn shell(folder: &Path, words: &str, script: &str) -> Ran {
     let grpcurl = folder.join("grpcurl");
     fs::write(&grpcurl, "#!/bin/sh\nprintf '[%s]' \"$@\"\necho \" token=${FARSOCK_TOKEN:-none}\"\n").unwrap();
-    fs::set_permissions(&grpcurl, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&grpcurl, Permissions::from_mode(0o755)).unwrap();
     let mut path = folder.as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap());

@@ -1,7 +1,8 @@
 //! `--inventory`: hosts of exercises by the names of a lab, in the file that the clients in other languages read, too, and in the one that
 //! containerlab writes for Ansible.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use farsock::pki::write_private;
@@ -167,6 +168,28 @@ async fn an_inventory_says_where_the_program_is_that_ssh_starts() {
         }
     }
     sshd.is_left_clean().await;
+}
+
+/// ssh, and whatever it starts by its configuration, learns nothing of what opens other agents.
+#[tokio::test]
+async fn no_token_is_in_the_environment_of_ssh() {
+    let folder = TempDir::new().unwrap();
+    let ssh = write(folder.path(), "ssh", "#!/bin/sh\nenv >\"${0%/*}/told\"\nexit 255\n");
+    fs::set_permissions(&ssh, Permissions::from_mode(0o755)).unwrap();
+    let lab = "hosts:\n  far: ssh://far\n  near: {agent: '7625', token_env: LAB_B}\n";
+    let lab = write(folder.path(), "lab.yaml", lab);
+    for words in [&["run", GREETING, "--host", "server=far"][..], &["hosts", "far"], &["hosts", "ssh://other"]] {
+        let mut command = farsock(folder.path());
+        command.args(words).arg("--inventory").arg(&lab).env("FARSOCK_SSH", &ssh);
+        for (name, value) in [("LAB_B", "secret"), ("FARSOCK_TOKEN", "secret"), ("LAB_BB", "public")] {
+            command.env(name, value);
+        }
+        let ran = run(command).await;
+        assert_eq!(ran.code, Some(3), "{ran:?}");
+        let told = fs::read_to_string(folder.path().join("told")).unwrap();
+        assert!(!told.contains("secret") && told.contains("LAB_BB=public\n"), "{words:?}: {told}");
+        fs::remove_file(folder.path().join("told")).unwrap();
+    }
 }
 
 /// What is wrong with an inventory, or with what an exercise wants of it, is told as what is wrong with an exercise.

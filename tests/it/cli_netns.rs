@@ -40,10 +40,14 @@ fn namespaces(number: &str) -> Vec<String> {
 
 /// Runs an exercise that waits until it is ended, and answers with the number of the run.
 async fn waiting(folder: &Path) -> (Running, String) {
+    waiting_with(folder, &[]).await
+}
+
+async fn waiting_with(folder: &Path, environment: &[(&str, &str)]) -> (Running, String) {
     let file = folder.join("waits.yaml");
     fs::write(&file, WAITS).unwrap();
     let mut command = farsock(folder);
-    command.args(["run", "--netns", "--json"]).arg(&file);
+    command.args(["run", "--netns", "--json"]).arg(&file).envs(environment.iter().copied());
     let mut running = Running::spawn(command);
     let mut number = String::new();
     loop {
@@ -104,6 +108,21 @@ async fn the_exercises_on_networks_pass_in_namespaces() {
         }
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
     }
+}
+
+/// Neither what opens other agents, by whatever name, nor what is said to an agent of the user.
+#[tokio::test]
+async fn agents_in_namespaces_learn_nothing_of_the_environment_that_is_not_for_them() {
+    if !can().await {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let (running, number) = waiting_with(folder.path(), &[("LAB_B", "secret"), ("FARSOCK_LISTEN", "secret")]).await;
+    let ran = sh(&format!("ip netns pids farsock-{number}.a")).await;
+    let environment = fs::read_to_string(format!("/proc/{}/environ", ran.out.trim())).unwrap();
+    assert!(environment.contains("XDG_RUNTIME_DIR=") && !environment.contains("secret"), "{environment}");
+    running.signal(Signal::INT);
+    assert_eq!(running.end().await.code, Some(3));
 }
 
 /// What embedded agents play, namespaces play as well.

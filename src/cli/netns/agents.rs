@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
-use crate::cli::netns::{end, file};
+use crate::cli::netns::{command, end, file};
 
 /// An agent in a namespace. It has ended when this is dropped.
 pub(super) struct Started {
@@ -20,15 +20,11 @@ pub(super) struct Started {
 /// Starts an agent.
 pub(super) fn start(role: &str, namespace: &str, socket: &Path, addresses: &[IpAddr]) -> Result<Started, String> {
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let mut command = Command::new("nsenter");
+    let mut command = command("nsenter");
     command.arg(format!("--net={}", file(namespace).display())).arg("--").arg(program);
     command.args(["agent", "--with-parent", "--ready-fd", "1", "--listen"]).arg(format!("unix:{}", socket.display()));
     for address in addresses {
         command.args(["--lab-address", &address.to_string()]);
-    }
-    // What is said to an agent of the user is not said to these.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FARSOCK_")) {
-        command.env_remove(name);
     }
     // Ctrl-C is for the controller, which still has to clean up.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());

@@ -26,6 +26,9 @@ pub(super) use crate::cli::netns::rootless::enter as enter_rootless;
 /// Where names of network namespaces are. ip-netns(8).
 const NAMES: &str = "/run/netns";
 
+/// The variables that programs are told of: where other programs are, and where agents keep what is theirs.
+const KNOWN: [&str; 4] = ["PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"];
+
 /// What all names begin with.
 const PREFIX: &str = "farsock-";
 
@@ -132,9 +135,16 @@ fn remove(names: &[String]) {
     let _ = run("ip", &["-force", "-batch", "-"], &batch);
 }
 
+/// A program that learns of the environment only what it needs: neither what is said to an agent of the user, nor a secret, whatever its name.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(KNOWN.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command
+}
+
 /// Runs a program with this input; the error is what it has complained about.
 fn run(program: &str, words: &[&str], input: &str) -> Result<(), String> {
-    let mut command = Command::new(program);
+    let mut command = command(program);
     // What users who are not root have in PATH leads to no such programs.
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin"));

@@ -80,6 +80,16 @@ pub struct TlsPlaces {
     pub ca: Option<String>,
 }
 
+impl Inventory {
+    /// The variables of the environment that hold tokens.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().filter_map(|host| match &host.token {
+            Some(TokenPlace::Variable(name)) => Some(&name[..]),
+            Some(TokenPlace::File(_)) | None => None,
+        })
+    }
+}
+
 impl Listed {
     /// The addresses that it has in a network.
     pub fn addresses_in(&self, network: &str) -> &[IpAddr] {
