@@ -1,7 +1,8 @@
-//! The clocks of agents while a run goes on.
+//! Agents whose clocks are not that of the controller.
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -10,16 +11,23 @@ use farsock::agent::{AgentConfig, Listen};
 use farsock::model::time::{Clock, Timestamp};
 use farsock::sys::clock::SystemClock;
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::harness::{Agent, Running, farsock, within};
+use crate::harness::{Agent, Ran, Running, farsock, run, within};
 
-/// The clock of a host that is set while it goes.
+/// The clock of a host, which may be set while it goes.
 #[derive(Debug)]
 struct SetClock {
     clock: SystemClock,
     ahead: AtomicI64,
+}
+
+impl SetClock {
+    fn ahead(nanos: i64) -> Arc<Self> {
+        Arc::new(Self { clock: SystemClock::start(), ahead: AtomicI64::new(nanos) })
+    }
 }
 
 impl Clock for SetClock {
@@ -35,16 +43,20 @@ impl Clock for SetClock {
 /// Less than a lease, which would end otherwise.
 const AHEAD: i64 = 5_000_000_000;
 
+/// An agent with this clock, at a Unix socket.
+async fn agent_at(socket: &Path, clock: &Arc<SetClock>) -> Agent {
+    let clock: Arc<dyn Clock> = Arc::<SetClock>::clone(clock);
+    let listen = vec![Listen::Unix(socket.to_owned())];
+    Agent::start_with(AgentConfig { listen, clock: Some(clock), ..AgentConfig::default() }).await
+}
+
 /// A long run reads clocks again: what happens after one has been set is told when it happened.
 #[tokio::test]
 async fn a_clock_that_is_set_while_a_run_goes_on_is_read_again() {
     let folder = TempDir::new().unwrap();
-    let clock = Arc::new(SetClock { clock: SystemClock::start(), ahead: AtomicI64::new(0) });
+    let clock = SetClock::ahead(0);
     let socket = folder.path().join("agent.sock");
-    let told: Arc<dyn Clock> = Arc::<SetClock>::clone(&clock);
-    let config =
-        AgentConfig { listen: vec![Listen::Unix(socket.clone())], clock: Some(told), ..AgentConfig::default() };
-    let agent = Agent::start_with(config).await;
+    let agent = agent_at(&socket, &clock).await;
     let file = folder.path().join("guests.yaml");
     let steps = "  - { on: a, listen: \":0\", as: door }\n  - { on: a, accept: door, peer: \"192.0.2.1:1\", as: guest, within: 10m }\n";
     fs::write(&file, format!("exercise: Guests\nhosts:\n  a:\nsteps:\n{steps}  - {{ on: a, close: guest }}\n"))
@@ -70,4 +82,41 @@ async fn a_clock_that_is_set_while_a_run_goes_on_is_read_again() {
     running.signal(Signal::INT);
     assert_eq!(running.end().await.code, Some(3));
     agent.stop().await;
+}
+
+/// One instant is another time on each clock: it is asked for by that of each agent, and what came of it is told by that of the controller.
+#[tokio::test]
+async fn hosts_begin_at_one_instant_whatever_their_clocks_say() {
+    let folder = TempDir::new().unwrap();
+    let hosts = [("behind", -AHEAD), ("right", 0), ("ahead", AHEAD)];
+    let mut agents = Vec::new();
+    let mut command = farsock(folder.path());
+    command.args(["run", "--json"]);
+    for (role, nanos) in hosts {
+        let socket = folder.path().join(format!("{role}.sock"));
+        agents.push(agent_at(&socket, &SetClock::ahead(nanos)).await);
+        command.arg(format!("--host={role}=unix:{}", socket.display()));
+    }
+    let steps = hosts.map(|(role, _)| format!("{{ on: {role}, create: udp, local: \":0\", as: u-{role} }}")).join(", ");
+    let close = hosts.map(|(role, _)| format!("  - {{ on: {role}, close: u-{role} }}\n")).concat();
+    let file = folder.path().join("instant.yaml");
+    let text = format!(
+        "exercise: Instant\nhosts: {{ behind: , right: , ahead: }}\nsteps:\n  - together: {{ align: 100ms, steps: [{steps}] }}\n{close}"
+    );
+    fs::write(&file, text).unwrap();
+    command.arg(&file);
+    let Ran { code, out, err } = run(command).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told = lines.iter().find(|line| line["verb"] == "together" && line["type"] == "step").unwrap();
+    assert!(told["finding"].as_str().unwrap().starts_with("3 starts lie "), "{told}");
+    // By their own clocks they lie five seconds apart.
+    let created: Vec<i64> =
+        lines.iter().filter(|line| line["kind"] == "created").map(|line| line["at_ns"].as_i64().unwrap()).collect();
+    assert_eq!(created.len(), 3, "{out}");
+    let apart = created.iter().max().unwrap() - created.iter().min().unwrap();
+    assert!(apart < AHEAD / 5, "{apart} ns: {out}");
+    for agent in agents {
+        agent.stop().await;
+    }
 }

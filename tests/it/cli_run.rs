@@ -113,7 +113,7 @@ async fn json_lines_tell_everything() {
     }
 }
 
-/// Sixteen hosts begin at one instant, and how far apart they began is told: by programs of their own, on clocks of their own.
+/// Sixteen hosts begin at one instant, and how far apart they began is told: those of one process, which share a clock.
 #[tokio::test]
 async fn many_hosts_begin_at_one_instant() {
     let folder = TempDir::new().unwrap();
