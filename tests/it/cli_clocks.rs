@@ -43,6 +43,9 @@ impl Clock for SetClock {
 /// Less than a lease, which would end otherwise.
 const AHEAD: i64 = 5_000_000_000;
 
+/// How far two clocks of one host are apart at most: each is set by CLOCK_REALTIME once, and may be held up while it looks there.
+const AS_STARTED: i64 = 100_000_000;
+
 /// An agent with this clock, at a Unix socket.
 async fn agent_at(socket: &Path, clock: &Arc<SetClock>) -> Agent {
     let clock: Arc<dyn Clock> = Arc::<SetClock>::clone(clock);
@@ -117,6 +120,25 @@ async fn hosts_begin_at_one_instant_whatever_their_clocks_say() {
     let apart = created.iter().max().unwrap() - created.iter().min().unwrap();
     assert!(apart < AHEAD / 5, "{apart} ns: {out}");
     for agent in agents {
+        agent.stop().await;
+    }
+}
+
+/// How far a clock is ahead of this one, and not the other way round; and it truly is, as far as it is said to be known.
+#[tokio::test]
+async fn how_far_a_clock_is_ahead_is_told() {
+    let folder = TempDir::new().unwrap();
+    for nanos in [AHEAD, -AHEAD] {
+        let socket = folder.path().join("agent.sock");
+        let agent = agent_at(&socket, &SetClock::ahead(nanos)).await;
+        let mut command = farsock(folder.path());
+        command.args(["hosts", "--json", "--host", &format!("unix:{}", socket.display())]);
+        let ran = run(command).await;
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+        let told: Value = serde_json::from_str(&ran.out).unwrap();
+        let (offset, bound) = (told["clock_offset_ns"].as_i64().unwrap(), told["clock_bound_ns"].as_i64().unwrap());
+        assert!((offset - nanos).abs() <= bound + AS_STARTED, "{told}");
+        assert!(bound < AHEAD / 5, "{told}");
         agent.stop().await;
     }
 }
