@@ -2,8 +2,15 @@
 
 use std::collections::VecDeque;
 
-/// By how much the clocks of two hosts part at most, in nanoseconds a second: a crystal is off by up to 50 millionths, and each has one.
-pub const MOST_DRIFT: i64 = 100_000;
+/// By how much a crystal is off at most, in nanoseconds a second.
+const CRYSTAL: i64 = 50_000;
+
+/// By how much NTP slews a clock at most, in nanoseconds a second; agents tell the time by CLOCK_BOOTTIME, which goes along. adjtimex(2).
+/// What is slewed faster, which some programs can, looks like a clock that was set, once it has been read again.
+const SLEW: i64 = 500_000;
+
+/// By how much the clocks of two hosts part at most, in nanoseconds a second: each has a crystal, and they may be slewed apart.
+pub const MOST_DRIFT: i64 = 2 * (CRYSTAL + SLEW);
 
 /// How many readings of a clock are kept. What happened before the first of them has been told long ago.
 const KEPT: usize = 16;
@@ -237,16 +244,31 @@ mod tests {
         };
         let one = course(&[read(0, 500, 10)]);
         assert_eq!(offset(&one, 0), (500, 10));
-        assert_eq!(offset(&one, SECOND), (500, 100_011));
-        assert_eq!(offset(&one, -SECOND), (500, 100_011));
+        assert_eq!(offset(&one, SECOND), (500, 1_100_011));
+        assert_eq!(offset(&one, -SECOND), (500, 1_100_011));
         // Four seconds later it is 40 µs further: in between it is about where a line between both leads.
         let two = course(&[read(0, 500, 10), read(4 * SECOND, 40_500, 10)]);
         assert_eq!(offset(&two, 4 * SECOND), (40_500, 10));
-        assert_eq!(offset(&two, 2 * SECOND), (20_500, 180_011));
+        assert_eq!(offset(&two, 2 * SECOND), (20_500, 2_180_011));
         assert_eq!(ClockCourse::new(MOST_DRIFT).offset_at(7), Offset::default());
         let mut steady = ClockCourse::new(0);
         steady.add(read(0, 500, 10));
         assert_eq!(offset(&steady, 3_600 * SECOND), (500, 10));
+    }
+
+    /// NTP may bring two clocks nearer to the true time from both sides, each as fast as adjtimex(2) lets it.
+    #[test]
+    fn clocks_that_are_slewed_apart_stay_within_their_bounds() {
+        let slewed = |at: i64| at / 1_000;
+        let (mut known, told) = (course(&[read(0, 0, 10)]), slewed(SECOND));
+        let Offset { nanos, bound } = known.offset_at(SECOND);
+        assert!((nanos - told).abs() <= bound, "{nanos} ±{bound}, truly {told}");
+        known.add(read(SECOND, told, 10));
+        let between = known.offset_at(SECOND / 2);
+        assert!(
+            (between.nanos - slewed(SECOND / 2)).abs() <= 10 && between.bound < told,
+            "nobody has set it: {between:?}"
+        );
     }
 
     /// No drift explains five seconds in ten: somebody has set the clock, and in between nobody knows when.
@@ -331,7 +353,7 @@ mod tests {
             for at in moments {
                 let Offset { nanos, bound } = known.offset_at(at);
                 prop_assert!((nanos - truth(start, &rates, at)).abs() <= bound + 1, "{nanos} ±{bound}, truly {}", truth(start, &rates, at));
-                let widest = kept.iter().map(|(read, bound, _)| bound + (at - read).abs() / (SECOND / MOST_DRIFT) + 2).min().unwrap();
+                let widest = kept.iter().map(|(read, bound, _)| bound + (at - read).abs() * MOST_DRIFT / SECOND + 2).min().unwrap();
                 prop_assert!(bound <= widest, "{bound} {widest}");
             }
         }
