@@ -36,7 +36,8 @@ It gives up all privileges that sockets have no use for; --check names those tha
 credentials must be its own user's, root's included.
 
 SIGHUP: certificates, keys, the CA, --token-file and --policy are read again; connections that they no longer let in are ended, and \
-sockets that the policy no longer allows are closed. If one of them is wrong, all stay as they were.
+sockets that the policy no longer allows are closed. If one of them is wrong, all stay as they were. Where no certificate of somebody's is \
+good any more, by that or by its date, his sockets are closed, too, unless he comes back with a good one within 30 seconds.
 SIGTERM, SIGINT: stops in good order; a second one stops at once."
 )]
 pub(super) struct AgentArgs {
