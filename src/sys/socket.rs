@@ -32,7 +32,41 @@ static OPEN: AtomicU64 = AtomicU64::new(0);
 /// How often it is asked where a stream stands: one answer counts only if nothing came meanwhile.
 const POSITION_TRIES: usize = 4;
 
-/// A TCP or UDP socket.
+/// A TCP or UDP socket. No address comes to it that nobody was asked about:
+///
+/// ```
+/// # use std::net::SocketAddr;
+/// # use farsock::{model::{address::Family, policy::permit::Permitted}, sys::{control::Marks, socket::Socket}};
+/// fn bind(socket: &Socket, at: Permitted<SocketAddr>) { socket.bind(at); }
+/// fn listen(socket: &Socket, at: Permitted<SocketAddr>) { socket.listen(at, 1); }
+/// fn connect(socket: &Socket, to: Permitted<SocketAddr>) { socket.connect(to); }
+/// fn send(socket: &Socket, to: Permitted<SocketAddr>) {
+///     socket.send_datagram(b"", Some(to), &Marks::default(), Family::Ipv4);
+/// }
+/// ```
+///
+/// The same without having asked does not compile:
+///
+/// ```compile_fail,E0308
+/// # use std::net::SocketAddr;
+/// # use farsock::sys::socket::Socket;
+/// fn bind(socket: &Socket, at: SocketAddr) { socket.bind(at); }
+/// ```
+/// ```compile_fail,E0308
+/// # use std::net::SocketAddr;
+/// # use farsock::sys::socket::Socket;
+/// fn listen(socket: &Socket, at: SocketAddr) { socket.listen(at, 1); }
+/// ```
+/// ```compile_fail,E0308
+/// # use std::net::SocketAddr;
+/// # use farsock::sys::socket::Socket;
+/// fn connect(socket: &Socket, to: SocketAddr) { socket.connect(to); }
+/// ```
+/// ```compile_fail,E0308
+/// # use std::net::SocketAddr;
+/// # use farsock::{model::address::Family, sys::{control::Marks, socket::Socket}};
+/// fn send(socket: &Socket, to: SocketAddr) { socket.send_datagram(b"", Some(to), &Marks::default(), Family::Ipv4); }
+/// ```
 #[derive(Debug)]
 pub struct Socket(socket2::Socket);
 

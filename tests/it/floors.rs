@@ -70,6 +70,56 @@ fn sockets_answer_with_errno_and_never_with_an_io_error() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// What a module beside `sys` may not name, so that there is no other way to the kernel's sockets than through types that want to have been
+/// allowed: neither other libraries' calls, nor the standard ones, nor a bare descriptor that could be given to either.
+const CALLS: &[&str] = &[
+    "rustix::net",
+    "socket2",
+    "libc::socket(",
+    "libc::bind(",
+    "libc::connect(",
+    "libc::listen(",
+    "libc::accept",
+    "libc::send",
+    "libc::recv",
+    "libc::setsockopt(",
+    "libc::syscall(",
+];
+const OF_SOCKETS: &[&str] = &[
+    "TcpStream",
+    "TcpListener",
+    "TcpSocket",
+    "UdpSocket",
+    "AsFd",
+    "as_fd(",
+    "AsRawFd",
+    "as_raw_fd(",
+    "IntoRawFd",
+    "OwnedFd",
+    "BorrowedFd",
+];
+
+#[test]
+fn only_sys_makes_system_calls_on_lab_sockets() {
+    let broken = scan(|module, line| {
+        // Doors of the agent are no lab sockets: their keepalive is set in its own way.
+        let of_doors = module == "agent" && line.contains("use socket2::{SockRef, TcpKeepalive};");
+        if module == "sys" || of_doors {
+            return None;
+        }
+        let words = if module == "socket" { [CALLS, OF_SOCKETS].concat() } else { CALLS.to_vec() };
+        words.iter().find(|word| line.contains(**word)).map(|word| format!("{module} names {word}"))
+    });
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// A ruling without a policy allows everything: nobody but the gate says which one is in force.
+#[test]
+fn the_gate_alone_makes_rulings() {
+    let made = scan(|_, line| line.contains("Ruling::new(").then(|| "a ruling".to_owned()));
+    assert!(made.len() == 1 && made[0].starts_with("src/socket/gate.rs:"), "{made:?}");
+}
+
 #[test]
 fn every_module_has_a_floor_and_stands_in_the_picture() {
     let picture = fs::read_to_string(src().join("lib.rs")).unwrap();
