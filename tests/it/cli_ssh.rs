@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
@@ -14,15 +15,30 @@ use crate::harness::{Running, farsock, run, within};
 
 const GREETING: &str = "tests/exercises/tutorials/000-greeting.yaml";
 
+/// The name of whoever runs the tests.
+async fn user() -> String {
+    let mut command = Command::new("id");
+    command.arg("-un");
+    run(command).await.out.trim().to_owned()
+}
+
 #[tokio::test]
 async fn an_exercise_runs_on_agents_that_ssh_starts_and_none_is_left() {
     let Some(sshd) = Sshd::start().await else { return };
     let mut command = sshd.farsock();
-    command.args(["run", GREETING, "--host", &format!("server={}", sshd.endpoint())]);
+    // With the user's name and without it: it is the same one.
+    let named = sshd.endpoint_of(&user().await);
+    command.args(["run", GREETING, "--host", &format!("server={named}")]);
     command.args(["--host", &format!("client={}", sshd.endpoint())]);
     let ran = run(command).await;
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
-    assert!(ran.out.contains(&sshd.endpoint()), "{}", ran.out);
+    assert!(ran.out.contains(&sshd.endpoint()) && ran.out.contains(&named), "{}", ran.out);
+    // It is the name that ssh comes by.
+    let mut command = sshd.farsock();
+    command.args(["run", "-q", GREETING, "--host", &format!("server={}", sshd.endpoint_of("farsock-nobody"))]);
+    let ran = run(command).await;
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.err.contains("farsock-nobody@127.0.0.1: Permission denied"), "{ran:?}");
     sshd.is_left_clean().await;
 }
 
@@ -73,9 +89,12 @@ async fn what_is_wrong_with_ssh_is_one_line_that_helps() {
 
 #[tokio::test]
 async fn an_agent_on_its_pipe_stops_when_standard_input_ends() {
-    let folder = TempDir::new().unwrap();
+    let (folder, beside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut command = farsock(folder.path());
-    let mut child = command.args(["agent", "--stdio"]).stdin(Stdio::piped()).spawn().unwrap();
+    // Whatever ways in are named, the pipe is the only one.
+    command.args(["agent", "--stdio", "--listen", "0.0.0.0:0", "--no-auth", "--ready-file"]);
+    let ready = beside.path().join("ready");
+    let mut child = command.arg(&ready).stdin(Stdio::piped()).spawn().unwrap();
     let mut out = child.stdout.take().unwrap();
     // HTTP/2 begins with SETTINGS from both sides.
     let mut first = [0; 9];
@@ -85,6 +104,8 @@ async fn an_agent_on_its_pipe_stops_when_standard_input_ends() {
     let status = within("the agent's end", child.wait()).await.unwrap();
     assert_eq!(status.code(), Some(0));
     assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "no socket, no token");
+    let ready: Value = serde_json::from_str(&fs::read_to_string(ready).unwrap()).unwrap();
+    assert_eq!(ready["endpoints"], json!([]));
 }
 
 #[tokio::test]

@@ -100,6 +100,11 @@ impl Sshd {
         format!("ssh://127.0.0.1:{}", self.port)
     }
 
+    /// The same, as this user.
+    pub fn endpoint_of(&self, user: &str) -> String {
+        format!("ssh://{user}@127.0.0.1:{}", self.port)
+    }
+
     /// An ssh that knows the server, and has its key.
     pub fn ssh(&self) -> &Path {
         &self.ssh
