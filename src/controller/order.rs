@@ -8,7 +8,7 @@ use crate::exercise::course::OrderedEvent;
 use crate::exercise::instant::milliseconds;
 use crate::exercise::outcome::{Difference, Failure};
 use crate::exercise::plan::Step;
-use crate::exercise::timeline::{Precedence, Relations};
+use crate::exercise::timeline::precedence::{Precedence, Relations};
 use crate::model::event::EventRecord;
 
 impl Runner<'_> {
