@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::exercise::timeline::precedence::{Precedence, Relations};
 use crate::exercise::timeline::samples::{
-    SERVER, accepted, bounded, client, connected, log, merge, received, server, written,
+    SERVER, accepted, bounded, client, connected, datagram, endpoint, log, merge, received, sent, server, written,
 };
 use crate::exercise::timeline::{Moment, Timeline, Told};
 use crate::model::event::Event;
@@ -24,17 +24,25 @@ proptest! {
         keeps_orders(&moments, 2)?;
     }
 
-    /// The same with many connections, of which ports are used again, between many hosts; and each effect has the cause that it truly had.
+    /// The same with many connections, of which ports are used again, and with datagrams, between many hosts; and each effect has the cause that
+    /// it truly had.
     #[test]
     fn true_causes_are_found_whatever_the_clocks_say(
-        talks in prop::collection::vec((0usize..3, 0usize..3, 0u16..2, 1u32..5), 1..20),
+        talks in prop::collection::vec((0usize..3, 0usize..4, 0u16..2, 1u32..5), 1..20),
         skews in prop::collection::vec(-3_000_000_000i64..3_000_000_000, 4),
     ) {
-        // Host 3 serves; the others connect, write, and end, one after the other.
-        let mut logs: Vec<Vec<(i64, u64, Event)>> = vec![Vec::new(); 4];
+        // Host 3 serves; the others connect, write, send some datagrams, and end, one after the other.
+        let bound = |client: usize| (skews[client], 99, Event::Bound { local: endpoint(&format!("10.0.0.{client}:6000")) });
+        let mut logs: Vec<Vec<(i64, u64, Event)>> = (0..4).map(|host| vec![bound(host)]).collect();
         let mut truth = Vec::new();
-        for (number, (client, _, port, size)) in talks.iter().enumerate() {
-            let (now, uid) = (number as i64 * 1_000, number as u64 + 1);
+        for (number, (client, datagrams, port, size)) in talks.iter().enumerate() {
+            let (now, uid) = (1 + number as i64 * 1_000, number as u64 + 1);
+            for at in 0..*datagrams {
+                let now = now + 100 + at as i64 * 10;
+                truth.push(((*client, logs[*client].len()), logs[3].len()));
+                logs[*client].push((now + skews[*client], 99, sent(*size)));
+                logs[3].push((now + 5 + skews[3], 98, datagram(&format!("10.0.0.{client}:6000"), "10.0.0.1:53", *size)));
+            }
             let (local, remote) = (format!("10.0.0.{client}:{}", 5_000 + port), SERVER.to_owned());
             let payload = &b"abcde"[..*size as usize];
             let ours = [connected(&local, &remote), written(0, *size), Event::Aborted];
@@ -97,19 +105,22 @@ proptest! {
     /// Where clocks are within their bounds, nothing is told of a contradiction, and what is said to come first truly did.
     #[test]
     fn clocks_within_their_bounds_never_lie(
-        times in prop::collection::vec((0usize..3, 0i64..100_000), 2..20), errors in prop::collection::vec(-500i64..500, 3),
+        deeds in prop::collection::vec((0usize..3, 0usize..3, any::<bool>(), 1_000i64..100_000, 1i64..1_500), 1..20),
+        errors in prop::collection::vec(-500i64..500, 3),
     ) {
-        let mut times = times;
-        times.sort_by_key(|(_, at)| *at);
+        let (mut events, effects) = deeds_of(deeds);
+        events.sort_by_key(|(at, _, _, _)| *at);
         let bounds: Vec<i64> = errors.iter().map(|error| error.abs()).collect();
         let mut logs: Vec<Vec<(i64, u64, Event)>> = vec![Vec::new(); 3];
         let mut places = Vec::new();
-        for (host, at) in &times {
-            places.push((*host, logs[*host].len()));
-            logs[*host].push((at + errors[*host], 1, written(0, 1)));
+        for (at, host, uid, event) in events {
+            places.push((host, logs[host].len()));
+            logs[host].push((at + errors[host], uid, event));
         }
         let hosts: Vec<Vec<Told>> = logs.into_iter().map(log).collect();
-        prop_assert!(merge(&hosts, &bounds).iter().all(|moment| moment.before_cause.is_none()));
+        let moments = merge(&hosts, &bounds);
+        prop_assert!(moments.iter().all(|moment| moment.before_cause.is_none()), "{moments:?}");
+        prop_assert_eq!(moments.iter().filter(|moment| moment.cause.is_some()).count(), effects);
         let hosts = bounded(&hosts, &bounds);
         let relations = Relations::of(&hosts);
         for (late, other) in places.iter().enumerate() {
@@ -119,6 +130,48 @@ proptest! {
             }
         }
     }
+}
+
+/// What three hosts do, and how much of it is caused by another one: each deed is a datagram or a byte from one to the other, sent at a time and
+/// as long on its way; or, where both are the same, nothing that leads to anything.
+fn deeds_of(deeds: Vec<(usize, usize, bool, i64, i64)>) -> (Vec<(i64, usize, u64, Event)>, usize) {
+    let address = |host: usize, port: usize| format!("10.0.0.{host}:{port}");
+    let mut events = Vec::new();
+    let mut effects = 0;
+    // From each host to each other one, there is a connection: how far it is, and when its last byte came.
+    let mut streams = [[(0, 0); 3]; 3];
+    for host in 0..3 {
+        events.push((0, host, 99, Event::Bound { local: endpoint(&address(host, 6_000)) }));
+        for other in (0..3).filter(|other| *other != host) {
+            let (local, remote) = (address(host, 5_000 + other), address(other, 80));
+            events.push((1, host, (10 + other) as u64, connected(&local, &remote)));
+            events.push((2, other, (20 + host) as u64, accepted(&remote, &local)));
+            effects += 1;
+        }
+    }
+    let mut deeds = deeds;
+    deeds.sort_by_key(|(_, _, _, at, _)| *at);
+    for (host, other, byte, at, way) in deeds {
+        let (source, destination) = (address(host, 6_000), address(other, 6_000));
+        let (to, from) = ((10 + other) as u64, (20 + host) as u64);
+        if host == other {
+            events.push((at, host, 98, written(0, 1)));
+            continue;
+        }
+        effects += 1;
+        if byte {
+            let (offset, last) = &mut streams[host][other];
+            *last = (at + way).max(*last);
+            events.push((at, host, to, written(*offset, 1)));
+            events.push((*last, other, from, received(*offset, b"x")));
+            *offset += 1;
+        } else {
+            let to = Event::Sent { destination: Some(endpoint(&destination)), size: 1, reply_to_event: 0 };
+            events.push((at, host, 99, to));
+            events.push((at + way, other, 99, datagram(&source, &destination, 1)));
+        }
+    }
+    (events, effects)
 }
 
 fn keeps_orders(moments: &[Moment], hosts: usize) -> Result<(), TestCaseError> {
