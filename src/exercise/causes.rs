@@ -42,7 +42,14 @@ pub(super) struct Causes {
     looked: Vec<usize>,
     /// Datagrams of the last time whose sender has not told of them.
     unexplained: Vec<Place>,
+    /// What has come over connections and lacks its cause: the other side may be far behind, or nobody that is asked.
+    open: VecDeque<Place>,
+    /// What each cause has led to that was told before it.
+    late: HashMap<Place, Place>,
 }
+
+/// How much of what has come over connections may lack its cause; beyond that, the oldest is given up.
+const OPEN: usize = 1024;
 
 struct Sent {
     at: i64,
@@ -80,22 +87,50 @@ impl Causes {
         for place in &news {
             self.note(*place, &hosts[place.0][place.1]);
         }
-        // What came before its cause was told takes its cause with it, before anybody else does; but only once: what others have sent who
-        // tell nothing never has a cause here.
-        for place in std::mem::take(&mut self.unexplained).into_iter().chain(news) {
-            let record = &hosts[place.0][place.1].record;
-            let again = place.1 < self.looked[place.0];
-            match self.cause(place.0, record) {
-                Some(cause) => {
-                    self.of.insert(place, cause);
-                }
-                None if !again && matches!(record.event, Event::DatagramReceived(_)) => self.unexplained.push(place),
-                None => {}
+        // What came before its cause was told takes its cause with it, before anybody else does. A datagram does so only once: what others have
+        // sent who tell nothing never has a cause here, and the next one that looks like it has one of its own.
+        for place in std::mem::take(&mut self.open) {
+            if !self.explain(place, hosts) {
+                self.open.push_back(place);
             }
         }
+        for place in std::mem::take(&mut self.unexplained) {
+            self.explain(place, hosts);
+        }
+        for place in news {
+            if self.explain(place, hosts) {
+                continue;
+            }
+            match hosts[place.0][place.1].record.event {
+                Event::DatagramReceived(_) => self.unexplained.push(place),
+                Event::Created { parent: Some(_), .. }
+                | Event::Received { .. }
+                | Event::UrgentReceived { byte: Some(_), .. }
+                | Event::PeerClosed { .. }
+                | Event::PeerReset { .. }
+                | Event::PeerGone { .. } => self.open.push_back(place),
+                _ => {}
+            }
+        }
+        self.open.drain(..self.open.len().saturating_sub(OPEN));
         for host in fresh {
             self.looked[*host] = hosts[*host].len();
         }
+    }
+
+    /// Finds the cause of this one, if it has been told.
+    fn explain(&mut self, place: Place, hosts: &[Vec<Told>]) -> bool {
+        let Some(cause) = self.cause(place.0, &hosts[place.0][place.1].record) else { return false };
+        self.of.insert(place, cause);
+        if place.1 < self.looked[place.0] {
+            self.late.entry(cause).or_insert(place);
+        }
+        true
+    }
+
+    /// What this one has led to that was told before it; of several, the first.
+    pub(super) fn late(&self, cause: Place) -> Option<Place> {
+        self.late.get(&cause).copied()
     }
 
     /// The event that caused this one.

@@ -170,9 +170,12 @@ impl Picture {
     }
 }
 
-/// That the clocks say something which cannot be.
+/// That the clocks, or the order of the lines, say something which cannot be.
 fn contradiction(event: &EventLine) -> Option<String> {
-    event.before_cause_ns.map(|before| format!("by the clocks {} before its cause", milliseconds(before)))
+    let clocks = event.before_cause_ns.map(|before| format!("by the clocks {} before its cause", milliseconds(before)));
+    let late =
+        |effect: &EventPlace| format!("told too late: it led to event {} of {}, above", effect.event_seq, effect.host);
+    clocks.or_else(|| event.effect_before.as_ref().map(late))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a picture shows milliseconds")]
@@ -320,6 +323,7 @@ mod tests {
             caused_by,
             unordered: false,
             before_cause_ns: None,
+            effect_before: None,
             body: serde_json::Map::new(),
         }
     }
@@ -372,6 +376,17 @@ mod tests {
         assert_eq!(
             picture.sentence(&late).unwrap(),
             "   0.002≈b s received 1 byte at 0: \"x\", by the clocks 3.200 ms before its cause"
+        );
+    }
+
+    #[test]
+    fn what_was_told_after_what_it_led_to_says_so() {
+        let picture = Picture::new(vec!["a".into(), "b".into()], 120);
+        let mut cause = event("a", 1, "s", &Event::Written { offset: 0, size: 1, asked_size: 1 }, None);
+        cause.effect_before = Some(place("b", 2));
+        assert_eq!(
+            picture.lines(&[cause], &HashSet::new())[0],
+            "   0.001  ● write 1 B           │                       s: told too late: it led to event 2 of b, above"
         );
     }
 

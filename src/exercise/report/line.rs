@@ -224,6 +224,9 @@ pub struct EventLine {
     /// was set, or goes wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_cause_ns: Option<i64>,
+    /// What it has led to on another host, and stands above it: its own host told of it too late. Of several, the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect_before: Option<EventPlace>,
     /// What else this kind of event tells: addresses, `size`, `offset`, `hex`, `error`.
     #[serde(flatten)]
     pub body: Map<String, Value>,

@@ -190,6 +190,7 @@ mod tests {
             caused_by: None,
             unordered: false,
             before_cause_ns: None,
+            effect_before: None,
             body,
         }))
     }

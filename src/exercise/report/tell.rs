@@ -72,7 +72,11 @@ pub fn event(plan: &Plan, moment: &Moment, name: Option<&str>, start: i64) -> Ev
     let place = |host: usize, seq| EventPlace { host: plan.hosts[host].role.clone(), event_seq: seq };
     let look = look(&record.event);
     let tone = look.as_ref().map(|look| look.tone).unwrap_or_default();
-    let (label, detail) = look.map(|look| (look.label, look.detail)).unzip();
+    let (mut label, detail) = look.map(|look| (look.label, look.detail)).unzip();
+    if moment.effect_before.is_some() {
+        // What else would only go with its effect.
+        label.get_or_insert_with(|| record.event.kind().to_owned());
+    }
     EventLine {
         at_ns: moment.at.saturating_sub(start),
         place: place(moment.host, record.seq),
@@ -89,6 +93,7 @@ pub fn event(plan: &Plan, moment: &Moment, name: Option<&str>, start: i64) -> Ev
         caused_by: moment.cause.as_ref().map(|(host, cause)| place(*host, cause.seq)),
         unordered: moment.unordered,
         before_cause_ns: moment.before_cause,
+        effect_before: moment.effect_before.as_ref().map(|(host, effect)| place(*host, effect.seq)),
         body: body(&record.event),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariants: events of one host keep their order. What was caused comes after its cause, whatever the clocks say: a byte is not received
 //! before it is sent. Everything else follows the clocks, corrected by their offsets; what is nearer than those are known is marked, and so
-//! is what contradicts its cause.
+//! is what contradicts its cause. What has a place keeps it: a cause that is told after what it led to stands below that, and says so.
 
 pub mod precedence;
 #[cfg(test)]
@@ -45,6 +45,8 @@ pub struct Moment {
     pub unordered: bool,
     /// By the clocks, it came so many nanoseconds before its cause, which is more than the clocks may be wrong by.
     pub before_cause: Option<i64>,
+    /// What it has led to on the other side, and stands before it, because it was told before: a host, and the first such event there.
+    pub effect_before: Option<(usize, Arc<EventRecord>)>,
 }
 
 /// What all hosts have told so far. It grows at its end: what has a place keeps it, and only what is new is looked at.
@@ -114,8 +116,10 @@ impl Timeline {
             (contradicts && !is_part(&told.record.event, &cause.record.event)).then_some(before)
         });
         let cause = cause.map(|(other, cause)| (other, Arc::clone(&cause.record)));
+        let effect_before = self.causes.late((host, at)).map(|(other, at)| (other, &self.hosts[other][at].record));
+        let effect_before = effect_before.map(|(other, effect)| (other, Arc::clone(effect)));
         let Told { record, at, bound } = told.clone();
-        Moment { host, record, at, bound, cause, unordered: false, before_cause }
+        Moment { host, record, at, bound, cause, unordered: false, before_cause, effect_before }
     }
 }
 
@@ -214,6 +218,24 @@ mod tests {
         assert_eq!(causes(&timeline.extend([(0, sender), (1, receiver)])), []);
         let moments = timeline.extend([(0, sends), (1, received)]);
         assert_eq!(causes(&moments), [("datagram_received:2".to_owned(), 3)]);
+    }
+
+    /// The other side is far behind: what it has caused has its place already, and the cause says what that was.
+    #[test]
+    fn a_cause_that_is_told_too_late_says_what_it_has_led_to() {
+        let (mut client, server) = (client([10, 30, 50]), server([11, 31, 51]));
+        let later = client.split_off(1);
+        let mut timeline = Timeline::new(3);
+        assert_eq!(causes(&timeline.extend([(1, server)])), []);
+        assert_eq!(timeline.extend([(2, host(vec![(12, sent(1))]))]).len(), 1, "others tell meanwhile");
+        let mut moments = timeline.extend([(0, client)]);
+        moments.extend(timeline.extend([(0, later)]));
+        let effects = moments.iter().map(|moment| moment.effect_before.as_ref());
+        let led_to: Vec<_> = effects.map(|effect| effect.map(|(host, effect)| (*host, effect.event.kind()))).collect();
+        assert_eq!(led_to, [Some((1, "created")), Some((1, "received")), Some((1, "peer_closed"))]);
+        // In time, there is nothing to say.
+        let moments = merge(&[self::client([10, 30, 50]), self::server([11, 31, 51])], &[0, 0]);
+        assert!(moments.iter().all(|moment| moment.effect_before.is_none()));
     }
 
     /// A port is used again: each connection has its own causes.

@@ -62,6 +62,11 @@
       event.effects = [];
       events.set(event.key, event);
     }
+    // A cause that was told too late knows what it has led to, which knew nothing of it.
+    for (const event of events.values()) {
+      const effect = event.effect_before && events.get(key(event.effect_before));
+      if (effect) effect.caused_by ??= { host: event.host, event_seq: event.event_seq };
+    }
     for (const event of events.values()) {
       if (!event.caused_by) continue;
       event.cause = events.get(key(event.caused_by));
@@ -407,7 +412,7 @@
   }
 
   const PLAIN = new Set(['at_ns', 'host', 'event_seq', 'time', 'socket_id', 'socket_uid', 'name', 'request_id', 'kind', 'text', 'label', 'detail', 'tone',
-    'caused_by', 'unordered', 'before_cause_ns', 'hex', 'hex_cut', 'error', 'key', 'column', 'socket', 'bound', 'step', 'effects', 'cause']);
+    'caused_by', 'unordered', 'before_cause_ns', 'effect_before', 'hex', 'hex_cut', 'error', 'key', 'column', 'socket', 'bound', 'step', 'effects', 'cause']);
 
   function detail(event) {
     const link = other => h('button', { class: 'link', onclick: () => select(other, false) }, `${plain(other.host)} ${plain(other.socket)}: ${plain(other.kind)}`);
@@ -424,6 +429,7 @@
       event.step && ['checked by', h('button', { class: 'link', onclick: () => jump(event.step) }, `step ${event.step.number}, line ${event.step.line}`)],
       event.cause && ['caused by', link(event.cause)],
       event.before_cause_ns && ['contradiction', `${contradiction(event)}: one of them was set, or goes wrong`],
+      event.effect_before && ['told too late', 'what it led to stands above it'],
       ...event.effects.map((effect, at) => [at ? '' : 'led to', link(effect)]),
     ].filter(Boolean);
     pane.replaceChildren(h('h2', {}, 'Event'), h('h3', {}, plain(event.text)),
