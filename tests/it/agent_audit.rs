@@ -368,8 +368,11 @@ async fn what_went_through_a_stream_is_written_down_at_its_end() {
 async fn a_line_that_does_not_fit_leaves_no_half_of_it() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("audit.jsonl");
+    // No room is left for what it says on standard error, either, and nobody is to suffer from that.
+    let log = folder.path().join("log");
+    fs::File::create(&log).unwrap().set_len(1 << 20).unwrap();
     // Otherwise the signal would end it. setrlimit(2): RLIMIT_FSIZE.
-    let mut command = farsock_under("trap '' XFSZ", folder.path());
+    let mut command = farsock_under(&format!("trap '' XFSZ; exec 2>>'{}'", log.display()), folder.path());
     let socket = format!("unix:{}", folder.path().join("agent.sock").display());
     command.args(["agent", "--listen", &socket, "--audit", path.to_str().unwrap()]);
     let process = AgentProcess::spawn(command, TempDir::new().unwrap()).await;

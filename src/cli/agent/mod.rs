@@ -138,7 +138,8 @@ enum OpenService {
 pub(super) fn agent(args: AgentArgs) -> Exit {
     let filter = EnvFilter::try_from_env("FARSOCK_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     // Standard output may be the way in.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    // Where a line has no room, whatever it tells of goes on: the default complains on standard error, which panics where that has none.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false).init();
     process::raise_descriptor_limit();
     let done = match (args.check, args.health) {
         (true, _) => check(args),
