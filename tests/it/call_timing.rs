@@ -51,9 +51,33 @@ async fn an_operation_starts_at_its_moment_and_not_before() {
         let call = pb::Call { start: Some(at(moment)), ..Default::default() };
         let sent = agent.sockets().send_datagrams(send(&peer.text(), call)).await.unwrap().into_inner();
         let report = sent.report.unwrap();
-        assert!(started(&report) >= moment - MS, "{} ns too early", moment - started(&report));
+        assert!(started(&report) >= moment, "{} ns too early", moment - started(&report));
         let event = agent.event("s", "sent").await.time.unwrap();
-        assert!(nanos(event.seconds, event.nanos) >= moment - MS);
+        assert!(nanos(event.seconds, event.nanos) >= moment);
+    }
+}
+
+/// What a creation needs is looked at before its moment; there is no socket before it.
+#[tokio::test]
+async fn a_creation_starts_at_its_moment_and_not_before() {
+    let agent = Agent::start().await;
+    for (id, bind) in [("literal", "127.0.0.1:0"), ("literal6", "[::1]:0"), ("name", "localhost:0")] {
+        let moment = clock(&agent).await + 200 * MS;
+        let request = pb::CreateSocketRequest {
+            socket_id: id.into(),
+            kind: Some(pb::create_socket_request::Kind::Udp(pb::UdpSocketSpec {
+                bind: bind.into(),
+                ..Default::default()
+            })),
+            call: Some(pb::Call { start: Some(at(moment)), ..Default::default() }),
+            ..Default::default()
+        };
+        let report = agent.sockets().create_socket(request).await.unwrap().into_inner().report.unwrap();
+        assert!(started(&report) >= moment, "{id}: {} ns too early", moment - started(&report));
+        for kind in ["created", "bound"] {
+            let event = agent.event(id, kind).await.time.unwrap();
+            assert!(nanos(event.seconds, event.nanos) >= moment, "{id}: {kind}");
+        }
     }
 }
 
