@@ -23,6 +23,9 @@ const WATCHER: &str = "run";
 /// How long an agent's events may lag behind its answers before nobody waits for them any more.
 const LAG: Duration = Duration::from_secs(2);
 
+/// How long an agent may take to say how far it is, before nobody believes any more that something has not happened there.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// How long nobody may listen where an agent was before it is given up. A link that is cut says no such thing: then the lease decides.
 const AWAY: Duration = Duration::from_secs(2);
 
@@ -97,7 +100,7 @@ impl Collector {
             let (member, watcher) = (member.clone(), watcher.clone());
             async move {
                 let opened = member.client.watch_as(fleet.session(), &watcher).await;
-                let place = format!("{} ({})", member.role, member.place);
+                let place = member.name();
                 waiting.done(host);
                 let stream = opened.map_err(|error| format!("{place}: {error}"))?;
                 Ok::<_, String>((host, place, member.clock(), stream))
@@ -184,6 +187,23 @@ impl Collector {
         }
     }
 
+    /// The same; nothing only where the agent, asked in the end, has told everything that happened until then. The error is that it has not:
+    /// silence says nothing about what did not happen.
+    pub(super) async fn find_or_rule_out<T>(
+        &self,
+        fleet: &Fleet,
+        host: usize,
+        deadline: Instant,
+        mut look: impl FnMut(&[Arc<EventRecord>]) -> Option<T>,
+    ) -> Result<Option<T>, String> {
+        if let Some(found) = self.find(host, deadline, &mut look).await {
+            return Ok(Some(found));
+        }
+        let told = self.catch_up_with(fleet, host, ANSWER).await;
+        told.map_err(|why| format!("{why}: nothing is known of what has happened there meanwhile"))?;
+        Ok(look(&self.log(host).records))
+    }
+
     /// Waits until everything has been told that had happened on these hosts when this was called.
     /// `waiting` is where it is noted of each that it is so.
     pub(super) async fn catch_up(
@@ -192,9 +212,9 @@ impl Collector {
         hosts: impl IntoIterator<Item = usize>,
         waiting: Option<&Waiting>,
     ) {
-        let deadline = Instant::now() + LAG;
         let one = |host| async move {
-            self.catch_up_with(fleet, host, deadline).await;
+            // An agent that does not answer keeps nobody waiting for what the others have told.
+            let _ = self.catch_up_with(fleet, host, LAG).await;
             if let Some(waiting) = waiting {
                 waiting.done(host);
             }
@@ -202,19 +222,25 @@ impl Collector {
         stream::iter(hosts).for_each_concurrent(AT_A_TIME, one).await;
     }
 
-    async fn catch_up_with(&self, fleet: &Fleet, host: usize, deadline: Instant) {
-        let client = &fleet.members()[host].client;
-        // An agent that does not answer keeps nobody waiting for what the others have told.
-        let asked = timeout_at(deadline, client.session(fleet.session())).await;
-        let Ok(Ok(session)) = asked else { return };
+    /// The same of one host, for so long; the error is why not everything has been told.
+    async fn catch_up_with(&self, fleet: &Fleet, host: usize, patience: Duration) -> Result<(), String> {
+        let member = &fleet.members()[host];
+        let late = || format!("{} has not answered for {patience:?}", member.name());
+        let deadline = Instant::now() + patience;
+        let asked = timeout_at(deadline, member.client.session(fleet.session())).await.map_err(|_| late())?;
+        let session = asked.map_err(|error| member.problem(&error))?;
         let mut news = self.hosts[host].news.subscribe();
-        while {
-            let log = self.log(host);
-            log.through < session.head_seq && !log.ended
-        } {
-            if timeout_at(deadline, news.changed()).await.is_err() {
-                return;
+        loop {
+            {
+                let log = self.log(host);
+                if log.through >= session.head_seq {
+                    return Ok(());
+                }
+                if log.ended {
+                    return Err(log.problem());
+                }
             }
+            timeout_at(deadline, news.changed()).await.map(drop).map_err(|_| late())?;
         }
     }
 

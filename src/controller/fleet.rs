@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::pending;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use crate::client::{AgentClient, AgentInfo, ClientError, Session};
 use crate::controller::progress::{Phase, Waiting};
@@ -31,6 +31,9 @@ const LEAST_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a reading may take until that host is passed over.
 const READING: Duration = Duration::from_secs(1);
+
+/// How long an agent may take for what it is asked before an exercise begins, until it is given up.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// How many agents are asked the same thing at a time.
 pub(super) const AT_A_TIME: usize = 32;
@@ -148,8 +151,14 @@ impl Member {
         lab.chain(self.addresses.iter().flat_map(|(_, addresses)| addresses)).copied().collect()
     }
 
-    fn problem(&self, error: &ClientError) -> String {
-        format!("{} ({}): {error}", self.role, self.place)
+    /// What people call it.
+    pub(super) fn name(&self) -> String {
+        format!("{} ({})", self.role, self.place)
+    }
+
+    /// What it, or the way to it, has answered instead.
+    pub(super) fn problem(&self, error: &ClientError) -> String {
+        format!("{}: {error}", self.name())
     }
 
     /// Finds out who the agent is.
@@ -202,6 +211,11 @@ pub(super) async fn read_clock(client: &AgentClient, clock: SystemClock) -> Resu
     Ok(best(&exchanges).unwrap_or_default())
 }
 
+/// Does something with an agent of that name, and gives it up after a while.
+async fn in_time(name: String, work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    timeout(ANSWER, work).await.unwrap_or_else(|_| Err(format!("{name} has not answered for {ANSWER:?}")))
+}
+
 /// Does the same with agents, so many at a time; tells what is wrong with each with which it fails, in their order.
 async fn all<W>(at_a_time: usize, work: impl Iterator<Item = (usize, W)>, waiting: &Waiting) -> Result<(), String>
 where
@@ -237,7 +251,8 @@ impl Fleet {
     /// Finds out who all agents are; tells about each that it cannot reach.
     pub(super) async fn reach(&mut self, waiting: &Waiting) -> Result<(), String> {
         self.begin(Phase::Connect, waiting);
-        all(AT_A_TIME, self.members.iter_mut().map(Member::reach).enumerate(), waiting).await?;
+        let reached = self.members.iter_mut().map(|member| in_time(member.name(), member.reach()));
+        all(AT_A_TIME, reached.enumerate(), waiting).await?;
         // Two roles may be played by one agent.
         let mut instances = HashSet::new();
         for member in &self.members {
@@ -256,7 +271,7 @@ impl Fleet {
         self.begin(Phase::Clock, waiting);
         let read = |member: &Member| {
             let (member, clock) = (member.clone(), self.clock);
-            async move { member.read_clock(clock).await.map(|_| ()) }
+            in_time(member.name(), async move { member.read_clock(clock).await.map(|_| ()) })
         };
         let (far, near): (Vec<_>, Vec<_>) =
             self.members.iter().enumerate().partition(|(_, member)| member.clock.now().drifts());
@@ -301,7 +316,8 @@ impl Fleet {
     pub(super) async fn open_sessions(&mut self, waiting: &Waiting) -> Result<(), String> {
         self.begin(Phase::Session, waiting);
         let session = &self.session;
-        all(AT_A_TIME, self.members.iter_mut().map(|member| member.open_session(session)).enumerate(), waiting).await
+        let opened = self.members.iter_mut().map(|member| in_time(member.name(), member.open_session(session)));
+        all(AT_A_TIME, opened.enumerate(), waiting).await
     }
 
     /// Waits until an agent's lease is lost: everything that the exercise has made there is gone, or soon will be.
@@ -328,20 +344,30 @@ impl Fleet {
         self.members.iter().try_for_each(|member| held(member).map_err(|error| member.problem(&error)))
     }
 
-    /// Leaves every agent as it was.
-    pub(super) async fn clean_up(&self, waiting: &Waiting) {
+    /// Leaves every agent as it was, all of them within this time; tells of each where something may be left.
+    pub(super) async fn clean_up(&self, within: Duration, waiting: &Waiting) -> Result<(), String> {
+        let deadline = Instant::now() + within;
         let delete = Action::DeleteSession { session: self.session.clone(), allow_missing: true };
         let clean = |member: &Member| {
-            let (client, delete) = (member.client.clone(), delete.clone());
+            let (member, delete) = (member.clone(), delete.clone());
             async move {
-                // An agent that has gone has nothing left to clean.
-                let _ = client.call(&delete, &CallOptions::default()).await;
-                Ok(())
+                let why = match timeout_at(deadline, member.client.call(&delete, &CallOptions::default())).await {
+                    // An agent that has gone has nothing left to clean, and one that was not heard of for so long has done it by itself.
+                    Ok(Ok(_) | Err(ClientError::Unreachable { nobody: true, .. } | ClientError::LeaseLost { .. })) => {
+                        return Ok(());
+                    }
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => format!("it has not answered for {within:?}"),
+                };
+                Err(format!(
+                    "{}: the session of the run may still be there, until its lease ends: {why}",
+                    member.name()
+                ))
             }
         };
         let with_session: Vec<_> = self.members.iter().enumerate().filter(|(_, member)| member.has_session).collect();
         waiting.begin(Phase::CleanUp, with_session.len(), with_session.iter().map(|(host, _)| *host));
-        let _ = all(AT_A_TIME, with_session.into_iter().map(|(host, member)| (host, clean(member))), waiting).await;
+        all(AT_A_TIME, with_session.into_iter().map(|(host, member)| (host, clean(member))), waiting).await
     }
 
     pub(super) fn seen(&self) -> Vec<HostSeen> {
@@ -359,5 +385,23 @@ impl Fleet {
 impl Member {
     fn instance(&self) -> Option<&crate::model::id::InstanceId> {
         self.info.as_ref().map(|info| &info.instance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With many agents that say nothing, too, it is known of each how it went, and nobody waits for ever.
+    #[tokio::test(start_paused = true)]
+    async fn agents_that_do_not_answer_are_given_up_and_named() {
+        let waiting = Waiting::default();
+        let silent = |host: usize| async move { if host == 1 { Ok(()) } else { pending().await } };
+        let work = (0..3).map(|host| (host, in_time(format!("h{host} (127.0.0.1:1)"), silent(host))));
+        let began = Instant::now();
+        let problem = all(AT_A_TIME, work, &waiting).await.unwrap_err();
+        let given_up = |host| format!("{host} (127.0.0.1:1) has not answered for 30s");
+        assert_eq!(problem, [given_up("h0"), given_up("h2")].join("\n"));
+        assert_eq!(began.elapsed(), ANSWER);
     }
 }

@@ -21,8 +21,7 @@ mod transfer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::controller::fleet::{Fleet, Member};
@@ -80,9 +79,12 @@ pub async fn run(
     let collector = match prepared {
         Ok(collector) => collector,
         Err(problem) => {
-            // Some agents may have a session already; what was to be told is why there is no exercise, not how this goes.
-            let _ = waiting.watched(clean_up(&fleet, &waiting), observer).await;
-            return ExerciseOutcome::not_begun(plan.steps.len(), problem);
+            // Some agents may have a session already.
+            let cleaned = waiting.watched(fleet.clean_up(CLEAN_UP, &waiting), observer).await;
+            return ExerciseOutcome::not_begun(
+                plan.steps.len(),
+                both(Some(problem), cleaned.err()).unwrap_or_default(),
+            );
         }
     };
     let start = clock.now().nanos();
@@ -97,10 +99,16 @@ pub async fn run(
     let elapsed = began.elapsed();
     // Before the sessions end, and their logs with them.
     let lost = collector.lost();
-    let cleaned = waiting.watched(clean_up(&fleet, &waiting), observer).await;
+    let cleaned = waiting.watched(fleet.clean_up(CLEAN_UP, &waiting), observer).await;
     collector.stop().await;
-    let problem = ended_by.or(lost).or_else(|| cleaned.err().map(|_| "an agent could not be cleaned up".to_owned()));
+    let problem = both(ended_by.or(lost), cleaned.err());
     ExerciseOutcome { steps, step_count: plan.steps.len(), problem, elapsed }
+}
+
+/// What has ended a run, and what it has left behind: a line of each.
+fn both(ended_by: Option<String>, left: Option<String>) -> Option<String> {
+    let lines: Vec<String> = ended_by.into_iter().chain(left).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// Reaches all agents, and begins to listen to them.
@@ -109,9 +117,4 @@ async fn prepare(fleet: &mut Fleet, waiting: &Waiting) -> Result<Arc<Collector>,
     fleet.read_clocks(waiting).await?;
     fleet.open_sessions(waiting).await?;
     Collector::start(fleet, waiting).await
-}
-
-/// Leaves all agents as they were, as far as they answer in time.
-async fn clean_up(fleet: &Fleet, waiting: &Waiting) -> Result<(), Elapsed> {
-    timeout(CLEAN_UP, fleet.clean_up(waiting)).await
 }

@@ -21,13 +21,14 @@ impl Runner<'_> {
             let mut came = 0;
             let found = self
                 .collector
-                .find(event.host, deadline, |records| {
+                .find_or_rule_out(self.fleet, event.host, deadline, |records| {
                     let wanted = |record: &EventRecord| is_of(record, &socket.id) && record.event.kind() == event.kind;
                     let mut places = records.iter().enumerate().filter(|(_, record)| wanted(record));
                     came = places.clone().count();
                     places.nth(event.count - 1).map(|(at, record)| (at, record.seq))
                 })
-                .await;
+                .await
+                .map_err(Trouble::unable)?;
             let Some((at, seq)) = found else {
                 let text = match came {
                     0 => format!("{event} did not come within {within:?}"),

@@ -319,7 +319,7 @@ impl Runner<'_> {
         let within = step.within.unwrap_or(USUAL);
         let found = self
             .collector
-            .find(step.host, Instant::now() + within, |records| {
+            .find_or_rule_out(self.fleet, step.host, Instant::now() + within, |records| {
                 records.iter().filter(|record| is_of(record, &listener.id)).find_map(|record| match &record.event {
                     Event::Accepted { id, local, remote, .. }
                         if !bindings.has(step.host, id)
@@ -330,7 +330,8 @@ impl Runner<'_> {
                     _ => None,
                 })
             })
-            .await;
+            .await
+            .map_err(Trouble::unable)?;
         match (found, step.error.as_deref()) {
             (Some((id, local, remote, seq)), None) => {
                 bindings.bind(name, step.host, id, (Some(local), Some(remote)));
@@ -368,7 +369,7 @@ impl Runner<'_> {
         let mut came = 0;
         let found = self
             .collector
-            .find(step.host, Instant::now() + within, |records| {
+            .find_or_rule_out(self.fleet, step.host, Instant::now() + within, |records| {
                 (nearly, came) = (None, 0);
                 let of_socket = || records.iter().filter(|record| is_of(record, &socket.id));
                 for record in of_socket().filter(|record| record.seq > after && record.event.kind() == wanted.kind) {
@@ -383,7 +384,8 @@ impl Runner<'_> {
                 // Nothing comes after the end.
                 of_socket().any(|record| matches!(record.event, Event::Closed(_))).then_some(None)
             })
-            .await;
+            .await
+            .map_err(Trouble::unable)?;
         if let Some(Some(seq)) = found {
             bindings.set_matched(socket, wanted.kind, seq);
             if let Some(quiet) = wanted.quiet {
@@ -422,7 +424,9 @@ impl Runner<'_> {
             let newer = records.iter().filter(|record| record.seq > after && is_of(record, &socket.id));
             newer.into_iter().find(|record| check.judge(record).is_ok()).cloned()
         };
-        match self.collector.find(socket.host, Instant::now() + quiet, another).await {
+        let until = Instant::now() + quiet;
+        let came = self.collector.find_or_rule_out(self.fleet, socket.host, until, another).await;
+        match came.map_err(Trouble::unable)? {
             None => Ok(()),
             Some(record) => {
                 let what = describe(&record.event);
@@ -495,11 +499,12 @@ impl Runner<'_> {
         let mut before = None;
         let heard = self
             .collector
-            .find(socket.host, Instant::now() + length, |records| {
+            .find_or_rule_out(self.fleet, socket.host, Instant::now() + length, |records| {
                 let known = *before.get_or_insert(records.len());
                 records.iter().skip(known).find(wanted).cloned()
             })
-            .await;
+            .await
+            .map_err(Trouble::unable)?;
         match heard {
             None => Ok(None),
             Some(record) => {

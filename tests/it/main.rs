@@ -44,6 +44,7 @@ mod cli_replay;
 mod cli_reports;
 mod cli_run;
 mod cli_schema;
+mod cli_silence;
 mod cli_ssh;
 mod cli_terminal;
 mod client_retry;

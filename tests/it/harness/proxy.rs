@@ -9,6 +9,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -29,6 +30,7 @@ pub struct Fault {
 pub struct Proxy {
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    cuts: watch::Sender<()>,
     _tasks: JoinSet<()>,
 }
 
@@ -39,16 +41,30 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
+        let cuts = watch::Sender::new(());
+        let links_cut = cuts.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut links = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                links.spawn(carry(client, agent, fault(count.fetch_add(1, Ordering::Relaxed))));
+                let fault = fault(count.fetch_add(1, Ordering::Relaxed));
+                let mut cut = links_cut.subscribe();
+                links.spawn(async move {
+                    tokio::select! {
+                        () = carry(client, agent, fault) => {}
+                        _ = cut.changed() => {}
+                    }
+                });
                 while links.try_join_next().is_some() {}
             }
         });
-        Self { address, connections, _tasks: tasks }
+        Self { address, connections, cuts, _tasks: tasks }
+    }
+
+    /// Resets all connections that there are now.
+    pub fn cut(&self) {
+        self.cuts.send_replace(());
     }
 
     /// How many connections there have been.
