@@ -202,12 +202,20 @@ async fn run_one(
     let Exercise { source, plan } = exercise;
     let mut embedded = Embedded::new();
     let mut teller = Teller::new(views, source, plan, embedded.clock().now(), again(args, exercise));
-    let outcome = match fleet(args, inventory, plan, &mut embedded, &mut teller).await {
-        // What the hosts need is held until the exercise is over.
-        Ok((fleet, _namespaces)) => controller::run(plan, fleet, &mut teller, interrupts).await,
+    let mut namespaces = None;
+    let fleet = tokio::select! {
+        fleet = fleet(args, inventory, plan, (&mut embedded, &mut namespaces), &mut teller) => fleet,
+        () = interrupts.early.cancelled() => Err("interrupted".to_owned()),
+    };
+    let outcome = match fleet {
+        Ok(fleet) => controller::run(plan, fleet, &mut teller, interrupts).await,
         Err(problem) => ExerciseOutcome::not_begun(plan.steps.len(), problem),
     };
     teller.ended(&outcome);
+    // What the hosts need was held until the exercise was over.
+    if let Some(namespaces) = namespaces {
+        namespaces.end().await;
+    }
     embedded.stop().await;
     outcome
 }
@@ -230,18 +238,19 @@ fn again(args: &RunArgs, Exercise { source, plan }: &Exercise) -> String {
     again.file(&source.name)
 }
 
-/// The agents that play an exercise: those that were given or listed, and embedded ones for the rest.
+/// The agents that play an exercise: those that were given or listed, and embedded ones for the rest. What is made for them is there until its
+/// owner ends it, also where this fails or is ended.
 async fn fleet(
     args: &RunArgs,
     inventory: Option<&Inventory>,
     plan: &Plan,
-    embedded: &mut Embedded,
+    (embedded, made): (&mut Embedded, &mut Option<Namespaces>),
     observer: &mut dyn Observer,
-) -> Result<(Fleet, Option<Namespaces>), String> {
-    let mut made = None;
+) -> Result<Fleet, String> {
     if let (true, Some(networks)) = (args.netns, &plan.networks) {
         let roles: Vec<&str> = plan.hosts.iter().map(|host| host.role.as_str()).collect();
-        made = Some(Namespaces::make(&roles, networks, tell_of_networks(roles.len(), observer))?);
+        let namespaces = made.insert(Namespaces::new(&roles)?);
+        namespaces.make(&roles, networks, tell_of_networks(roles.len(), observer)).await?;
     }
     let mut members = Vec::with_capacity(plan.hosts.len());
     for (at, host) in plan.hosts.iter().enumerate() {
@@ -255,7 +264,7 @@ async fn fleet(
                 member.with_addresses(listed.addresses.clone())
             }
             (Player::Namespace, _) => {
-                let Some(namespaces) = &made else { continue };
+                let Some(namespaces) = made.as_ref() else { continue };
                 let Some(agent) = namespaces.agent(at) else { continue };
                 let member = Member::new(&host.role, namespaces.place(at), args.reach.client(&agent, inventory)?);
                 let addresses = plan.networks.as_ref().map(|all| all.addresses_of(at)).unwrap_or_default();
@@ -268,7 +277,7 @@ async fn fleet(
             }
         });
     }
-    Ok((Fleet::new(members, session()?, embedded.clock()), made))
+    Ok(Fleet::new(members, session()?, embedded.clock()))
 }
 
 /// Tells how many hosts have their networks and agents, as often as whatever takes its time is told.

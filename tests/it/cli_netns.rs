@@ -1,6 +1,7 @@
 //! `farsock run --netns`: exercises whose hosts are network namespaces, joined as they say; to the end, at Ctrl-C, and when the controller is killed.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -167,6 +168,28 @@ async fn ctrl_c_removes_what_a_run_has_made() {
     assert_eq!(ended.code, Some(3), "{ended:?}");
     assert!(ended.out.contains("\"problem\":\"interrupted\""), "{ended:?}");
     assert_eq!(namespaces(&number), [""; 0]);
+}
+
+/// Ctrl-C is heard, too, while a program that is to make networks hangs.
+#[tokio::test]
+async fn ctrl_c_ends_a_run_that_still_makes_its_networks() {
+    if !can().await {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let (file, ip) = (folder.path().join("waits.yaml"), folder.path().join("ip"));
+    fs::write(&file, WAITS).unwrap();
+    fs::write(&ip, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(&ip, Permissions::from_mode(0o755)).unwrap();
+    let mut command = farsock(folder.path());
+    command.env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()));
+    command.args(["run", "--netns", "--json"]).arg(&file);
+    let mut running = Running::spawn(command);
+    while !running.line().await.unwrap().contains("\"phase\":\"network\"") {}
+    running.signal(Signal::INT);
+    let ended = running.end().await;
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(ended.out.contains("\"problem\":\"interrupted\""), "{ended:?}");
 }
 
 /// A controller that is killed cannot clean up: its agents end by themselves, and `farsock clean` does the rest.

@@ -1,18 +1,24 @@
 //! Agents in namespaces: processes of their own, which end with the controller, however that ends.
 
-use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
-use crate::cli::netns::{command, end, file};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
+use tokio::time::timeout;
 
-/// An agent in a namespace. It has ended when this is dropped.
+use crate::cli::netns::{command, file};
+
+/// How long an agent may take until it serves, or has ended.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An agent in a namespace. It is killed when this is dropped.
 pub(super) struct Started {
     role: String,
     child: Child,
-    out: Option<BufReader<ChildStdout>>,
+    out: Option<Lines<BufReader<ChildStdout>>>,
     /// Where it is reached.
     pub(super) socket: PathBuf,
 }
@@ -27,26 +33,34 @@ pub(super) fn start(role: &str, namespace: &str, socket: &Path, addresses: &[IpA
         command.args(["--lab-address", &address.to_string()]);
     }
     // Ctrl-C is for the controller, which still has to clean up.
-    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child =
         command.spawn().map_err(|error| format!("the agent of {role} cannot be started: nsenter: {error}"))?;
-    let out = child.stdout.take().map(BufReader::new);
+    let out = child.stdout.take().map(|out| BufReader::new(out).lines());
     Ok(Started { role: role.to_owned(), child, out, socket: socket.to_owned() })
 }
 
 impl Started {
     /// Waits until it serves.
-    pub(super) fn is_ready(&mut self) -> Result<(), String> {
-        let lines = self.out.take().into_iter().flat_map(|out| out.lines().map_while(Result::ok));
-        if lines.into_iter().any(|line| line.starts_with('{')) {
-            return Ok(());
-        }
-        Err(format!("the agent of {} has not started", self.role))
+    pub(super) async fn is_ready(&mut self) -> Result<(), String> {
+        let role = &self.role;
+        let Some(mut lines) = self.out.take() else { return Ok(()) };
+        let ready = async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.starts_with('{') {
+                    return Ok(());
+                }
+            }
+            Err(format!("the agent of {role} has not started"))
+        };
+        timeout(PATIENCE, ready)
+            .await
+            .unwrap_or_else(|_| Err(format!("the agent of {role} has not been ready within {PATIENCE:?}")))
     }
-}
 
-impl Drop for Started {
-    fn drop(&mut self) {
-        end(&mut self.child);
+    /// Ends it, and waits until it has ended.
+    pub(super) async fn end(mut self) {
+        // It may have ended by itself; and one that does not end even so is not waited for.
+        let _ = timeout(PATIENCE, self.child.kill()).await;
     }
 }

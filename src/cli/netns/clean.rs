@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::agent::runtime_dir;
 use crate::cli::netns::{NAMES, PREFIX, file, folder, lock, remove};
-use crate::cli::{Exit, complain, print};
+use crate::cli::{Exit, block_on, complain, print};
 
 /// What `farsock clean` takes.
 #[derive(Debug, Args)]
@@ -52,7 +52,9 @@ pub(in crate::cli) fn clean(_: &CleanArgs) -> Exit {
             // It went on when they were listed, and has removed them itself.
             continue;
         }
-        remove(names);
+        if let Err(exit) = block_on(remove(names)) {
+            return exit;
+        }
         let gone = fs::remove_dir_all(folder(number)).err().filter(|error| error.kind() != io::ErrorKind::NotFound);
         let left: Vec<&str> = names.iter().filter(|name| file(name).exists()).map(String::as_str).collect();
         match (left.as_slice(), gone) {

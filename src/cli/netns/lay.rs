@@ -3,12 +3,14 @@
 use std::fmt::Write;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
 
 use crate::cli::netns::{file, run};
 use crate::exercise::networks::{Network, Networks};
@@ -22,9 +24,9 @@ const ONCE: Duration = Duration::from_millis(20);
 const TRIES: usize = 500;
 
 /// Makes namespaces for the networks and for hosts, and joins them.
-pub(super) fn lay(switch: &str, hosts: &[String], networks: &Networks) -> Result<(), String> {
+pub(super) async fn lay(switch: &str, hosts: &[String], networks: &Networks) -> Result<(), String> {
     let all = [switch].into_iter().chain(hosts.iter().map(String::as_str));
-    run("ip", &["-batch", "-"], &all.map(|name| format!("netns add {name}\n")).collect::<String>())?;
+    run("ip", &["-batch", "-"], &all.map(|name| format!("netns add {name}\n")).collect::<String>()).await?;
     for (host, name) in hosts.iter().enumerate() {
         let forwards = networks.routers.iter().any(|router| router.host == host);
         within(name, || settings(forwards))?.map_err(|error| format!("{name}: settings cannot be changed: {error}"))?;
@@ -57,32 +59,32 @@ pub(super) fn lay(switch: &str, hosts: &[String], networks: &Networks) -> Result
             port += 1;
         }
     }
-    run("ip", &["-batch", "-"], &cables)?;
-    run("ip", &["-n", switch, "-batch", "-"], &bridges)?;
+    run("ip", &["-batch", "-"], &cables).await?;
+    run("ip", &["-n", switch, "-batch", "-"], &bridges).await?;
     for route in networks.routes() {
         let _ = writeln!(ends[route.host], "route add {} via {}", route.to, route.via);
     }
     for (name, end) in hosts.iter().zip(&ends) {
-        run("ip", &["-n", name, "-batch", "-"], end)?;
+        run("ip", &["-n", name, "-batch", "-"], end).await?;
     }
     for network in &networks.networks {
-        carries(network, hosts)?;
+        carries(network, hosts).await?;
     }
     // Rules come last: they are about what an exercise sends.
     for router in &networks.routers {
         let Some(rules) = &router.rules else { continue };
         let net = format!("--net={}", file(&hosts[router.host]).display());
-        let loaded = match has_nft() {
-            true => run("nsenter", &[&net, "--", "nft", "-f", "-"], &rules.text),
-            false => run("nft", &["--version"], ""),
+        let loaded = match has_nft().await {
+            true => run("nsenter", &[&net, "--", "nft", "-f", "-"], &rules.text).await,
+            false => run("nft", &["--version"], "").await,
         };
         loaded.map_err(|problem| format!("{}: the rules are not loaded: {problem}", rules.name))?;
     }
     Ok(())
 }
 
-fn has_nft() -> bool {
-    run("nft", &["--version"], "").is_ok()
+async fn has_nft() -> bool {
+    run("nft", &["--version"], "").await.is_ok()
 }
 
 /// The name of the interface that leads to a network: that of the network, where it is short enough.
@@ -108,7 +110,7 @@ fn settings(forwards: bool) -> io::Result<()> {
 }
 
 /// Waits until datagrams from one host of a network arrive at all others.
-fn carries(network: &Network, hosts: &[String]) -> Result<(), String> {
+async fn carries(network: &Network, hosts: &[String]) -> Result<(), String> {
     let Some((first, others)) = network.members.split_first() else { return Ok(()) };
     for subnet in &network.subnets {
         let own = |addresses: &[IpNet]| addresses.iter().map(IpNet::addr).find(|address| subnet.contains(address));
@@ -116,7 +118,7 @@ fn carries(network: &Network, hosts: &[String]) -> Result<(), String> {
         for other in others {
             let Some(to) = own(&other.addresses) else { continue };
             let (here, there) = (&hosts[first.host], &hosts[other.host]);
-            let arrived = reaches((here, from), (there, to))?;
+            let arrived = reaches((here, from), (there, to)).await?;
             if !arrived {
                 return Err(format!("{}: {to} is not reached from {from}", network.name));
             }
@@ -126,21 +128,26 @@ fn carries(network: &Network, hosts: &[String]) -> Result<(), String> {
 }
 
 /// Whether a datagram from one host arrives at another one.
-fn reaches((here, from): (&str, IpAddr), (there, to): (&str, IpAddr)) -> Result<bool, String> {
-    let socket = |ip| UdpSocket::bind((ip, 0));
-    let receiver = within(there, || socket(to))?;
+async fn reaches((here, from): (&str, IpAddr), (there, to): (&str, IpAddr)) -> Result<bool, String> {
+    let socket = |ip| {
+        let socket = std::net::UdpSocket::bind((ip, 0))?;
+        socket.set_nonblocking(true).map(|()| socket)
+    };
     let any = if from.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    let sender = within(here, || socket(any))?;
-    let tried = receiver.and_then(|receiver| {
-        receiver.set_read_timeout(Some(ONCE))?;
-        let (sender, address) = (sender?, receiver.local_addr()?);
-        Ok((0..TRIES).any(|_| {
+    let (sender, receiver) = (within(here, || socket(any))?, within(there, || socket(to))?);
+    let tried = async {
+        let (sender, receiver) = (UdpSocket::from_std(sender?)?, UdpSocket::from_std(receiver?)?);
+        let address = receiver.local_addr()?;
+        for _ in 0..TRIES {
             // There may be no way yet.
-            let _ = sender.send_to(b"there?", address);
-            receiver.recv(&mut [0; 8]).is_ok()
-        }))
-    });
-    tried.map_err(|error| format!("{to} cannot be tried: {error}"))
+            let _ = sender.send_to(b"there?", address).await;
+            if matches!(timeout(ONCE, receiver.recv(&mut [0; 8])).await, Ok(Ok(_))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    tried.await.map_err(|error: io::Error| format!("{to} cannot be tried: {error}"))
 }
 
 /// Does something on a thread within a namespace. Sockets that are made there stay there.

@@ -9,11 +9,16 @@ mod lay;
 mod rootless;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::agent::runtime_dir;
 use crate::cli::netns::agents::Started;
@@ -32,7 +37,10 @@ const KNOWN: [&str; 4] = ["PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"];
 /// What all names begin with.
 const PREFIX: &str = "farsock-";
 
-/// The namespaces of an exercise, and the agents in them. They are gone when this is dropped.
+/// How long a program that makes or removes something may take, until it is ended.
+const PROGRAM: Duration = Duration::from_secs(30);
+
+/// The namespaces of an exercise, and the agents in them.
 pub(super) struct Namespaces {
     run: Run,
     /// The names of all namespaces that may be there.
@@ -50,26 +58,42 @@ struct Run {
 }
 
 impl Namespaces {
-    /// Makes the networks of hosts with these roles, and starts an agent in each host; tells how many of them are ready, again and again.
-    pub(super) fn make(roles: &[&str], networks: &Networks, mut ready: impl FnMut(usize)) -> Result<Self, String> {
-        ready(0);
+    /// Nothing yet, for hosts with these roles.
+    pub(super) fn new(roles: &[&str]) -> Result<Self, String> {
         let run = Run::new()?;
-        let mut made = Self { run, names: Vec::new(), agents: Vec::new() };
-        let switch = made.run.switch();
-        let hosts: Vec<String> = roles.iter().map(|role| made.run.host(role)).collect();
-        made.names.push(switch.clone());
-        made.names.extend(hosts.iter().cloned());
-        lay::lay(&switch, &hosts, networks)?;
-        for (host, (role, namespace)) in roles.iter().zip(&hosts).enumerate() {
-            let socket = made.run.folder.join(format!("{role}.sock"));
-            let agent = agents::start(role, namespace, &socket, &networks.lab_addresses(host))?;
-            made.agents.push(agent);
+        let names = [run.switch()].into_iter().chain(roles.iter().map(|role| run.host(role))).collect();
+        Ok(Self { run, names, agents: Vec::new() })
+    }
+
+    /// Makes the networks of these hosts, and starts an agent in each; tells how many of them are ready, again and again.
+    pub(super) async fn make(
+        &mut self,
+        roles: &[&str],
+        networks: &Networks,
+        mut ready: impl FnMut(usize),
+    ) -> Result<(), String> {
+        ready(0);
+        let Some((switch, hosts)) = self.names.split_first() else { return Ok(()) };
+        lay::lay(switch, hosts, networks).await?;
+        for (host, (role, namespace)) in roles.iter().zip(hosts).enumerate() {
+            let socket = self.run.folder.join(format!("{role}.sock"));
+            self.agents.push(agents::start(role, namespace, &socket, &networks.lab_addresses(host))?);
         }
-        for (others, agent) in made.agents.iter_mut().enumerate() {
+        for (others, agent) in self.agents.iter_mut().enumerate() {
             ready(others);
-            agent.is_ready()?;
+            agent.is_ready().await?;
         }
-        Ok(made)
+        Ok(())
+    }
+
+    /// Ends the agents, and removes the namespaces, whatever of them there is.
+    pub(super) async fn end(self) {
+        for agent in self.agents {
+            agent.end().await;
+        }
+        remove(&self.names).await;
+        // Where it cannot be removed, `farsock clean` tries again.
+        let _ = fs::remove_dir_all(&self.run.folder);
     }
 
     /// Where the agent of a host is reached.
@@ -80,15 +104,6 @@ impl Namespaces {
     /// What people call a host here.
     pub(super) fn place(&self, host: usize) -> String {
         self.names.get(host + 1).map(|name| format!("netns {name}")).unwrap_or_default()
-    }
-}
-
-impl Drop for Namespaces {
-    fn drop(&mut self) {
-        self.agents.clear();
-        remove(&self.names);
-        // Where it cannot be removed, `farsock clean` tries again.
-        let _ = fs::remove_dir_all(&self.run.folder);
     }
 }
 
@@ -128,11 +143,14 @@ fn file(namespace: &str) -> PathBuf {
 }
 
 /// Removes namespaces, those that are there.
-fn remove(names: &[String]) {
+async fn remove(names: &[String]) {
     let there = names.iter().filter(|name| file(name).exists());
     let batch: String = there.map(|name| format!("netns del {name}\n")).collect();
+    if batch.is_empty() {
+        return;
+    }
     // Where one cannot be removed, `farsock clean` says so.
-    let _ = run("ip", &["-force", "-batch", "-"], &batch);
+    let _ = run("ip", &["-force", "-batch", "-"], &batch).await;
 }
 
 /// A program that learns of the environment only what it needs: neither what is said to an agent of the user, nor a secret, whatever its name.
@@ -142,26 +160,47 @@ fn command(program: &str) -> Command {
     command
 }
 
-/// Runs a program with this input; the error is what it has complained about.
-fn run(program: &str, words: &[&str], input: &str) -> Result<(), String> {
+/// Runs a program with this input to its end, which is there when nobody waits for it any more; the error is what it has complained about.
+async fn run(program: &str, words: &[&str], input: &str) -> Result<(), String> {
+    run_within(PROGRAM, program, words, input).await
+}
+
+async fn run_within(longest: Duration, program: &str, words: &[&str], input: &str) -> Result<(), String> {
     let mut command = command(program);
     // What users who are not root have in PATH leads to no such programs.
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-    command.args(words).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(words).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let missing = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => format!("there is no `{program}` here: {}", package(program)),
         _ => format!("`{program}` cannot be started: {error}"),
     };
     let mut child = command.spawn().map_err(missing)?;
-    let sent = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
-    let done = child.wait_with_output().map_err(|error| format!("{program}: {error}"))?;
-    if done.status.success() && sent.is_ok() {
+    let stdin = child.stdin.take();
+    let done = async {
+        let sent = async {
+            match stdin {
+                Some(mut stdin) => stdin.write_all(input.as_bytes()).await,
+                None => Ok(()),
+            }
+        };
+        // It may complain before it has read everything.
+        let (sent, output) = tokio::join!(sent, child.wait_with_output());
+        Ok((sent.is_ok(), output?))
+    };
+    let done = timeout(longest, done).await.map_err(|_| {
+        format!(
+            "`{program} {}` has not ended within {longest:?}, and was ended: see whether it does by hand",
+            words.join(" ")
+        )
+    })?;
+    let (sent, output) = done.map_err(|error: io::Error| format!("{program}: {error}"))?;
+    if output.status.success() && sent {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&done.stderr);
+    let said = String::from_utf8_lossy(&output.stderr);
     let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    Err(format!("{program}: {}", if said.is_empty() { done.status.to_string() } else { said.join("; ") }))
+    Err(format!("{program}: {}", if said.is_empty() { output.status.to_string() } else { said.join("; ") }))
 }
 
 /// What brings a program that is not here.
@@ -173,9 +212,23 @@ fn package(program: &str) -> &'static str {
     }
 }
 
-/// Ends a process, and waits until it has.
-fn end(child: &mut Child) {
-    // It may have ended by itself.
-    let _ = child.kill();
-    let _ = child.wait();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_ended() {
+        let problem = run_within(Duration::from_millis(10), "sleep", &["1000"], "").await.unwrap_err();
+        assert_eq!(problem, "`sleep 1000` has not ended within 10ms, and was ended: see whether it does by hand");
+    }
+
+    #[tokio::test]
+    async fn what_a_program_complains_about_is_told() {
+        let words = ["-c", "echo no such bridge >&2; echo >&2; echo try again >&2; exit 1"];
+        assert_eq!(run("sh", &words, "unread\n").await.unwrap_err(), "sh: no such bridge; try again");
+        assert_eq!(run("sh", &["-c", "exit 3"], "").await.unwrap_err(), "sh: exit status: 3");
+        assert_eq!(run("sh", &["-c", "read line && test $line = told"], "told\n").await, Ok(()));
+        let missing = run("no-such-program", &[], "").await.unwrap_err();
+        assert_eq!(missing, "there is no `no-such-program` here: install util-linux");
+    }
 }

@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use crate::cli::block_on;
 use crate::cli::netns::run;
 use crate::model::capability::Capability;
 use crate::sys::privilege::has;
@@ -21,7 +22,8 @@ pub(in crate::cli) fn enter() -> Result<(), String> {
     }
     let mut trial = UNSHARE.to_vec();
     trial.extend(["--", "sh", "-c", WITHIN, "sh", "true"]);
-    run("unshare", &trial, "").map_err(|problem| {
+    let tried = block_on(run("unshare", &trial, "")).unwrap_or_else(|_| Err("no runtime".to_owned()));
+    tried.map_err(|problem| {
         format!(
             "--netns needs root, or user namespaces, which this system does not let you have ({problem}): run it as root; \
              or see the sysctls kernel.apparmor_restrict_unprivileged_userns, kernel.unprivileged_userns_clone and user.max_user_namespaces"
