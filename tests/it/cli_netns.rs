@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -237,6 +238,22 @@ async fn a_user_who_is_not_root_has_namespaces_too() {
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
     // In a mount namespace of its own it has left nothing here, and no sockets either. `farsock clean` would take away what another test needs.
     assert!(fs::read_dir(folder.path().join("farsock")).unwrap().next().is_none(), "{ran:?}");
+
+    // One that goes on, in networks that cannot be seen from here, is not taken for one that was killed.
+    let file = folder.path().join("waits.yaml");
+    fs::write(&file, WAITS).unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(format!("exec {as_user} {binary} run --json --netns {}", file.display()));
+    command.env("XDG_RUNTIME_DIR", folder.path()).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running::spawn(command);
+    while !running.line().await.unwrap().contains("\"type\":\"step\"") {}
+    let cleaned = sh(&format!("XDG_RUNTIME_DIR={own} {as_user} {binary} clean")).await;
+    assert!(cleaned.out.contains(" goes on: its sockets stay\n"), "{cleaned:?}");
+    running.signal(Signal::INT);
+    let ended = running.end().await;
+    assert!(ended.out.contains("\"passed\":1,"), "{ended:?}");
+    assert!(ended.out.contains("\"problem\":\"interrupted\""), "{ended:?}");
 
     // Where it is not allowed, it is said what is.
     let none = format!("{as_user} env PATH={own} {binary} run -q --netns tests/exercises/networks/routed.yaml");

@@ -7,7 +7,7 @@ use std::io;
 use clap::Args;
 
 use crate::agent::runtime_dir;
-use crate::cli::netns::{NAMES, PREFIX, file, folder, lock, remove};
+use crate::cli::netns::{Lock, NAMES, PREFIX, file, folder, remove};
 use crate::cli::{Exit, block_on, complain, print};
 
 /// What `farsock clean` takes.
@@ -44,8 +44,12 @@ pub(in crate::cli) fn clean(_: &CleanArgs) -> Exit {
     let mut text = String::new();
     for (number, names) in &runs {
         // Held while its things are removed; nobody else has the number.
-        let Ok(_lock) = lock(number) else {
-            text.push_str(&format!("run {number} goes on: its {} namespaces stay\n", names.len()));
+        let Ok(_lock) = Lock::take(number) else {
+            text.push_str(&match names.len() {
+                // One of a user who is not root has them where only it sees them.
+                0 => format!("run {number} goes on: its sockets stay\n"),
+                count => format!("run {number} goes on: its {count} namespaces stay\n"),
+            });
             continue;
         };
         if names.iter().all(|name| !file(name).exists()) && !folder(number).exists() {

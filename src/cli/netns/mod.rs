@@ -8,7 +8,7 @@ pub(super) mod clean;
 mod lay;
 mod rootless;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -51,8 +51,8 @@ pub(super) struct Namespaces {
 /// What belongs to a run: a number that no other one has.
 struct Run {
     number: String,
-    /// Tells others that the run goes on: the name is free when this is closed, however the process ends.
-    _lock: UnixListener,
+    /// Tells others that the run goes on.
+    _lock: Lock,
     /// Where the sockets of the agents are.
     folder: PathBuf,
 }
@@ -112,9 +112,9 @@ impl Run {
         let mut bits = [0; 4];
         getrandom::fill(&mut bits).map_err(|error| format!("no random numbers: {error}"))?;
         let number = format!("{:08x}", u32::from_be_bytes(bits));
-        let lock = lock(&number).map_err(|error| format!("cannot begin run {number}: {error}"))?;
         let folder = folder(&number);
         make_private_directory(&folder).map_err(|error| error.to_string())?;
+        let lock = Lock::take(&number).map_err(|error| format!("cannot begin run {number}: {error}"))?;
         Ok(Self { number, _lock: lock, folder })
     }
 
@@ -127,9 +127,26 @@ impl Run {
     }
 }
 
-/// Says that a run goes on; the error is that it does already.
-fn lock(number: &str) -> io::Result<UnixListener> {
-    UnixListener::bind_addr(&SocketAddr::from_abstract_name(format!("farsock-netns-{number}"))?)
+/// Says that a run goes on. It is free when this is dropped, however the process ends.
+struct Lock {
+    /// For those who have other folders: a name that all processes of this network namespace see.
+    _name: UnixListener,
+    /// For those who are in other network namespaces, which a user who is not root has made: the folder, which they see.
+    _folder: Option<File>,
+}
+
+impl Lock {
+    /// The error is that the run goes on already.
+    fn take(number: &str) -> io::Result<Self> {
+        let name = UnixListener::bind_addr(&SocketAddr::from_abstract_name(format!("farsock-netns-{number}"))?)?;
+        let folder = match File::open(folder(number)) {
+            Ok(folder) => Some(folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        folder.as_ref().map_or(Ok(()), File::try_lock)?;
+        Ok(Self { _name: name, _folder: folder })
+    }
 }
 
 /// Where the sockets of a run are.
