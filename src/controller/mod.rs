@@ -7,6 +7,7 @@ mod bindings;
 mod calls;
 mod collect;
 mod course;
+mod expect;
 mod fleet;
 mod instant;
 mod order;

@@ -1,20 +1,18 @@
 //! One step: act, wait for its evidence, judge.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::client::ClientError;
-use crate::controller::bindings::{Bindings, Socket};
+use crate::controller::bindings::Bindings;
 use crate::controller::calls::{Appointment, Made};
 use crate::controller::collect::Collector;
 use crate::controller::fleet::{Fleet, Member};
 use crate::exercise::clock::Reading;
-use crate::exercise::expectation::{EventCheck, FactsCheck, SocketSeen, quoted};
-use crate::exercise::narration::describe;
+use crate::exercise::expectation::quoted;
 use crate::exercise::outcome::{Difference, Failure, StepOutcome, StepResult};
-use crate::exercise::plan::{EventWanted, Expectation, Facts, Step, Verb};
+use crate::exercise::plan::{Expectation, Step, Verb};
 use crate::model::error::SocketError;
 use crate::model::event::{Event, EventRecord};
 use crate::model::id::SocketId;
@@ -22,9 +20,6 @@ use crate::model::operation::{Action, CallOptions, Outcome, SocketAction, Target
 
 /// How long a step may take that does not say.
 pub(super) const USUAL: Duration = Duration::from_secs(5);
-
-/// How often a fact is looked at again that no event announces.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How much longer than it says a step may take until its agent is given up.
 const LATE: Duration = Duration::from_secs(10);
@@ -350,170 +345,6 @@ impl Runner<'_> {
             }
         }
     }
-
-    // === Expecting ===
-
-    async fn expect_event(&self, step: &Step, bindings: &Bindings<'_>, socket: &Socket, wanted: &EventWanted) -> Done {
-        let check = EventCheck {
-            kind: wanted.kind,
-            payload: bindings.payload(&wanted.payload).map_err(Trouble::unable)?,
-            size: wanted.size,
-            offset: wanted.offset,
-            peer: bindings.optional_text(wanted.peer.as_ref()).map_err(Trouble::unable)?,
-            reason: wanted.reason,
-            errno: wanted.errno.clone(),
-        };
-        let after = bindings.matched(socket, wanted.kind);
-        let within = step.within.unwrap_or(USUAL);
-        let mut nearly = None;
-        let mut came = 0;
-        let found = self
-            .collector
-            .find_or_rule_out(self.fleet, step.host, Instant::now() + within, |records| {
-                (nearly, came) = (None, 0);
-                let of_socket = || records.iter().filter(|record| is_of(record, &socket.id));
-                for record in of_socket().filter(|record| record.seq > after && record.event.kind() == wanted.kind) {
-                    match check.judge(record) {
-                        Ok(()) => came += 1,
-                        Err(difference) => nearly = Some(difference),
-                    }
-                    if came == wanted.count {
-                        return Some(Some(record.seq));
-                    }
-                }
-                // Nothing comes after the end.
-                of_socket().any(|record| matches!(record.event, Event::Closed(_))).then_some(None)
-            })
-            .await
-            .map_err(Trouble::unable)?;
-        if let Some(Some(seq)) = found {
-            bindings.set_matched(socket, wanted.kind, seq);
-            if let Some(quiet) = wanted.quiet {
-                self.expect_no_more(socket, &check, (seq, wanted.count), quiet).await?;
-            }
-            return Ok(Some((step.host, seq)));
-        }
-        let last = self.last_event(socket).await;
-        let closed = found.is_some();
-        let message = match (&nearly, closed) {
-            _ if came > 0 => format!("`{}` came {came} of {} times", wanted.kind, wanted.count),
-            (Some(difference), _) => format!("`{}` came, but {difference}", wanted.kind),
-            (None, true) => format!("`{}` did not come before the socket was closed", wanted.kind),
-            (None, false) => format!("`{}` did not come within {within:?}", wanted.kind),
-        };
-        let difference = match nearly {
-            Some(nearly) => nearly,
-            None => {
-                let seen = last.as_ref().map_or_else(|| "nothing".to_owned(), |last| describe(&last.event));
-                Difference::new("event", wanted.kind, seen)
-            }
-        };
-        let failure = Failure::differs(difference.told(message)).advised(advice(last.as_deref()));
-        Err(Trouble::Failed(Box::new(failure)))
-    }
-
-    /// Makes sure that an event which has come so often does not come again.
-    async fn expect_no_more(
-        &self,
-        socket: &Socket,
-        check: &EventCheck,
-        (after, count): (u64, usize),
-        quiet: Duration,
-    ) -> Result<(), Trouble> {
-        let another = |records: &[Arc<EventRecord>]| {
-            let newer = records.iter().filter(|record| record.seq > after && is_of(record, &socket.id));
-            newer.into_iter().find(|record| check.judge(record).is_ok()).cloned()
-        };
-        let until = Instant::now() + quiet;
-        let came = self.collector.find_or_rule_out(self.fleet, socket.host, until, another).await;
-        match came.map_err(Trouble::unable)? {
-            None => Ok(()),
-            Some(record) => {
-                let what = describe(&record.event);
-                let text = format!("`{}` came more than {count} times: it {what}", check.kind);
-                let wanted = format!("`{}` {count} times", check.kind);
-                Err(Trouble::differs(Difference::new("event", wanted, what).told(text)))
-            }
-        }
-    }
-
-    /// The last thing that happened to a socket, apart from its end, which follows from it.
-    async fn last_event(&self, socket: &Socket) -> Option<Arc<EventRecord>> {
-        let now = Instant::now();
-        let newest = |records: &[Arc<EventRecord>]| {
-            let of_socket = records.iter().rev().filter(|record| is_of(record, &socket.id));
-            of_socket
-                .clone()
-                .find(|record| !matches!(record.event, Event::Closed(_)))
-                .or_else(|| of_socket.clone().next())
-                .cloned()
-        };
-        self.collector.find(socket.host, now, newest).await
-    }
-
-    async fn expect_facts(
-        &self,
-        step: &Step,
-        bindings: &Bindings<'_>,
-        (name, socket): (&str, &Socket),
-        facts: &Facts,
-    ) -> Done {
-        let check = FactsCheck {
-            facts: facts.clone(),
-            hash_received: bindings.optional_text(facts.hash_received.as_ref()).map_err(Trouble::unable)?,
-            hash_written: bindings.optional_text(facts.hash_written.as_ref()).map_err(Trouble::unable)?,
-            local: bindings.optional_text(facts.local.as_ref()).map_err(Trouble::unable)?,
-            peer: bindings.optional_text(facts.peer.as_ref()).map_err(Trouble::unable)?,
-        };
-        let within = step.within.unwrap_or(USUAL);
-        let deadline = Instant::now() + within;
-        let mut again = interval(LOOK_AGAIN);
-        loop {
-            again.tick().await;
-            let client = &self.member(socket.host).client;
-            let (view, info, memory) = client.socket(self.fleet.session(), &socket.id).await?;
-            let seen = SocketSeen { view, info, memory };
-            match check.judge(&seen) {
-                Ok(()) => {
-                    bindings.learn_hashes(name, &seen.view);
-                    return Ok(None);
-                }
-                Err(difference) if Instant::now() >= deadline => {
-                    let text = if within.is_zero() {
-                        difference.to_string()
-                    } else {
-                        format!("{difference}, after {within:?}")
-                    };
-                    return Err(Trouble::differs(difference.told(text)));
-                }
-                Err(_) => {}
-            }
-        }
-    }
-
-    async fn expect_silence(&self, socket: &Socket, length: Duration, kind: Option<&'static str>) -> Done {
-        self.collector.catch_up(self.fleet, [socket.host], None).await;
-        let wanted = |record: &&Arc<EventRecord>| {
-            is_of(record, &socket.id) && kind.is_none_or(|kind| record.event.kind() == kind)
-        };
-        let mut before = None;
-        let heard = self
-            .collector
-            .find_or_rule_out(self.fleet, socket.host, Instant::now() + length, |records| {
-                let known = *before.get_or_insert(records.len());
-                records.iter().skip(known).find(wanted).cloned()
-            })
-            .await
-            .map_err(Trouble::unable)?;
-        match heard {
-            None => Ok(None),
-            Some(record) => {
-                let what = describe(&record.event);
-                let text = format!("silence was expected for {length:?}, and it {what}");
-                Err(Trouble::differs(Difference::new("event", format!("silence for {length:?}"), what).told(text)))
-            }
-        }
-    }
 }
 
 /// How long nobody waits longer for a step, whatever its agent does. Some steps are two calls, or a wait and silence after it.
@@ -533,19 +364,6 @@ fn longest(step: &Step) -> Duration {
 /// Whether an event is about a socket.
 pub(super) fn is_of(record: &EventRecord, id: &SocketId) -> bool {
     record.socket.as_ref().is_some_and(|(socket, _)| socket == id)
-}
-
-/// What the last event of a socket says about why something else did not come.
-fn advice(last: Option<&EventRecord>) -> &'static str {
-    match last.map(|record| &record.event) {
-        Some(Event::PeerReset { .. }) => {
-            "a RST came instead of a FIN: the other side aborted, or closed with bytes that it had not read"
-        }
-        Some(Event::Closed(closing)) if closing.unread_bytes > 0 => {
-            "it was closed with bytes unread: Linux then sends a RST, not a FIN"
-        }
-        _ => "",
-    }
 }
 
 /// The beginning of what was got, for messages.
