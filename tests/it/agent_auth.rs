@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::harness::{AgentProcess, QUESTION, Ran, farsock, run, tcp_channel, with_token, within};
+use crate::harness::{AgentProcess, QUESTION, Ran, farsock, needs_root, run, tcp_channel, with_token, within};
 
 /// Every method that the agent has, as HTTP/2 paths.
 fn methods() -> BTreeSet<String> {
@@ -122,10 +122,9 @@ async fn the_unix_socket_knows_its_callers_without_a_token() {
     assert!(!path.exists());
 }
 
-/// Only root can become somebody else, and only root's tests can try.
 #[tokio::test]
 async fn the_unix_socket_turns_other_users_away_whatever_its_mode() {
-    if !rustix::process::geteuid().is_root() {
+    if !needs_root() {
         return;
     }
     let agent = AgentProcess::start().await;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
 
 use farsock::wire::pb;
 use rustix::process::{Pid, Signal, kill_process};
@@ -9,18 +10,20 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::harness::{
-    AgentProcess, Certificates, QUESTION, Running, error_name, farsock, run, skipped, tls_channel, with_token,
+    AgentProcess, Certificates, Namespace, QUESTION, Running, error_name, farsock, farsock_lies_in, is_root,
+    needs_root, run, skipped, tls_channel, with_token,
 };
 
 /// Those that lab sockets have a use for: CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW.
 const OF_SOCKETS: u64 = 1 << 10 | 1 << 12 | 1 << 13;
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// `farsock agent` as root without these capabilities; as anybody else, who has none. Nothing where that cannot be arranged.
 fn without(capabilities: &str, folder: &TempDir) -> Option<Command> {
+    without_in(None, capabilities, folder)
+}
+
+/// The same in a network of its own.
+fn without_in(namespace: Option<&Namespace>, capabilities: &str, folder: &TempDir) -> Option<Command> {
     let agent = farsock(folder.path());
     if !is_root() {
         return Some(agent);
@@ -30,7 +33,8 @@ fn without(capabilities: &str, folder: &TempDir) -> Option<Command> {
         skipped("there is no setpriv(1) that may do it");
         return None;
     }
-    let mut command = Command::new("setpriv");
+    let setpriv = Path::new("setpriv");
+    let mut command = namespace.map_or_else(|| Command::new(setpriv), |namespace| namespace.command(setpriv));
     command.args(["--bounding-set", capabilities]).arg(agent.as_std().get_program());
     command.env("XDG_RUNTIME_DIR", folder.path()).env("NO_COLOR", "1").kill_on_drop(true);
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
@@ -67,19 +71,15 @@ async fn every_thread_has_what_sockets_need_and_nothing_more() {
     agent.stop().await;
 }
 
-/// As an ordinary user its files in /proc are root's, which says that it cannot be dumped. Only root can become one, and only root's tests can try.
+/// As an ordinary user its files in /proc are root's, which says that it cannot be dumped.
 #[tokio::test]
 async fn an_agent_of_an_ordinary_user_cannot_be_looked_into() {
+    if !needs_root() {
+        return;
+    }
     let folder = TempDir::new().unwrap();
-    if !is_root() || chown(folder.path(), Some(65534), None).is_err() {
-        return;
-    }
-    let agent = farsock(folder.path());
-    let program = agent.as_std().get_program();
-    if Command::new(program).arg("--version").uid(65534).output().await.is_err() {
-        skipped("the binary lies where nobody else may go");
-        return;
-    }
+    let program = farsock_lies_in(folder.path());
+    chown(folder.path(), Some(65534), None).unwrap();
     // The shell makes the pipe, so that it is the same user's.
     let mut shell = Command::new("sh");
     shell
@@ -112,10 +112,23 @@ async fn what_a_missing_capability_keeps_from_working_names_it() {
     let error = answer.options[0].error.clone().expect("it is not allowed");
     assert_eq!((error.name.as_str(), error.hint.contains("CAP_NET_ADMIN")), ("EPERM", true), "{error:?}");
     agent.stop().await;
+}
 
-    let start = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+/// As root in a network of its own: there, ports below 1024 are not everybody's, however that is set here.
+#[tokio::test]
+async fn what_keeps_a_port_below_1024_from_being_bound_is_named() {
+    let namespace = if is_root() {
+        let Some(namespace) = Namespace::new() else { return };
+        Some(namespace)
+    } else {
+        let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+        if first.trim().parse::<u16>().unwrap() <= 9 {
+            return skipped("ports below 1024 are everybody's here: net.ipv4.ip_unprivileged_port_start says so");
+        }
+        None
+    };
     let folder = TempDir::new().unwrap();
-    let Some(mut command) = without("-net_bind_service", &folder).filter(|_| start.trim() != "0") else { return };
+    let Some(mut command) = without_in(namespace.as_ref(), "-net_bind_service", &folder) else { return };
     command.args(["agent", "--listen"]).arg(format!("unix:{}", folder.path().join("agent.sock").display()));
     let agent = AgentProcess::spawn(command, folder).await;
     let spec = pb::UdpSocketSpec { bind: "127.0.0.1:9".into(), ..Default::default() };
@@ -125,7 +138,7 @@ async fn what_a_missing_capability_keeps_from_working_names_it() {
     agent.stop().await;
     // The agent's own way in says the same.
     let folder = TempDir::new().unwrap();
-    let Some(mut command) = without("-net_bind_service", &folder) else { return };
+    let Some(mut command) = without_in(namespace.as_ref(), "-net_bind_service", &folder) else { return };
     command.args(["agent", "--listen", "127.0.0.1:9"]);
     let ran = run(command).await;
     assert_eq!((ran.code, ran.err.contains("CAP_NET_BIND_SERVICE")), (Some(3), true), "{ran:?}");
@@ -174,7 +187,7 @@ async fn a_unix_socket_that_cannot_be_made_says_why() {
 /// Root gives up what lets it read them, before it reads them.
 #[tokio::test]
 async fn files_of_another_user_are_closed_to_root_and_that_is_said() {
-    if !is_root() {
+    if !needs_root() {
         return;
     }
     let (lab, folder) = (Certificates::new(), TempDir::new().unwrap());

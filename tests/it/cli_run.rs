@@ -13,7 +13,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::harness::{Agent, AgentProcess, Ran, Running, TcpPeer, farsock, filter, millis, run, run_farsock, within};
+use crate::harness::{
+    Agent, AgentProcess, Ran, Running, TcpPeer, farsock, filter, long, millis, run, run_farsock, within,
+};
 
 fn tutorials() -> Vec<PathBuf> {
     exercises("tests/exercises/tutorials")
@@ -259,7 +261,7 @@ async fn one_agent_for_two_roles_is_refused_and_nothing_is_left_on_it() {
 /// itself, not before.
 #[tokio::test]
 async fn a_controller_that_slept_past_its_lease_ends_the_run_and_says_why() {
-    if std::env::var_os("FARSOCK_LONG").is_none() {
+    if !long() {
         return;
     }
     let agent = AgentProcess::start().await;

@@ -1,7 +1,8 @@
 //! The integration tests: one binary, real agents, real sockets.
 //!
 //! Files are named `<transport>_<behaviour>.rs`. Each test starts its own agents, waits for events and never for time, and reads as a
-//! transcript of what somebody could have typed.
+//! transcript of what somebody could have typed. Where the machine lacks what a test needs (root, network namespaces, sshd), it says so on a
+//! line that begins with `skipped:`; with `FARSOCK_NO_SKIP=1` it fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
 mod agent_audit;

@@ -12,7 +12,7 @@ use crate::harness::{AgentProcess, Certificates, Namespace, farsock_in};
 
 #[tokio::test]
 async fn the_agents_own_port_is_kept_on_addresses_that_come_later_too() {
-    let Some((home, lab)) = Namespace::new().zip(Namespace::new()) else { return };
+    let Some((home, lab)) = Namespace::two() else { return };
     home.cable(&lab, "wire", &[("10.77.0.1/24", "10.77.0.2/24"), ("fd77::1/64", "fd77::2/64")]);
     let (folder, certificates) = (TempDir::new().unwrap(), Certificates::new());
     let policy = folder.path().join("policy.yaml");

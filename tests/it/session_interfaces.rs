@@ -1,5 +1,4 @@
-//! What becomes of the interfaces of a host, told to sessions that ask for it. In network namespaces of the test's own; without root, the
-//! tests say so and pass.
+//! What becomes of the interfaces of a host, told to sessions that ask for it. In network namespaces of the test's own.
 
 use std::fs;
 
@@ -135,7 +134,7 @@ async fn who_may_not_have_a_session_lets_nothing_be_watched() {
 /// The interfaces are those of the agent's network namespace, and of no other.
 #[tokio::test]
 async fn each_agent_hears_of_its_own_network() {
-    let (Some(near), Some(far)) = (Namespace::new(), Namespace::new()) else { return };
+    let Some((near, far)) = Namespace::two() else { return };
     let (here, there) = (near.agent().await, far.agent().await);
     told_session(&here, "lab").await;
     told_session(&there, "lab").await;

@@ -242,7 +242,7 @@ fn lead(namespace: &Namespace, from: SocketAddr, agent: &AgentProcess) -> (Socke
 /// stopped by itself before that; and when the cable is there again, it learns that it comes too late.
 #[tokio::test]
 async fn a_controller_that_is_cut_off_without_a_word_stops_before_its_sockets_are_closed() {
-    let (Some(host), Some(desk)) = (Namespace::new(), Namespace::new()) else { return };
+    let Some((host, desk)) = Namespace::two() else { return };
     host.cable(&desk, "wire", &[("10.78.0.1/24", "10.78.0.2/24"), ("fd78::1/64", "fd78::2/64")]);
     // Otherwise its IPv6 addresses would go with the cable.
     host.set(&[("ipv6/conf/wire/keep_addr_on_down", "1")]);

@@ -1,4 +1,4 @@
-//! Multicast and broadcast between hosts: two network namespaces with two cables between them. Without root, the tests say so and pass.
+//! Multicast and broadcast between hosts: two network namespaces with two cables between them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from conftest import loopback
+from conftest import loopback, skipped
 
 import farsock
 import farsock.httpx
@@ -113,7 +113,7 @@ def test_httpx_with_asyncio(a: farsock.Host, b: farsock.Host, family: int) -> No
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate")
+        skipped("openssl makes the certificate")
     directory = tmp_path_factory.mktemp("tls")
     key, cert = directory / "key.pem", directory / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]

@@ -16,6 +16,7 @@ mod proxy;
 mod relay;
 mod requests;
 mod resolver;
+mod skip;
 pub mod sshd;
 pub mod tcp;
 mod terminal;
@@ -31,11 +32,12 @@ pub use names::{Gate, Names};
 pub use namespace::{Lab, Namespace};
 pub use peer::{DeadPort, LOOPBACKS, TcpPeer, within};
 pub use process::{
-    AgentProcess, QUESTION, Ran, Running, farsock, farsock_in, farsock_on_terminal, farsock_under,
-    farsock_with_descriptors, long, memory_channel, run, run_farsock, skipped, tcp_channel, with_token,
+    AgentProcess, QUESTION, Ran, Running, farsock, farsock_in, farsock_lies_in, farsock_on_terminal, farsock_under,
+    farsock_with_descriptors, long, memory_channel, run, run_farsock, tcp_channel, with_token,
 };
 pub use proxy::{Fault, Proxy};
 pub use relay::{Mishap, Relay};
 pub use requests::{AnyRequest, changes};
 pub use resolver::{SilentResolver, SmallResolver};
+pub use skip::{is_root, needs_root, skipped};
 pub use terminal::Terminal;

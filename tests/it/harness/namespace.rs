@@ -41,6 +41,11 @@ impl Namespace {
         namespace.map(Self)
     }
 
+    /// Two of them, or none.
+    pub fn two() -> Option<(Self, Self)> {
+        Some((Self::new()?, Self::new()?))
+    }
+
     fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", process::id(), self.0.as_raw_fd()).into()
     }
@@ -188,7 +193,7 @@ pub struct Lab {
 
 impl Lab {
     pub async fn new() -> Option<Self> {
-        let (left, right) = (Namespace::new()?, Namespace::new()?);
+        let (left, right) = Namespace::two()?;
         left.cable(&right, "red", &[("10.77.0.1/24", "10.77.0.2/24"), ("fd77::1/64", "fd77::2/64")]);
         left.cable(&right, "blue", &[("10.77.1.1/24", "10.77.1.2/24"), ("fd77:1::1/64", "fd77:1::2/64")]);
         left.ip("address add 10.77.0.3/24 dev red");

@@ -23,6 +23,15 @@ pub fn farsock(runtime_dir: &Path) -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_farsock")), runtime_dir)
 }
 
+/// The program itself, in a folder for whoever may go there: where it was built, that may be nobody but who has built it.
+pub fn farsock_lies_in(folder: &Path) -> PathBuf {
+    let (built, there) = (env!("CARGO_BIN_EXE_farsock"), folder.join("bin/farsock"));
+    std::fs::create_dir(folder.join("bin")).unwrap();
+    // The folder may be on another file system.
+    std::fs::hard_link(built, &there).or_else(|_| std::fs::copy(built, &there).map(drop)).unwrap();
+    there
+}
+
 /// The same within a network of its own.
 pub fn farsock_in(namespace: &Namespace, runtime_dir: &Path) -> Command {
     clean(namespace.command(Path::new(env!("CARGO_BIN_EXE_farsock"))), runtime_dir)
@@ -76,13 +85,6 @@ pub async fn run(mut command: Command) -> Ran {
     let output = within("the command's end", command.output()).await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-}
-
-/// Says that a test has not tried what it is for, and why: to whoever runs the tests, also where what passing tests print is kept back.
-pub fn skipped(why: &str) {
-    let test = std::thread::current();
-    let line = format!("skipped: {}: {why}\n", test.name().unwrap_or("a test"));
-    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
 }
 
 /// Whether the long forms of tests are asked for.
