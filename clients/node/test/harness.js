@@ -2,7 +2,7 @@
 
 'use strict';
 
-const { spawnSync } = require('node:child_process');
+const { execFileSync, spawnSync } = require('node:child_process');
 const { once } = require('node:events');
 const { mkdtempSync, rmSync, writeFileSync } = require('node:fs');
 const { tmpdir } = require('node:os');
@@ -38,6 +38,11 @@ function ownNetwork() {
   const file = join(directory, 'farsock');
   writeFileSync(file, `#!/bin/sh\nexec unshare -rn sh -c 'ip link set lo up && exec ${binary} "$@"' sh "$@"\n`, { mode: 0o755 });
   return { binary: file };
+}
+
+/** Makes certificates as people do. */
+function pki(dir, ...words) {
+  execFileSync(process.env.FARSOCK_BIN || 'farsock', ['pki', '--dir', dir, ...words]);
 }
 
 /** Waits for a promise, and names what did not come. */
@@ -106,4 +111,4 @@ function readAll(stream) {
 /** Both loopback addresses. */
 const LOOPBACKS = ['127.0.0.1', '::1'];
 
-module.exports = { LOOPBACKS, event, listening, ownNetwork, pattern, readAll, settled, until, within, withAgent };
+module.exports = { LOOPBACKS, event, listening, ownNetwork, pattern, pki, readAll, settled, until, within, withAgent };

@@ -3,7 +3,6 @@
 'use strict';
 
 const assert = require('node:assert/strict');
-const { execFileSync } = require('node:child_process');
 const { chmodSync, mkdtempSync, rmSync, writeFileSync } = require('node:fs');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
@@ -11,17 +10,12 @@ const { after, before, test } = require('node:test');
 
 const { AgentError, host } = require('@farsock/client');
 const { EmbeddedAgent } = require('../dist/testing');
-const { listening, within } = require('./harness');
+const { listening, pki, within } = require('./harness');
 
 const directory = mkdtempSync(join(tmpdir(), 'farsock-test-'));
 const [lab, other] = [join(directory, 'lab'), join(directory, 'other')];
 const alice = join(lab, 'alice.pem');
 let agent;
-
-/** Makes certificates as people do. */
-function pki(dir, ...words) {
-  execFileSync(process.env.FARSOCK_BIN || 'farsock', ['pki', '--dir', dir, ...words]);
-}
 
 before(async () => {
   for (const dir of [lab, other]) {
