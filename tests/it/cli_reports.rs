@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::run_farsock;
+use crate::harness::{Running, farsock, run_farsock};
 
 const PASSES: &str = "tests/page/exercises/five-hosts.yaml";
 const FAILS: &str = "tests/page/exercises/wrong-ending.yaml";
@@ -37,6 +39,46 @@ async fn a_replay_tells_ci_systems_the_same() {
     run_farsock(&["run", "-q", FAILS, "--save", kept, "--junit", first]).await;
     run_farsock(&["replay", "-q", kept, "--junit", again]).await;
     assert_eq!(fs::read_to_string(first).unwrap(), fs::read_to_string(again).unwrap());
+}
+
+/// Ctrl-C in the middle: every report is whole, and has what was seen until then.
+#[tokio::test]
+async fn an_interrupted_run_has_all_of_its_reports() {
+    let folder = TempDir::new().unwrap();
+    let [file, kept, page, junit] =
+        ["waits.yaml", "run", "page.html", "junit.xml"].map(|name| folder.path().join(name));
+    let steps = "  - { on: a, listen: ':0', as: door }\n  - { on: a, accept: door, as: guest, within: 10m }\n  - { on: a, close: guest }\n";
+    fs::write(&file, format!("exercise: Waits\nhosts: {{ a: }}\nsteps:\n{steps}")).unwrap();
+    let mut command = farsock(folder.path());
+    command.arg("run").arg(&file).arg("--json");
+    command.arg("--html").arg(&page).arg("--junit").arg(&junit).arg("--save").arg(&kept);
+    let mut running = Running::spawn(command);
+    while !running.line().await.unwrap().starts_with("{\"type\":\"step\"") {}
+    running.signal(Signal::INT);
+    let ended = running.end().await;
+    assert_eq!((ended.code, ended.err.as_str()), (Some(3), ""), "{}", ended.out);
+
+    let lines = fs::read_to_string(kept.join("run.ndjson")).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = lines.last().unwrap();
+    assert_eq!(
+        (&last["problem"], &last["passed"], &last["not_reached"]),
+        (&"interrupted".into(), &1.into(), &2.into())
+    );
+    assert!(lines.iter().any(|line| line["kind"] == "listening"), "{lines:?}");
+    let text = fs::read_to_string(&junit).unwrap();
+    let document = roxmltree::Document::parse(&text).unwrap();
+    let error = document.descendants().find(|node| node.has_tag_name("error")).unwrap();
+    assert!(error.text().unwrap().contains("interrupted"), "{text}");
+    assert_eq!(document.descendants().filter(|node| node.has_tag_name("skipped")).count(), 2, "{text}");
+    for page in [page, kept.join("report.html")] {
+        let page = fs::read_to_string(page).unwrap();
+        assert!(page.trim_end().ends_with("</html>"), "it is whole");
+        assert!(page.contains("listening") && page.contains("interrupted"), "{page}");
+    }
+    // What was kept can be looked at again, and comes to the same.
+    let again = run_farsock(&["replay", "-q", kept.to_str().unwrap()]).await;
+    assert!(again.out.contains("COULD NOT RUN Waits"), "{again:?}");
 }
 
 #[tokio::test]
@@ -108,7 +150,7 @@ async fn the_call_of_a_failed_step_is_told_where_it_is_asked_for() {
     let call = ran.err.lines().find_map(|line| line.strip_prefix("  call: grpcurl -d ")).unwrap();
     let (request, rest) = call.strip_prefix('\'').unwrap().split_once('\'').unwrap();
     assert_eq!(rest, " ADDRESS farsock.v1.SocketService/ReceiveSocket");
-    let request: serde_json::Value = serde_json::from_str(request).unwrap();
+    let request: Value = serde_json::from_str(request).unwrap();
     assert_eq!((&request["socket_id"], &request["call"]["timeout"]), (&"u".into(), &"0.01s".into()), "{request}");
     let ran = run_farsock(&["run", "-q", file.to_str().unwrap()]).await;
     assert!(!ran.err.contains("grpcurl"), "{}", ran.err);
