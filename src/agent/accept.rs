@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::SocketAddr as UnixAddress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::agent::config::{Listen, StartError};
 use crate::agent::connection::{Caller, Connection, Held, Peer, Stream};
 use crate::agent::http::Server;
 use crate::agent::keeper::{Keeper, Shown};
-use crate::agent::paths::{make_private, make_private_parent};
+use crate::agent::paths::{make_private, make_private_parent, may_make_private};
 use crate::agent::places::{Connections, Login, Logins};
 use crate::agent::tls::shown;
 use crate::model::errno::Errno;
@@ -72,20 +73,30 @@ pub(super) fn memory_door() -> (Door, MemoryConnector) {
 impl Door {
     /// Opens a way in.
     pub(super) async fn open(listen: &Listen) -> Result<Self, StartError> {
-        let failed = |error: &io::Error| StartError::Listen {
-            at: listen.clone(),
-            errno: Errno::new(error.raw_os_error().unwrap_or(libc::EIO)),
-        };
         match listen {
-            Listen::Tcp(addr) => Ok(Self::Tcp(TcpListener::bind(addr).await.map_err(|e| failed(&e))?)),
+            Listen::Tcp(addr) => Ok(Self::Tcp(TcpListener::bind(addr).await.map_err(|e| cannot_listen(listen, &e))?)),
             Listen::Unix(path) => {
                 make_private_parent(path)?;
-                remove_stale(path, listen).await?;
-                let listener = UnixListener::bind(path).map_err(|e| failed(&e))?;
+                if is_stale(path, listen).await? {
+                    std::fs::remove_file(path).map_err(|error| PrivateFileError::new(path, &error))?;
+                }
+                let listener = UnixListener::bind(path).map_err(|e| cannot_listen(listen, &e))?;
                 make_private(path)?;
                 Ok(Self::Unix(listener, path.clone()))
             }
         }
+    }
+
+    /// Finds out whether a way in could be opened. It is open then, as long as whoever asks tries others beside it; but where a directory
+    /// would have to be made first, or what an agent has left would have to be removed, nothing is.
+    pub(super) async fn try_open(listen: &Listen) -> Result<Option<Self>, StartError> {
+        let Listen::Unix(path) = listen else { return Self::open(listen).await.map(Some) };
+        let has_place = path.parent().is_none_or(|parent| parent.as_os_str().is_empty() || parent.exists());
+        if has_place && !is_stale(path, listen).await? {
+            return Self::open(listen).await.map(Some);
+        }
+        UnixAddress::from_pathname(path).map_err(|error| cannot_listen(listen, &error))?;
+        may_make_private(path).map(|()| None)
     }
 
     /// Where it leads from, with the real port. Absent for the one within the process.
@@ -115,15 +126,19 @@ impl Drop for Door {
     }
 }
 
-/// Removes the Unix socket of an agent that has died; never one of an agent that lives, and never anything else.
-async fn remove_stale(path: &Path, listen: &Listen) -> Result<(), StartError> {
+fn cannot_listen(at: &Listen, error: &io::Error) -> StartError {
+    StartError::Listen { at: at.clone(), errno: Errno::new(error.raw_os_error().unwrap_or(libc::EIO)) }
+}
+
+/// Whether there is the Unix socket of an agent that has died. That of one that lives is an error, and anything else is none of ours.
+async fn is_stale(path: &Path, listen: &Listen) -> Result<bool, StartError> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if !is_socket {
-        return Ok(());
+        return Ok(false);
     }
     match UnixStream::connect(path).await {
         Ok(_) => Err(StartError::AgentThere(listen.to_string())),
-        Err(_) => Ok(std::fs::remove_file(path).map_err(|error| PrivateFileError::new(path, &error))?),
+        Err(_) => Ok(true),
     }
 }
 

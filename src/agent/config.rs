@@ -56,6 +56,13 @@ pub struct AgentConfig {
     pub clock: Option<Arc<dyn Clock>>,
 }
 
+impl AgentConfig {
+    /// Whether whoever comes by TCP must show the token.
+    pub(super) fn asks_for_token(&self) -> bool {
+        !self.no_auth && self.tls.is_none()
+    }
+}
+
 impl fmt::Debug for AgentConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { listen, token_file, no_auth, tls, open, policy_file, .. } = self;

@@ -20,6 +20,7 @@ use crate::agent::policy::read_policy;
 use crate::agent::tls::Tls;
 use crate::model::id::Principal;
 use crate::model::own_deed::{OwnDeed, Parting};
+use crate::model::policy::Policy;
 use crate::service::audit::Audit;
 use crate::socket::Sockets;
 
@@ -280,6 +281,11 @@ pub struct Reloaded {
 }
 
 impl Reloader {
+    /// The policy in force, where there is one.
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        self.sockets.gate().policy()
+    }
+
     /// Reads the token file, the files of TLS and the policy. Whatever is wrong with one of them, everything stays as it was. Connections of
     /// those whom the new ones would not let in are ended, sockets that the new policy does not allow are closed, and how many these were is
     /// told; no other one notices anything. What those have open whose certificates the new CA has not signed is ended when they do not come
@@ -291,7 +297,7 @@ impl Reloader {
         };
         self.sockets.note(&match &reloaded {
             Ok(Reloaded { connections, sockets }) => OwnDeed::Reloaded {
-                policy: self.sockets.gate().policy().map(|policy| policy.title().to_owned()),
+                policy: self.policy().map(|policy| policy.title().to_owned()),
                 connections: *connections,
                 sockets: *sockets,
             },

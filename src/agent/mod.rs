@@ -5,6 +5,7 @@
 
 mod accept;
 mod auth;
+mod check;
 mod config;
 mod connection;
 mod exposure;
@@ -104,9 +105,8 @@ impl Agent {
         for listen in &config.listen {
             doors.push(Door::open(listen).await?);
         }
-        let asks_for_token = !config.no_auth && tls.is_none();
         let (token, token_files) =
-            if asks_for_token { make_token(&config, &doors)? } else { (None, TokenFiles::default()) };
+            if config.asks_for_token() { make_token(&config, &doors)? } else { (None, TokenFiles::default()) };
         let keeper = Keeper::new(Checks { token, tls });
         let (memory, connector) = memory_door();
         doors.push(memory);
@@ -137,20 +137,10 @@ impl Agent {
         Ok(Self { config: Arc::new(config), sockets, audit, clock, doors, keeper, token_files, connector })
     }
 
-    /// What an agent of this configuration would serve and to whom, and all that keeps it from starting. Opens nothing, and writes nothing.
-    pub fn check(config: &AgentConfig) -> (Vec<(Listen, Needs)>, Vec<StartError>) {
-        let (mut exposure, mut problems) = (Vec::new(), Vec::new());
-        for listen in &config.listen {
-            match exposure::needs(listen, config) {
-                Ok(needs) => exposure.push((listen.clone(), needs)),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        problems.extend(exposure::check(config).err().filter(|problem| !problems.contains(problem)));
-        problems.extend(config.tls.as_ref().and_then(|files| Tls::load(files, config.open.any()).err()));
-        problems.extend(config.policy_file.as_ref().and_then(|path| read_policy(path).err()));
-        problems.extend(config.token_file.as_ref().and_then(|path| Token::read(path).err()));
-        (exposure, problems)
+    /// What an agent of this configuration would serve and to whom, and all that keeps it from starting. Its addresses are taken and let go
+    /// again; nothing is left of it. Must be called on a tokio runtime.
+    pub async fn check(config: &AgentConfig) -> (Vec<(Listen, Needs)>, Vec<StartError>) {
+        check::check(config).await
     }
 
     /// What may come together in memory when everything is used as far as limits let it, the largest part first: what it is, and bytes.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::agent::config::{Listen, StartError};
-use crate::pki::{PrivateFileError, make_private_directory, write_private};
+use crate::pki::{PrivateFileError, make_private_directory, may_make, write_private};
 use crate::sys::process;
 
 /// The directory of this user's agents: `$XDG_RUNTIME_DIR/farsock`, or where systems without one put such things.
@@ -65,6 +65,15 @@ pub(super) fn make_private_parent(path: &Path) -> Result<(), StartError> {
 pub(super) fn write_secret(path: &Path, text: &str) -> Result<(), StartError> {
     make_private_parent(path)?;
     Ok(write_private(path, text)?)
+}
+
+/// Whether a secret could be written there, or a Unix socket be made. Makes nothing.
+pub(super) fn may_make_private(path: &Path) -> Result<(), StartError> {
+    if path.parent().is_some_and(Path::exists) {
+        // It has nothing left to make.
+        make_private_parent(path)?;
+    }
+    Ok(may_make(path)?)
 }
 
 /// Lets only this user connect to a Unix socket.

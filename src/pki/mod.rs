@@ -17,6 +17,7 @@ pub use crate::pki::authority::{Authority, Issued, Subject};
 pub use crate::pki::certificate::{Certificate, Kind, NameProblem};
 pub use crate::pki::identity::{Identity, IdentityFiles, PkiError};
 pub use crate::pki::private::{
-    PrivateFileError, make_private_directory, read_private, read_trusted, write_private, write_public,
+    PrivateFileError, make_private_directory, may_make, may_make_in, read_private, read_trusted, write_private,
+    write_public,
 };
 pub use crate::pki::words::{problem, speaks_no_tls};

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::fs::{Access, access};
 use thiserror::Error;
 
 use crate::model::errno::Errno;
@@ -97,6 +98,27 @@ pub fn make_private_directory(path: &Path) -> Result<(), PrivateFileError> {
     made.map_err(|error| PrivateFileError::new(path, &error))
 }
 
+/// Whether this user may make files in a directory.
+pub fn may_make_in(directory: &Path) -> io::Result<()> {
+    // With the dot, what is no directory is told to be none.
+    Ok(access(directory.join("."), Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Whether a file could be made, and of its directory what is not there. Makes nothing.
+pub fn may_make(path: &Path) -> Result<(), PrivateFileError> {
+    let parent = path.parent().unwrap_or(path);
+    let is_there =
+        |made: &io::Result<()>| made.as_ref().err().is_none_or(|error| error.kind() != io::ErrorKind::NotFound);
+    let nearest =
+        parent.ancestors().map(|directory| (directory, may_make_in(directory))).find(|(_, made)| is_there(made));
+    match nearest {
+        Some((directory, Err(error))) => {
+            Err(PrivateFileError::new(if directory == parent { path } else { parent }, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes a secret for this user alone: whole, or not at all.
 pub fn write_private(path: &Path, text: &str) -> Result<(), PrivateFileError> {
     write(path, text, 0o600)
@@ -135,6 +157,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/er/7625.token");
         assert_eq!(read_private(&path), Ok(None));
+        assert_eq!(may_make(&path), Ok(()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
         make_private_directory(path.parent().unwrap()).unwrap();
         write_private(&path, "secret").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
@@ -142,6 +166,9 @@ mod tests {
         assert_eq!(read_private(&path), Ok(Some("secret".to_owned())));
         write_private(&path, "other").unwrap();
         assert_eq!(read_private(&path), Ok(Some("other".to_owned())));
+        let below = |more: &str| may_make(&path.join(more)).unwrap_err().to_string();
+        assert!(below("x").ends_with("7625.token/x: not a directory (ENOTDIR)"), "{}", below("x"));
+        assert!(below("x/y").ends_with("7625.token/x: not a directory (ENOTDIR)"), "{}", below("x/y"));
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(read_private(&path), Err(PrivateFileError::NotPrivate { how: "read", .. })));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left");

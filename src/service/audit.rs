@@ -20,7 +20,7 @@ use crate::model::own_deed::{OwnDeed, Witness};
 use crate::model::policy::{Right, Rpc};
 use crate::model::refusal::Refusal;
 use crate::model::time::{Clock, Timestamp};
-use crate::pki::{PrivateFileError, make_private_directory};
+use crate::pki::{PrivateFileError, make_private_directory, may_make};
 
 /// How many lines that could not be written are kept. How many more there were is told when they are written.
 const OWED: usize = 65_536;
@@ -107,6 +107,15 @@ impl Audit {
         let written = audit.locked().put(&first);
         written.map_err(|error| PrivateFileError::new(&audit.file.path, &error))?;
         Ok(audit)
+    }
+
+    /// Whether the file could be opened, or made where it is not there. Makes nothing, and writes nothing.
+    pub fn check(AuditFile { path, .. }: &AuditFile) -> Result<(), AuditError> {
+        match options().open(path) {
+            Ok(file) => private_size(path, &locked(path, file)?).map(drop),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(may_make(path)?),
+            Err(error) => Err(PrivateFileError::new(path, &error).into()),
+        }
     }
 
     /// The file.
@@ -311,7 +320,11 @@ fn options() -> OpenOptions {
 }
 
 fn open_file(path: &Path) -> Result<File, AuditError> {
-    let file = options().create(true).open(path).map_err(|error| PrivateFileError::new(path, &error))?;
+    locked(path, options().create(true).open(path).map_err(|error| PrivateFileError::new(path, &error))?)
+}
+
+/// The file, which nobody else writes to from now on.
+fn locked(path: &Path, file: File) -> Result<File, AuditError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(AuditError::InUse(path.display().to_string())),
@@ -502,11 +515,15 @@ mod tests {
         let file = AuditFile::at(folder.path().join("audit.jsonl"));
         let first = audit(&file).unwrap();
         assert!(matches!(audit(&file), Err(AuditError::InUse(_))));
+        assert!(matches!(Audit::check(&file), Err(AuditError::InUse(_))));
         drop(first);
+        Audit::check(&file).unwrap();
         drop(audit(&file).unwrap());
         assert_eq!(records(&file.path), ["opened null", "opened null"], "a second life goes on in it");
         fs::set_permissions(&file.path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
-        assert!(matches!(audit(&file), Err(AuditError::File(PrivateFileError::NotPrivate { .. }))));
+        for tried in [audit(&file).map(drop), Audit::check(&file)] {
+            assert!(matches!(tried, Err(AuditError::File(PrivateFileError::NotPrivate { .. }))));
+        }
     }
 
     #[test]

@@ -42,6 +42,12 @@ fn without_in(namespace: Option<&Namespace>, capabilities: &str, folder: &TempDi
     Some(command)
 }
 
+/// A number of a thread's status. proc_pid_status(5).
+fn field(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap()
+}
+
 #[tokio::test]
 async fn every_thread_has_what_sockets_need_and_nothing_more() {
     let agent = AgentProcess::start_with(&["--workers", "3"]).await;
@@ -51,10 +57,7 @@ async fn every_thread_has_what_sockets_need_and_nothing_more() {
     let threads = agent.threads();
     assert!(threads.len() >= 4, "{}", threads.len());
     for status in threads {
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            u64::from_str_radix(line.trim(), 16).unwrap()
-        };
+        let field = |name: &str| field(&status, name);
         for set in ["CapPrm:", "CapEff:"] {
             assert_eq!(field(set) & !OF_SOCKETS, 0, "{status}");
         }
@@ -202,15 +205,17 @@ async fn files_of_another_user_are_closed_to_root_and_that_is_said() {
         ("--tls-cert", &files.certificate, &files.key),
         ("--token-file", &policy, &policy),
     ] {
-        let mut command = farsock(folder.path());
-        command.args(["agent", "--listen", "127.0.0.1:0", flag]).arg(given);
-        let ran = run(command).await;
-        let line = format!(
-            "farsock: {}: permission denied (EACCES): root needs CAP_DAC_OVERRIDE for what is another user's, and an agent gives \
-             that up: make it root's own (chown root)\n",
-            closed.display()
-        );
-        assert_eq!((ran.code, ran.err), (Some(3), line), "{flag}");
+        for check in [&[][..], &["--check"]] {
+            let mut command = farsock(folder.path());
+            command.args(["agent", "--listen", "127.0.0.1:0", flag]).arg(given).args(check);
+            let ran = run(command).await;
+            let line = format!(
+                "farsock: {}: permission denied (EACCES): root needs CAP_DAC_OVERRIDE for what is another user's, and an agent \
+                 gives that up: make it root's own (chown root)\n",
+                closed.display()
+            );
+            assert_eq!((ran.code, ran.err), (Some(3), line), "{flag} {check:?}");
+        }
     }
 }
 
@@ -228,6 +233,28 @@ async fn a_check_says_what_is_kept_and_what_is_lacking() {
     command.args(["agent", "--check", "--listen", "127.0.0.1:0"]);
     let less = run(command).await.out;
     assert!(less.contains("  lacks CAP_NET_RAW: "), "{less}");
+}
+
+/// Those that the kernel says it has.
+#[tokio::test]
+async fn the_start_says_what_is_kept() {
+    let folder = TempDir::new().unwrap();
+    let mut agents = vec![AgentProcess::start().await];
+    if let Some(mut command) = without("-net_raw", &folder) {
+        command.args(["agent", "--listen", &format!("unix:{}", folder.path().join("agent.sock").display())]);
+        agents.push(AgentProcess::spawn(command, folder).await);
+    }
+    for agent in agents {
+        let held = field(&agent.threads()[0], "CapEff:");
+        let names = [(10, "CAP_NET_BIND_SERVICE"), (12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW")];
+        let kept: Vec<&str> = names.iter().filter(|(bit, _)| held >> bit & 1 == 1).map(|(_, name)| *name).collect();
+        let line = match &kept[..] {
+            [] => "  keeps no capability".to_owned(),
+            kept => format!("  keeps {}, and no other capability", kept.join(", ")),
+        };
+        assert!(agent.said.contains(&line), "{line}: {:?}", agent.said);
+        agent.stop().await;
+    }
 }
 
 /// Not where other processes look, and not in a log that tells everything.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 
 use farsock::wire::pb;
 use serde_json::Value;
@@ -121,9 +123,11 @@ async fn what_keeps_an_agent_from_starting_is_told_on_one_line() {
     let taken = AgentProcess::start().await;
     let folder = TempDir::new().unwrap();
     let long = format!("unix:/tmp/{}", "x".repeat(200));
-    let cases: [(&[&str], &str); 7] = [
+    let unix = format!("unix:{}", taken.unix().display());
+    let cases: [(&[&str], &str); 10] = [
         (&["--listen", &taken.tcp()], "EADDRINUSE): another program has the port"),
-        (&["--listen", "unix:/proc/no/such/agent.sock"], "ENOENT"),
+        (&["--listen", &unix], "an agent is there already; stop it, or take another path"),
+        (&["--listen", "unix:/proc/no/such/agent.sock"], "/proc/no/such: "),
         (&["--listen", &long], "cannot listen on"),
         (&["--listen", "127.0.0.1:0", "--lab-interface", "no-such"], "there is no interface `no-such`; there are lo"),
         (&["--listen", "127.0.0.1:0", "--lab-address", "127.0.0.1,127.0.0.2"], "one address of each family"),
@@ -132,20 +136,97 @@ async fn what_keeps_an_agent_from_starting_is_told_on_one_line() {
             "cannot enter /run/netns/no-such: no such file or directory (ENOENT)",
         ),
         (&["--listen", "127.0.0.1:0", "--ready-fd", "77"], "--ready-fd 77"),
+        (&["--listen", "127.0.0.1:0", "--ready-file", "/no/such/ready"], "--ready-file /no/such/ready"),
+        (&["--listen", "127.0.0.1:0", "--token-file", "/proc/no/such/token"], "/proc/no/such: "),
     ];
     for (words, says) in cases {
-        let mut command = farsock(folder.path());
-        command.arg("agent").args(words);
-        let ran = run(command).await;
-        assert_eq!(ran.code, Some(3), "{words:?}: {ran:?}");
-        assert!(ran.err.contains(says), "{words:?}: {}", ran.err);
-        assert_eq!(ran.err.lines().count(), 1, "{words:?}: {}", ran.err);
+        for check in [&[][..], &["--check"]] {
+            let mut command = farsock(folder.path());
+            command.arg("agent").args(words).args(check);
+            let ran = run(command).await;
+            assert_eq!(ran.code, Some(3), "{words:?} {check:?}: {ran:?}");
+            assert!(ran.err.contains(says), "{words:?} {check:?}: {}", ran.err);
+            assert_eq!(ran.err.lines().count(), 1, "{words:?} {check:?}: {}", ran.err);
+        }
     }
     // None of them has left anything: no socket, no token.
     let farsock = folder.path().join("farsock");
     let left: Vec<_> = fs::read_dir(&farsock).into_iter().flatten().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.is_empty(), "{left:?}");
     taken.stop().await;
+}
+
+/// All that is wrong, at once, and as a start would find it; without `--check` it is the first of these things.
+#[tokio::test]
+async fn a_check_finds_all_that_a_start_would_find() {
+    let (folder, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let file = |name: &str, text: &str, mode: u32| {
+        let path = other.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (wrong, open) = (file("token", "short", 0o600), file("open.jsonl", "", 0o644));
+    let running = AgentProcess::start_with(&["--audit", other.path().join("busy.jsonl").to_str().unwrap()]).await;
+    let busy = other.path().join("busy.jsonl").display().to_string();
+    let below = format!("{wrong}/audit.jsonl");
+    let ran = async |words: &[&str]| {
+        let mut command = farsock(folder.path());
+        command.args(["agent", "--listen", "127.0.0.1:0"]).args(words);
+        run(command).await
+    };
+    for (audit, says) in [
+        (&open, "open.jsonl can be read by others: make it private (chmod 600"),
+        (&busy, "busy.jsonl: another agent writes its records there"),
+        (&below, "token/audit.jsonl: not a directory (ENOTDIR)"),
+    ] {
+        let started = ran(&["--audit", audit]).await;
+        let checked = ran(&["--audit", audit, "--check"]).await;
+        assert!(checked.err.starts_with("farsock: --audit: ") && checked.err.contains(says), "{}", checked.err);
+        assert_eq!((checked.code, checked.err), (started.code, started.err));
+    }
+    let many =
+        ["--listen", &running.tcp(), "--token-file", &wrong, "--audit", &open, "--lab-netns", "no-such", "--check"];
+    let checked = ran(&many).await;
+    let lines: Vec<&str> = checked.err.lines().collect();
+    assert_eq!((checked.code, lines.len()), (Some(3), 4), "{}", checked.err);
+    for (line, says) in
+        lines.iter().zip(["cannot enter /run/netns/no-such", "EADDRINUSE", "holds no token", "--audit: "])
+    {
+        assert!(line.contains(says), "{}", checked.err);
+    }
+    // Nobody is asked for that token, and so nobody reads it.
+    let checked = ran(&["--token-file", &wrong, "--no-auth", "--check"]).await;
+    assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""));
+    let mut command = farsock(folder.path());
+    command.args(["agent", "--listen", "127.0.0.1:0", "--token-file", &wrong, "--no-auth"]);
+    AgentProcess::spawn(command, TempDir::new().unwrap()).await.stop().await;
+    running.stop().await;
+}
+
+/// Two ways in may be the same; what an agent has left that died is in nobody's way; what would have to be made is not.
+#[tokio::test]
+async fn a_check_takes_addresses_and_lets_them_go() {
+    let (folder, port) = (TempDir::new().unwrap(), DeadPort::tcp("127.6.25.1".parse().unwrap()).text());
+    let stale = folder.path().join("stale.sock");
+    drop(UnixListener::bind(&stale).unwrap());
+    let check = async |listen: &[String]| {
+        let mut command = farsock(folder.path());
+        command.args(["agent", "--check", "--audit"]).arg(folder.path().join("deep/er/audit.jsonl"));
+        command.args(listen.iter().flat_map(|listen| ["--listen", listen]));
+        run(command).await
+    };
+    let twice = check(&[port.clone(), port.clone()]).await;
+    assert!(twice.code == Some(3) && twice.err.contains("EADDRINUSE") && twice.err.lines().count() == 1, "{twice:?}");
+    let paths = [stale.clone(), folder.path().join("new.sock"), folder.path().join("deep/new.sock")];
+    let unix = paths.map(|path| format!("unix:{}", path.display()));
+    let fine = check(&[&[port.clone()][..], &unix].concat()).await;
+    assert_eq!((fine.code, fine.err.as_str()), (Some(0), ""));
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, [stale], "what was there, and nothing else");
+    let mut command = farsock(folder.path());
+    command.args(["agent", "--listen", &port]).args(unix.iter().flat_map(|listen| ["--listen", listen]));
+    AgentProcess::spawn(command, TempDir::new().unwrap()).await.stop().await;
 }
 
 /// Sockets are opened in the namespace, the agent is reached where it was started.

@@ -182,7 +182,7 @@ async fn mistakes_are_told_in_one_line() {
     assert!(ran.err.contains("ca.key can be read by others: make it private (chmod 600"), "{}", ran.err);
 }
 
-/// `--check` opens nothing; what it says is what a start would say.
+/// `--check` leaves nothing behind; what it says is what a start would say.
 #[tokio::test]
 async fn check_says_what_would_be_served_and_what_is_missing() {
     let lab = Certificates::new();
@@ -197,21 +197,20 @@ async fn check_says_what_would_be_served_and_what_is_missing() {
             ran
         }
     };
-    let fine = check(&["--listen", "127.0.0.1:7625", "--listen", "unix:/run/x.sock", "--open", "health"]).await;
+    let elsewhere = TempDir::new().unwrap();
+    let unix = format!("unix:{}", elsewhere.path().join("x.sock").display());
+    let fine = check(&["--listen", "127.0.0.1:0", "--listen", &unix, "--open", "health"]).await;
     assert_eq!((fine.code, fine.err.as_str()), (Some(0), ""));
     let lines: Vec<&str> = fine.out.lines().skip(1).take(3).collect();
     assert_eq!(
         lines,
-        ["  127.0.0.1:7625  with the token", "  unix:/run/x.sock  for its own user", "  health: for whoever asks"]
+        ["  127.0.0.1:0  with the token", &format!("  {unix}  for its own user"), "  health: for whoever asks"]
     );
+    assert!(fs::read_dir(elsewhere.path()).unwrap().next().is_none(), "nothing was left there");
     let certificate = files.certificate.to_str().unwrap();
-    let weak = check(&["--listen", "0.0.0.0:7625", "--listen", "[::1]:7625", "--tls-cert", certificate]).await;
+    let weak = check(&["--listen", "0.0.0.0:7625", "--listen", "[::1]:0", "--tls-cert", certificate]).await;
     assert_eq!(weak.code, Some(3));
-    assert!(
-        weak.out.contains("  [::1]:7625  with a certificate that ") && !weak.out.contains("0.0.0.0"),
-        "{}",
-        weak.out
-    );
+    assert!(weak.out.contains("  [::1]:0  with a certificate that ") && !weak.out.contains("0.0.0.0"), "{}", weak.out);
     assert!(
         weak.err.contains("0.0.0.0:7625 can be reached from other hosts, which needs a policy (--policy)"),
         "{}",

@@ -4,6 +4,7 @@ use std::fs;
 
 use farsock::wire::pb;
 use rustix::process::Signal;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::harness::tcp::{FullListener, connecting_to, went};
@@ -21,6 +22,11 @@ async fn start(folder: &TempDir, policy: &str) -> AgentProcess {
     AgentProcess::spawn_telling(command, TempDir::new().unwrap()).await
 }
 
+/// What tells a file from others: as sha256sum(1) begins.
+fn fingerprint(text: &str) -> String {
+    Sha256::digest(text).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The file says something else from now on; what the agent says to it.
 async fn reload(agent: &mut AgentProcess, folder: &TempDir, policy: &str) -> String {
     fs::write(folder.path().join("policy.yaml"), policy).unwrap();
@@ -33,8 +39,10 @@ async fn what_a_new_policy_does_not_allow_is_closed_and_nothing_else() {
     let folder = TempDir::new().unwrap();
     let mut process = start(&folder, OPEN).await;
     let line = process.said.iter().find(|line| line.starts_with("  policy: ")).unwrap();
+    let of = fingerprint(OPEN);
     assert!(
         line.contains("Open in ")
+            && line.contains(&format!("policy.yaml (sha256 {of}): "))
             && line
                 .ends_with("1 principal, 2 rules; who comes by the Unix socket or with the token is `owner`: student"),
         "{line}"
@@ -72,7 +80,9 @@ async fn what_a_new_policy_does_not_allow_is_closed_and_nothing_else() {
     // The same again closes nothing.
     assert_eq!(
         reload(&mut process, &folder, OPEN).await,
-        "farsock: credentials and the policy were read again; connections that were ended by it: 0, sockets: 0"
+        format!(
+            "farsock: credentials and the policy (sha256 {of}) were read again; connections that were ended by it: 0, sockets: 0"
+        )
     );
     // What is wrong changes nothing, and is told with its place.
     let line = reload(&mut process, &folder, "policy: Wrong\nprincipals: { owner: studnt }\n").await;
@@ -83,6 +93,7 @@ async fn what_a_new_policy_does_not_allow_is_closed_and_nothing_else() {
     let narrow = "policy: Narrow\nprincipals: { owner: student }\nrules:\n  - { allow: any, addresses: [127.0.0.1, 127.0.0.2] }\n";
     let line = reload(&mut process, &folder, narrow).await;
     assert!(line.ends_with("connections that were ended by it: 0, sockets: 7"), "{line}");
+    assert!(line.contains(&format!("the policy (sha256 {}) were read again", fingerprint(narrow))), "{line}");
     for id in ["far-door", "far-udp", "far-line", "grouped", "loud", "in-3", "near-door.2"] {
         assert_eq!(agent.closed(id).await.reason(), pb::CloseReason::Policy, "{id}");
     }
@@ -170,11 +181,16 @@ async fn a_policy_is_told_of_before_the_agent_starts() {
         command.args(["agent", "--listen", "127.0.0.1:0", "--policy", file.to_str().unwrap()]).args(words);
         run(command).await
     };
-    fs::write(&file, "policy: Strict\nprincipals: { alice: admin, bob: student }\n").unwrap();
+    let strict = "policy: Strict\nprincipals: { alice: admin, bob: student }\n";
+    fs::write(&file, strict).unwrap();
     let checked = agent(&["--check"]).await;
     assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""));
     assert!(
-        checked.out.contains(&format!("  policy: Strict in {}: 2 principals, 0 rules; ", file.display())),
+        checked.out.contains(&format!(
+            "  policy: Strict in {} (sha256 {}): 2 principals, 0 rules; ",
+            file.display(),
+            fingerprint(strict)
+        )),
         "{}",
         checked.out
     );

@@ -1,14 +1,15 @@
 //! What an agent says when it is ready, to people and to programs.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::agent::{Agent, AgentConfig, AuditFile, Listen, Needs, OpenServices};
+use crate::cli::agent::privilege;
 use crate::cli::print;
 use crate::model::id::Principal;
 use crate::model::policy::Policy;
-use crate::pki::IdentityFiles;
+use crate::pki::{IdentityFiles, may_make_in};
 
 /// Tells people where the agent is, who can do what there, and how to try it.
 pub(super) fn announce(agent: &Agent, config: &AgentConfig) {
@@ -20,6 +21,7 @@ pub(super) fn announce(agent: &Agent, config: &AgentConfig) {
     text.push_str(&open_to_all(config.open));
     text.push_str(&policy_in_force(config, agent.sockets().gate().policy().as_deref()));
     text.push_str(&written_down(config));
+    text.push_str(&privilege::kept());
     text.push_str(&memory(config));
     let example = agent.exposure().first().map(|(listen, needs)| call(listen, *needs, token.as_deref()));
     text.extend(example.map(|call| format!("try: {call} farsock.v1.AgentService/GetAgent\n")));
@@ -52,7 +54,8 @@ pub(super) fn policy_in_force(config: &AgentConfig, policy: Option<&Policy>) -> 
             .to_owned(),
         roles => format!("who comes by the Unix socket or with the token is `owner`: {}", roles.join(", ")),
     };
-    format!("  policy: {} in {}: {}; {owner}\n", policy.title(), file.display(), policy.size())
+    let (title, file, size) = (policy.title(), file.display(), policy.size());
+    format!("  policy: {title} in {file} (sha256 {}): {size}; {owner}\n", policy.fingerprint())
 }
 
 /// A line on where changes are written down.
@@ -105,17 +108,36 @@ pub(super) fn tell_ready(agent: &Agent, fd: Option<u32>, file: Option<&Path>) ->
         })
     );
     if let Some(fd) = fd {
-        // By name, because the descriptor is whoever's that opened it.
-        let written = File::options()
-            .write(true)
-            .open(format!("/proc/self/fd/{fd}"))
-            .and_then(|mut f| f.write_all(line.as_bytes()));
-        written.map_err(|error| format!("--ready-fd {fd}: {error}"))?;
+        let written = descriptor(fd).and_then(|mut f| f.write_all(line.as_bytes()));
+        written.map_err(|error| no_descriptor(fd, &error))?;
     }
     if let Some(path) = file {
         let draft = path.with_extension("draft");
         let written = fs::write(&draft, line).and_then(|()| fs::rename(&draft, path));
-        written.map_err(|error| format!("--ready-file {}: {error}", path.display()))?;
+        written.map_err(|error| no_file(path, &error))?;
     }
     Ok(())
+}
+
+/// What would keep programs from being told.
+pub(super) fn cannot_tell(fd: Option<u32>, file: Option<&Path>) -> Vec<String> {
+    let no_descriptor = fd.and_then(|fd| descriptor(fd).err().map(|error| no_descriptor(fd, &error)));
+    let no_file = file.and_then(|path| {
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        may_make_in(folder).err().map(|error| no_file(path, &error))
+    });
+    no_descriptor.into_iter().chain(no_file).collect()
+}
+
+/// An open descriptor, by its name, because it is whoever's that opened it.
+fn descriptor(fd: u32) -> io::Result<File> {
+    File::options().write(true).open(format!("/proc/self/fd/{fd}"))
+}
+
+fn no_descriptor(fd: u32, error: &io::Error) -> String {
+    format!("--ready-fd {fd}: {error}")
+}
+
+fn no_file(path: &Path, error: &io::Error) -> String {
+    format!("--ready-file {}: {error}", path.display())
 }

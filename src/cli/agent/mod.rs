@@ -18,7 +18,9 @@ use tracing_subscriber::EnvFilter;
 use crate::agent::{
     Agent, AgentConfig, AuditFile, Listen, OpenServices, PORT, Reloaded, Reloader, audit_path, read_policy, runtime_dir,
 };
-use crate::cli::agent::announce::{announce, memory, open_to_all, policy_in_force, tell_ready, way_in, written_down};
+use crate::cli::agent::announce::{
+    announce, cannot_tell, memory, open_to_all, policy_in_force, tell_ready, way_in, written_down,
+};
 use crate::cli::tls::TlsArgs;
 use crate::cli::{Exit, complain, print};
 use crate::host::network;
@@ -84,7 +86,8 @@ pub(super) struct AgentArgs {
     #[arg(long, conflicts_with_all = ["check", "health"])]
     with_parent: bool,
 
-    /// Say what would be served, to whom, in how much memory, and what is missing; open nothing
+    /// Say what would be served, to whom, in how much memory, and all that would keep it from being; serve nothing, and leave nothing
+    /// behind. The exit code is that of a start
     #[arg(long)]
     check: bool,
 
@@ -176,7 +179,7 @@ fn run(args: AgentArgs) -> Result<(), String> {
         }
         let stop = stop_signals()?;
         let hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
-        tokio::spawn(reload_at_hangup(hangup, agent.reloader(), config.policy_file.is_some()));
+        tokio::spawn(reload_at_hangup(hangup, agent.reloader()));
         let line = if stdio { Some(stdio::open(&agent).await?) } else { None };
         if line.is_none() {
             announce(&agent, &config);
@@ -303,11 +306,17 @@ fn interface_addresses(name: &str) -> Result<Vec<IpAddr>, String> {
     if first.is_empty() { Err(format!("--lab-interface: `{name}` has no address")) } else { Ok(first) }
 }
 
-/// Says what would be served, and what keeps it from being.
+/// Says what would be served, and what keeps it from being, as somebody finds it who has no more privileges than a start has.
 fn check(args: AgentArgs) -> Result<Exit, String> {
     let namespace = args.lab_netns.as_deref().map(namespace_path);
+    privilege::harden(namespace.as_deref())?;
+    let mut problems = cannot_tell(args.ready_fd, args.ready_file.as_deref());
+    problems.extend(namespace.as_deref().and_then(|path| try_namespace(path).err()));
     let config = config(args, namespace.as_deref())?;
-    let (exposure, problems) = Agent::check(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    let (exposure, wrong) = runtime.block_on(Agent::check(&config));
+    problems.extend(wrong.iter().map(ToString::to_string));
     let mut text = format!("farsock {} agent would serve\n", env!("CARGO_PKG_VERSION"));
     let token = config.token_file.as_ref().map(|file| file.display().to_string());
     for (listen, needs) in exposure {
@@ -327,17 +336,22 @@ fn check(args: AgentArgs) -> Result<Exit, String> {
 }
 
 /// Reads credentials, and the policy where there is one, again at each SIGHUP. What is wrong with them is told, and nothing changes.
-async fn reload_at_hangup(mut hangup: Signal, reloader: Reloader, policy: bool) {
-    let what = if policy { "credentials and the policy" } else { "credentials" };
+async fn reload_at_hangup(mut hangup: Signal, reloader: Reloader) {
     while hangup.recv().await.is_some() {
-        match reloader.reload().await {
-            Ok(Reloaded { connections, sockets }) => {
-                let sockets = if policy { format!(", sockets: {sockets}") } else { String::new() };
-                complain(format_args!(
-                    "{what} were read again; connections that were ended by it: {connections}{sockets}"
-                ));
+        let reloaded = reloader.reload().await;
+        let policy = reloader.policy();
+        match (reloaded, policy) {
+            (Ok(Reloaded { connections, sockets }), Some(policy)) => complain(format_args!(
+                "credentials and the policy (sha256 {}) were read again; connections that were ended by it: {connections}, sockets: {sockets}",
+                policy.fingerprint()
+            )),
+            (Ok(Reloaded { connections, .. }), None) => {
+                complain(format_args!("credentials were read again; connections that were ended by it: {connections}"))
             }
-            Err(problem) => complain(format_args!("{what} stay as they were: {problem}")),
+            (Err(problem), Some(_)) => {
+                complain(format_args!("credentials and the policy stay as they were: {problem}"))
+            }
+            (Err(problem), None) => complain(format_args!("credentials stay as they were: {problem}")),
         }
     }
 }

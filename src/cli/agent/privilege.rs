@@ -34,6 +34,16 @@ pub(super) fn enter(path: &Path) -> Result<(), String> {
     })
 }
 
+/// A line on what this process has kept.
+pub(super) fn kept() -> String {
+    let kept = Capability::OF_SOCKETS.iter().filter(|one| privilege::has(**one));
+    let names: Vec<String> = kept.map(ToString::to_string).collect();
+    match &names[..] {
+        [] => "  keeps no capability\n".to_owned(),
+        names => format!("  keeps {}, and no other capability\n", names.join(", ")),
+    }
+}
+
 /// Lines on what the agent would keep, and on what it does not have and others may miss.
 pub(super) fn lines(namespace: Option<&Path>) -> String {
     let line = |one: &Capability| {

@@ -166,6 +166,7 @@ const HARMLESS: [&str; 49] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     title: String,
+    fingerprint: String,
     principals: HashMap<Principal, Standing>,
     /// Of those who are not named.
     others: Standing,
@@ -189,6 +190,11 @@ impl Policy {
     /// Its title.
     pub fn title(&self) -> &str {
         &self.title
+    }
+
+    /// The first 12 digits of its file's SHA-256, as sha256sum(1) shows it.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// How many principals it names, and how many rules it has, in words.

@@ -6,17 +6,22 @@ use std::ops::{Range, RangeInclusive};
 
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
+use sha2::{Digest, Sha256};
 
 use crate::model::address::{Family, Transport};
 use crate::model::id::{Principal, check_name};
 use crate::model::mistake::{Mistake, Source, suggestion};
 use crate::model::option::Access;
 use crate::model::option_table::OPTIONS;
+use crate::model::payload::to_hex;
 use crate::model::policy::canonical::{SPECIAL, WORDS};
 use crate::model::policy::file::{PolicyFile, RuleFile, Words, words};
 use crate::model::policy::rule::{Rule, Whom};
 use crate::model::policy::{FILE_BYTES, Policy, ROLES, Right, Standing, Use};
 use crate::model::yaml::{self, Ordered, span};
+
+/// How many bytes of a file's hash tell it from others.
+const FINGERPRINT: usize = 6;
 
 /// Whoever is not named.
 const OTHERS: &str = "*";
@@ -26,7 +31,8 @@ pub(super) fn read(source: &Source) -> Result<Policy, Vec<Mistake>> {
     let mut reader = Reader { source, mistakes: Vec::new() };
     let roles = reader.roles(&file.roles);
     let (principals, others) = reader.principals(&file.principals, &roles);
-    let mut policy = Policy { title: file.policy.value, principals, others, roles, rules: Vec::new() };
+    let fingerprint = to_hex(&Sha256::digest(&source.text)[..FINGERPRINT]);
+    let mut policy = Policy { title: file.policy.value, fingerprint, principals, others, roles, rules: Vec::new() };
     policy.rules = file.rules.iter().filter_map(|rule| reader.rule(rule, &policy)).collect();
     if reader.mistakes.is_empty() { Ok(policy) } else { Err(reader.mistakes) }
 }
