@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::exercise::check::names::Named;
-pub(super) use crate::exercise::check::names::SocketName;
+pub(super) use crate::exercise::check::names::{SocketName, Stage};
 use crate::exercise::course::{Order, Part};
 use crate::exercise::embedded;
 use crate::exercise::fields::{StepFile, typed};

@@ -20,20 +20,45 @@ pub(in crate::exercise) enum Named {
     Message(usize, Lane),
 }
 
+/// What a socket is by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::exercise) enum Stage {
+    /// It was made, and perhaps bound.
+    New,
+    /// It waits for connections.
+    Listens,
+    /// It is a connection, or has a remote address.
+    Connected,
+    /// Only the run tells: a step that would have changed it was to fail, or goes on at the same time.
+    Unknown,
+}
+
+/// What the last step that changed it has made of a socket.
+#[derive(Debug, Clone)]
+struct Became {
+    stage: Stage,
+    /// The lane of the step.
+    lane: Lane,
+    /// Its place.
+    at: Place,
+}
+
+/// A file, and the place in it.
+type Place = (usize, Range<usize>);
+
 /// What is known of a socket before it is there.
 #[derive(Debug, Clone)]
 pub(in crate::exercise) struct SocketName {
     pub(in crate::exercise) host: usize,
     pub(in crate::exercise) transport: Transport,
-    pub(in crate::exercise) listens: bool,
     pub(in crate::exercise) manual: bool,
+    became: Became,
     /// The step that closes it, and its lane.
     pub(in crate::exercise) closed: Option<(usize, Lane)>,
     /// The lane of the step that makes it.
     pub(super) lane: Lane,
     pub(super) used: bool,
-    /// The file, and the place in it.
-    made_at: (usize, Range<usize>),
+    made_at: Place,
 }
 
 impl Checker<'_> {
@@ -70,8 +95,8 @@ impl Checker<'_> {
     ) -> String {
         let made_at = (self.flow.at(), span(&name.referenced));
         let lane = self.order.lane.clone();
-        let socket =
-            SocketName { host, transport, listens: false, manual: false, closed: None, lane, used: false, made_at };
+        let became = Became { stage: Stage::New, lane: lane.clone(), at: made_at.clone() };
+        let socket = SocketName { host, transport, manual: false, became, closed: None, lane, used: false, made_at };
         self.name(name, Named::Socket(socket));
         name.value.clone()
     }
@@ -124,22 +149,39 @@ impl Checker<'_> {
         Some(socket)
     }
 
-    /// A socket of this host and transport that a step uses.
-    pub(in crate::exercise) fn use_socket_of(
-        &mut self,
-        number: usize,
-        host: usize,
-        name: &Spanned<String>,
-        transport: Transport,
-    ) -> Option<SocketName> {
-        let socket = self.use_socket(number, host, name)?;
-        if socket.transport != transport {
-            let message = format!("`{}` is a {} socket, and this is for {transport}", name.value, socket.transport);
-            let help = if transport == Transport::Tcp { "`send` is for UDP" } else { "`write` is for TCP" };
-            self.wrong_with_help(span(&name.referenced), message, help);
-            return None;
+    /// A step makes this of a socket.
+    pub(in crate::exercise) fn make(&mut self, name: &Spanned<String>, stage: Stage) {
+        let (lane, at) = (self.order.lane.clone(), (self.flow.at(), span(&name.referenced)));
+        if let Some(socket) = self.socket_mut(&name.value) {
+            socket.became = Became { stage, lane, at };
         }
-        Some(socket)
+    }
+
+    /// What a socket is where the check is.
+    pub(in crate::exercise) fn stage(&self, socket: &SocketName) -> Stage {
+        let Became { stage, lane, .. } = &socket.became;
+        match stage {
+            _ if !self.is_there(lane) => Stage::Unknown,
+            // Another branch may make something of it, unless it was made in this one.
+            Stage::New if !socket.lane.starts_with(&self.order.lane) => Stage::Unknown,
+            stage => *stage,
+        }
+    }
+
+    /// Which socket this is, in words.
+    pub(in crate::exercise) fn told(&self, name: &str, socket: &SocketName) -> String {
+        let (what, at) = match (socket.transport, self.stage(socket)) {
+            (Transport::Tcp, Stage::Listens) => ("listening since", &socket.became.at),
+            (_, Stage::Connected) => ("connected since", &socket.became.at),
+            _ => ("made at", &socket.made_at),
+        };
+        format!("`{name}` is a {} socket, {what} {}", socket.transport, self.place(at))
+    }
+
+    fn place(&self, (file, at): &Place) -> String {
+        let source = self.flow.source_of(*file);
+        let line = source.line(at.start);
+        if *file == self.flow.at() { format!("line {line}") } else { format!("{}:{line}", source.name) }
     }
 
     /// A message of this host that a step answers.

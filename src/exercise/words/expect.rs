@@ -2,6 +2,7 @@
 
 use serde_saphyr::Spanned;
 
+use crate::exercise::check::SocketName;
 use crate::exercise::course::OrderedEvent;
 use crate::exercise::fields::{OrderFile, ResolveFile};
 use crate::exercise::plan::{EventWanted, Expectation, FactNumber, FactSwitch, Facts, Found, Question, Verb};
@@ -85,19 +86,25 @@ impl Words<'_, '_> {
                 );
             }
         }
-        self.ask(self.host, socket)?;
+        let known = self.ask(self.host, socket)?;
         let expectation = self.expectation(socket)?;
+        match (&expectation, &self.file.event) {
+            (Expectation::Facts(_), _) => self.facts_fit(socket, &known),
+            (Expectation::Event(_), Some(event)) => self.event_fits(event, socket, &known),
+            // What cannot happen does not.
+            _ => {}
+        }
         Some(Verb::Expect { socket: socket.value.clone(), expectation: Box::new(expectation) })
     }
 
     /// A socket that is asked about: that can be done also after it was closed.
-    fn ask(&mut self, host: usize, socket: &Spanned<String>) -> Option<()> {
+    fn ask(&mut self, host: usize, socket: &Spanned<String>) -> Option<SocketName> {
         let closed = self.checker.socket_mut(&socket.value).and_then(|known| known.closed.take());
         let used = self.checker.use_socket(self.number, host, socket);
         if let (Some(step), Some(known)) = (closed, self.checker.socket_mut(&socket.value)) {
             known.closed = Some(step);
         }
-        used.map(drop)
+        used
     }
 
     /// Events of sockets, each of which comes before the next.
@@ -121,9 +128,10 @@ impl Words<'_, '_> {
 
     fn ordered(&mut self, file: &OrderFile) -> Option<OrderedEvent> {
         let host = self.checker.socket_mut(&file.expect.value).map_or(self.host, |socket| socket.host);
-        self.ask(host, &file.expect)?;
+        let known = self.ask(host, &file.expect)?;
         let kinds = Event::KINDS.iter().map(|kind| (*kind, *kind));
         let kind = self.checker.word(Some(&file.event), &kinds.collect::<Vec<_>>())?;
+        self.event_fits(&file.event, &file.expect, &known);
         let count = match &file.count {
             Some(count) => self.number("count", Some(count), 1..=MAX_COUNT)?,
             None => 1,

@@ -1,6 +1,7 @@
 //! The words of the exercise language: what each verb takes, and what each value may be.
 
 mod expect;
+mod fitting;
 pub(super) mod grammar;
 mod sockets;
 mod traffic;

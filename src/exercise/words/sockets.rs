@@ -2,6 +2,7 @@
 
 use serde_saphyr::Spanned;
 
+use crate::exercise::check::Stage;
 use crate::exercise::plan::{Role, SocketPlan, Verb};
 use crate::exercise::words::grammar::{
     ACCEPT, ACCEPTING, ATTEMPTS, BIND, BIND_RETRY, DIRECTIONS, FAMILIES, FILTER, GROUP, HALF_OPEN, HOW, LISTENER,
@@ -10,6 +11,7 @@ use crate::exercise::words::grammar::{
 use crate::exercise::words::{MAX_BACKLOG, Words};
 use crate::model::address::Transport;
 use crate::model::group::GroupChange;
+use crate::model::operation::ShutdownHow;
 use crate::model::socket::AcceptPolicy;
 use crate::model::yaml::span;
 
@@ -32,24 +34,21 @@ impl Words<'_, '_> {
         // What has a colon is an address, and so the name is missing.
         if self.file.r#as.is_none() && !word.value.contains(':') {
             self.checker.only(self.file, "listen", &["backlog"]);
-            self.checker.use_socket_of(self.number, self.host, word, Transport::Tcp)?;
-            self.now_listens(&word.value);
+            self.used_of("listen", word, Transport::Tcp)?;
+            self.becomes(word, Stage::Listens);
             let backlog = self.number("backlog", self.file.backlog.as_deref(), 1..=MAX_BACKLOG);
             return Some(Verb::Listen { socket: word.value.clone(), backlog });
         }
         self.checker.only(self.file, "listen", &[&TCP_SOCKET[..], &LISTENER].concat());
         let address = self.address(word);
-        let verb = self.new_socket("listen", Transport::Tcp, Role::Listen(address))?;
-        if let Some(name) = &self.file.r#as {
-            self.now_listens(&name.value);
-        }
-        Some(verb)
+        self.new_socket("listen", Transport::Tcp, Role::Listen(address))
     }
 
     pub(super) fn connect(&mut self, word: &Spanned<String>) -> Option<Verb> {
         if let Some(to) = &self.file.to {
             self.checker.only(self.file, "connect", &[&BIND[..], &ATTEMPTS].concat());
-            self.checker.use_socket(self.number, self.host, word)?;
+            self.used("connect", word)?;
+            self.becomes(word, Stage::Connected);
             let to = self.address(to);
             return Some(Verb::Connect { socket: word.value.clone(), to, attempts: self.attempts() });
         }
@@ -58,12 +57,10 @@ impl Words<'_, '_> {
         self.new_socket("connect", Transport::Tcp, Role::Connect(address))
     }
 
-    fn now_listens(&mut self, name: &str) {
-        let manual = self.file.accepting.as_deref().is_some_and(|accepting| accepting.value == "manual");
-        if let Some(socket) = self.checker.socket_mut(name) {
-            socket.listens = true;
-            socket.manual |= manual;
-        }
+    /// What a step makes of a socket, if it is not to fail.
+    fn becomes(&mut self, name: &Spanned<String>, stage: Stage) {
+        let stage = if self.file.error.is_some() { Stage::Unknown } else { stage };
+        self.checker.make(name, stage);
     }
 
     fn new_socket(&mut self, verb: &str, transport: Transport, role: Role) -> Option<Verb> {
@@ -109,6 +106,16 @@ impl Words<'_, '_> {
             options: self.options(),
         };
         self.contradictions(&socket);
+        self.delivery_fits(transport, &socket.delivery);
+        self.options_fit(transport, &socket.options);
+        self.becomes(
+            name,
+            match socket.role {
+                Role::Idle => Stage::New,
+                Role::Listen(_) => Stage::Listens,
+                Role::Connect(_) => Stage::Connected,
+            },
+        );
         if socket.accept == AcceptPolicy::Manual
             && let Some(known) = self.checker.socket_mut(&socket.name)
         {
@@ -121,7 +128,7 @@ impl Words<'_, '_> {
 
     pub(super) fn bind(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "bind", &[&BIND[..], &BIND_RETRY].concat());
-        self.checker.use_socket(self.number, self.host, socket)?;
+        self.used("bind", socket)?;
         let to = self.needed("bind", "to", self.file.to.as_deref(), socket)?;
         let to = self.address(to);
         Some(Verb::Bind { socket: socket.value.clone(), to, retry: self.bind_retry() })
@@ -129,34 +136,40 @@ impl Words<'_, '_> {
 
     pub(super) fn accept(&mut self, listener: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "accept", &ACCEPT);
-        let known = self.checker.use_socket_of(self.number, self.host, listener, Transport::Tcp)?;
-        if !known.listens {
-            let message = format!("`{}` does not listen", listener.value);
+        let known = self.used_of("accept", listener, Transport::Tcp)?;
+        if !matches!(self.checker.stage(&known), Stage::Listens | Stage::Unknown) {
+            let message = format!("{}, and does not listen", self.checker.told(&listener.value, &known));
             self.checker.wrong(span(&listener.referenced), message);
             return None;
         }
         let peer = self.checker.optional_template(self.file.peer.as_deref());
         let name = self.needed("accept", "as", self.file.r#as.as_deref(), listener)?;
-        let name = self.checker.make_socket(name, self.host, Transport::Tcp);
-        Some(Verb::Accept { listener: listener.value.clone(), name, peer, manual: known.manual })
+        let guest = self.checker.make_socket(name, self.host, Transport::Tcp);
+        self.becomes(name, Stage::Connected);
+        Some(Verb::Accept { listener: listener.value.clone(), name: guest, peer, manual: known.manual })
     }
 
     pub(super) fn flush(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "flush", &[]);
-        self.checker.use_socket_of(self.number, self.host, socket, Transport::Tcp)?;
+        self.used_of("flush", socket, Transport::Tcp)?;
         Some(Verb::Flush { socket: socket.value.clone() })
     }
 
     pub(super) fn disconnect(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "disconnect", &[]);
-        self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
+        self.used_of("disconnect", socket, Transport::Udp)?;
+        self.becomes(socket, Stage::New);
         Some(Verb::Disconnect { socket: socket.value.clone() })
     }
 
     pub(super) fn shutdown(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "shutdown", &["how"]);
-        self.checker.use_socket(self.number, self.host, socket)?;
+        let known = self.used("shutdown", socket)?;
         let how = self.checker.word(self.file.how.as_deref(), &HOW).unwrap_or_default();
+        if self.checker.stage(&known) == Stage::Listens && how != ShutdownHow::Send {
+            // Linux lets it listen or connect again.
+            self.becomes(socket, Stage::Unknown);
+        }
         Some(Verb::Shutdown { socket: socket.value.clone(), how })
     }
 
@@ -191,9 +204,11 @@ impl Words<'_, '_> {
 
     pub(super) fn set(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "set", &SETTINGS);
-        self.checker.use_socket(self.number, self.host, socket)?;
+        let known = self.used("set", socket)?;
         let delivery = self.delivery();
         let options = self.options();
+        self.delivery_fits(known.transport, &delivery.unwrap_or_default());
+        self.options_fit(known.transport, &options);
         if delivery.is_none() && options.is_empty() && self.file.options.is_none() {
             let help = "`set` takes delivery, paused, read_size, credit, read_interval, hash and options";
             self.checker.wrong_with_help(span(&socket.referenced), "there is nothing to set", help);
@@ -204,7 +219,7 @@ impl Words<'_, '_> {
 
     pub(super) fn group(&mut self, verb: &'static str, change: GroupChange, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, verb, &GROUP);
-        self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
+        self.used_of(verb, socket, Transport::Udp)?;
         self.needed(verb, "group", self.file.group.as_deref(), socket)?;
         if matches!(change, GroupChange::Block | GroupChange::Unblock) {
             self.needed(verb, "source", self.file.source.as_deref(), socket)?;
@@ -215,7 +230,7 @@ impl Words<'_, '_> {
 
     pub(super) fn filter(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "filter", &FILTER);
-        self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
+        self.used_of("filter", socket, Transport::Udp)?;
         self.needed("filter", "group", self.file.group.as_deref(), socket)?;
         self.needed("filter", "mode", self.file.mode.as_deref(), socket)?;
         Some(Verb::Filter { socket: socket.value.clone(), filter: self.source_filter()? })

@@ -23,7 +23,7 @@ const MOST_TAKEN: u64 = 16 << 20;
 impl Words<'_, '_> {
     pub(super) fn write(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "write", &WRITTEN);
-        self.checker.use_socket_of(self.number, self.host, socket, Transport::Tcp)?;
+        self.used_of("write", socket, Transport::Tcp)?;
         let written = self.number("written", self.file.written.as_deref(), 0..=u32::MAX.into());
         let expected_offset = self.number("expected_offset", self.file.expected_offset.as_deref(), 0..=u64::MAX);
         let payload = self.payload();
@@ -45,11 +45,11 @@ impl Words<'_, '_> {
 
     pub(super) fn transfer(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "transfer", &TRANSFERRED);
-        self.checker.use_socket_of(self.number, self.host, socket, Transport::Tcp)?;
+        self.used_of("transfer", socket, Transport::Tcp)?;
         let to = self.needed("transfer", "to", self.file.to.as_deref(), socket)?;
         // It is another host's, mostly.
         let host = self.checker.socket_mut(&to.value).map_or(self.host, |known| known.host);
-        self.checker.use_socket_of(self.number, host, to, Transport::Tcp)?;
+        self.used_by(host, "transfer", to, Transport::Tcp)?;
         if to.value == socket.value {
             let help = "`to` is the socket that the other end of the connection has";
             self.checker.wrong_with_help(
@@ -73,7 +73,7 @@ impl Words<'_, '_> {
 
     pub(super) fn send(&mut self, socket: &Spanned<String>) -> Option<Verb> {
         self.checker.only(self.file, "send", &SENT);
-        self.checker.use_socket_of(self.number, self.host, socket, Transport::Udp)?;
+        self.used_of("send", socket, Transport::Udp)?;
         let to = self.file.to.as_deref().map(|to| self.address(to));
         let reply_to = match &self.file.reply_to {
             Some(name) => Some(self.checker.use_message(self.host, name)?),
@@ -117,7 +117,8 @@ impl Words<'_, '_> {
             Some(_) => self.checker.only_with(self.file, "receive", "`receive` with `quiet`", &QUIET),
             None => self.checker.only(self.file, "receive", &RECEIVED),
         }
-        let known = self.checker.use_socket(self.number, self.host, socket)?;
+        let known = self.used("receive", socket)?;
+        self.received_fits(known.transport);
         let file = self.file;
         if let Some(hash) = file.sha256.as_deref().filter(|_| known.transport == Transport::Tcp && file.size.is_none())
         {

@@ -22,6 +22,7 @@ pub(super) const STEPS: &[(&str, &[Steps])] = &[
     ("loops", LOOPS),
     ("branches", BRANCHES),
     ("parts", PARTS),
+    ("kinds", KINDS),
 ];
 
 const WHO: &[Steps] = &[
@@ -257,4 +258,40 @@ const PARTS: &[Steps] = &[
         "on: a, transfer: line, to: line, text: hola",
         "on: a, transfer: line, to: more",
     ],
+];
+
+const KINDS: &[Steps] = &[
+    &[DOOR, "on: a, write: door, text: hola"],
+    &[DOOR, "on: a, connect: door, to: 'b:1'"],
+    &[DOOR, "on: a, bind: door, to: ':0'"],
+    &[DOOR, "on: a, receive: door, quiet: 1s"],
+    &[DOOR, "on: a, accept: door, as: guest", "on: a, bind: guest, to: ':0'"],
+    &[DOOR, "on: a, accept: door, as: guest", "on: a, accept: guest, as: more"],
+    &[DOOR, LINE, "on: a, transfer: line, to: door, text: hola"],
+    &[LINE, "on: a, listen: line"],
+    &[LINE, "on: a, connect: line, to: 'b:2'"],
+    &["on: a, create: tcp, as: t", "on: a, write: t, text: hola"],
+    &["on: a, create: tcp, as: t", "on: a, flush: t"],
+    &["on: a, create: tcp, as: t", "on: a, shutdown: t"],
+    &[UDP, "on: a, shutdown: u"],
+    &[UDP, "on: a, send: u, text: hola"],
+    &[UDP, "on: a, connect: u, to: 'b:1'", "on: a, bind: u, to: ':0'"],
+    &[UDP, "on: a, connect: u, to: 'b:1'", "on: a, disconnect: u", "on: a, send: u, text: hola"],
+    &[UDP, "on: a, listen: u"],
+    &[UDP, "on: a, accept: u, as: guest"],
+    &[UDP, LINE, "on: a, transfer: u, to: line, text: hola"],
+    &[UDP, "on: a, receive: u, offset: 4"],
+    &[LINE, "on: a, receive: line, hop_limit: 4"],
+    &["on: a, create: udp, as: u, delivery: transfer"],
+    &[UDP, "on: a, set: u, hash: true"],
+    &["on: a, create: udp, as: u, options: { TCP_NODELAY: on }"],
+    &[LINE, "on: a, set: line, options: { SO_TIMESTAMPING: software }"],
+    &[UDP, "on: a, expect: u, tcp_state: LISTEN"],
+    &[LINE, "on: a, expect: line, queue: 0"],
+    &[LINE, "on: a, expect: line, probes_lost: 0"],
+    &[UDP, "on: a, expect: u, event: received"],
+    &[LINE, "on: a, expect: line, event: datagram_received"],
+    &[DOOR, "on: a, expect: door, event: peer_closed"],
+    &[LINE, "order: [{ expect: line, event: accepted }, { expect: line, event: closed }]"],
+    &[LINE, "on: a, expect: line, event: agent_draining"],
 ];
