@@ -10,7 +10,7 @@ use crate::cli::again::Again;
 use crate::cli::{Exit, complain, print};
 use crate::exercise::check::{Files, Given, check};
 use crate::exercise::file::FILE_BYTES;
-use crate::exercise::inventory::{self, Casting, Inventory};
+use crate::exercise::inventory::{self, Casting, Inventory, Wanted, wanted};
 use crate::exercise::plan::Plan;
 use crate::exercise::report::line::{Line, MistakeLine};
 use crate::exercise::report::tell;
@@ -72,6 +72,63 @@ impl InventoryArgs {
             Exit::WrongFile
         })
     }
+}
+
+/// Who plays the hosts of exercises, whatever these say.
+#[derive(Debug, Args)]
+pub(super) struct HostArgs {
+    /// Let this agent play a host: ROLE=HOST:PORT, ROLE=unix:PATH, ROLE=ssh://USER@HOST, ROLE=NAME; again for more
+    #[arg(long = "host", value_name = "ROLE=AGENT")]
+    hosts: Vec<String>,
+}
+
+impl HostArgs {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
+    /// The agents that were given, by role. What is wrong with one is printed at once.
+    pub(super) fn read(&self, inventory: Option<&Inventory>) -> Result<Vec<(String, Wanted)>, Exit> {
+        let mut given: Vec<(String, Wanted)> = Vec::with_capacity(self.hosts.len());
+        for host in &self.hosts {
+            let wanted = match host.split_once('=') {
+                None => Err("ROLE=AGENT is needed".to_owned()),
+                Some((role, _)) if given.iter().any(|(known, _)| known == role) => {
+                    Err(format!("`{role}` has an agent already"))
+                }
+                Some((role, agent)) => wanted(inventory, agent)
+                    .map(|wanted| (role.to_owned(), wanted))
+                    .map_err(|unknown| format!("{}: {}", unknown.message, unknown.help)),
+            };
+            given.push(wanted.map_err(|problem| {
+                complain(format_args!("--host {host}: {problem}"));
+                Exit::Usage
+            })?);
+        }
+        Ok(given)
+    }
+
+    /// Whether each of them plays a host of one of these. That one does not is printed at once.
+    pub(super) fn used(given: &[(String, Wanted)], exercises: &[Exercise]) -> Result<(), Exit> {
+        let Some((role, _)) = given.iter().find(|(role, _)| !exercises.iter().any(|e| plays(&e.plan, role))) else {
+            return Ok(());
+        };
+        let roles: Vec<&str> = exercises.iter().flat_map(|e| &e.plan.hosts).map(|host| host.role.as_str()).collect();
+        complain(format_args!("--host: no exercise has a host `{role}`: {}", suggestion(role, roles.iter().copied())));
+        Err(Exit::Usage)
+    }
+
+    /// Says again who was given to hosts of an exercise.
+    pub(super) fn again(&self, plan: &Plan, again: &mut Again) {
+        let Self { hosts } = self;
+        let played = |host: &&String| host.split_once('=').is_some_and(|(role, _)| plays(plan, role));
+        hosts.iter().filter(played).for_each(|host| again.flag("--host", Some(host)));
+    }
+}
+
+fn plays(plan: &Plan, role: &str) -> bool {
+    plan.hosts.iter().any(|host| host.role == role)
 }
 
 /// Reads and checks all files, and those in directories. Whatever is wrong is printed at once; `also` tells it elsewhere, too.

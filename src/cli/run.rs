@@ -9,18 +9,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::again::Again;
 use crate::cli::embedded::Embedded;
-use crate::cli::files::{Exercise, InventoryArgs, VarArgs, exercises};
+use crate::cli::files::{Exercise, HostArgs, InventoryArgs, VarArgs, exercises};
 use crate::cli::netns::{Namespaces, enter_rootless};
 use crate::cli::reach::ReachArgs;
 use crate::cli::views::{Teller, ViewArgs, Views};
 use crate::cli::{Exit, complain, print};
 use crate::controller::{self, Fleet, Interrupts, Member, Observer, PATIENCE, Phase, Progress};
-use crate::exercise::inventory::{Casting, Inventory, Mode, Player, Wanted, wanted};
+use crate::exercise::inventory::{Casting, Inventory, Mode, Player};
 use crate::exercise::outcome::{ExerciseOutcome, Verdict};
 use crate::exercise::plan::{HostPlan, Plan};
 use crate::exercise::report::line::MistakeLine;
 use crate::model::id::SessionId;
-use crate::model::mistake::suggestion;
 use crate::model::time::Clock;
 use crate::sys::process;
 
@@ -45,9 +44,8 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     vars: VarArgs,
 
-    /// Let this agent play a host: ROLE=HOST:PORT, ROLE=unix:PATH, ROLE=ssh://USER@HOST, ROLE=NAME; again for more
-    #[arg(long = "host", value_name = "ROLE=AGENT")]
-    hosts: Vec<String>,
+    #[command(flatten)]
+    hosts: HostArgs,
 
     #[command(flatten)]
     inventory: InventoryArgs,
@@ -77,12 +75,9 @@ pub(super) fn run(args: &RunArgs) -> Exit {
         Ok(inventory) => inventory,
         Err(exit) => return exit,
     };
-    let given = match given(&args.hosts, inventory.as_ref()) {
+    let given = match args.hosts.read(inventory.as_ref()) {
         Ok(given) => given,
-        Err(problem) => {
-            complain(problem);
-            return Exit::Usage;
-        }
+        Err(exit) => return exit,
     };
     let mode = if args.netns { Mode::Namespaces } else { Mode::Machines };
     let casting = Casting { inventory: inventory.as_ref(), given: &given, mode };
@@ -91,10 +86,8 @@ pub(super) fn run(args: &RunArgs) -> Exit {
         Ok(exercises) => exercises,
         Err(exit) => return exit,
     };
-    if let Some((role, _)) = given.iter().find(|(role, _)| !exercises.iter().any(|e| plays(&e.plan, role))) {
-        let roles: Vec<&str> = exercises.iter().flat_map(|e| &e.plan.hosts).map(|host| host.role.as_str()).collect();
-        complain(format_args!("--host: no exercise has a host `{role}`: {}", suggestion(role, roles.iter().copied())));
-        return Exit::Usage;
+    if let Err(exit) = HostArgs::used(&given, &exercises) {
+        return exit;
     }
     // Agents within this process have descriptors of it.
     process::raise_descriptor_limit();
@@ -123,25 +116,6 @@ pub(super) fn run(args: &RunArgs) -> Exit {
         Verdict::Failed => Exit::Failed,
         Verdict::CouldNotRun => Exit::CouldNotRun,
     }
-}
-
-fn plays(plan: &Plan, role: &str) -> bool {
-    plan.hosts.iter().any(|host| host.role == role)
-}
-
-/// The agents that were given on the command line, by role.
-fn given(hosts: &[String], inventory: Option<&Inventory>) -> Result<Vec<(String, Wanted)>, String> {
-    let mut given: Vec<(String, Wanted)> = Vec::with_capacity(hosts.len());
-    for host in hosts {
-        let (role, agent) = host.split_once('=').ok_or_else(|| format!("--host {host}: ROLE=AGENT is needed"))?;
-        if given.iter().any(|(known, _)| known == role) {
-            return Err(format!("--host {host}: `{role}` has an agent already"));
-        }
-        let wanted = wanted(inventory, agent);
-        let wanted = wanted.map_err(|unknown| format!("--host {host}: {}: {}", unknown.message, unknown.help))?;
-        given.push((role.to_owned(), wanted));
-    }
-    Ok(given)
 }
 
 async fn run_all(
@@ -226,8 +200,7 @@ fn again(args: &RunArgs, Exercise { source, plan }: &Exercise) -> String {
     let RunArgs { files: _, vars, hosts, inventory, netns, reach, views: _ } = args;
     let mut again = Again::command("run");
     vars.again(plan, &mut again);
-    let given = |host: &&String| host.split_once('=').is_some_and(|(role, _)| plays(plan, role));
-    hosts.iter().filter(given).for_each(|host| again.flag("--host", Some(host)));
+    hosts.again(plan, &mut again);
     // Namespaces need no inventory.
     if *netns {
         again.word("--netns")

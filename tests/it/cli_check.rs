@@ -160,3 +160,51 @@ async fn what_is_right_is_listed() {
     assert!(ran.out.lines().all(|line| line.starts_with("✓ ") && line.contains(" steps  tests/exercises/tutorials/")));
     assert_eq!(run_farsock(&["check", "--json", "tests/exercises/tutorials"]).await.out, "");
 }
+
+/// With an inventory or `--host` it is the check of that run: who plays a host, and what those can hold.
+#[tokio::test]
+async fn files_are_checked_for_those_who_would_play_them() {
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("lab.yaml", "hosts: { a: 'lab-a:1', b: 'lab-b:1' }\n");
+    write("half.yaml", "hosts: { a: 'lab-a:1' }\n");
+    // Agents within one process cannot both have this.
+    let door = |host: &str| {
+        format!(
+            "  - {{ on: {host}, listen: '[::1]:80', as: door-{host} }}\n  - {{ on: {host}, expect: door-{host}, state: listening }}\n"
+        )
+    };
+    write("exercise.yaml", &format!("exercise: x\nhosts: {{ a: , b: }}\nsteps:\n{}{}", door("a"), door("b")));
+    let told = async |words: &[&str]| {
+        let mut command = farsock(folder.path());
+        command.arg("check").args(words).arg("exercise.yaml").current_dir(folder.path());
+        run(command).await
+    };
+    for right in [
+        &[][..],
+        &["--netns"],
+        &["--inventory", "lab.yaml"],
+        &["--inventory", "half.yaml", "--host", "b=lab-b:1"],
+        &["--host", "a=lab-a:1"],
+    ] {
+        let ran = told(right).await;
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{right:?}");
+    }
+    // Whom the inventory does not have is played by an agent within the process, and so nobody else is there whom it could collide with.
+    let ran = told(&["--inventory", "half.yaml"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    write("nobody.yaml", "hosts: { c: 'lab-c:1' }\n");
+    let ran = told(&["--inventory", "nobody.yaml"]).await;
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("`b` cannot have it too: embedded agents are one host"), "{}", ran.err);
+    for (wrong, problem) in [
+        (["--host", "c=lab-c:1"], "--host: no exercise has a host `c`: there are a, b"),
+        (["--host", "a"], "--host a: ROLE=AGENT is needed"),
+        (["--host", "a=unix:"], "--host a=unix:: `unix:` is no endpoint"),
+    ] {
+        let ran = told(&[&["--inventory", "lab.yaml"][..], &wrong].concat()).await;
+        assert!(ran.code == Some(1) && ran.err.contains(problem), "{ran:?}");
+    }
+    assert_eq!(told(&["--host", "a=lab-a:1", "--host", "a=lab-b:1"]).await.code, Some(1));
+    assert_eq!(told(&["--host", "a=lab-a:1", "--netns"]).await.code, Some(1));
+}
