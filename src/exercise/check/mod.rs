@@ -1,5 +1,6 @@
 //! The whole-file check: everything that can be known to be wrong before the first socket is told at once, each mistake at its place.
 
+mod asked;
 mod hosts;
 mod names;
 mod values;
@@ -7,6 +8,7 @@ mod values;
 use std::collections::HashMap;
 use std::ops::Range;
 
+pub(super) use crate::exercise::check::asked::Asked;
 use crate::exercise::check::names::Named;
 pub(super) use crate::exercise::check::names::{SocketName, Stage};
 use crate::exercise::course::{Order, Part};

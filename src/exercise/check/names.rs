@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde_saphyr::Spanned;
 
 use crate::exercise::check::Checker;
+use crate::exercise::check::asked::Asked;
 use crate::exercise::course::Lane;
 use crate::model::address::Transport;
 use crate::model::id::check_name;
@@ -52,6 +53,8 @@ pub(in crate::exercise) struct SocketName {
     pub(in crate::exercise) host: usize,
     pub(in crate::exercise) transport: Transport,
     pub(in crate::exercise) manual: bool,
+    /// What its agent tells of it because it was asked to.
+    pub(in crate::exercise) asked: Asked,
     became: Became,
     /// The step that closes it, and its lane.
     pub(in crate::exercise) closed: Option<(usize, Lane)>,
@@ -96,7 +99,9 @@ impl Checker<'_> {
         let made_at = (self.flow.at(), span(&name.referenced));
         let lane = self.order.lane.clone();
         let became = Became { stage: Stage::New, lane: lane.clone(), at: made_at.clone() };
-        let socket = SocketName { host, transport, manual: false, became, closed: None, lane, used: false, made_at };
+        let asked = Asked::default();
+        let (manual, closed, used) = (false, None, false);
+        let socket = SocketName { host, transport, manual, asked, became, closed, lane, used, made_at };
         self.name(name, Named::Socket(socket));
         name.value.clone()
     }
@@ -162,10 +167,14 @@ impl Checker<'_> {
         let Became { stage, lane, .. } = &socket.became;
         match stage {
             _ if !self.is_there(lane) => Stage::Unknown,
-            // Another branch may make something of it, unless it was made in this one.
-            Stage::New if !socket.lane.starts_with(&self.order.lane) => Stage::Unknown,
+            Stage::New if !self.is_known(socket) => Stage::Unknown,
             stage => *stage,
         }
+    }
+
+    /// Whether no other branch can change a socket at the same time: it was made in this one, or in one that is over.
+    pub(super) fn is_known(&self, socket: &SocketName) -> bool {
+        socket.lane.starts_with(&self.order.lane)
     }
 
     /// Which socket this is, in words.
@@ -176,6 +185,11 @@ impl Checker<'_> {
             _ => ("made at", &socket.made_at),
         };
         format!("`{name}` is a {} socket, {what} {}", socket.transport, self.place(at))
+    }
+
+    /// Where a socket was made.
+    pub(super) fn made(&self, socket: &SocketName) -> String {
+        self.place(&socket.made_at)
     }
 
     fn place(&self, (file, at): &Place) -> String {

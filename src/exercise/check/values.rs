@@ -65,6 +65,8 @@ impl Checker<'_> {
         {
             let message = format!("`{}` has no `{field}`", reference.name);
             self.wrong_with_help(at.clone(), message, suggestion(field, fields.iter().copied()));
+        } else if let (Some(field), Some(socket)) = (&reference.field, self.socket_mut(&reference.name).cloned()) {
+            self.is_told(field, &reference.name, &socket, at.clone());
         }
     }
 

@@ -169,14 +169,20 @@ impl Words<'_, '_> {
     }
 
     /// Words of `receive` that mean nothing to this transport.
-    pub(super) fn received_fits(&mut self, transport: Transport) {
+    pub(super) fn received_fits(&mut self, socket: &Spanned<String>, known: &SocketName) {
+        if self.file.error.is_some() {
+            return;
+        }
+        let transport = known.transport;
         let (others, of) = match transport {
             Transport::Tcp => (&OF_DATAGRAMS[..], "a datagram"),
             Transport::Udp => (&OF_STREAMS[..], "a stream"),
         };
         for (name, at) in self.file.present() {
-            if others.contains(&name) && self.file.error.is_none() {
+            if others.contains(&name) {
                 self.checker.wrong(at, format!("`{name}` is of {of}, and {transport} has none"));
+            } else if name == "at_least" {
+                self.checker.is_told(name, &socket.value, known, at);
             }
         }
     }
@@ -225,6 +231,8 @@ impl Words<'_, '_> {
             if other {
                 let message = format!("{}: it has no `{name}`", self.checker.told(&socket.value, known));
                 self.checker.wrong(at, message);
+            } else {
+                self.checker.is_told(name, &socket.value, known, at);
             }
         }
     }
@@ -244,7 +252,7 @@ impl Words<'_, '_> {
         } else if other {
             format!("{}: `{kind}` does not happen to it", self.checker.told(&socket.value, known))
         } else {
-            return;
+            return self.checker.is_told(kind, &socket.value, known, span(&event.referenced));
         };
         self.checker.wrong(span(&event.referenced), message);
     }

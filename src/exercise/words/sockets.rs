@@ -2,7 +2,7 @@
 
 use serde_saphyr::Spanned;
 
-use crate::exercise::check::Stage;
+use crate::exercise::check::{Asked, Stage};
 use crate::exercise::plan::{Role, SocketPlan, Verb};
 use crate::exercise::words::grammar::{
     ACCEPT, ACCEPTING, ATTEMPTS, BIND, BIND_RETRY, DIRECTIONS, FAMILIES, FILTER, GROUP, HALF_OPEN, HOW, LISTENER,
@@ -116,10 +116,9 @@ impl Words<'_, '_> {
                 Role::Connect(_) => Stage::Connected,
             },
         );
-        if socket.accept == AcceptPolicy::Manual
-            && let Some(known) = self.checker.socket_mut(&socket.name)
-        {
-            known.manual = true;
+        if let Some(known) = self.checker.socket_mut(&socket.name) {
+            known.manual = socket.accept == AcceptPolicy::Manual;
+            known.asked = Asked::of(&socket);
         }
         Some(Verb::Create(Box::new(socket)))
     }
@@ -146,6 +145,9 @@ impl Words<'_, '_> {
         let name = self.needed("accept", "as", self.file.r#as.as_deref(), listener)?;
         let guest = self.checker.make_socket(name, self.host, Transport::Tcp);
         self.becomes(name, Stage::Connected);
+        if let Some(socket) = self.checker.socket_mut(&guest) {
+            socket.asked = known.asked;
+        }
         Some(Verb::Accept { listener: listener.value.clone(), name: guest, peer, manual: known.manual })
     }
 
@@ -209,6 +211,9 @@ impl Words<'_, '_> {
         let options = self.options();
         self.delivery_fits(known.transport, &delivery.unwrap_or_default());
         self.options_fit(known.transport, &options);
+        if let Some(known) = self.checker.socket_mut(&socket.value) {
+            known.asked.add(delivery.unwrap_or_default(), &options);
+        }
         if delivery.is_none() && options.is_empty() && self.file.options.is_none() {
             let help = "`set` takes delivery, paused, read_size, credit, read_interval, hash and options";
             self.checker.wrong_with_help(span(&socket.referenced), "there is nothing to set", help);

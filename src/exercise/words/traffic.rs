@@ -118,7 +118,7 @@ impl Words<'_, '_> {
             None => self.checker.only(self.file, "receive", &RECEIVED),
         }
         let known = self.used("receive", socket)?;
-        self.received_fits(known.transport);
+        self.received_fits(socket, &known);
         let file = self.file;
         if let Some(hash) = file.sha256.as_deref().filter(|_| known.transport == Transport::Tcp && file.size.is_none())
         {

@@ -23,6 +23,7 @@ pub(super) const STEPS: &[(&str, &[Steps])] = &[
     ("branches", BRANCHES),
     ("parts", PARTS),
     ("kinds", KINDS),
+    ("switches", SWITCHES),
 ];
 
 const WHO: &[Steps] = &[
@@ -294,4 +295,19 @@ const KINDS: &[Steps] = &[
     &[DOOR, "on: a, expect: door, event: peer_closed"],
     &[LINE, "order: [{ expect: line, event: accepted }, { expect: line, event: closed }]"],
     &[LINE, "on: a, expect: line, event: agent_draining"],
+];
+
+const SWITCHES: &[Steps] = &[
+    &[LINE, "on: a, expect: line, hash_written: '00'"],
+    &[DOOR, "on: a, accept: door, as: guest", "on: a, expect: guest, hash_received: '00'"],
+    &[LINE, "on: a, write: line, text: '${line.hash_written}'"],
+    &[LINE, "on: a, expect: line, wrong_bytes: 0"],
+    &[UDP, "on: a, expect: u, probes_received: 1"],
+    &[LINE, "on: a, expect: line, event: tcp_state_changed"],
+    &[LINE, "on: a, expect: line, event: idle_timed_out"],
+    &[UDP, "on: a, expect: u, event: icmp_received"],
+    &["on: a, create: udp, as: u, options: { IP_RECVERR: off }", "on: a, expect: u, event: icmp_received"],
+    &[UDP, "on: a, expect: u, event: send_timestamped"],
+    &["on: a, create: udp, as: u, delivery: pull", "on: a, expect: u, event: datagram_received"],
+    &[LINE, "on: a, receive: line, at_least: 2"],
 ];
