@@ -24,6 +24,7 @@ use crate::model::feature::Feature;
 use crate::model::id::{InstanceId, SessionId, SocketId, WatcherId};
 use crate::model::memory::SocketMemory;
 use crate::model::operation::{Action, CallOptions, Outcome, SessionView};
+use crate::model::option::{OptionResult, OptionSpec};
 use crate::model::tcp::TcpInfo;
 use crate::model::time::Timestamp;
 use crate::model::view::SocketView;
@@ -34,7 +35,7 @@ use crate::wire::pb::event_service_client::EventServiceClient;
 use crate::wire::pb::session_service_client::SessionServiceClient;
 use crate::wire::pb::socket_service_client::SocketServiceClient;
 use crate::wire::unknown::{optional, unknown_value};
-use crate::wire::{address, call, pb, session, socket, tcp};
+use crate::wire::{address, call, option, pb, session, socket, tcp};
 
 /// The largest message that is taken: a batch of events with their payloads, and then some.
 const MESSAGE: usize = 16 << 20;
@@ -234,6 +235,22 @@ impl AgentClient {
         let view = view.ok_or_else(|| ClientError::not_understood("a socket", unknown()))?;
         let memory = response.memory.as_ref().map(SocketMemory::from);
         Ok((view, response.tcp_info.as_ref().map(tcp::read_info), memory))
+    }
+
+    /// Options of a socket as the kernel has them. Those that this version does not know are left out.
+    pub async fn socket_options(
+        &self,
+        session: &SessionId,
+        id: &SocketId,
+        options: impl Iterator<Item = &'static OptionSpec>,
+    ) -> Result<Vec<OptionResult>, ClientError> {
+        let request = pb::GetSocketOptionsRequest {
+            session_id: session.to_string(),
+            socket_id: id.to_string(),
+            names: options.map(|option| option.name.to_owned()).collect(),
+        };
+        let response = SocketServiceClient::new(self.calls.clone()).get_socket_options(request).await?.into_inner();
+        Ok(option::read_results(&response.options))
     }
 
     /// A session as it is now.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, interval};
 
 use crate::controller::bindings::{Bindings, Socket};
 use crate::controller::step::{Done, Runner, Trouble, USUAL, is_of};
-use crate::exercise::expectation::{EventCheck, FactsCheck, SocketSeen};
+use crate::exercise::expectation::{EventCheck, FactsCheck};
 use crate::exercise::narration::describe;
 use crate::exercise::outcome::{Difference, Failure};
 use crate::exercise::plan::{EventWanted, Facts, Step};
@@ -32,6 +32,7 @@ impl Runner<'_> {
             peer: bindings.optional_text(wanted.peer.as_ref()).map_err(Trouble::unable)?,
             reason: wanted.reason,
             errno: wanted.errno.clone(),
+            option: wanted.option.clone(),
         };
         let after = bindings.matched(socket, wanted.kind);
         let within = step.within.unwrap_or(USUAL);
@@ -140,9 +141,7 @@ impl Runner<'_> {
         let mut again = interval(LOOK_AGAIN);
         loop {
             again.tick().await;
-            let client = &self.member(socket.host).client;
-            let (view, info, memory) = client.socket(self.fleet.session(), &socket.id).await?;
-            let seen = SocketSeen { view, info, memory };
+            let seen = self.look_at(socket, &facts.options).await?;
             match check.judge(&seen) {
                 Ok(()) => {
                     bindings.learn_hashes(name, &seen.view);

@@ -1,12 +1,26 @@
-//! Steps that ask an agent something, and touch no socket.
+//! Steps that ask an agent something, and change no socket.
 
-use crate::client::{Lookup, LookupAnswer};
+use crate::client::{ClientError, Lookup, LookupAnswer};
+use crate::controller::bindings::Socket;
 use crate::controller::step::{Done, Runner, Trouble, USUAL};
+use crate::exercise::expectation::SocketSeen;
 use crate::exercise::outcome::Difference;
 use crate::exercise::plan::{Found, Question, Step};
 use crate::model::address::Family;
+use crate::model::option::SocketOption;
 
 impl Runner<'_> {
+    /// What the agent tells of a socket, and of these options of it.
+    pub(super) async fn look_at(&self, socket: &Socket, options: &[SocketOption]) -> Result<SocketSeen, ClientError> {
+        let (client, session) = (&self.member(socket.host).client, self.fleet.session());
+        let (view, info, memory) = client.socket(session, &socket.id).await?;
+        let options = match options {
+            [] => Vec::new(),
+            some => client.socket_options(session, &socket.id, some.iter().map(|option| option.spec)).await?,
+        };
+        Ok(SocketSeen { view, info, memory, options })
+    }
+
     pub(super) async fn resolve(&self, step: &Step, question: &Question, found: &Found) -> Done {
         let lookup = match question {
             Question::Host(name) => Lookup::Host(name.clone()),

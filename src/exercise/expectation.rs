@@ -9,6 +9,7 @@ use crate::exercise::plan::{FactNumber, FactSwitch, Facts};
 use crate::model::event::{Event, EventRecord};
 use crate::model::memory::SocketMemory;
 use crate::model::operation::Taken;
+use crate::model::option::{OptionResult, SocketOption};
 use crate::model::payload::{PayloadView, Shown, to_hex};
 use crate::model::probe::ProbeSource;
 use crate::model::socket::CloseReason;
@@ -55,6 +56,8 @@ pub struct EventCheck {
     pub reason: Option<CloseReason>,
     /// The name of the error that it tells.
     pub errno: Option<String>,
+    /// The option that was set.
+    pub option: Option<SocketOption>,
 }
 
 impl EventCheck {
@@ -76,6 +79,12 @@ impl EventCheck {
         same("offset", self.offset, offset(event), u64::to_string)?;
         same("peer", self.peer.clone(), peer(event), String::clone)?;
         same("reason", self.reason, reason(event), |reason| reason.name().to_owned())?;
+        if let (Some(wanted), Event::OptionSet(set)) = (&self.option, event) {
+            same("option", Some(wanted.spec.name), Some(set.spec.name), |name| (*name).to_owned())?;
+            // What cannot be read is told as it was asked for.
+            let value = set.effective.as_ref().or(set.asked.as_ref());
+            same(wanted.spec.name, Some(&wanted.value), value, |value| value.to_string())?;
+        }
         same("error", self.errno.clone(), error(event), String::clone)
     }
 }
@@ -222,13 +231,15 @@ pub struct SocketSeen {
     pub info: Option<TcpInfo>,
     /// What the kernel holds in memory for it.
     pub memory: Option<SocketMemory>,
+    /// Its options, those that were asked for.
+    pub options: Vec<OptionResult>,
 }
 
 impl FactsCheck {
     /// Whether all of them hold; the error says which one does not.
     pub fn judge(&self, seen: &SocketSeen) -> Result<(), Difference> {
         let facts = &self.facts;
-        let SocketSeen { view, info, memory } = seen;
+        let SocketSeen { view, info, memory, options } = seen;
         let status = &view.status;
         for (name, wanted) in &facts.tcp_info {
             within(name, *wanted, info.as_ref().and_then(|info| info.number(name)))?;
@@ -246,6 +257,18 @@ impl FactsCheck {
         }
         for (key, wanted) in &facts.labels {
             same(&format!("label {key}"), Some(wanted), view.labels.get(key), |value| value.to_string())?;
+        }
+        for SocketOption { spec, value } in &facts.options {
+            let read = options.iter().find(|read| read.spec.name == spec.name);
+            match read.and_then(|read| read.error.as_ref()) {
+                Some(error) => {
+                    let text = format!("{} cannot be read: {error}", spec.name);
+                    return Err(Difference::new(spec.name, value.to_string(), error.cause.name()).told(text));
+                }
+                None => same(spec.name, Some(value), read.and_then(|read| read.effective.as_ref()), |value| {
+                    value.to_string()
+                })?,
+            }
         }
         let hashes = view.hashes.as_ref();
         let received = hashes.map(|hashes| to_hex(&hashes.received));

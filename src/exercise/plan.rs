@@ -562,6 +562,8 @@ pub struct EventWanted {
     pub reason: Option<CloseReason>,
     /// The name of the error that it tells.
     pub errno: Option<String>,
+    /// The option that was set.
+    pub option: Option<SocketOption>,
     /// How often.
     pub count: usize,
     /// And after that not again for so long.
@@ -593,4 +595,6 @@ pub struct Facts {
     pub peer: Option<Template>,
     /// The caller's own words about it, perhaps among others.
     pub labels: Labels,
+    /// Options, as the kernel has them.
+    pub options: Vec<SocketOption>,
 }

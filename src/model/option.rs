@@ -263,6 +263,22 @@ impl SocketOption {
         }
         Ok(Self { spec, value })
     }
+
+    /// An option as it may be read: known, readable, and with words that it has. Linux has other numbers than those that it takes.
+    pub fn read(name: &str, value: OptionValue) -> Result<Self, Violation> {
+        let spec = OptionSpec::find(name)?;
+        match (spec.access, &value) {
+            (Access::WriteOnly, _) => Err(Violation::new("name", format!("{name} can only be set"))),
+            (Access::ReadWrite, OptionValue::Text(text)) => {
+                Self::new(name, value.clone())?;
+                // As it is read, whatever the order of the words.
+                let flags = timestamping_flags(text).filter(|_| spec.kind == OptionType::Timestamping);
+                let value = flags.map_or(value, |flags| OptionValue::Text(timestamping_text(flags).into()));
+                Ok(Self { spec, value })
+            }
+            _ => Ok(Self { spec, value }),
+        }
+    }
 }
 
 /// What became of an option.
@@ -321,6 +337,19 @@ mod tests {
         }
         assert!(SocketOption::new("IP_LOCAL_PORT_RANGE", text("40000-40999")).is_ok());
         assert!(SocketOption::new("TCP_CONGESTION", text("a name that is too long")).is_err());
+    }
+
+    #[test]
+    fn what_is_read_may_be_what_cannot_be_set() {
+        let read = |name, value| SocketOption::read(name, value).map(|option| option.value);
+        let text = |text: &str| OptionValue::Text(text.into());
+        let number = OptionValue::Number(65_483);
+        assert_eq!(read("TCP_MAXSEG", number.clone()), Ok(number.clone()));
+        assert_eq!(read("IP_MTU", number.clone()), Ok(number));
+        assert_eq!(read("SO_TIMESTAMPING", text("software, tx_software")), Ok(text("tx_software,software")));
+        assert!(read("IP_MTU_DISCOVER", text("never")).unwrap_err().problem.contains("dont, want, do"));
+        let problem = read("IP_MULTICAST_IF", text("lo")).unwrap_err().problem;
+        assert_eq!(&*problem, "IP_MULTICAST_IF can only be set");
     }
 
     #[test]

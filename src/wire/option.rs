@@ -80,6 +80,11 @@ impl From<&OptionResult> for pb::OptionResult {
     }
 }
 
+/// Results that an agent sent, but for those about options that this version does not know.
+pub fn read_results(sent: &[pb::OptionResult]) -> Vec<OptionResult> {
+    sent.iter().filter_map(read_result).collect()
+}
+
 /// A result that an agent sent. Absent when it is about an option that this version does not know.
 pub(super) fn read_result(sent: &pb::OptionResult) -> Option<OptionResult> {
     let read = |option: Option<&pb::SocketOption>| option.and_then(|option| value(option).ok());

@@ -80,7 +80,7 @@ impl Checker<'_> {
             return;
         }
         let message = format!("`{name}` has no `{what}`: that needs `{word}`");
-        let help = format!("the step that makes it, or its listener, says so: it was made by {}", self.made(socket));
+        let help = format!("the step that makes it, or its listener, says so: it was made at {}", self.made(socket));
         self.wrong_with_help(at, message, help);
     }
 }

@@ -11,6 +11,7 @@ use crate::exercise::words::grammar::{ADDRESS_KINDS, EVENT, FACTS, FOUND, QUIET,
 use crate::model::address::Transport;
 use crate::model::event::Event;
 use crate::model::memory::SocketMemory;
+use crate::model::option::SocketOption;
 use crate::model::socket::{CloseReason, SocketState};
 use crate::model::tcp::{TcpInfo, TcpState};
 use crate::model::yaml::span;
@@ -89,7 +90,10 @@ impl Words<'_, '_> {
         let known = self.ask(self.host, socket)?;
         let expectation = self.expectation(socket)?;
         match (&expectation, &self.file.event) {
-            (Expectation::Facts(_), _) => self.facts_fit(socket, &known),
+            (Expectation::Facts(facts), _) => {
+                self.facts_fit(socket, &known);
+                self.options_fit(known.transport, &facts.options);
+            }
             (Expectation::Event(_), Some(event)) => self.event_fits(event, socket, &known),
             // What cannot happen does not.
             _ => {}
@@ -155,6 +159,7 @@ impl Words<'_, '_> {
             return Some(Expectation::Quiet(quiet, kind));
         }
         if let Some(kind) = kind {
+            let option = self.option_wanted(kind);
             return Some(Expectation::Event(EventWanted {
                 kind,
                 payload: self.payload_wanted(),
@@ -165,6 +170,7 @@ impl Words<'_, '_> {
                     .checker
                     .word(file.reason.as_deref(), &CloseReason::ALL.map(|reason| (reason.name(), reason))),
                 errno: file.error.as_deref().map(|error| error.value.clone()),
+                option,
                 count: count.unwrap_or(1),
                 quiet,
             }));
@@ -224,6 +230,19 @@ impl Words<'_, '_> {
             local: self.checker.optional_template(file.local.as_deref()),
             peer: self.checker.optional_template(file.peer.as_deref()),
             labels: self.labels(),
+            options: self.options_wanted(),
         }
+    }
+
+    /// The option that an event tells of.
+    fn option_wanted(&mut self, kind: &str) -> Option<SocketOption> {
+        let typed = self.file.options.as_deref()?;
+        let mut options = self.options_wanted();
+        if kind != "option_set" {
+            self.checker.wrong(span(&typed.referenced), format!("`options` goes with `option_set`, not with `{kind}`"));
+        } else if typed.value.0.len() != 1 {
+            self.checker.wrong(span(&typed.referenced), "each `option_set` is of one option");
+        }
+        options.pop()
     }
 }

@@ -218,7 +218,7 @@ pub(super) const RECEIVED: [&str; 21] = [
 /// What is expected of silence.
 pub(super) const QUIET: [&str; 1] = ["quiet"];
 /// What can be expected of an event.
-pub(super) const EVENT: [&str; 16] = [
+pub(super) const EVENT: [&str; 17] = [
     "event",
     "text",
     "encoding",
@@ -233,11 +233,12 @@ pub(super) const EVENT: [&str; 16] = [
     "offset",
     "peer",
     "reason",
+    "options",
     "count",
     "quiet",
 ];
 /// What can be expected of a socket.
-pub(super) const FACTS: [&str; 28] = [
+pub(super) const FACTS: [&str; 29] = [
     "state",
     "tcp_state",
     "tcp_info",
@@ -266,6 +267,7 @@ pub(super) const FACTS: [&str; 28] = [
     "peer",
     "labels",
     "backlog",
+    "options",
 ];
 /// What can be found by a question.
 pub(super) const FOUND: [&str; 3] = ["port", "service", "address"];

@@ -21,6 +21,7 @@ use crate::model::mistake::suggestion;
 use crate::model::option::{OptionSpec, OptionType, OptionValue, SocketOption};
 use crate::model::payload::{Fill, Pattern, parse_hex};
 use crate::model::peers::PeerRule;
+use crate::model::refusal::Violation;
 use crate::model::socket::{AcceptPolicy, HalfOpenPolicy};
 use crate::model::source_filter::FilterAsked;
 use crate::model::spec::{Attempts, Retry};
@@ -438,11 +439,23 @@ impl Words<'_, '_> {
         Some(SourceFilter { group, interface, mode, sources })
     }
 
+    /// Options to be set.
     pub(super) fn options(&mut self) -> Vec<SocketOption> {
+        self.options_as(SocketOption::new)
+    }
+
+    /// Options as they should be.
+    pub(super) fn options_wanted(&mut self) -> Vec<SocketOption> {
+        self.options_as(SocketOption::read)
+    }
+
+    fn options_as(&mut self, made: impl Fn(&str, OptionValue) -> Result<SocketOption, Violation>) -> Vec<SocketOption> {
         let Some(options) = &self.file.options else { return Vec::new() };
         let mut read = Vec::new();
         for (name, value) in &options.value.0 {
-            match option(&name.value, &value.value) {
+            let option = option_value(&name.value, &value.value)
+                .and_then(|value| made(&name.value, value).map_err(|violation| violation.problem.to_string()));
+            match option {
                 Ok(option) => read.push(option),
                 Err(problem) => {
                     let at = if OptionSpec::find(&name.value).is_ok() { value } else { name };
@@ -454,21 +467,20 @@ impl Words<'_, '_> {
     }
 }
 
-/// An option of a file: `TCP_NODELAY: on`, `SO_RCVBUF: 4096`, `TCP_KEEPIDLE: 30s`.
-fn option(name: &str, text: &str) -> Result<SocketOption, String> {
+/// The value of an option of a file: `TCP_NODELAY: on`, `SO_RCVBUF: 4096`, `TCP_KEEPIDLE: 30s`.
+fn option_value(name: &str, text: &str) -> Result<OptionValue, String> {
     let spec = OptionSpec::find(name).map_err(|violation| violation.problem.to_string())?;
     let number = || text.parse::<i32>().map(OptionValue::Number).map_err(|_| format!("`{text}` is no number"));
     let time = || {
         let time = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
         time.map(OptionValue::Time).ok_or_else(|| format!("`{text}` is no time, such as 30s or 250ms"))
     };
-    let value = match (spec.kind, text) {
+    Ok(match (spec.kind, text) {
         (OptionType::Enabled | OptionType::Linger, "off" | "false") => OptionValue::Enabled(false),
         (OptionType::Enabled, "on" | "true") => OptionValue::Enabled(true),
         (OptionType::Enabled, _) => return Err(format!("`{text}` is neither on nor off")),
         (OptionType::Number, _) => number()?,
         (kind, _) if kind.unit().is_some() => time()?,
         _ => OptionValue::Text(text.into()),
-    };
-    SocketOption::new(name, value).map_err(|violation| violation.problem.to_string())
+    })
 }

@@ -24,6 +24,7 @@ pub(super) const STEPS: &[(&str, &[Steps])] = &[
     ("parts", PARTS),
     ("kinds", KINDS),
     ("switches", SWITCHES),
+    ("options", OPTIONS),
 ];
 
 const WHO: &[Steps] = &[
@@ -310,4 +311,12 @@ const SWITCHES: &[Steps] = &[
     &[UDP, "on: a, expect: u, event: send_timestamped"],
     &["on: a, create: udp, as: u, delivery: pull", "on: a, expect: u, event: datagram_received"],
     &[LINE, "on: a, receive: line, at_least: 2"],
+];
+
+const OPTIONS: &[Steps] = &[
+    &[LINE, "on: a, expect: line, event: written, options: { TCP_NODELAY: on }"],
+    &[LINE, "on: a, expect: line, event: option_set, options: { TCP_NODELAY: on, SO_KEEPALIVE: on }"],
+    &[UDP, "on: a, expect: u, options: { IP_MULTICAST_IF: lo }"],
+    &[UDP, "on: a, expect: u, options: { TCP_NODELAY: on }"],
+    &[LINE, "on: a, expect: line, options: { TCP_NODELAY: 7 }"],
 ];
