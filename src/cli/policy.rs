@@ -1,12 +1,12 @@
 //! `farsock policy`: what a policy allows, and why.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::agent::PORT;
+use crate::agent::{Listen, PORT};
 use crate::cli::files::tell;
 use crate::cli::{Exit, complain, print};
 use crate::model::address::{AddressText, Host, Port, Transport, socket_addr};
@@ -31,6 +31,7 @@ enum PolicyCommand {
   farsock policy check policy.yaml --as bob --transport udp bind 0.0.0.0:5353
   farsock policy check policy.yaml --as alice set SO_MARK
   farsock policy check policy.yaml --as alice use-others
+  farsock policy check policy.yaml --as alice --listen 0.0.0.0:7625 --host-address 10.0.0.1 connect 10.0.0.1:7625
 
 Exit codes: 0 it is allowed, or the file is right; 1 usage, 2 the file is wrong, 4 it is denied.")]
     Check(CheckArgs),
@@ -49,6 +50,19 @@ struct CheckArgs {
     /// By which transport [default: udp for send and join, tcp otherwise]
     #[arg(long, value_name = "TRANSPORT", requires = "operation")]
     transport: Option<TransportArg>,
+
+    /// Where the agent serves, as `farsock agent --listen` has it: its own port is kept on every address of its host; again for more
+    /// [default: 127.0.0.1:7625]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', requires = "operation", verbatim_doc_comment)]
+    listen: Vec<Listen>,
+
+    /// An address of the agent's host, beside loopback and where it serves; again for more. The agent finds them by itself
+    #[arg(long, value_name = "IP", value_delimiter = ',', requires = "operation")]
+    host_address: Vec<IpAddr>,
+
+    /// Of a socket with IPV6_V6ONLY, for which `[::]` is not 0.0.0.0, too
+    #[arg(long, requires = "operation")]
+    only_ipv6: bool,
 
     /// What would be done: bind, listen, accept, connect, send, join, set; or a right, such as look or use-others
     #[arg(value_name = "OPERATION", requires = "who")]
@@ -127,11 +141,41 @@ fn explain(policy: &Policy, who: &str, operation: &str, args: &CheckArgs) -> Res
         None if matches!(kind, Use::Send | Use::Join) => Transport::Udp,
         None => Transport::Tcp,
     };
-    let what = AddressUse { kind, transport, addr: address(target, kind)?, also: None };
-    // Of an agent that is started without --listen; which addresses its host has is not known here.
-    let control: [SocketAddr; 1] = [(Ipv4Addr::LOCALHOST, PORT).into()];
-    let place = Place { control: &control, is_local: &|_| false };
+    let addr = address(target, kind)?;
+    let what = AddressUse { kind, transport, addr, also: also(kind, addr, args.only_ipv6)? };
+    let control = control(&args.listen)?;
+    // Where it serves is there; which other addresses its host has is not known here.
+    let of_host = control.iter().map(SocketAddr::ip).chain(args.host_address.iter().copied());
+    let of_host: Vec<IpAddr> = of_host.map(|ip| ip.to_canonical()).collect();
+    let place = Place { control: &control, is_local: &|ip| of_host.contains(&ip) };
     Ok((what.to_string(), policy.decide(&who, &what, place)))
+}
+
+/// What an address leads to as well, of a socket that the agent makes like all others, or that takes only IPv6.
+fn also(kind: Use, addr: SocketAddr, only_ipv6: bool) -> Result<Option<IpAddr>, String> {
+    match (kind, AddressUse::takes_as_well(addr, || false)) {
+        (Use::Bind | Use::Listen, also) if also.is_some() || !only_ipv6 => Ok(also.filter(|_| !only_ipv6)),
+        _ if only_ipv6 => {
+            Err("--only-ipv6 changes what `bind` and `listen` at `[::]` mean, and nothing else: leave it out"
+                .to_owned())
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Where TCP leads to an agent that serves there.
+fn control(listen: &[Listen]) -> Result<Vec<SocketAddr>, String> {
+    if listen.is_empty() {
+        return Ok(vec![(Ipv4Addr::LOCALHOST, PORT).into()]);
+    }
+    let tcp = listen.iter().filter_map(|listen| match listen {
+        Listen::Tcp(addr) if addr.port() == 0 => {
+            Some(Err(format!("--listen {addr}: port 0 is another one at each start: name the one that it is")))
+        }
+        Listen::Tcp(addr) => Some(Ok(*addr)),
+        Listen::Unix(_) => None,
+    });
+    tcp.collect()
 }
 
 fn address(text: &str, kind: Use) -> Result<SocketAddr, String> {

@@ -1,6 +1,6 @@
 //! What drivers ask the policy before each system call, and what their sockets hold by its leave.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::model::address::{Family, Transport, socket_addr};
 use crate::model::errno::Errno;
@@ -63,10 +63,9 @@ impl Driver {
         ask(gate, &self.session.owner)
     }
 
-    /// Asks for a local address. `::` is 0.0.0.0, too, where the socket takes IPv4.
+    /// Asks for a local address.
     pub(super) fn permit_local(&self, kind: Use, local: SocketAddr) -> Result<Permitted<SocketAddr>, Refusal> {
-        let takes_both = local.is_ipv6() && local.ip().is_unspecified() && !self.socket.takes_only_ipv6();
-        self.ask(kind, local, takes_both.then_some(Ipv4Addr::UNSPECIFIED.into()))
+        self.ask(kind, local, AddressUse::takes_as_well(local, || self.socket.takes_only_ipv6()))
     }
 
     /// Asks to listen where the socket is, or where it will be.

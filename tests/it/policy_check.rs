@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use farsock::wire::pb;
 use tempfile::TempDir;
 
-use crate::harness::{farsock, run, run_farsock};
+use crate::harness::tcp::{connecting_to, went};
+use crate::harness::{AgentProcess, farsock, run, run_farsock};
 
 const EXAMPLE: &str = "examples/policy.yaml";
 
@@ -18,6 +20,18 @@ const DECISIONS: &[(&str, i32, &str)] = &[
     ("alice connect 0.0.0.0:80", 0, "allows it"),
     ("alice connect 127.0.0.1:7625", 4, "this agent is controlled there"),
     ("alice connect [::ffff:0.0.0.0]:7625", 4, "this agent is controlled there"),
+    ("alice connect 10.0.0.1:7700", 0, "allows it"),
+    ("alice --listen 10.0.0.1:7700 connect 10.0.0.1:7700", 4, "this agent is controlled there"),
+    ("alice --listen 10.0.0.1:7700 connect 127.0.0.9:7700", 4, "this agent is controlled there"),
+    ("alice --listen 10.0.0.1:7700 connect 10.0.0.1:7701", 0, "allows it"),
+    ("alice --listen 10.0.0.1:7700 connect 127.0.0.1:7625", 0, "allows it"),
+    ("alice --listen unix:/run/agent.sock connect 127.0.0.1:7625", 0, "allows it"),
+    ("alice --listen 10.0.0.1:7700,10.0.0.2:7701 connect 10.0.0.2:7700", 4, "this agent is controlled there"),
+    ("alice --listen 0.0.0.0:7700 connect 10.0.0.1:7700", 0, "allows it"),
+    ("alice --listen 0.0.0.0:7700 --host-address 10.0.0.1 connect 10.0.0.1:7700", 4, "this agent is controlled there"),
+    ("alice --listen [::]:7700 --host-address ::ffff:10.0.0.1 bind 10.0.0.1:7700", 4, "this agent is controlled there"),
+    ("alice --listen 0.0.0.0:7700 --host-address 10.0.0.1 connect 10.0.0.2:7700", 0, "allows it"),
+    ("alice --listen 0.0.0.0:7700 --transport udp bind 127.0.0.1:7700", 0, "allows it"),
     ("bob bind 10.0.0.1:8080", 0, "allows it"),
     ("bob bind 10.0.0.1:80", 4, "no rule of the policy allows it"),
     ("bob bind 0.0.0.0:8080", 4, "no rule of the policy allows it"),
@@ -46,6 +60,63 @@ async fn a_decision_is_explained_with_its_line() {
     let ran = run_farsock(&["policy", "check", EXAMPLE, "--as", "alice", "conect", "10.0.0.2:80"]).await;
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("did you mean `connect`?"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn what_would_change_no_decision_is_a_mistake() {
+    for (asked, says) in [
+        ("--listen 10.0.0.1:0 connect 10.0.0.1:80", "--listen 10.0.0.1:0: port 0 is another one at each start"),
+        ("--listen lab-a:7625 connect 10.0.0.1:80", "`lab-a:7625` is not an address to listen on"),
+        ("--only-ipv6 listen [::1]:8080", "--only-ipv6 changes what `bind` and `listen` at `[::]` mean"),
+        ("--only-ipv6 listen 0.0.0.0:8080", "--only-ipv6 changes"),
+        ("--only-ipv6 connect [::]:8080", "--only-ipv6 changes"),
+    ] {
+        let mut arguments = vec!["policy", "check", EXAMPLE, "--as", "alice"];
+        arguments.extend(asked.split(' '));
+        let ran = run_farsock(&arguments).await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{asked}");
+        assert!(ran.err.contains(says), "{asked}: {}", ran.err);
+    }
+}
+
+/// The agent itself says the same to the same questions: of its own port, and of sockets that take both families and one.
+#[tokio::test]
+async fn an_agent_decides_as_it_was_explained() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("policy.yaml");
+    let file = file.to_str().unwrap();
+    let rules = "rules: [{ allow: any, addresses: [loopback, '::/128'] }]\n";
+    fs::write(file, format!("policy: Six\nprincipals: {{ owner: student }}\n{rules}")).unwrap();
+    let process = AgentProcess::start_with(&["--policy", file]).await;
+    let (agent, at) = (process.agent(), process.tcp());
+    let port = at.strip_prefix("127.0.0.1:").unwrap();
+    let near = format!("[::1]:{port}");
+    let explained = async |words: &[&str]| {
+        let mut arguments = vec!["policy", "check", file, "--as", "owner"];
+        arguments.extend(words);
+        run_farsock(&arguments).await
+    };
+    for to in [&at, &near] {
+        let ran = explained(&["--listen", &at, "connect", to]).await;
+        assert!(ran.code == Some(4) && ran.out.contains("this agent is controlled there"), "{ran:?}");
+        assert_eq!(went(&agent.create_tcp("", connecting_to(to)).await), "POLICY_DENIED", "{to}");
+    }
+    // Of another agent it would be nobody's port.
+    assert_eq!(explained(&["connect", &at]).await.code, Some(0));
+    for (only_ipv6, code, outcome) in [(false, 4, "POLICY_DENIED"), (true, 0, "ok")] {
+        let mut words = vec!["--listen", &at, "listen", "[::]:0"];
+        words.extend(only_ipv6.then_some("--only-ipv6"));
+        let ran = explained(&words).await;
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        let says = if only_ipv6 { "allows it" } else { "it leads to 0.0.0.0, and no rule of the policy allows that" };
+        assert!(ran.out.contains(says), "{ran:?}");
+        let value = Some(pb::socket_option::Value::Enabled(only_ipv6));
+        let options = vec![pb::SocketOption { name: "IPV6_V6ONLY".into(), value }];
+        let role = Some(pb::tcp_socket_spec::Role::Listen("[::]:0".into()));
+        let spec = pb::TcpSocketSpec { role, options, ..Default::default() };
+        assert_eq!(went(&agent.create_tcp("", spec).await), outcome);
+    }
+    process.stop().await;
 }
 
 /// A rule that denies wins over all that allow, of options, too, and over those that lead around nothing.

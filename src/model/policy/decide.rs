@@ -1,7 +1,7 @@
 //! Decisions, and why they are so.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::model::address::Transport;
 use crate::model::id::Principal;
@@ -20,6 +20,14 @@ pub struct AddressUse {
     pub addr: SocketAddr,
     /// What it leads to as well: the socket's own address where the destination is 0.0.0.0, and 0.0.0.0 where `::` takes IPv4, too.
     pub also: Option<IpAddr>,
+}
+
+impl AddressUse {
+    /// What a socket takes as well that is bound there: `::` is 0.0.0.0, too, unless it takes only IPv6. ipv6(7).
+    pub fn takes_as_well(local: SocketAddr, only_ipv6: impl FnOnce() -> bool) -> Option<IpAddr> {
+        let takes_both = local.is_ipv6() && local.ip().is_unspecified() && !only_ipv6();
+        takes_both.then_some(Ipv4Addr::UNSPECIFIED.into())
+    }
 }
 
 /// Where the agent is.
