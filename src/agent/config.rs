@@ -50,6 +50,8 @@ pub struct AgentConfig {
     pub grace: Duration,
     /// How long a connection has to send its first request with credentials.
     pub login_timeout: Duration,
+    /// How long a request has to come whole. One that is a stream of messages may take as long as it likes.
+    pub request_timeout: Duration,
     /// Who knows names; absent: the system.
     pub resolver: Option<Arc<dyn Resolver>>,
     /// Who tells the time; absent: the system.
@@ -93,6 +95,7 @@ impl Default for AgentConfig {
             defaults: Defaults::default(),
             grace: Duration::from_secs(10),
             login_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
             resolver: None,
             clock: None,
         }

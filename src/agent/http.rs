@@ -22,6 +22,7 @@ use tonic::codegen::http::{HeaderMap, Request, Response};
 
 use crate::agent::auth::Auth;
 use crate::agent::connection::{Connection, Peer};
+use crate::agent::request::Whole;
 use crate::agent::services::Services;
 use crate::model::refusal::Refusal;
 use crate::service::Answered;
@@ -50,6 +51,7 @@ pub(super) struct Server {
     http: Builder<TokioExecutor>,
     auth: Arc<Auth>,
     services: Arc<Services>,
+    request_timeout: Duration,
     /// One task for each connection.
     connections: TaskTracker,
     /// Asks connections to go.
@@ -57,7 +59,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(auth: Auth, services: Services, closing: CancellationToken) -> Self {
+    pub(super) fn new(auth: Auth, services: Services, request_timeout: Duration, closing: CancellationToken) -> Self {
         let mut http = Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -72,12 +74,13 @@ impl Server {
             // gRPC has no use for it.
             .auto_date_header(false);
         let (auth, services) = (Arc::new(auth), Arc::new(services));
-        Self { http, auth, services, connections: TaskTracker::new(), closing }
+        Self { http, auth, services, request_timeout, connections: TaskTracker::new(), closing }
     }
 
     /// Serves a connection until its peer closes it or `end` is cancelled: peers may ignore every polite request to go.
     pub(super) fn serve(&self, connection: Connection, peer: Peer, end: CancellationToken) {
-        let handler = Handler { auth: Arc::clone(&self.auth), services: Arc::clone(&self.services), peer };
+        let (auth, services) = (Arc::clone(&self.auth), Arc::clone(&self.services));
+        let handler = Handler { auth, services, request_timeout: self.request_timeout, peer };
         let served = self.http.serve_connection(TokioIo::new(connection), handler);
         let closing = self.closing.clone();
         self.connections.spawn(async move {
@@ -105,6 +108,7 @@ impl Server {
 struct Handler {
     auth: Arc<Auth>,
     services: Arc<Services>,
+    request_timeout: Duration,
     peer: Peer,
 }
 
@@ -114,7 +118,11 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
-        let mut request = request.map(Body::new);
+        let is_stream = Services::is_stream(request.uri().path());
+        let mut request = request.map(|body| match is_stream {
+            true => Body::new(body),
+            false => Body::new(Whole::within(self.request_timeout, body)),
+        });
         match self.auth.admit(&self.peer.caller, request.headers()) {
             Ok(principal) => {
                 if let Err(quota) = self.peer.admit(&principal) {

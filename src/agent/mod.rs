@@ -14,6 +14,7 @@ mod keeper;
 mod paths;
 mod places;
 mod policy;
+mod request;
 mod services;
 mod tls;
 
@@ -207,7 +208,7 @@ impl Agent {
         let (connections, logins) = (Connections::new(limits), Logins::new(limits));
         let doors = reading(connections.clone(), logins.clone());
         let (services, health) = self.services(doors).await;
-        let server = Server::new(self.auth(), services, closing.clone());
+        let server = Server::new(self.auth(), services, self.config.request_timeout, closing.clone());
         let acceptor = Acceptor {
             server: server.clone(),
             connections,

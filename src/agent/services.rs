@@ -22,6 +22,13 @@ use crate::wire::pb::agent_service_server::{self, AgentServiceServer};
 use crate::wire::pb::session_service_server::{self, SessionServiceServer};
 use crate::wire::pb::{event_service_server, socket_service_server};
 
+/// The requests that are streams of messages, and may take as long as they like.
+const STREAMS: [&str; 3] = [
+    "/farsock.v1.SocketService/TransferSocket",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
 /// All services.
 pub(super) struct Services {
     agent: AgentServiceServer<AgentRpcs>,
@@ -49,6 +56,11 @@ impl Services {
         let health = Health(reporter);
         health.tell(ServingStatus::Serving).await;
         (services, health)
+    }
+
+    /// Whether a request with this path is a stream of messages. All others are one message.
+    pub(super) fn is_stream(path: &str) -> bool {
+        STREAMS.contains(&path)
     }
 
     /// Leads a request to the service that its path names. There is no other spelling of a path.
@@ -110,4 +122,31 @@ fn reflection() -> Routes {
         }
     });
     REFLECTION.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    #[test]
+    fn the_requests_that_are_streams_are_those_of_the_descriptors() {
+        let sets = [
+            FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let mut streams = Vec::new();
+        for file in sets.into_iter().flat_map(|set| FileDescriptorSet::decode(set).unwrap().file) {
+            for service in &file.service {
+                let methods = service.method.iter().filter(|method| method.client_streaming());
+                streams
+                    .extend(methods.map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())));
+            }
+        }
+        assert_eq!(streams, STREAMS);
+    }
 }

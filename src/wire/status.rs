@@ -79,6 +79,14 @@ pub fn too_late() -> Status {
     )
 }
 
+/// A request has not come whole in the time that it has for that.
+pub fn unfinished(limit: Duration) -> Status {
+    Status::deadline_exceeded(format!(
+        "the request has not come whole within {} s: nothing was done; send its message in one go, and end the stream behind it",
+        limit.as_secs_f64()
+    ))
+}
+
 /// What tonic answers to a message that is too long, in our own words. There is no other status of this code without details.
 pub fn too_long(headers: &HeaderMap) -> Option<Refusal> {
     if headers.get(Status::GRPC_STATUS)?.as_bytes() != b"11" {

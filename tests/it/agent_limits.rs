@@ -8,19 +8,28 @@ use farsock::client::{AgentClient, Credentials, Dialer, Endpoint};
 use farsock::model::limits::Limits;
 use farsock::wire::pb;
 use farsock::wire::pb::agent_service_client::AgentServiceClient;
+use farsock::wire::pb::event_service_client::EventServiceClient;
+use farsock::wire::pb::socket_service_client::SocketServiceClient;
+use farsock::wire::pb::transfer_socket_request::Frame;
+use farsock::wire::pb::watch_events_response::Frame as Watched;
+use prost::Message;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
+use tonic::client::Grpc;
+use tonic_prost::ProstCodec;
 
 use crate::harness::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Ending, HEADERS, KEPT_HEADER, PING, RST_STREAM, RawHttp2, SETTINGS,
     WINDOW_UPDATE, becomes, headers, kept_header,
 };
-use crate::harness::{Agent, AgentProcess, QUESTION, tcp_channel, with_token};
+use crate::harness::transfer::create;
+use crate::harness::{Agent, AgentProcess, DeadPort, LOOPBACKS, QUESTION, tcp_channel, with_token};
 
 const GET_AGENT: &str = "/farsock.v1.AgentService/GetAgent";
 
@@ -172,6 +181,64 @@ async fn half_messages_wait_within_bounds_and_end_with_their_connection() {
     assert_eq!(honest.socket("door").await.socket_id, "door");
     assert!(serves(&agent).await);
     agent.stop().await;
+}
+
+/// Half a message and then nothing is ended; a whole one without its end, too, and that is told. Requests that are streams may say nothing for
+/// as long as they like, and so may whoever only listens.
+#[tokio::test]
+async fn a_request_that_does_not_come_whole_in_time_is_ended_and_nothing_else() {
+    let limit = Duration::from_millis(300);
+    let door = Door::open(AgentConfig { request_timeout: limit, ..AgentConfig::default() }).await;
+    let address = door.address.to_string();
+    let token = authorization(&door.token);
+    let headers = |path: &str| headers(path, &[("authorization", &token)]);
+    let mut events = EventServiceClient::new(tcp_channel(&address));
+    let watch = with_token(pb::WatchEventsRequest::default(), &door.token);
+    let mut watch = events.watch_events(watch).await.unwrap().into_inner();
+    watch.message().await.unwrap().expect("it is opened");
+
+    let mut raw = RawHttp2::greeted(&address).await;
+    // Of a stream that was there first comes half a message, too.
+    let nobody = DeadPort::tcp(LOOPBACKS[0]);
+    let message =
+        pb::TransferSocketRequest { frame: Some(Frame::Create(create("line", &nobody.text()))) }.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let message = [&[0], &length[..], &message].concat();
+    raw.frame(HEADERS, END_HEADERS, 1, &headers("/farsock.v1.SocketService/TransferSocket")).await;
+    raw.frame(DATA, 0, 1, &message[..7]).await;
+    // Not compressed, ten bytes long; of them come two.
+    let begun = Instant::now();
+    raw.frame(HEADERS, END_HEADERS, 3, &headers("/farsock.v1.SocketService/WriteSocket")).await;
+    raw.frame(DATA, 0, 3, &[0, 0, 0, 0, 10, 1, 1]).await;
+    raw.hears("the end of the half message", |said| said.frames.contains(&(HEADERS, 3))).await;
+    assert!(begun.elapsed() >= limit, "not before its time");
+    raw.hears("nothing more of it being taken", |said| said.frames.contains(&(RST_STREAM, 3))).await;
+    // The others go on: a call, the stream, and the watch.
+    raw.frame(HEADERS, END_HEADERS, 5, &headers(GET_AGENT)).await;
+    raw.frame(DATA, END_STREAM, 5, &[0; 5]).await;
+    raw.hears("an answer", |said| said.frames.contains(&(DATA, 5))).await;
+    raw.frame(DATA, END_STREAM, 1, &message[7..]).await;
+    raw.hears("the answer to the first frame", |said| said.frames.contains(&(DATA, 1))).await;
+    let mut sockets = SocketServiceClient::new(tcp_channel(&address));
+    let kind = Some(pb::create_socket_request::Kind::Udp(pb::UdpSocketSpec::default()));
+    let one = pb::CreateSocketRequest { socket_id: "one".into(), kind, ..Default::default() };
+    sockets.create_socket(with_token(one, &door.token)).await.unwrap();
+    crate::harness::within("the event of it", async {
+        while !matches!(watch.message().await.unwrap().unwrap().frame, Some(Watched::Batch(_))) {}
+    })
+    .await;
+
+    // A whole message is no end, either.
+    let mut grpc = Grpc::new(tcp_channel(&address));
+    grpc.ready().await.unwrap();
+    let codec = ProstCodec::<pb::GetAgentRequest, pb::GetAgentResponse>::default();
+    let endless = tokio_stream::iter([QUESTION]).chain(tokio_stream::pending());
+    let call = grpc.client_streaming(with_token(endless, &door.token), GET_AGENT.parse().unwrap(), codec);
+    let status = crate::harness::within("a status", call).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(status.message().contains("has not come whole within 0.3 s: nothing was done"), "{status:?}");
+    drop((watch, events, sockets, grpc, raw));
+    door.close().await;
 }
 
 /// RUSTSEC-2026-0258: frames that say nothing.
