@@ -146,6 +146,7 @@ async fn is_stale(path: &Path, listen: &Listen) -> Result<bool, StartError> {
 pub(super) fn reading(connections: Connections, logins: Logins) -> Reading {
     Arc::new(move |name| match name {
         "connections" => Some(connections.count().0),
+        "reserved_connections" => Some(connections.reserved()),
         "connections_per_principal" => Some(connections.count().1),
         "logins" => Some(logins.count().0),
         "logins_per_source" => Some(logins.count().1),

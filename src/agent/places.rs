@@ -42,7 +42,11 @@ pub(super) struct Logins(Places<IpAddr>);
 
 /// The places of those that have, by who comes.
 #[derive(Debug, Clone)]
-pub(super) struct Connections(Places<Principal>);
+pub(super) struct Connections {
+    of_all: Places<Principal>,
+    /// Nobody else gets these, so that whoever runs the agent can come in and see who has taken the others.
+    of_owner: Places<Principal>,
+}
 
 impl Logins {
     pub(super) fn new(limits: &Limits) -> Self {
@@ -65,21 +69,32 @@ impl Logins {
 
 impl Connections {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self(Places::new(
-            Quota { limit: "limits.connections", value: limits.connections.into() },
-            Quota { limit: "limits.connections_per_principal", value: limits.connections_per_principal.into() },
-        ))
+        let reserved = Quota { limit: "limits.reserved_connections", value: limits.reserved_connections.into() };
+        Self {
+            of_all: Places::new(
+                Quota { limit: "limits.connections", value: limits.connections.into() },
+                Quota { limit: "limits.connections_per_principal", value: limits.connections_per_principal.into() },
+            ),
+            of_owner: Places::new(reserved, reserved),
+        }
     }
 
-    /// How many there are now: in all, and of the principal that has most.
+    /// How many there are now, those in reserved places left out: in all, and of the principal that has most.
     pub(super) fn count(&self) -> (u64, u64) {
-        self.0.count()
+        self.of_all.count()
     }
 
-    /// A place for a connection of a principal's, or the limit that keeps it out. Nobody is kept out by his own limit who is the user that
-    /// runs the agent.
+    /// How many of the reserved places are taken.
+    pub(super) fn reserved(&self) -> u64 {
+        self.of_owner.count().0
+    }
+
+    /// A place for a connection of a principal's, or the limit that keeps it out. The user that runs the agent is not kept out by his own
+    /// limit, and has reserved places where there are no others.
     pub(super) fn take(&self, who: &Principal) -> Result<Place<Principal>, Quota> {
-        self.0.take(who.clone(), *who == Principal::owner())
+        let is_owner = *who == Principal::owner();
+        let place = self.of_all.take(who.clone(), is_owner);
+        if is_owner { place.or_else(|_| self.of_owner.take(who.clone(), true)) } else { place }
     }
 }
 
@@ -156,15 +171,22 @@ mod tests {
     }
 
     #[test]
-    fn a_principal_has_a_limit_and_the_owner_that_of_all() {
-        let limits = Limits { connections: 4, connections_per_principal: 1, ..Limits::default() };
+    fn a_principal_has_a_limit_and_the_owner_all_and_more() {
+        let limits =
+            Limits { connections: 4, reserved_connections: 2, connections_per_principal: 1, ..Limits::default() };
         let connections = Connections::new(&limits);
         let take = |who: &str| connections.take(&Principal::parse(who).unwrap()).map_err(|quota| quota.limit);
         let _alice = take("alice").unwrap();
         assert_eq!(take("alice").unwrap_err(), "limits.connections_per_principal");
-        let _owners = [(); 3].map(|()| take("owner").unwrap());
-        assert_eq!(take("owner").unwrap_err(), "limits.connections");
-        assert_eq!(connections.count(), (4, 3));
+        let mut owners = [(); 5].map(|()| Some(take("owner").unwrap()));
+        assert_eq!(take("owner").unwrap_err(), "limits.reserved_connections");
+        assert_eq!((connections.count(), connections.reserved()), ((4, 3), 2));
+        // What is reserved is for nobody else, free or not.
+        owners[4] = None;
+        assert_eq!(take("bob").unwrap_err(), "limits.connections");
+        owners[0] = None;
+        let _bob = take("bob").unwrap();
+        assert_eq!((connections.count(), connections.reserved()), ((4, 2), 1));
     }
 
     /// Whoever has shown nothing can use up no more than a part, and one source or principal no more than a part of that.

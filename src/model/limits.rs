@@ -56,7 +56,7 @@ limits! {
     /// Sockets of a session that have begun to listen and are open. Each takes connections without being asked.
     listeners: 64, 1..=1 << 16;
     /// Descriptors of the agent that no lab socket gets: connections of controllers, files, lookups. At most half of what RLIMIT_NOFILE allows.
-    reserved_descriptors: 320, 0..=1 << 20;
+    reserved_descriptors: 336, 0..=1 << 20;
     /// Sessions of a principal, the default session included, expired ones not.
     sessions: 16, 1..=1 << 16;
     /// Sessions of a principal whose lease has expired and whose log can still be read. The one that expired first goes first.
@@ -107,7 +107,9 @@ limits! {
     page_size: 1000, 1..=1 << 16;
     /// Connections to the agent, those left out that `logins` counts: so these take no room from them.
     connections: 256, 1..=1 << 16;
-    /// The same of one principal, but for the owner, who is the user that runs the agent: one leaves room for others.
+    /// Connections of the owner beyond those, when others have them all: a program of eight connections, and another one.
+    reserved_connections: 16, 1..=1 << 16;
+    /// The same as `connections` of one principal, but for the owner, who is the user that runs the agent: one leaves room for others.
     connections_per_principal: 32, 1..=1 << 16;
     /// Connections by TCP that have not sent a request with credentials yet, TLS handshakes included.
     logins: 64, 1..=1 << 16;
@@ -123,7 +125,7 @@ limits! {
 const LEAST_LOG_BYTES: u32 = 4 << 20;
 
 /// What a caller can use up: for each of these, GetAgent tells how much is in use and how often more was asked for.
-pub const QUOTAS: [&str; 19] = [
+pub const QUOTAS: [&str; 20] = [
     "sockets",
     "listeners",
     "sessions",
@@ -140,6 +142,7 @@ pub const QUOTAS: [&str; 19] = [
     "marks",
     "message_bytes",
     "connections",
+    "reserved_connections",
     "connections_per_principal",
     "logins",
     "logins_per_source",

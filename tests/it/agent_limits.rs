@@ -372,7 +372,7 @@ async fn a_connection_that_does_not_log_in_is_ended() {
 
 #[tokio::test]
 async fn connections_above_the_limit_are_refused_until_others_have_gone() {
-    let limits = Limits { connections: 2, ..Limits::default() };
+    let limits = Limits { connections: 1, reserved_connections: 1, ..Limits::default() };
     let door = Door::open(AgentConfig { limits, ..AgentConfig::default() }).await;
     let address = door.address.to_string();
     let login = || async {
@@ -382,12 +382,14 @@ async fn connections_above_the_limit_are_refused_until_others_have_gone() {
     let (first, second) = (login().await.unwrap(), login().await.unwrap());
     let status = login().await.expect_err("the third one is turned away");
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
-    assert!(status.message().contains("limits.connections of this agent is 2"), "{status:?}");
+    assert!(status.message().contains("limits.reserved_connections of this agent is 1"), "{status:?}");
     // Who has not asked for anything yet takes no place.
     let _stranger = TcpStream::connect(&address).await.unwrap();
     let told = second.clone().get_agent(with_token(QUESTION, &door.token)).await.unwrap().into_inner().agent.unwrap();
-    let usage = told.usage.iter().find(|usage| usage.name == "connections").unwrap();
-    assert!((usage.limit, usage.used) == (2, 2) && usage.refused >= 1, "{usage:?}");
+    let of = |name: &str| told.usage.iter().find(|usage| usage.name == name).unwrap();
+    assert_eq!((of("connections").limit, of("connections").used, of("connections").refused), (1, 1, 0));
+    let usage = of("reserved_connections");
+    assert!((usage.limit, usage.used) == (1, 1) && usage.refused >= 1, "{usage:?}");
     drop(first);
     becomes("room for another one", || async { login().await.is_ok() }).await;
     drop(second);

@@ -148,8 +148,15 @@ async fn hold_everything(agent: &Agent, id: &str) -> tonic::Response<tonic::Stre
 
 /// The quotas that refuse no request of a session's: what is brought waits, the oldest goes, or a connection is not let in. Each has a test of
 /// its own.
-const WITHOUT_A_REFUSAL: [&str; 6] =
-    ["log_bytes", "marks", "connections", "connections_per_principal", "logins", "logins_per_source"];
+const WITHOUT_A_REFUSAL: [&str; 7] = [
+    "log_bytes",
+    "marks",
+    "connections",
+    "reserved_connections",
+    "connections_per_principal",
+    "logins",
+    "logins_per_source",
+];
 
 /// The list of quotas is walked: one that lacks its name, default, reading or refusal fails here.
 #[tokio::test]

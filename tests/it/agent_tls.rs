@@ -21,7 +21,9 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::frames::{CONTINUATION, END_HEADERS, HEADERS, RST_STREAM, RawHttp2, becomes, headers};
-use crate::harness::{Agent, Certificates, DAY, QUESTION, identity, tcp_channel, tls_channel, tls_client, within};
+use crate::harness::{
+    Agent, AgentProcess, Certificates, DAY, QUESTION, farsock, identity, tcp_channel, tls_channel, tls_client, within,
+};
 
 const LOOPBACKS: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
 
@@ -358,6 +360,46 @@ async fn one_principal_does_not_take_the_connections_of_others() {
     assert_eq!((usage.limit, usage.used, usage.refused), (2, 2, 1));
     drop(first);
     becomes("room for another one", || async { ask(&alice).await.is_ok() }).await;
+    agent.stop().await;
+}
+
+/// As many as there may be are together, and each of them is within his own limit.
+#[tokio::test]
+async fn the_owner_comes_in_when_others_have_every_connection() {
+    let (lab, folder) = (Certificates::new(), TempDir::new().unwrap());
+    let mut command = farsock(folder.path());
+    command.args(["agent", "--listen", "127.0.0.1:0", "--tls-cert"]).arg(lab.agent().certificate);
+    command.arg("--listen").arg(format!("unix:{}", folder.path().join("agent.sock").display()));
+    command.args(["--limit", "connections=4,connections_per_principal=2,reserved_connections=1"]);
+    let agent = AgentProcess::spawn(command, folder).await;
+    let address = agent.tcp();
+    let ask = async |files: &IdentityFiles| {
+        let mut client = AgentServiceClient::new(tls_channel(&address, files));
+        client.get_agent(QUESTION).await.map(|_| client)
+    };
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| lab.controller(name));
+    let mut others = Vec::new();
+    for files in [&alice, &alice, &bob, &bob] {
+        others.push(ask(files).await.unwrap());
+    }
+    let status = ask(&carol).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(status.message().contains("limits.connections of this agent is 4"), "{status:?}");
+
+    let owner = agent.agent();
+    let usage = async |name: &str| {
+        let told = owner.agent().get_agent(QUESTION).await.unwrap().into_inner().agent.unwrap();
+        let usage = told.usage.into_iter().find(|usage| usage.name == name).unwrap();
+        (usage.limit, usage.used, usage.refused)
+    };
+    assert_eq!((usage("connections").await, usage("reserved_connections").await), ((4, 4, 1), (1, 1, 0)));
+    // His places have an end, too.
+    agent.agent().agent().get_agent(QUESTION).await.unwrap_err();
+    assert!(usage("reserved_connections").await.2 >= 1);
+    // His own place is none that another one could have.
+    others.pop();
+    becomes("room for one of the others", || async { ask(&carol).await.is_ok() }).await;
+    drop(others);
     agent.stop().await;
 }
 

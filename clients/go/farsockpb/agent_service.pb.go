@@ -138,8 +138,8 @@ type Agent struct {
 	CongestionControls []string `protobuf:"bytes,12,rep,name=congestion_controls,json=congestionControls,proto3" json:"congestion_controls,omitempty"`
 	// How much is in use of what callers can use up, one entry each: `sockets`, `listeners`, `sessions`, `calls`, `watchers`, `watchers_total`,
 	// `groups`, `log_events`, `log_bytes`, `log_bytes_total`, `pending_write_bytes`, `pending_write_bytes_total`, `reserved_descriptors`,
-	// `marks`, `message_bytes`, `connections`, `connections_per_principal`, `logins`, `logins_per_source`. Of all callers together: it names
-	// nobody.
+	// `marks`, `message_bytes`, `connections`, `reserved_connections`, `connections_per_principal`, `logins`, `logins_per_source`. Of all
+	// callers together: it names nobody.
 	Usage         []*LimitUsage `protobuf:"bytes,13,rep,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -418,8 +418,10 @@ type Limits struct {
 	WatchersTotal uint32 `protobuf:"varint,39,opt,name=watchers_total,json=watchersTotal,proto3" json:"watchers_total,omitempty"`
 	// The same as `connections` of one caller; the user that runs the agent may have all of them.
 	ConnectionsPerPrincipal uint32 `protobuf:"varint,40,opt,name=connections_per_principal,json=connectionsPerPrincipal,proto3" json:"connections_per_principal,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// Connections beyond `connections` that only the user that runs the agent gets, when there is no room for others any more.
+	ReservedConnections uint32 `protobuf:"varint,41,opt,name=reserved_connections,json=reservedConnections,proto3" json:"reserved_connections,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -672,6 +674,13 @@ func (x *Limits) GetWatchersTotal() uint32 {
 func (x *Limits) GetConnectionsPerPrincipal() uint32 {
 	if x != nil {
 		return x.ConnectionsPerPrincipal
+	}
+	return 0
+}
+
+func (x *Limits) GetReservedConnections() uint32 {
+	if x != nil {
+		return x.ReservedConnections
 	}
 	return 0
 }
@@ -2274,7 +2283,7 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x04R\x05limit\x12\x12\n" +
 	"\x04used\x18\x03 \x01(\x04R\x04used\x12\x18\n" +
-	"\arefused\x18\x04 \x01(\x04R\arefused\"\xa0\t\n" +
+	"\arefused\x18\x04 \x01(\x04R\arefused\"\xd3\t\n" +
 	"\x06Limits\x12\x18\n" +
 	"\asockets\x18\x01 \x01(\rR\asockets\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\rR\bsessions\x12\x1a\n" +
@@ -2309,7 +2318,8 @@ const file_farsock_v1_agent_service_proto_rawDesc = "" +
 	"\x19pending_write_bytes_total\x18% \x01(\rR\x16pendingWriteBytesTotal\x12(\n" +
 	"\x10sockets_per_call\x18& \x01(\rR\x0esocketsPerCall\x12%\n" +
 	"\x0ewatchers_total\x18' \x01(\rR\rwatchersTotal\x12:\n" +
-	"\x19connections_per_principal\x18( \x01(\rR\x17connectionsPerPrincipal\"\xf5\x03\n" +
+	"\x19connections_per_principal\x18( \x01(\rR\x17connectionsPerPrincipal\x121\n" +
+	"\x14reserved_connections\x18) \x01(\rR\x13reservedConnections\"\xf5\x03\n" +
 	"\bDefaults\x12B\n" +
 	"\x0fconnect_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0econnectTimeout\x12<\n" +
 	"\fwait_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vwaitTimeout\x12B\n" +

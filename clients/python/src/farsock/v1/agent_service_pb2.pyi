@@ -131,8 +131,8 @@ class Agent(_message.Message):
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitUsage]:
         """How much is in use of what callers can use up, one entry each: `sockets`, `listeners`, `sessions`, `calls`, `watchers`, `watchers_total`,
         `groups`, `log_events`, `log_bytes`, `log_bytes_total`, `pending_write_bytes`, `pending_write_bytes_total`, `reserved_descriptors`,
-        `marks`, `message_bytes`, `connections`, `connections_per_principal`, `logins`, `logins_per_source`. Of all callers together: it names
-        nobody.
+        `marks`, `message_bytes`, `connections`, `reserved_connections`, `connections_per_principal`, `logins`, `logins_per_source`. Of all
+        callers together: it names nobody.
         """
 
     def __init__(
@@ -241,6 +241,7 @@ class Limits(_message.Message):
     SOCKETS_PER_CALL_FIELD_NUMBER: _builtins.int
     WATCHERS_TOTAL_FIELD_NUMBER: _builtins.int
     CONNECTIONS_PER_PRINCIPAL_FIELD_NUMBER: _builtins.int
+    RESERVED_CONNECTIONS_FIELD_NUMBER: _builtins.int
     sockets: _builtins.int
     """Open sockets of a session."""
     sessions: _builtins.int
@@ -316,6 +317,8 @@ class Limits(_message.Message):
     """
     connections_per_principal: _builtins.int
     """The same as `connections` of one caller; the user that runs the agent may have all of them."""
+    reserved_connections: _builtins.int
+    """Connections beyond `connections` that only the user that runs the agent gets, when there is no room for others any more."""
     def __init__(
         self,
         *,
@@ -351,10 +354,11 @@ class Limits(_message.Message):
         sockets_per_call: _builtins.int = ...,
         watchers_total: _builtins.int = ...,
         connections_per_principal: _builtins.int = ...,
+        reserved_connections: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "connections_per_principal", b"connections_per_principal", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "listeners", b"listeners", "log_bytes", b"log_bytes", "log_bytes_total", b"log_bytes_total", "log_events", b"log_events", "log_final_events", b"log_final_events", "logins", b"logins", "logins_per_source", b"logins_per_source", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "pending_write_bytes_total", b"pending_write_bytes_total", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "reserved_descriptors", b"reserved_descriptors", "sessions", b"sessions", "sockets", b"sockets", "sockets_per_call", b"sockets_per_call", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers", "watchers_total", b"watchers_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "closed_sockets", b"closed_sockets", "connections", b"connections", "connections_per_principal", b"connections_per_principal", "datagrams_per_call", b"datagrams_per_call", "expired_sessions", b"expired_sessions", "groups", b"groups", "listeners", b"listeners", "log_bytes", b"log_bytes", "log_bytes_total", b"log_bytes_total", "log_events", b"log_events", "log_final_events", b"log_final_events", "logins", b"logins", "logins_per_source", b"logins_per_source", "lookups", b"lookups", "marks", b"marks", "message_bytes", b"message_bytes", "options_per_call", b"options_per_call", "page_size", b"page_size", "payload_bytes", b"payload_bytes", "pending_write_bytes", b"pending_write_bytes", "pending_write_bytes_total", b"pending_write_bytes_total", "read_size", b"read_size", "remembered_bytes", b"remembered_bytes", "remembered_calls", b"remembered_calls", "reserved_connections", b"reserved_connections", "reserved_descriptors", b"reserved_descriptors", "sessions", b"sessions", "sockets", b"sockets", "sockets_per_call", b"sockets_per_call", "transfer_bytes", b"transfer_bytes", "watchers", b"watchers", "watchers_total", b"watchers_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
