@@ -13,12 +13,13 @@ use crate::cli::files::{Exercise, HostArgs, InventoryArgs, VarArgs, exercises};
 use crate::cli::netns::{Namespaces, enter_rootless};
 use crate::cli::reach::ReachArgs;
 use crate::cli::views::{Teller, ViewArgs, Views};
-use crate::cli::{Exit, complain, print};
+use crate::cli::{Exit, complain};
 use crate::controller::{self, Fleet, Interrupts, Member, Observer, PATIENCE, Phase, Progress};
 use crate::exercise::inventory::{Casting, Inventory, Mode, Player};
 use crate::exercise::outcome::{ExerciseOutcome, Verdict};
 use crate::exercise::plan::{HostPlan, Plan};
 use crate::exercise::report::line::MistakeLine;
+use crate::exercise::report::text;
 use crate::model::id::SessionId;
 use crate::model::time::Clock;
 use crate::sys::process;
@@ -128,16 +129,22 @@ async fn run_all(
     cancel_at_signals(&interrupts);
     let mut worst = Verdict::Passed;
     let mut passed = 0;
+    let mut wrong = Vec::new();
     for exercise in exercises {
         let outcome = run_one(args, inventory, exercise, views, &interrupts).await;
         worst = worst.max(outcome.verdict());
-        passed += usize::from(outcome.verdict() == Verdict::Passed);
+        match outcome.verdict() {
+            Verdict::Passed => passed += 1,
+            verdict => wrong.push(text::repeated(verdict, &exercise.plan.title, &exercise.source.name)),
+        }
         if interrupts.early.is_cancelled() {
             break;
         }
     }
     if exercises.len() > 1 && !args.views.json() {
-        print(&format!("{passed} of {} exercises passed\n", exercises.len()));
+        // What went wrong with each has been told, perhaps some screens above.
+        wrong.push(format!("{passed} of {} exercises passed", exercises.len()));
+        views.say(&wrong.join("\n"));
     }
     worst
 }

@@ -90,7 +90,8 @@ impl Show {
         }
     }
 
-    fn print(&mut self, text: &str) {
+    /// Prints lines, in the colours of a run.
+    pub(super) fn print(&mut self, text: &str) {
         self.status.clear();
         print(&format!("{}\n", if self.color { colored(text) } else { text.to_owned() }));
     }

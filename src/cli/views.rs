@@ -141,6 +141,13 @@ impl<'a> Views<'a> {
         }
     }
 
+    /// Says something about all exercises to people.
+    pub(super) fn say(&mut self, text: &str) {
+        if let Some(show) = &mut self.show {
+            show.print(text);
+        }
+    }
+
     /// Shows that what was told last still takes its time.
     fn waiting(&mut self) {
         if let Some(show) = &mut self.show {

@@ -43,6 +43,35 @@ async fn the_tutorials_pass_on_embedded_agents() {
     assert!(!ran.out.contains('✗'));
 }
 
+/// What went wrong is said once more at the end, by title and file: it may have been told some screens above.
+#[tokio::test]
+async fn exercises_that_went_wrong_are_named_again_at_the_end() {
+    let folder = TempDir::new().unwrap();
+    let written = |name: &str, step: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, format!("exercise: The {name}\nhosts: {{ a: }}\nsteps:\n  - {{ on: a, {step} }}\n")).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let fails = written("first", "parse: x, is: ipv4");
+    let passes = written("second", "parse: x, is: none");
+    let cannot = folder.path().join("third").to_str().unwrap().to_owned();
+    fs::write(
+        &cannot,
+        "exercise: The third\nhosts: { a: }\nsteps:\n  - { on: a, connect: \":1\", as: line, error: ECONNREFUSED }\n  - { on: a, write: line, text: \"${line.hash_written}\" }\n",
+    )
+    .unwrap();
+    for words in [&["-q"][..], &[]] {
+        let all = [&["run", fails.as_str(), passes.as_str(), cannot.as_str()], words].concat();
+        let ran = run_farsock(&all).await;
+        assert_eq!(ran.code, Some(3), "{ran:?}");
+        let again =
+            format!("✗ FAILED The first  {fails}\n✗ COULD NOT RUN The third  {cannot}\n1 of 3 exercises passed\n");
+        assert!(ran.out.ends_with(&format!("\n{again}")), "{}", ran.out);
+    }
+    let ran = run_farsock(&["run", "-q", &fails]).await;
+    assert_eq!((ran.code, ran.out.matches("FAILED").count()), (Some(4), 1), "one is not said twice: {}", ran.out);
+}
+
 #[tokio::test]
 async fn the_exercises_on_sockets_pass_on_embedded_agents() {
     // One by one: some take their time.

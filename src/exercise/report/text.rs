@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use crate::exercise::clock::Offset;
+use crate::exercise::outcome::Verdict;
 use crate::exercise::report::line::{CallLine, ExerciseLine, HostsLine, ProgressLine, ResultLine, StepLine, Went};
 use crate::model::feature::age;
 use crate::model::mistake::{Mistake, Source};
+
+/// What people read of an exercise that went wrong.
+const FAILED: &str = "FAILED";
+const COULD_NOT_RUN: &str = "COULD NOT RUN";
 
 /// A step that did not go as it should, shown at its place; nothing if it did.
 pub fn failure(exercise: &ExerciseLine, step: &StepLine) -> Option<Mistake> {
@@ -121,12 +126,18 @@ pub fn summary(result: &ResultLine) -> String {
     let seconds = seconds(Duration::from_nanos(result.elapsed_ns));
     let word = match result.result {
         Went::Passed => return format!("✓ {title}  {passed} steps  {seconds}  {file}"),
-        Went::Failed => "FAILED",
-        Went::CouldNotRun => "COULD NOT RUN",
+        Went::Failed => FAILED,
+        Went::CouldNotRun => COULD_NOT_RUN,
     };
     format!(
         "✗ {word} {title}  {passed} of {steps} steps passed, {failed} failed, {not_reached} not reached  {seconds}  {file}"
     )
+}
+
+/// One line that says again, at the end of a run of many exercises, which one went wrong.
+pub fn repeated(verdict: Verdict, title: &str, file: &str) -> String {
+    let word = if verdict == Verdict::CouldNotRun { COULD_NOT_RUN } else { FAILED };
+    format!("✗ {word} {title}  {file}")
 }
 
 /// A time as people read it.
