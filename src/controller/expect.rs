@@ -7,9 +7,10 @@ use tokio::time::{Instant, interval};
 
 use crate::controller::bindings::{Bindings, Socket};
 use crate::controller::step::{Done, Runner, Trouble, USUAL, is_of};
+use crate::exercise::advice::{missing, not_quiet, too_few};
 use crate::exercise::expectation::{EventCheck, FactsCheck};
 use crate::exercise::narration::describe;
-use crate::exercise::outcome::{Difference, Failure};
+use crate::exercise::outcome::Difference;
 use crate::exercise::plan::{EventWanted, Facts, Step};
 use crate::model::event::{Event, EventRecord};
 
@@ -72,6 +73,12 @@ impl Runner<'_> {
             (None, true) => format!("`{}` did not come before the socket was closed", wanted.kind),
             (None, false) => format!("`{}` did not come within {within:?}", wanted.kind),
         };
+        let advice = match &nearly {
+            _ if came > 0 => too_few(wanted.kind, after > 0, closed),
+            // What is different says more.
+            Some(_) => "",
+            None => missing(wanted.kind, last.as_ref().map(|last| &last.event), closed),
+        };
         let difference = match nearly {
             Some(nearly) => nearly,
             None => {
@@ -79,8 +86,7 @@ impl Runner<'_> {
                 Difference::new("event", wanted.kind, seen)
             }
         };
-        let failure = Failure::differs(difference.told(message)).advised(advice(last.as_deref()));
-        Err(Trouble::Failed(Box::new(failure)))
+        Err(Trouble::differs(difference.told(message)).advised(advice))
     }
 
     /// Makes sure that an event which has come so often does not come again.
@@ -103,7 +109,8 @@ impl Runner<'_> {
                 let what = describe(&record.event);
                 let text = format!("`{}` came more than {count} times: it {what}", check.kind);
                 let wanted = format!("`{}` {count} times", check.kind);
-                Err(Trouble::differs(Difference::new("event", wanted, what).told(text)))
+                let difference = Difference::new("event", wanted, what).told(text);
+                Err(Trouble::differs(difference).advised(not_quiet(&record.event, false)))
             }
         }
     }
@@ -179,21 +186,9 @@ impl Runner<'_> {
             Some(record) => {
                 let what = describe(&record.event);
                 let text = format!("silence was expected for {length:?}, and it {what}");
-                Err(Trouble::differs(Difference::new("event", format!("silence for {length:?}"), what).told(text)))
+                let difference = Difference::new("event", format!("silence for {length:?}"), what).told(text);
+                Err(Trouble::differs(difference).advised(not_quiet(&record.event, kind.is_none())))
             }
         }
-    }
-}
-
-/// What the last event of a socket says about why something else did not come.
-fn advice(last: Option<&EventRecord>) -> &'static str {
-    match last.map(|record| &record.event) {
-        Some(Event::PeerReset { .. }) => {
-            "a RST came instead of a FIN: the other side aborted, or closed with bytes that it had not read"
-        }
-        Some(Event::Closed(closing)) if closing.unread_bytes > 0 => {
-            "it was closed with bytes unread: Linux then sends a RST, not a FIN"
-        }
-        _ => "",
     }
 }

@@ -112,7 +112,12 @@ fn judged(step: &Step, starts: &[Start]) -> (StepResult, Option<String>) {
     let difference = Difference::new("align", wanted.clone(), format!("{spread} apart"));
     match spread.within(align) {
         Sure::Yes => (StepResult::Passed, Some(text)),
-        Sure::No => (StepResult::Failed(Failure::differs(difference.told(format!("{text}, not {wanted}")))), None),
+        Sure::No => {
+            let failure = Failure::differs(difference.told(format!("{text}, not {wanted}")));
+            let advice =
+                "each agent begins by its own clock, as soon as its host lets it: one that is busy begins late";
+            (StepResult::Failed(failure.advised(advice)), None)
+        }
         Sure::Unknown => {
             let text = format!("undecided: {text}, and they should lie {wanted}");
             let failure = Failure::differs(difference.told(text));

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use crate::controller::bindings::Bindings;
 use crate::controller::step::{Done, Runner, Trouble, USUAL, is_of};
+use crate::exercise::advice::{missing, too_few};
 use crate::exercise::course::OrderedEvent;
 use crate::exercise::instant::milliseconds;
 use crate::exercise::outcome::{Difference, Failure};
@@ -35,7 +36,12 @@ impl Runner<'_> {
                     came => format!("{event} did not come within {within:?}: it came {came} times"),
                 };
                 let seen = if came == 0 { "nothing".to_owned() } else { format!("{came} times") };
-                return Err(Trouble::differs(Difference::new("event", event.to_string(), seen).told(text)));
+                let difference = Difference::new("event", event.to_string(), seen).told(text);
+                let advice = match came {
+                    0 => missing(event.kind, None, false),
+                    _ => too_few(event.kind, false, false),
+                };
+                return Err(Trouble::differs(difference).advised(advice));
             };
             places.push(((event.host, at), seq));
         }

@@ -3,6 +3,7 @@
 use crate::client::{ClientError, Lookup, LookupAnswer};
 use crate::controller::bindings::Socket;
 use crate::controller::step::{Done, Runner, Trouble, USUAL};
+use crate::exercise::advice::{no_error, unanswered};
 use crate::exercise::expectation::SocketSeen;
 use crate::exercise::outcome::Difference;
 use crate::exercise::plan::{Found, Question, Step};
@@ -33,16 +34,20 @@ impl Runner<'_> {
             (None, Some(error)) => return Err(Trouble::kernel(error)),
             (Some(wanted), Some(error)) if error.cause.name() == wanted => return Ok(None),
             (Some(wanted), got) => {
+                let advice = match got {
+                    Some(error) => error.hint().to_owned(),
+                    None => no_error(&step.verb, wanted, answer.timed_out),
+                };
                 let name = got.as_ref().map_or_else(|| "success".to_owned(), |error| error.cause.name());
                 let got = got.as_ref().map_or_else(|| "an answer came".to_owned(), ToString::to_string);
                 let text = format!("{got}, and {wanted} was expected");
-                return Err(Trouble::differs(Difference::new("result", wanted, name).told(text)));
+                return Err(Trouble::differs(Difference::new("result", wanted, name).told(text)).advised(advice));
             }
             (None, None) => {}
         }
         if answer.timed_out {
             let difference = Difference::new("result", "an answer", "no answer").told("the resolver did not answer");
-            return Err(Trouble::differs(difference));
+            return Err(Trouble::differs(difference).advised(unanswered(&step.verb)));
         }
         judge_found(found, &answer).map_err(Trouble::differs)?;
         Ok(None)

@@ -9,6 +9,7 @@ use crate::controller::bindings::Bindings;
 use crate::controller::calls::{Appointment, Made};
 use crate::controller::collect::Collector;
 use crate::controller::fleet::{Fleet, Member};
+use crate::exercise::advice::{different, explained, no_error, unanswered};
 use crate::exercise::clock::Reading;
 use crate::exercise::expectation::quoted;
 use crate::exercise::outcome::{Difference, Failure, StepOutcome, StepResult};
@@ -65,7 +66,8 @@ impl Trouble {
         Self::Unable(Box::new(Failure::new(message.clone(), message)))
     }
 
-    fn advised(self, advice: &str) -> Self {
+    /// The same, with advice, if it says anything.
+    pub(super) fn advised(self, advice: impl Into<String>) -> Self {
         match self {
             Self::Failed(failure) => Self::Failed(Box::new(failure.advised(advice))),
             Self::Unable(failure) => Self::Unable(Box::new(failure.advised(advice))),
@@ -86,7 +88,9 @@ impl Trouble {
 
     pub(super) fn kernel(error: &SocketError) -> Self {
         let difference = Difference::new("result", "success", error.cause.name()).told(error.to_string());
-        Self::Failed(Box::new(Failure::differs(difference).advised(error.hint())))
+        let hint = error.hint();
+        let advice = if hint.is_empty() { explained(&error.cause.name()) } else { hint.to_owned() };
+        Self::differs(difference).advised(advice)
     }
 }
 
@@ -116,10 +120,10 @@ impl Runner<'_> {
             // What an agent refuses is something that the exercise got wrong.
             Err(Trouble::Refused { reason, message }) => {
                 let wanted = step.error.as_deref().unwrap_or("success");
-                let difference = Difference::new("result", wanted, reason).told(message);
-                (StepResult::Failed(Failure::differs(difference)), None)
+                let difference = Difference::new("result", wanted, reason.as_str()).told(message);
+                (StepResult::Failed(Failure::differs(difference).advised(explained(&reason))), None)
             }
-            Err(Trouble::Failed(failure)) => (StepResult::Failed(*failure), None),
+            Err(Trouble::Failed(failure)) => (StepResult::Failed(advised(step, *failure)), None),
             Err(Trouble::Unable(failure)) => (StepResult::CouldNotRun(*failure), None),
         };
         let call = if result == StepResult::Passed { None } else { made.told(&self.member(step.host).place) };
@@ -261,16 +265,18 @@ impl Runner<'_> {
             (None, None, true) => {
                 let text = format!("{} had no answer within {within:?}", step.verb.word());
                 let difference = Difference::new("result", "success", format!("nothing for {within:?}"));
-                Err(Trouble::differs(difference.told(text)))
+                Err(Trouble::differs(difference.told(text)).advised(unanswered(&step.verb)))
             }
             (Some(wanted), Some(error), _) => {
                 let text = format!("{error}, and {wanted} was expected");
-                Err(Trouble::differs(Difference::new("result", wanted, error.cause.name()).told(text)))
+                let difference = Difference::new("result", wanted, error.cause.name()).told(text);
+                Err(Trouble::differs(difference).advised(error.hint()))
             }
             (Some(wanted), None, timed_out) => {
                 let what = if timed_out { "had no answer" } else { "succeeded" };
                 let text = format!("it {what}, and {wanted} was expected");
-                Err(Trouble::differs(Difference::new("result", wanted, what).told(text)))
+                let difference = Difference::new("result", wanted, what).told(text);
+                Err(Trouble::differs(difference).advised(no_error(&step.verb, wanted, timed_out)))
             }
         }
     }
@@ -335,13 +341,15 @@ impl Runner<'_> {
             (None, Some("timeout")) => Ok(None),
             (Some((_, _, remote, _)), Some(wanted)) => {
                 let text = format!("{remote} was accepted, and {wanted} was expected");
-                Err(Trouble::differs(Difference::new("result", wanted, "accepted").told(text)))
+                let difference = Difference::new("result", wanted, "accepted").told(text);
+                Err(Trouble::differs(difference).advised(no_error(&step.verb, wanted, false)))
             }
             (None, _) => {
                 let from = peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
                 let text = format!("no connection{from} came within {within:?}");
                 let wanted = format!("a connection{from}");
-                Err(Trouble::differs(Difference::new("event", wanted, "nobody came").told(text)))
+                let difference = Difference::new("event", wanted, "nobody came").told(text);
+                Err(Trouble::differs(difference).advised(unanswered(&step.verb)))
             }
         }
     }
@@ -359,6 +367,17 @@ fn longest(step: &Step) -> Duration {
         _ => None,
     };
     (step.within.unwrap_or(USUAL) * 2).saturating_add(quiet.unwrap_or_default()).saturating_add(LATE)
+}
+
+/// A failure with what its difference most often comes from, where it says nothing of that yet.
+fn advised(step: &Step, failure: Failure) -> Failure {
+    match &failure.difference {
+        Some(difference) if failure.advice.is_empty() => {
+            let advice = different(step, difference);
+            failure.advised(advice)
+        }
+        _ => failure,
+    }
 }
 
 /// Whether an event is about a socket.

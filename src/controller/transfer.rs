@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::client::{ClientError, FarStream};
 use crate::controller::bindings::{Bindings, Socket};
 use crate::controller::step::{Done, Runner, Trouble, USUAL, is_of};
+use crate::exercise::advice::{explained, no_error, unanswered};
 use crate::exercise::expectation::bytes_text;
 use crate::exercise::outcome::Difference;
 use crate::exercise::plan::{Payload, Step};
@@ -54,12 +55,14 @@ impl Runner<'_> {
             (Err(_), Some("timeout")) => Ok(None),
             (Ok(Ok(())), Some(wanted)) => {
                 let text = format!("it succeeded, and {wanted} was expected");
-                Err(Trouble::differs(Difference::new("result", wanted, "succeeded").told(text)))
+                let difference = Difference::new("result", wanted, "succeeded").told(text);
+                Err(Trouble::differs(difference).advised(no_error(&step.verb, wanted, false)))
             }
             (Err(_), wanted) => {
                 let seen = format!("{} of {}", seen.get(), bytes_text(length as u64));
                 let text = format!("{seen} came out of {} within {within:?}", names.1);
-                Err(Trouble::differs(Difference::new("result", wanted.unwrap_or("success"), seen).told(text)))
+                let difference = Difference::new("result", wanted.unwrap_or("success"), seen).told(text);
+                Err(Trouble::differs(difference).advised(unanswered(&step.verb)))
             }
             (Ok(Err(broken)), wanted) => broken.judged(wanted),
         }
@@ -158,6 +161,7 @@ impl Broken {
             Some(wanted) => format!("the stream of {name} broke: {error}, and {wanted} was expected"),
             None => format!("the stream of {name} broke: {error}"),
         };
-        Err(Trouble::differs(Difference::new("result", wanted.unwrap_or("success"), cause).told(text)))
+        let advice = explained(&cause);
+        Err(Trouble::differs(Difference::new("result", wanted.unwrap_or("success"), cause).told(text)).advised(advice))
     }
 }

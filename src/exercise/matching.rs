@@ -4,6 +4,7 @@ use bytes::Bytes;
 use regex::bytes::{Regex, RegexBuilder};
 use sha2::{Digest, Sha256};
 
+use crate::exercise::advice::Parted;
 use crate::exercise::expectation::{bytes_text, quoted};
 use crate::exercise::outcome::Difference;
 use crate::exercise::template::{Reference, Template};
@@ -98,9 +99,10 @@ fn difference(wanted: &Bytes, got: &Bytes) -> Difference {
         _ if alike == wanted.len() => format!(": it goes on after {}", bytes_text(alike as u64)),
         _ => format!(": they part after {}", bytes_text(alike as u64)),
     };
+    let parted = Some(Parted::of(wanted, got));
     let (wanted, got) = (quoted(wanted), quoted(got));
     let text = format!("got {got}, not {wanted}{place}");
-    Difference::new("payload", wanted, got).told(text)
+    Difference { parted, ..Difference::new("payload", wanted, got).told(text) }
 }
 
 #[cfg(test)]

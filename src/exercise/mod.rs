@@ -3,6 +3,7 @@
 //! A file is read as it was typed ([`mod@file`]), checked as a whole ([`check`]) and becomes a [`plan`]. What agents tell is merged into one
 //! [`timeline`], drawn as a [`picture`], and judged by [`expectation`]s; the [`outcome`] says how it went.
 
+pub mod advice;
 pub mod amount;
 mod causes;
 pub mod check;

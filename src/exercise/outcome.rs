@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::exercise::advice::Parted;
 use crate::exercise::clock::Offset;
 
 /// How one step went.
@@ -55,6 +56,8 @@ pub struct Difference {
     pub seen: String,
     /// Both in a sentence.
     pub text: String,
+    /// How it parts from what it should have been, where both are bytes.
+    pub parted: Option<Parted>,
 }
 
 impl Difference {
@@ -62,7 +65,7 @@ impl Difference {
     pub fn new(what: &str, expected: impl Into<String>, seen: impl Into<String>) -> Self {
         let (expected, seen) = (expected.into(), seen.into());
         let text = format!("{what} is {seen}, not {expected}");
-        Self { what: what.to_owned(), expected, seen, text }
+        Self { what: what.to_owned(), expected, seen, text, parted: None }
     }
 
     /// The same, told in these words.
