@@ -403,7 +403,7 @@ mod tests {
     /// Advice that nobody can follow is worse than none.
     #[test]
     fn every_page_that_is_pointed_to_is_there() {
-        let source = include_str!("advice.rs");
+        let (source, _) = include_str!("advice.rs").split_once("mod tests").unwrap();
         let pages = source.split("`farsock explain ").skip(1).filter_map(|rest| rest.split_once('`'));
         let words: Vec<&str> = pages.flat_map(|(words, _)| words.split(' ')).filter(|w| !w.contains('{')).collect();
         assert!(words.len() > 20, "{words:?}");
