@@ -35,7 +35,7 @@ use crate::wire::pb::event_service_client::EventServiceClient;
 use crate::wire::pb::session_service_client::SessionServiceClient;
 use crate::wire::pb::socket_service_client::SocketServiceClient;
 use crate::wire::unknown::{optional, unknown_value};
-use crate::wire::{address, call, option, pb, session, socket, tcp};
+use crate::wire::{address, asking, call, option, pb, session, socket, tcp};
 
 /// The largest message that is taken: a batch of events with their payloads, and then some.
 const MESSAGE: usize = 16 << 20;
@@ -101,6 +101,26 @@ pub enum Lookup {
     Service(String, Transport),
     /// The service of a port.
     Port(u16, Transport),
+}
+
+impl Lookup {
+    /// What an agent is sent.
+    pub fn request(&self, timeout: Option<Duration>) -> pb::ResolveRequest {
+        use pb::resolve_request::Query;
+
+        let (query, transport) = match self {
+            Self::Host(name) => (Query::Host(name.clone()), None),
+            Self::Address(ip) => (Query::Address(ip.to_string()), None),
+            Self::Service(name, transport) => (Query::Service(name.clone()), Some(*transport)),
+            Self::Port(port, transport) => (Query::Port((*port).into()), Some(*transport)),
+        };
+        pb::ResolveRequest {
+            query: Some(query),
+            transport: transport.map_or(pb::Transport::Unspecified, pb::Transport::from).into(),
+            family: pb::Family::Unspecified.into(),
+            timeout: timeout.map(call::span),
+        }
+    }
 }
 
 /// What an agent has looked up.
@@ -223,12 +243,7 @@ impl AgentClient {
         session: &SessionId,
         id: &SocketId,
     ) -> Result<(SocketView, Option<TcpInfo>, Option<SocketMemory>), ClientError> {
-        let request = pb::GetSocketRequest {
-            session_id: session.to_string(),
-            socket_id: id.to_string(),
-            tcp_info: true,
-            memory: true,
-        };
+        let request = asking::get_socket(session, id);
         let response = SocketServiceClient::new(self.calls.clone()).get_socket(request).await?.into_inner();
         let view = response.socket.as_ref().and_then(socket::read);
         let unknown = || unknown_value(&response, "GetSocketResponse");
@@ -343,21 +358,7 @@ impl AgentClient {
 
     /// Looks something up on the agent's host.
     pub async fn look_up(&self, lookup: &Lookup, timeout: Option<Duration>) -> Result<LookupAnswer, ClientError> {
-        use pb::resolve_request::Query;
-
-        let (query, transport) = match lookup {
-            Lookup::Host(name) => (Query::Host(name.clone()), None),
-            Lookup::Address(ip) => (Query::Address(ip.to_string()), None),
-            Lookup::Service(name, transport) => (Query::Service(name.clone()), Some(*transport)),
-            Lookup::Port(port, transport) => (Query::Port((*port).into()), Some(*transport)),
-        };
-        let request = pb::ResolveRequest {
-            query: Some(query),
-            transport: transport.map_or(pb::Transport::Unspecified, pb::Transport::from).into(),
-            family: pb::Family::Unspecified.into(),
-            timeout: timeout.map(call::span),
-        };
-        let sent = self.agent().resolve(request).await?.into_inner();
+        let sent = self.agent().resolve(lookup.request(timeout)).await?.into_inner();
         let error = optional(sent.error.as_ref(), call::read_error)
             .ok_or_else(|| ClientError::not_understood("an answer", unknown_value(&sent, "ResolveResponse")))?;
         Ok(LookupAnswer {
@@ -372,8 +373,7 @@ impl AgentClient {
 
     /// What a piece of text is as an address, to the agent.
     pub async fn parse_address(&self, text: &str) -> Result<ParsedAddress, ClientError> {
-        let request = pb::ParseAddressRequest { text: text.to_owned() };
-        let sent = self.agent().parse_address(request).await?.into_inner();
+        let sent = self.agent().parse_address(asking::parse_address(text)).await?.into_inner();
         let family = address::family("family", sent.family).ok().flatten();
         Ok(ParsedAddress { family, problem: sent.problem })
     }

@@ -13,6 +13,7 @@ use crate::exercise::narration::describe;
 use crate::exercise::outcome::Difference;
 use crate::exercise::plan::{EventWanted, Facts, Step};
 use crate::model::event::{Event, EventRecord};
+use crate::wire::asking::Asking;
 
 /// How often a fact is looked at again that no event announces.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -37,6 +38,10 @@ impl Runner<'_> {
         };
         let after = bindings.matched(socket, wanted.kind);
         let within = step.within.unwrap_or(USUAL);
+        match wanted.count {
+            1 => self.asks_event(socket, wanted.kind, after, within),
+            _ => self.asks(socket.host, || Asking::events((self.fleet.session(), &socket.id), wanted.kind, after)),
+        }
         let mut nearly = None;
         let mut came = 0;
         let found = self
@@ -97,6 +102,7 @@ impl Runner<'_> {
         (after, count): (u64, usize),
         quiet: Duration,
     ) -> Result<(), Trouble> {
+        self.asks(socket.host, || Asking::events((self.fleet.session(), &socket.id), check.kind, after));
         let another = |records: &[Arc<EventRecord>]| {
             let newer = records.iter().filter(|record| record.seq > after && is_of(record, &socket.id));
             newer.into_iter().find(|record| check.judge(record).is_ok()).cloned()
@@ -146,6 +152,7 @@ impl Runner<'_> {
         let within = step.within.unwrap_or(USUAL);
         let deadline = Instant::now() + within;
         let mut again = interval(LOOK_AGAIN);
+        self.asks(socket.host, || Asking::socket(self.fleet.session(), &socket.id));
         loop {
             again.tick().await;
             let seen = self.look_at(socket, &facts.options).await?;
@@ -168,6 +175,7 @@ impl Runner<'_> {
     }
 
     pub(super) async fn expect_silence(&self, socket: &Socket, length: Duration, kind: Option<&'static str>) -> Done {
+        self.asks(socket.host, || Asking::event((self.fleet.session(), &socket.id), kind, 0, length, true));
         self.collector.catch_up(self.fleet, [socket.host], None).await;
         let wanted = |record: &&Arc<EventRecord>| {
             is_of(record, &socket.id) && kind.is_none_or(|kind| record.event.kind() == kind)

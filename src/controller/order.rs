@@ -11,6 +11,7 @@ use crate::exercise::outcome::{Difference, Failure};
 use crate::exercise::plan::Step;
 use crate::exercise::timeline::precedence::{Precedence, Relations};
 use crate::model::event::EventRecord;
+use crate::wire::asking::Asking;
 
 impl Runner<'_> {
     pub(super) async fn order(&self, step: &Step, bindings: &Bindings<'_>, events: &[OrderedEvent]) -> Done {
@@ -19,6 +20,10 @@ impl Runner<'_> {
         let mut places = Vec::with_capacity(events.len());
         for event in events {
             let socket = bindings.socket(&event.socket).map_err(Trouble::unable)?;
+            match event.count {
+                1 => self.asks_event(&socket, event.kind, 0, within),
+                _ => self.asks(event.host, || Asking::events((self.fleet.session(), &socket.id), event.kind, 0)),
+            }
             let mut came = 0;
             let found = self
                 .collector

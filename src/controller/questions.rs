@@ -9,6 +9,7 @@ use crate::exercise::outcome::Difference;
 use crate::exercise::plan::{Found, Question, Step};
 use crate::model::address::Family;
 use crate::model::option::SocketOption;
+use crate::wire::asking::Asking;
 
 impl Runner<'_> {
     /// What the agent tells of a socket, and of these options of it.
@@ -29,7 +30,9 @@ impl Runner<'_> {
             Question::Port(port, transport) => Lookup::Port(*port, *transport),
             Question::Address(ip) => Lookup::Address(*ip),
         };
-        let answer = self.member(step.host).client.look_up(&lookup, Some(step.within.unwrap_or(USUAL))).await?;
+        let within = Some(step.within.unwrap_or(USUAL));
+        self.asks(step.host, || Asking::resolve(&lookup.request(within)));
+        let answer = self.member(step.host).client.look_up(&lookup, within).await?;
         match (step.error.as_deref(), &answer.error) {
             (None, Some(error)) => return Err(Trouble::kernel(error)),
             (Some(wanted), Some(error)) if error.cause.name() == wanted => return Ok(None),
@@ -54,6 +57,7 @@ impl Runner<'_> {
     }
 
     pub(super) async fn parse(&self, step: &Step, text: &str, is: Option<Family>) -> Done {
+        self.asks(step.host, || Asking::parse_address(text));
         let parsed = self.member(step.host).client.parse_address(text).await?;
         let word = |family: Option<Family>| {
             family.map_or_else(|| "no IP address".to_owned(), |family| format!("an {family} address"))

@@ -18,6 +18,7 @@ use crate::model::error::SocketError;
 use crate::model::event::{Event, EventRecord};
 use crate::model::id::SocketId;
 use crate::model::operation::{Action, CallOptions, Outcome, SocketAction, Target, Yield};
+use crate::wire::asking::Asking;
 
 /// How long a step may take that does not say.
 pub(super) const USUAL: Duration = Duration::from_secs(5);
@@ -126,7 +127,7 @@ impl Runner<'_> {
             Err(Trouble::Failed(failure)) => (StepResult::Failed(advised(step, *failure)), None),
             Err(Trouble::Unable(failure)) => (StepResult::CouldNotRun(*failure), None),
         };
-        let call = if result == StepResult::Passed { None } else { made.told(&self.member(step.host).place) };
+        let call = if result == StepResult::Passed { None } else { made.told(self.fleet) };
         StepOutcome { number: step.number, result, elapsed: began.elapsed(), evidence, finding: None, call }
     }
 
@@ -318,6 +319,8 @@ impl Runner<'_> {
     ) -> Done {
         let listener = bindings.socket(listener).map_err(Trouble::unable)?;
         let within = step.within.unwrap_or(USUAL);
+        // Whoever an earlier step has a name for is among them, and would be what a wait ends with.
+        self.asks(step.host, || Asking::events((self.fleet.session(), &listener.id), "accepted", 0));
         let found = self
             .collector
             .find_or_rule_out(self.fleet, step.host, Instant::now() + within, |records| {

@@ -20,6 +20,7 @@ use crate::exercise::plan::{Payload, Step};
 use crate::model::errno::Errno;
 use crate::model::event::{Event, EventRecord};
 use crate::model::operation::Target;
+use crate::wire::asking::Asking;
 
 /// How long an agent has to get a connection back that a stream has left.
 const GIVING_BACK: Duration = Duration::from_secs(2);
@@ -83,6 +84,7 @@ impl Runner<'_> {
         // Where they come out is first: nothing is to be read there before.
         let mut outlet = self.attach(to).await.map_err(at(to_name))?;
         let mut inlet = self.attach(from).await.map_err(at(from_name))?;
+        self.asks(from.host, || Asking::transfer(&self.target(from), Some(&payload), end));
         let mut rest = payload.clone();
         let write = async {
             inlet.write_bytes(&mut rest).await.map_err(at(from_name))?;
@@ -107,8 +109,13 @@ impl Runner<'_> {
     }
 
     async fn attach(&self, socket: &Socket) -> io::Result<FarStream> {
-        let target = Target { session: self.fleet.session().clone(), socket: socket.id.clone(), uid: None };
+        let target = self.target(socket);
+        self.asks(socket.host, || Asking::transfer(&target, None, false));
         self.member(socket.host).client.attach(&target).await
+    }
+
+    fn target(&self, socket: &Socket) -> Target {
+        Target { session: self.fleet.session().clone(), socket: socket.id.clone(), uid: None }
     }
 
     /// Waits until no stream has a socket any more; answers the event that says so, where one had it.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, ReflectMessage, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, MethodDescriptor, ReflectMessage, Value};
 use serde_json::{Map, json};
 
 use crate::wire::FILE_DESCRIPTOR_SET;
+use crate::wire::asking::Asking;
 use crate::wire::outgoing::Request;
 
 /// All that the proto describes.
@@ -19,10 +20,27 @@ pub(super) static POOL: LazyLock<DescriptorPool> =
 /// A request's method, with its service, and what it says.
 pub fn call(request: &Request) -> Option<(String, serde_json::Value)> {
     let (method, bytes) = request.encoded();
-    let of_name = |service: &prost_reflect::ServiceDescriptor| service.methods().find(|known| known.name() == method);
-    let method = POOL.services().find_map(|service| of_name(&service))?;
-    let message = DynamicMessage::decode(method.input(), bytes.as_slice()).ok()?;
-    Some((format!("{}/{}", method.parent_service().full_name(), method.name()), object(&message)))
+    let method = described(method)?;
+    Some((full_name(&method), sent(&method, &bytes)?))
+}
+
+/// The method of a call that changes nothing, with its service, and what it says: one message after the other, as grpcurl reads them.
+pub fn asked(Asking { method, sent: messages }: &Asking) -> Option<(String, String)> {
+    let method = described(method)?;
+    let messages: Option<Vec<String>> = messages.iter().map(|bytes| Some(sent(&method, bytes)?.to_string())).collect();
+    Some((full_name(&method), messages?.join(" ")))
+}
+
+fn described(name: &str) -> Option<MethodDescriptor> {
+    POOL.services().find_map(|service| service.methods().find(|method| method.name() == name))
+}
+
+fn full_name(method: &MethodDescriptor) -> String {
+    format!("{}/{}", method.parent_service().full_name(), method.name())
+}
+
+fn sent(method: &MethodDescriptor, bytes: &[u8]) -> Option<serde_json::Value> {
+    Some(object(&DynamicMessage::decode(method.input(), bytes).ok()?))
 }
 
 fn object(message: &DynamicMessage) -> serde_json::Value {
@@ -102,6 +120,40 @@ mod tests {
             Target { session: SessionId::parse("run-1").unwrap(), socket: SocketId::parse("line").unwrap(), uid: None };
         let (method, json) = call(&request(&Action::Socket(target, action), options)).unwrap();
         format!("{method} {json}")
+    }
+
+    #[test]
+    fn questions_are_told_as_grpcurl_takes_them() {
+        let (session, socket) = (SessionId::parse("run-1").unwrap(), SocketId::parse("line").unwrap());
+        let named = r#""session_id":"run-1","socket_id":"line""#;
+        let wait = Asking::event((&session, &socket), Some("peer_closed"), 7, Duration::from_millis(50), false);
+        let target = Target { session: session.clone(), socket: socket.clone(), uid: None };
+        for (asking, method, request) in [
+            (Asking::socket(&session, &socket), "SocketService/GetSocket", format!(r#"{{"memory":true,{named},"tcp_info":true}}"#)),
+            (Asking::parse_address("::1"), "AgentService/ParseAddress", r#"{"text":"::1"}"#.to_owned()),
+            (
+                wait,
+                "EventService/WaitEvent",
+                r#"{"after_event_seq":"7","filter":{"kinds":["peer_closed"],"socket_ids":["line"]},"session_id":"run-1","timeout":"0.05s"}"#.to_owned(),
+            ),
+            (
+                Asking::event((&session, &socket), None, 0, Duration::from_secs(1), true),
+                "EventService/WaitEvent",
+                r#"{"expect_none":true,"filter":{"socket_ids":["line"]},"session_id":"run-1","timeout":"1s"}"#.to_owned(),
+            ),
+            (
+                Asking::events((&session, &socket), "written", 0),
+                "EventService/ListEvents",
+                r#"{"filter":{"kinds":["written"],"socket_ids":["line"]},"session_id":"run-1"}"#.to_owned(),
+            ),
+            (
+                Asking::transfer(&target, Some(&Bytes::from_static(b"hola")), true),
+                "SocketService/TransferSocket",
+                format!(r#"{{"open":{{{named}}}}} {{"data":"aG9sYQ=="}} {{"end":{{}}}}"#),
+            ),
+        ] {
+            assert_eq!(asked(&asking), Some((format!("farsock.v1.{method}"), request)));
+        }
     }
 
     #[test]

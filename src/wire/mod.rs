@@ -6,6 +6,7 @@
 pub mod address;
 pub mod agent;
 pub mod answer;
+pub mod asking;
 pub mod call;
 mod create;
 pub mod delivery;

@@ -155,3 +155,51 @@ async fn the_call_of_a_failed_step_is_told_where_it_is_asked_for() {
     let ran = run_farsock(&["run", "-q", file.to_str().unwrap()]).await;
     assert!(!ran.err.contains("grpcurl"), "{}", ran.err);
 }
+
+/// Steps that wait, look or ask make no call of their own that failed; what grpcurl would ask for the same is told instead, of the host in question.
+#[tokio::test]
+async fn what_a_step_only_looks_at_is_told_as_the_call_that_asks_for_it() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("fails.yaml");
+    let text = r#"exercise: x
+hosts: { server: , client: }
+steps:
+  - { on: server, listen: ":0", as: door }
+  - { on: client, connect: "${door}", as: line }
+  - { on: server, accept: door, as: guest }
+finally:
+  - { on: server, accept: door, as: nobody, within: 10ms }
+  - { on: server, close: nobody }
+  - { on: client, expect: line, event: peer_closed, within: 10ms }
+  - { on: client, expect: line, event: connected, count: 2, within: 10ms }
+  - { on: client, expect: line, bytes_read: 1, within: 0s }
+  - { order: [{ expect: door, event: listening }, { expect: line, event: closed }], within: 10ms }
+  - { on: server, parse: "127.1", is: ipv4 }
+  - { on: server, resolve: { service: no-such-service } }
+  - { on: client, transfer: line, to: door, text: hola }
+  - { on: client, transfer: line, to: guest, text: hola, error: ECONNRESET }
+"#;
+    fs::write(&file, text).unwrap();
+    let ran = run_farsock(&["run", "-q", file.to_str().unwrap(), "--show-call"]).await;
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    let calls: Vec<&str> = ran.err.lines().filter_map(|line| line.strip_prefix("  call: grpcurl -d '")).collect();
+    let session = regex::Regex::new("run-[0-9a-f]{16}").unwrap();
+    let calls: Vec<String> =
+        calls.into_iter().map(|call| session.replace_all(call, "S").replace("' ADDRESS farsock.v1.", " ")).collect();
+    let socket = |name: &str| format!(r#""session_id":"S","socket_id":"{name}""#);
+    let filter =
+        |kind: &str, name: &str| format!(r#""filter":{{"kinds":["{kind}"],"socket_ids":["{name}"]}},"session_id":"S""#);
+    let wait = |kind, name| format!(r#"{{{},"timeout":"0.01s"}} EventService/WaitEvent"#, filter(kind, name));
+    let expected = [
+        format!("{{{}}} EventService/ListEvents", filter("accepted", "door")),
+        wait("peer_closed", "line"),
+        format!("{{{}}} EventService/ListEvents", filter("connected", "line")),
+        format!(r#"{{"memory":true,{},"tcp_info":true}} SocketService/GetSocket"#, socket("line")),
+        wait("closed", "line"),
+        r#"{"text":"127.1"} AgentService/ParseAddress"#.to_owned(),
+        r#"{"service":"no-such-service","timeout":"5s","transport":"TRANSPORT_TCP"} AgentService/Resolve"#.to_owned(),
+        format!(r#"{{"open":{{{}}}}} SocketService/TransferSocket"#, socket("door")),
+        format!(r#"{{"open":{{{}}}}} {{"data":"aG9sYQ=="}} SocketService/TransferSocket"#, socket("line")),
+    ];
+    assert_eq!(calls, expected, "{}", ran.err);
+}
