@@ -176,7 +176,6 @@ finally:
   - { order: [{ expect: door, event: listening }, { expect: line, event: closed }], within: 10ms }
   - { on: server, parse: "127.1", is: ipv4 }
   - { on: server, resolve: { service: no-such-service } }
-  - { on: client, transfer: line, to: door, text: hola }
   - { on: client, transfer: line, to: guest, text: hola, error: ECONNRESET }
 "#;
     fs::write(&file, text).unwrap();
@@ -198,7 +197,6 @@ finally:
         wait("closed", "line"),
         r#"{"text":"127.1"} AgentService/ParseAddress"#.to_owned(),
         r#"{"service":"no-such-service","timeout":"5s","transport":"TRANSPORT_TCP"} AgentService/Resolve"#.to_owned(),
-        format!(r#"{{"open":{{{}}}}} SocketService/TransferSocket"#, socket("door")),
         format!(r#"{{"open":{{{}}}}} {{"data":"aG9sYQ=="}} SocketService/TransferSocket"#, socket("line")),
     ];
     assert_eq!(calls, expected, "{}", ran.err);
