@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(read_private(&path), Ok(Some("other".to_owned())));
         let below = |more: &str| may_make(&path.join(more)).unwrap_err().to_string();
         assert!(below("x").ends_with("7625.token/x: not a directory (ENOTDIR)"), "{}", below("x"));
-        assert!(below("x/y").ends_with("7625.token/x: not a directory (ENOTDIR)"), "{}", below("x/y"));
+        assert!(below("x/y").ends_with("7625.token/x/y: not a directory (ENOTDIR)"), "{}", below("x/y"));
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(read_private(&path), Err(PrivateFileError::NotPrivate { how: "read", .. })));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left");
