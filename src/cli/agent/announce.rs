@@ -123,7 +123,7 @@ pub(super) fn tell_ready(agent: &Agent, fd: Option<u32>, file: Option<&Path>) ->
 pub(super) fn cannot_tell(fd: Option<u32>, file: Option<&Path>) -> Vec<String> {
     let no_descriptor = fd.and_then(|fd| descriptor(fd).err().map(|error| no_descriptor(fd, &error)));
     let no_file = file.and_then(|path| {
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         may_make_in(folder).err().map(|error| no_file(path, &error))
     });
     no_descriptor.into_iter().chain(no_file).collect()
