@@ -33,7 +33,7 @@ pub(super) struct Appointment {
 pub(super) struct Made(Mutex<Option<(usize, Call)>>);
 
 enum Call {
-    Action(Action, CallOptions),
+    Action(Box<(Action, CallOptions)>),
     Asking(Asking),
 }
 
@@ -46,7 +46,8 @@ impl Made {
     pub(super) fn told(self, fleet: &Fleet) -> Option<CallMade> {
         let (host, made) = self.0.into_inner().unwrap_or_else(PoisonError::into_inner)?;
         let (method, request) = match made {
-            Call::Action(action, options) => {
+            Call::Action(made) => {
+                let (action, options) = *made;
                 let (method, request) = call(&request(&action, &options))?;
                 (method, request.to_string())
             }
@@ -79,7 +80,7 @@ impl Runner<'_> {
         options: &CallOptions,
     ) -> Result<Outcome, ClientError> {
         if let Some(made) = self.made {
-            made.note(step.host, Call::Action(action.clone(), options.clone()));
+            made.note(step.host, Call::Action(Box::new((action.clone(), options.clone()))));
         }
         let client = &self.member(step.host).client;
         let Some(moment) = self.moment.filter(|moment| moment.began.get().is_none()) else {

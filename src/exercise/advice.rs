@@ -390,9 +390,10 @@ mod tests {
     }
 
     fn event(kind: &'static str) -> Step {
-        let (size, offset, peer, reason, errno, quiet) = (None, None, None, None, None, None);
+        let (size, offset, peer, reason, errno, option, quiet) = (None, None, None, None, None, None, None);
         let payload = PayloadWanted::default();
-        expect(Expectation::Event(EventWanted { kind, payload, size, offset, peer, reason, errno, count: 1, quiet }))
+        let wanted = EventWanted { kind, payload, size, offset, peer, reason, errno, option, count: 1, quiet };
+        expect(Expectation::Event(wanted))
     }
 
     fn bytes(wanted: &'static [u8], got: &'static [u8]) -> Difference {
