@@ -57,7 +57,7 @@ async fn exercises_that_went_wrong_are_named_again_at_the_end() {
     let cannot = folder.path().join("third").to_str().unwrap().to_owned();
     fs::write(
         &cannot,
-        "exercise: The third\nhosts: { a: }\nsteps:\n  - { on: a, connect: \":1\", as: line, error: ECONNREFUSED }\n  - { on: a, write: line, text: \"${line.hash_written}\" }\n",
+        "exercise: The third\nhosts: { a: }\nsteps:\n  - { on: a, connect: \":1\", as: line, hash: true, error: ECONNREFUSED }\n  - { on: a, write: line, text: \"${line.hash_written}\" }\n",
     )
     .unwrap();
     for words in [&["-q"][..], &[]] {
