@@ -10,8 +10,7 @@ const { after, before, test } = require('node:test');
 
 const grpc = require('@grpc/grpc-js');
 const protoLoader = require('@grpc/proto-loader');
-const { EmbeddedAgent } = require('../dist/testing');
-const { pki, within } = require('./harness');
+const { startLab, within } = require('./harness');
 
 const directory = mkdtempSync(join(tmpdir(), 'farsock-test-'));
 const [lab, other] = [join(directory, 'lab'), join(directory, 'other')];
@@ -48,12 +47,7 @@ async function using(Service, certificate, act) {
 }
 
 before(async () => {
-  for (const dir of [lab, other]) {
-    pki(dir, 'init');
-    pki(dir, 'issue', '--controller', 'alice');
-  }
-  pki(lab, 'issue', 'localhost', '127.0.0.1');
-  agent = await EmbeddedAgent.start({ args: ['--tls-cert', join(lab, 'localhost.pem')] });
+  agent = await startLab(directory);
 });
 
 after(async () => {

@@ -45,6 +45,17 @@ function pki(dir, ...words) {
   execFileSync(process.env.FARSOCK_BIN || 'farsock', ['pki', '--dir', dir, ...words]);
 }
 
+/** The certificates of a lab and of another one, each with a controller `alice`; and an agent with the lab's. */
+async function startLab(directory) {
+  const [lab, other] = [join(directory, 'lab'), join(directory, 'other')];
+  for (const dir of [lab, other]) {
+    pki(dir, 'init');
+    pki(dir, 'issue', '--controller', 'alice');
+  }
+  pki(lab, 'issue', 'localhost', '127.0.0.1');
+  return EmbeddedAgent.start({ args: ['--tls-cert', join(lab, 'localhost.pem')] });
+}
+
 /** Waits for a promise, and names what did not come. */
 async function within(what, promise, patience = PATIENCE) {
   let timer;
@@ -111,4 +122,4 @@ function readAll(stream) {
 /** Both loopback addresses. */
 const LOOPBACKS = ['127.0.0.1', '::1'];
 
-module.exports = { LOOPBACKS, event, listening, ownNetwork, pattern, pki, readAll, settled, until, within, withAgent };
+module.exports = { LOOPBACKS, event, listening, ownNetwork, pattern, pki, readAll, settled, startLab, until, within, withAgent };

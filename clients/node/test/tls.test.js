@@ -9,8 +9,7 @@ const { join } = require('node:path');
 const { after, before, test } = require('node:test');
 
 const { AgentError, host } = require('@farsock/client');
-const { EmbeddedAgent } = require('../dist/testing');
-const { listening, pki, within } = require('./harness');
+const { listening, startLab, within } = require('./harness');
 
 const directory = mkdtempSync(join(tmpdir(), 'farsock-test-'));
 const [lab, other] = [join(directory, 'lab'), join(directory, 'other')];
@@ -18,12 +17,7 @@ const alice = join(lab, 'alice.pem');
 let agent;
 
 before(async () => {
-  for (const dir of [lab, other]) {
-    pki(dir, 'init');
-    pki(dir, 'issue', '--controller', 'alice');
-  }
-  pki(lab, 'issue', 'localhost', '127.0.0.1');
-  agent = await EmbeddedAgent.start({ args: ['--tls-cert', join(lab, 'localhost.pem')] });
+  agent = await startLab(directory);
 });
 
 after(async () => {

@@ -22,7 +22,9 @@ pub(in crate::cli) fn enter() -> Result<(), String> {
     }
     let mut trial = UNSHARE.to_vec();
     trial.extend(["--", "sh", "-c", WITHIN, "sh", "true"]);
-    let tried = block_on(run("unshare", &trial, "")).unwrap_or_else(|_| Err("no runtime".to_owned()));
+    let tried = block_on(run("unshare", &trial, ""));
+    let tried = tried
+        .map_err(|_| "--netns: whether this system lets you have user namespaces could not be tried".to_owned())?;
     tried.map_err(|problem| {
         format!(
             "--netns needs root, or user namespaces, which this system does not let you have ({problem}): run it as root; \
