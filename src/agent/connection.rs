@@ -4,13 +4,15 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::DropGuard;
 
+use crate::agent::frames::Frames;
 use crate::agent::keeper::Entered;
 use crate::agent::places::{Connections, Login, Place};
 use crate::model::id::Principal;
@@ -19,6 +21,7 @@ use crate::model::refusal::Quota;
 /// A connection of a controller.
 pub(super) struct Connection {
     stream: Stream,
+    frames: Frames,
     _held: Held,
 }
 
@@ -107,46 +110,58 @@ impl Peer {
 
 impl Connection {
     pub(super) fn new(stream: Stream, held: Held) -> Self {
-        Self { stream, _held: held }
+        Self { stream, frames: Frames::new(Instant::now()), _held: held }
     }
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut Stream> {
         Pin::new(&mut self.get_mut().stream)
     }
+
+    fn noted(&mut self, written: io::Result<usize>) -> io::Result<usize> {
+        written.inspect(|size| self.frames.sent(*size))
+    }
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut *self.stream() {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(match &mut *self.as_mut().stream() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+        })?;
+        if self.frames.are_too_many(&buf.filled()[before..], Instant::now) {
+            tracing::warn!("a connection is ended that sends pings, settings or the like without number");
+            return Poll::Ready(Err(io::Error::other("too many frames that ask for nothing")));
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self.stream() {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(match &mut *self.as_mut().stream() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        });
+        Poll::Ready(self.noted(written))
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut *self.stream() {
+        let written = ready!(match &mut *self.as_mut().stream() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        });
+        Poll::Ready(self.noted(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -9,6 +9,7 @@ mod check;
 mod config;
 mod connection;
 mod exposure;
+mod frames;
 mod http;
 mod keeper;
 mod paths;

@@ -12,12 +12,14 @@ use super::within;
 /// Frame types. RFC 9113, section 6.
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
+pub const UNKNOWN: u8 = 200;
 
 /// Flags of HEADERS, and of DATA.
 pub const END_STREAM: u8 = 1;
