@@ -1,8 +1,6 @@
 //! farsock's side: a real agent with its token, and clients of it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use farsock::agent::{Agent, AgentConfig, AuditFile, Listen};
 use farsock::client::{AgentClient, Credentials, Dialer, Door, Endpoint};
@@ -10,7 +8,6 @@ use farsock::model::id::SessionId;
 use farsock::model::limits::Limits;
 use farsock::model::operation::{Action, CallOptions};
 use farsock::model::session::{LEASE_TTL, LeaseSpec, Retention, SessionSpec};
-use farsock::pki::{Authority, Identity, IdentityFiles, Subject};
 use farsock::wire::pb;
 use farsock::wire::pb::event_service_client::EventServiceClient;
 use farsock::wire::pb::socket_service_client::SocketServiceClient;
@@ -18,6 +15,7 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use crate::certificates::Certificates;
 use crate::channel::{Address, CALL_WINDOWS};
 use crate::load::Caller;
 use crate::side::{Kind, Side};
@@ -44,22 +42,17 @@ impl TestAgent {
     }
 
     /// Starts one that asks for certificates, and does what a policy says where there is one; and answers where a controller with one reaches it.
-    pub(crate) fn start_tls(kind: Kind, policy: Option<&str>) -> (Self, Address) {
-        let (directory, now, day) = (tempfile::tempdir().unwrap(), SystemTime::now(), Duration::from_secs(86_400));
-        let authority = Authority::init(directory.path(), "bench", now, day).unwrap();
-        let issue = |subject| IdentityFiles::of(&authority.issue(&subject, now, day, false).unwrap().path);
-        let host = issue(Subject::Agent(vec!["127.0.0.1".to_owned()]));
-        let controller = issue(Subject::Controller("bench".to_owned()));
+    pub(crate) fn start_tls(kind: Kind, certificates: &Certificates, policy: Option<&str>) -> (Self, Address) {
+        let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name);
         let policy_file = policy.map(|policy| {
             std::fs::write(file("policy.yaml"), policy).unwrap();
             file("policy.yaml")
         });
         let audit = policy.map(|_| AuditFile::at(file("audit.jsonl")));
-        let config = AgentConfig { tls: Some(host), policy_file, audit, ..AgentConfig::default() };
+        let config = AgentConfig { tls: Some(certificates.host()), policy_file, audit, ..AgentConfig::default() };
         let agent = Self::start_as(kind, config, directory);
-        let identity = Identity::load(&controller, SystemTime::now()).unwrap();
-        let address = Address::Tls(agent.tcp, Arc::new(identity.client_config().unwrap()));
+        let address = Address::Tls(agent.tcp, certificates.client_config());
         (agent, address)
     }
 

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use bytes::Bytes;
 use farsock::wire::pb;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use prost::Message;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::client::Grpc as ClientGrpc;
 use tonic::codegen::http;
@@ -24,6 +27,7 @@ use tonic::{GrpcMethod, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::Service;
 
+use crate::certificates::Certificates;
 use crate::channel::{Address, CALL_WINDOWS, FRAME};
 use crate::load::Caller;
 use crate::side::{Kind, Side};
@@ -57,7 +61,7 @@ pub(crate) struct Record {
 
 /// A bare server.
 pub(crate) struct BareServer {
-    _side: Side,
+    side: Side,
     tcp: Address,
     unix: Address,
     _directory: tempfile::TempDir,
@@ -70,7 +74,14 @@ impl BareServer {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bare.sock");
         let tcp = side.run(serve(Bare::new(answer), path.clone()));
-        Self { _side: side, tcp, unix: Address::Unix(path), _directory: directory }
+        Self { side, tcp, unix: Address::Unix(path), _directory: directory }
+    }
+
+    /// Lets it be reached by TLS too, with certificates on both sides; answers where.
+    pub(crate) fn with_certificates(&self, answer: Answer, certificates: &Certificates) -> Address {
+        let config = certificates.server_config();
+        let addr = self.side.run(serve_tls(Bare::new(answer), config));
+        Address::Tls(addr, certificates.client_config())
     }
 
     /// Where it is reached by TCP.
@@ -96,6 +107,19 @@ async fn serve(bare: Bare, path: PathBuf) -> Address {
     tokio::spawn(server().add_service(bare.clone()).serve_with_incoming(tcp));
     tokio::spawn(server().add_service(bare).serve_with_incoming(Box::pin(unix)));
     Address::Tcp(addr)
+}
+
+/// Serves by TLS, one handshake after the other; answers the address.
+async fn serve_tls(bare: Bare, config: Arc<ServerConfig>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let shaken = stream::unfold((listener, TlsAcceptor::from(config)), |(listener, acceptor)| async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Some((acceptor.accept(stream).await, (listener, acceptor)))
+    });
+    tokio::spawn(server().add_service(bare).serve_with_incoming(Box::pin(shaken)));
+    addr
 }
 
 /// With the settings of an agent.

@@ -6,6 +6,7 @@ use farsock::wire::pb::tcp_socket_spec::Role;
 
 use crate::agent::{GetSocket, TestAgent, create_tcp};
 use crate::bare::{Answer, BareClient, BareServer, SameMessages};
+use crate::certificates::Certificates;
 use crate::channel::{Address, CALL_WINDOWS};
 use crate::load::{Caller, Calls, load};
 use crate::relay::EchoPeer;
@@ -40,12 +41,15 @@ pub(crate) fn run() {
         GetSocket { sockets, id: "line" }.sample().await
     });
     println!("G1 GetSocket: {asked} bytes asked, {} answered, {}", socket.len(), KIND.name());
-    let bare = BareServer::start(KIND, Answer { data: Bytes::from(socket), ..Answer::default() });
+    let answer = Answer { data: Bytes::from(socket), ..Answer::default() };
+    let bare = BareServer::start(KIND, answer.clone());
 
-    // Certificates beside a bare side without any: what the whole of TLS costs.
-    let (tls_agent, tls) = TestAgent::start_tls(KIND, None);
+    // Certificates on both sides of both, and beside a bare side without any: what the whole of TLS costs.
+    let certificates = Certificates::issue();
+    let bare_tls = bare.with_certificates(answer, &certificates);
+    let (tls_agent, tls) = TestAgent::start_tls(KIND, &certificates, None);
     // And a policy, which is asked at each call, with an audit of changes.
-    let (course_agent, course) = TestAgent::start_tls(KIND, Some(POLICY));
+    let (course_agent, course) = TestAgent::start_tls(KIND, &certificates, Some(POLICY));
     for (agent, address) in [(&tls_agent, &tls), (&course_agent, &course)] {
         let (mut sockets, remote) = (agent.sockets(&client, address.clone()), peer.addr().to_string());
         client.run(async move { create_tcp(&mut sockets, "", "line", Role::Connect(remote)).await });
@@ -54,8 +58,9 @@ pub(crate) fn run() {
     for (way, agent, ours, theirs) in [
         ("TCP", &agent, agent.tcp(), bare.tcp()),
         ("Unix socket", &agent, agent.unix(), bare.unix()),
-        ("certificates", &tls_agent, tls, bare.tcp()),
-        ("certificates and a policy", &course_agent, course, bare.tcp()),
+        ("certificates", &tls_agent, tls.clone(), bare_tls.clone()),
+        ("certificates and a policy", &course_agent, course, bare_tls),
+        ("certificates beside none", &tls_agent, tls, bare.tcp()),
     ] {
         let ours = GetSocket { sockets: agent.sockets(&client, ours), id: "line" };
         let theirs = bare_client(&client, theirs, asked);

@@ -15,6 +15,7 @@ mod agent;
 mod bare;
 mod bulk;
 mod calls;
+mod certificates;
 mod channel;
 mod fan_out;
 mod hosts;
